@@ -8,7 +8,7 @@ uvtorch and keeps its traceback.
 class UvtorchError(Exception):
     """uvtorch refuses: nothing was written and uv did not run.
 
-    Rendered as one `error:` line (`str(self)`) and one `hint:` line for each of `hints`; the process exits with `exit_code`.
+    Rendered as one `error:` line (`str(self)`) and a `hint:` line for each of `hints`; `exit_code` is the process's.
     """
 
     exit_code = 2
