@@ -1,0 +1,1 @@
+"""The catalog: PyTorch releases, backends, kernels and drivers, as data with its sources."""
