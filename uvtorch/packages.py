@@ -17,8 +17,8 @@ def roles() -> dict[str, str]:
     """Every package of the PyTorch ecosystem with its role, `pin`, `companion` or `specific` (see `packages.txt`)."""
     path = os.path.join(os.path.dirname(__file__), "catalog", "packages.txt")
     with open(path, encoding="ascii") as lines:
-        rows = [line.split() for line in lines if line.strip() and not line.startswith("#")]
-    return {name: role for name, role in rows}
+        rows = [line.split(maxsplit=1) for line in lines if line.strip() and not line.startswith("#")]
+    return {name: role.strip() for name, role in rows}
 
 
 def pinned() -> frozenset[str]:
