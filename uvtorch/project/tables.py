@@ -1,0 +1,572 @@
+"""The tables of pyproject.toml that bear on PyTorch, as facts. Pure: from parsed TOML to NamedTuples."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from uvtorch import packages
+from uvtorch.backend import Backend, from_url, parse
+from uvtorch.errors import ProjectError, UsageError
+from uvtorch.packages import normalize
+from uvtorch.project.markers import Environment, holds
+
+if TYPE_CHECKING:
+    from uvtorch.machine import Platform
+
+Tables = Mapping[str, Any]
+
+_REQUIREMENT: Final = re.compile(
+    r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[([^\]]*)\])?\s*(?=$|[@<>=!~;(\s])"
+)
+_CONFIG_KEYS: Final = ("backend", "auto", "index-base", "packages")
+_SOURCE_KINDS: Final = ("index", "url", "git", "path", "workspace")
+
+
+class Target(NamedTuple):
+    """Where a requirement stands: `project.dependencies`, an extra or a dependency group."""
+
+    kind: str
+    """`base`, `extra` or `group`."""
+    name: str | None = None
+    """As the file spells it; None for `base`."""
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}" if self.name else self.kind
+
+
+class Requirement(NamedTuple):
+    """One PEP 508 requirement of the project."""
+
+    package: str
+    """Normalized."""
+    text: str
+    target: Target
+    extras: tuple[str, ...] = ()
+    """The extras it asks for, normalized: `("cu128",)` for `proj[cu128]`."""
+    via: str | None = None
+    """The included group (`include-group`) in which it is written; None: in `target` itself."""
+
+    @property
+    def marker(self) -> str | None:
+        """Its environment marker."""
+        return self.text.partition(";")[2].strip() or None
+
+
+class Index(NamedTuple):
+    """A package index of `[tool.uv]`."""
+
+    name: str | None
+    url: str
+    explicit: bool = False
+    default: bool = False
+    backend: Backend | None = None
+    """Told by its URL; None where that cannot be."""
+
+    @property
+    def is_pypi(self) -> bool:
+        """Whether it is PyPI itself, under whatever name, or stands in for it as the project's default index."""
+        host = self.url.partition("://")[2].partition("/")[0].rpartition("@")[2].partition(":")[0].lower()
+        return (
+            self.default or (self.name or "").lower() == "pypi" or (host.startswith("pypi.") and host.count(".") == 1)
+        )
+
+
+class Source(NamedTuple):
+    """One entry of `[tool.uv.sources]`."""
+
+    package: str
+    """Normalized."""
+    index: str | None = None  # type: ignore[assignment]  # hides tuple.index, which nobody needs
+    """The index's name; None where the source is no index."""
+    url: str | None = None
+    """The index's URL (None: no index of that name), or that of the wheel, the repository, the path."""
+    backend: Backend | None = None
+    marker: str | None = None
+    extra: str | None = None
+    group: str | None = None
+    kind: str = "index"
+    """`index`, `url`, `git`, `path` or `workspace`."""
+    inherited: bool = False
+    """It stands in the workspace's root rather than in the project's own file."""
+    is_pypi: bool = False
+    """Its index is PyPI or the project's default index: a statement that no backend's index is meant."""
+
+    @property
+    def target(self) -> Target:
+        """What selects it."""
+        if self.extra is not None:
+            return Target("extra", self.extra)
+        return Target("group", self.group) if self.group is not None else Target("base")
+
+
+class Item(NamedTuple):
+    """One member of a conflict set."""
+
+    kind: str
+    """`extra`, `group` or `package` (the package's own dependencies)."""
+    name: str
+    package: str | None = None
+    """The workspace member it belongs to, normalized; None: the project of the file."""
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}"
+
+
+class Choice(NamedTuple):
+    """A way to choose a build of PyTorch: an extra, a dependency group, or neither (`base`)."""
+
+    kind: str
+    """`extra`, `group` or `base`."""
+    name: str | None
+    backend: Backend | None
+    """None: see `origin`."""
+    packages: tuple[str, ...]
+    """The PyTorch packages it decides, torch first."""
+    origin: str = "index"
+    """Who gives the build: `index` (one whose URL names the backend), `pypi` (what PyPI has for the platform), or
+    `unknown` (an index or URL that does not say)."""
+    stated: bool = True
+    """A source says so; False: it follows from there being none, such as a base beside a CUDA extra."""
+    aliases: tuple[str, ...] = ()
+    """Other extras or groups that bring this one in: `gpu` where `gpu = ["proj[cu128]"]`."""
+
+    @property
+    def target(self) -> Target:
+        """The extra, the group or the base as a Target."""
+        return Target(self.kind, self.name)
+
+
+class Config(NamedTuple):
+    """`[tool.uvtorch]`."""
+
+    backend: Backend | None = None
+    auto: bool = False
+    index_base: str | None = None
+    packages: tuple[str, ...] = ()
+    """More names to pin, normalized."""
+
+
+class Project(NamedTuple):
+    """What the file (and its workspace's root) says."""
+
+    name: str | None = None
+    """Normalized."""
+    requires_python: str | None = None
+    requirements: tuple[Requirement, ...] = ()
+    """Those of included groups are repeated in each group that includes them."""
+    indexes: tuple[Index, ...] = ()
+    """In order of priority; in a workspace, the root's follow the member's."""
+    sources: tuple[Source, ...] = ()
+    """A member's entry for a package replaces the root's."""
+    conflicts: tuple[tuple[Item, ...], ...] = ()
+    default_groups: tuple[str, ...] = ()
+    """The groups that uv installs unasked (`"all"` spelled out), as the file spells them."""
+    config: Config = Config()
+    has_project: bool = False
+    extras: tuple[str, ...] = ()
+    """Every extra declared, also an empty one, as the file spells it."""
+    groups: tuple[str, ...] = ()
+    includes: tuple[tuple[str, str], ...] = ()
+    """(group, group it includes directly)."""
+    dynamic: tuple[str, ...] = ()
+    """Fields that the build backend fills in: requirements may be missing here."""
+    overrides: tuple[Requirement, ...] = ()
+    """`override-dependencies` of the workspace's root; their target is the base."""
+    environments: tuple[str, ...] = ()
+    """Markers of the platforms that the lock is limited to; empty: none."""
+    origin: str = "pyproject.toml"
+
+    def is_pytorch(self, package: str) -> bool:
+        """Whether a normalized name is a package whose source decides the build of PyTorch.
+
+        That is torch itself, its sister packages, its compiler, and what `[tool.uvtorch] packages` adds. Packages that
+        merely have builds for single backends (vllm, torchao) are not.
+        """
+        role = packages.roles().get(package)
+        return role in ("pin", "companion") or package == "triton" or package in self.config.packages
+
+    def pytorch_packages(self) -> tuple[str, ...]:
+        """The PyTorch packages that any requirement of the project names, torch first; companions left out."""
+        pinned = packages.pinned() | set(self.config.packages)
+        return _torch_first(item.package for item in self.requirements if item.package in pinned)
+
+    def pytorch_requirements(self) -> tuple[Requirement, ...]:
+        """The requirements that name PyTorch packages, those of included groups once, where they are written."""
+        pinned = packages.pinned() | set(self.config.packages)
+        return tuple(item for item in self.requirements if item.package in pinned and item.via is None)
+
+    def pins(self, environment: "Environment | Platform") -> tuple[Source, ...]:
+        """The sources of PyTorch packages that hold there whatever extra or group is chosen."""
+        environment = environment if isinstance(environment, Environment) else Environment(environment)
+        return tuple(
+            source
+            for source in self.sources
+            if source.extra is None
+            and source.group is None
+            and self.is_pytorch(source.package)
+            and holds(source.marker, environment)
+        )
+
+    def choices(self) -> tuple[Choice, ...]:
+        """The backend choices that sources state, on any platform; a name has a row for each backend it can mean."""
+        from uvtorch.project import choices
+
+        return choices.stated(self)
+
+    def choices_for(self, environment: "Environment | Platform") -> tuple[Choice, ...]:
+        """The choices as they are on one platform, one row a name, implied ones included."""
+        from uvtorch.project import choices
+
+        environment = environment if isinstance(environment, Environment) else Environment(environment)
+        return choices.on_platform(self, environment)
+
+    def declared(self, kind: str, name: str) -> str | None:
+        """The file's own spelling of an extra or group; None if there is no such one."""
+        names = self.extras if kind == "extra" else self.groups
+        return next((item for item in names if normalize(item) == normalize(name)), None)
+
+
+def read(data: Tables, root: Tables | None = None, origin: str = "pyproject.toml") -> Project:
+    """Read the facts from a parsed pyproject.toml and, for a workspace's member, from that of its root.
+
+    `origin` names the file in messages. Raises ProjectError for a table of the wrong shape, UsageError for a mistake in
+    `[tool.uvtorch]`. What uv alone cares about is left to uv.
+    """
+    file = _File(data, origin)
+    root_file = _File(root, f"{origin} (the workspace's root)") if root is not None and root is not data else None
+    name = file.string("project.name")
+    groups = file.table("dependency-groups")
+    extras = file.table("project.optional-dependencies")
+    indexes = _indexes(file)
+    if root_file:
+        own = {index.name for index in indexes if index.name}
+        indexes += tuple(index for index in _indexes(root_file) if index.name is None or index.name not in own)
+    return Project(
+        name=normalize(name) if name else None,
+        requires_python=file.string("project.requires-python"),
+        requirements=tuple(_requirements(file, extras, groups)),
+        indexes=indexes,
+        sources=_sources(file, root_file, indexes),
+        conflicts=_conflicts(file) + (_conflicts(root_file, file_is_root=False) if root_file else ()),
+        default_groups=_default_groups(file, groups),
+        config=_config(file, root_file),
+        has_project=file.has("project"),
+        extras=tuple(extras),
+        groups=_group_names(file, groups),
+        includes=tuple(_includes(groups)),
+        dynamic=file.strings("project.dynamic"),
+        overrides=tuple(_overrides(root_file or file)),
+        environments=_environments(root_file or file),
+        origin=origin,
+    )
+
+
+class _File:
+    """Parsed TOML with typed access by dotted key; a wrong type is a ProjectError naming the key."""
+
+    def __init__(self, data: Tables, origin: str) -> None:
+        self.data = data
+        self.origin = origin
+
+    def get(self, key: str) -> Any:
+        """The value of a dotted key, None where it or a table above it is missing."""
+        here: Any = self.data
+        path: list[str] = []
+        for part in key.split("."):
+            if not isinstance(here, Mapping):
+                raise self.wrong(".".join(path), "a table", here)
+            if part not in here:
+                return None
+            here = here[part]
+            path.append(part)
+        return here
+
+    def has(self, key: str) -> bool:
+        return self.get(key) is not None
+
+    def table(self, key: str) -> Tables:
+        value = self.get(key)
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            raise self.wrong(key, "a table", value)
+        return value
+
+    def string(self, key: str) -> str | None:
+        value = self.get(key)
+        if value is not None and not isinstance(value, str):
+            raise self.wrong(key, "a string", value)
+        return value
+
+    def strings(self, key: str) -> tuple[str, ...]:
+        return self.check_strings(key, self.get(key))
+
+    def check_strings(self, key: str, value: Any) -> tuple[str, ...]:
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self.wrong(key, "an array of strings", value)
+        return tuple(value)
+
+    def wrong(self, key: str, wanted: str, value: Any) -> ProjectError:
+        return ProjectError(f"{self.origin}: `{key}` must be {wanted}, not {_described(value)}")
+
+
+def _described(value: Any) -> str:
+    names = {bool: "a boolean", str: "a string", int: "a number", float: "a number", list: "an array"}
+    if isinstance(value, Mapping):
+        return "a table"
+    if isinstance(value, list) and value:
+        return f"an array with {_described(value[0])} first"
+    return names.get(type(value), "a date or time")
+
+
+def _requirements(file: _File, extras: Tables, groups: Tables) -> Iterator[Requirement]:
+    for text in file.strings("project.dependencies"):
+        yield _requirement(file, "project.dependencies", text, Target("base"))
+    for extra, texts in extras.items():
+        key = f"project.optional-dependencies.{extra}"
+        for text in file.check_strings(key, texts):
+            yield _requirement(file, key, text, Target("extra", extra))
+    legacy = file.strings("tool.uv.dev-dependencies")
+    names = {normalize(group): group for group in groups}
+    for group in groups:
+        yield from _group(file, groups, names, (group,))
+    for text in legacy:
+        yield _requirement(file, "tool.uv.dev-dependencies", text, Target("group", names.get("dev", "dev")))
+
+
+def _group(file: _File, groups: Tables, names: Mapping[str, str], path: tuple[str, ...]) -> Iterator[Requirement]:
+    """The requirements of the last group of `path`, and of those it includes, for the first one."""
+    group, target = path[-1], Target("group", path[0])
+    key = f"dependency-groups.{group}"
+    if group in path[:-1]:
+        raise ProjectError(f"{file.origin}: `{key}` includes itself: {' -> '.join(path)}")
+    entries = groups[group]
+    if not isinstance(entries, list):
+        raise file.wrong(key, "an array", entries)
+    for entry in entries:
+        if isinstance(entry, str):
+            yield _requirement(file, key, entry, target)._replace(via=group if len(path) > 1 else None)
+        elif isinstance(entry, Mapping) and isinstance(entry.get("include-group"), str):
+            included = names.get(normalize(entry["include-group"]))
+            if included is None:
+                raise ProjectError(
+                    f"{file.origin}: `{key}` includes the group `{entry['include-group']}`, which is missing"
+                )
+            yield from _group(file, groups, names, (*path, included))
+        elif not isinstance(entry, Mapping):
+            raise file.wrong(key, "an array of requirements and `include-group` tables", entries)
+
+
+def _includes(groups: Tables) -> Iterator[tuple[str, str]]:
+    names = {normalize(group): group for group in groups}
+    for group, entries in groups.items():
+        for entry in entries:
+            if isinstance(entry, Mapping) and isinstance(entry.get("include-group"), str):
+                yield group, names[normalize(entry["include-group"])]
+
+
+def _requirement(file: _File, key: str, text: str, target: Target) -> Requirement:
+    match = _REQUIREMENT.match(text)
+    if match is None:
+        raise ProjectError(f"{file.origin}: `{key}` holds {text!r}, which is not a requirement")
+    extras = tuple(normalize(extra.strip()) for extra in (match[2] or "").split(",") if extra.strip())
+    return Requirement(normalize(match[1]), text, target, extras)
+
+
+def _overrides(file: _File) -> Iterator[Requirement]:
+    key = "tool.uv.override-dependencies"
+    value = file.get(key)
+    if value is not None and not isinstance(value, list):
+        raise file.wrong(key, "an array", value)
+    for entry in value or ():
+        if isinstance(entry, str):  # uv also takes tables here, for overrides of a package's metadata
+            yield _requirement(file, key, entry, Target("base"))
+
+
+def _environments(file: _File) -> tuple[str, ...]:
+    value = file.get("tool.uv.environments")
+    if isinstance(value, str):
+        return (value,)
+    return file.check_strings("tool.uv.environments", value)
+
+
+def _indexes(file: _File) -> tuple[Index, ...]:
+    key = "tool.uv.index"
+    value = file.get(key)
+    if value is None:
+        value = []
+    if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
+        raise file.wrong(key, "an array of tables", value)
+    found = []
+    for entry in value:
+        url, name = entry.get("url"), entry.get("name")
+        if not isinstance(url, str):
+            raise file.wrong(f"{key}.url", "a string", url) if url is not None else _missing(file, key, "url")
+        if name is not None and not isinstance(name, str):
+            raise file.wrong(f"{key}.name", "a string", name)
+        flags = {}
+        for flag in ("explicit", "default"):
+            flags[flag] = entry.get(flag, False)
+            if not isinstance(flags[flag], bool):
+                raise file.wrong(f"{key}.{flag}", "true or false", flags[flag])
+        found.append(Index(name, url, backend=from_url(url), **flags))
+    extra = file.get("tool.uv.extra-index-url")
+    if extra is not None:
+        texts = (extra,) if isinstance(extra, str) else file.check_strings("tool.uv.extra-index-url", extra)
+        found += [Index(None, url, backend=from_url(url)) for url in texts]
+    default = file.string("tool.uv.index-url")
+    if default is not None:
+        found.append(Index(None, default, default=True, backend=from_url(default)))
+    return tuple(found)
+
+
+def _missing(file: _File, key: str, part: str) -> ProjectError:
+    return ProjectError(f"{file.origin}: an entry of `{key}` has no `{part}`")
+
+
+def _sources(file: _File, root: _File | None, indexes: tuple[Index, ...]) -> tuple[Source, ...]:
+    own = list(_own_sources(file, indexes))
+    if root:
+        named = {source.package for source in own}
+        inherited = (source for source in _own_sources(root, indexes) if source.package not in named)
+        own += [source._replace(inherited=True) for source in inherited]
+    return tuple(own)
+
+
+def _own_sources(file: _File, indexes: tuple[Index, ...]) -> Iterator[Source]:
+    by_name = {index.name: index for index in reversed(indexes) if index.name}
+    spellings: dict[str, dict[str, str]] = {
+        "extra": {normalize(name): name for name in file.table("project.optional-dependencies")},
+        "group": {normalize(name): name for name in file.table("dependency-groups")},
+    }
+    for package, value in file.table("tool.uv.sources").items():
+        key = f"tool.uv.sources.{package}"
+        entries = [value] if isinstance(value, Mapping) else value
+        if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+            raise file.wrong(key, "a table or an array of tables", value)
+        for entry in entries:
+            for part in ("index", "url", "git", "path", "marker", "extra", "group"):
+                if part in entry and not isinstance(entry[part], str):
+                    raise file.wrong(f"{key}.{part}", "a string", entry[part])
+            kind = next((kind for kind in _SOURCE_KINDS if kind in entry), None)
+            if kind is None:
+                raise ProjectError(f"{file.origin}: `{key}` names no index, URL, repository, path or workspace")
+            index = by_name.get(entry["index"]) if kind == "index" else None
+            url = index.url if index else entry[kind] if kind in ("url", "git", "path") else None
+            selectors = {
+                part: spellings[part].get(normalize(entry[part]), entry[part])
+                for part in ("extra", "group")
+                if part in entry
+            }
+            yield Source(
+                package=normalize(package),
+                index=entry["index"] if kind == "index" else None,
+                url=url,
+                backend=index.backend if index else from_url(url) if kind in ("url", "path") and url else None,
+                marker=entry.get("marker"),
+                kind=kind,
+                is_pypi=bool(index and index.is_pypi and not index.backend),
+                **selectors,
+            )
+
+
+def _conflicts(file: _File, file_is_root: bool = True) -> tuple[tuple[Item, ...], ...]:
+    """The conflict sets; those of a workspace's root carry the root's name where they name no package."""
+    key = "tool.uv.conflicts"
+    value = file.get(key)
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(entry, list) for entry in value):
+        raise file.wrong(key, "an array of arrays", value)
+    root_name = None if file_is_root else normalize(file.string("project.name") or "")
+    sets = []
+    for entry in value:
+        items = []
+        for item in entry:
+            if not isinstance(item, Mapping) or not all(isinstance(part, str) for part in item.values()):
+                raise file.wrong(key, "an array of arrays of tables of strings", value)
+            package = normalize(item["package"]) if "package" in item else root_name
+            kind = next((kind for kind in ("extra", "group", "package") if kind in item), None)
+            if kind is None:
+                raise ProjectError(f"{file.origin}: an item of `{key}` names no extra, group or package")
+            items.append(Item(kind, item[kind], package))
+        sets.append(tuple(items))
+    return tuple(sets)
+
+
+def _group_names(file: _File, groups: Tables) -> tuple[str, ...]:
+    names = tuple(groups)
+    if file.has("tool.uv.dev-dependencies") and "dev" not in {normalize(name) for name in names}:
+        names += ("dev",)
+    return names
+
+
+def _default_groups(file: _File, groups: Tables) -> tuple[str, ...]:
+    names = _group_names(file, groups)
+    value = file.get("tool.uv.default-groups")
+    if value is None:
+        wanted: tuple[str, ...] = ("dev",)
+    elif value == "all":
+        return names
+    else:
+        if isinstance(value, str):
+            raise file.wrong("tool.uv.default-groups", 'an array of strings or "all"', value)
+        wanted = file.check_strings("tool.uv.default-groups", value)
+    spelled = {normalize(name): name for name in names}
+    return tuple(spelled[normalize(name)] for name in wanted if normalize(name) in spelled)
+
+
+def _config(file: _File, root: _File | None) -> Config:
+    table: dict[str, Any] = {}
+    for source in (root, file):
+        if source is None:
+            continue
+        own = source.get("tool.uvtorch")
+        if own is None:
+            continue
+        if not isinstance(own, Mapping):
+            raise UsageError(f"{source.origin}: `tool.uvtorch` must be a table, not {_described(own)}")
+        for key in own:
+            if key not in _CONFIG_KEYS:
+                known = ", ".join(_CONFIG_KEYS)
+                raise UsageError(
+                    f"{source.origin}: `tool.uvtorch.{key}` is not a setting", f"the settings are: {known}"
+                )
+        _check_config(source, own)
+        table.update(own)
+    backend = table.get("backend")
+    return Config(
+        backend=parse(backend) if backend and backend != "auto" else None,
+        auto=table.get("auto", False),
+        index_base=table.get("index-base"),
+        packages=tuple(dict.fromkeys(normalize(name) for name in table.get("packages", ()))),
+    )
+
+
+def _check_config(file: _File, own: Tables) -> None:
+    def wrong(key: str, wanted: str) -> UsageError:
+        return UsageError(f"{file.origin}: `tool.uvtorch.{key}` must be {wanted}, not {_described(own[key])}")
+
+    if not isinstance(own.get("auto", False), bool):
+        raise wrong("auto", "true or false")
+    for key in ("backend", "index-base"):
+        if not isinstance(own.get(key, ""), str):
+            raise wrong(key, "a string")
+    names = own.get("packages", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise wrong("packages", "an array of strings")
+    backend = own.get("backend", "auto")
+    if backend != "auto" and parse(backend) is None:
+        raise UsageError(
+            f"{file.origin}: `tool.uvtorch.backend` is {backend!r}, which is no backend",
+            "a backend is cpu, xpu, cuNNN as in cu126, rocmN.N as in rocm6.4, or one of these after nightly/ or test/",
+        )
+    if "://" not in own.get("index-base", "://"):
+        raise UsageError(f"{file.origin}: `tool.uvtorch.index-base` is {own['index-base']!r}, which is not a URL")
+
+
+def _torch_first(names: Iterable[str]) -> tuple[str, ...]:
+    """The names once each in their order, except that torch leads."""
+    return tuple(sorted(dict.fromkeys(names), key=lambda name: name != "torch"))
