@@ -1,0 +1,329 @@
+"""uv's command line, as far as uvtorch must understand it.
+
+Which options take a value is a table, held by a test against the shell completion and the `--help` of the uv that is
+installed. An option that is in no table is never guessed at: it ends up in `CommandLine.unknown`.
+
+Lies on the hand-over path: imports nothing, and splits a verb's table only when that verb is met.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+# uv 0.13.8, hidden options and aliases included. Before the verb uv takes the global ones only, after it both.
+GLOBAL_VALUES = (
+    "--allow-insecure-host --trusted-host --cache-dir --color --config-file --directory --preview-features"
+    " --preview-feature --project --python-fetch --python-preference"
+)
+GLOBAL_FLAGS = (
+    "--allow-python-downloads --help -h --isolated --managed-python --native-tls --no-cache --no-cache-dir -n"
+    " --no-color --no-config --no-installer-metadata --no-managed-python --no-native-tls --no-offline --no-preview"
+    " --no-progress --no-python-downloads --no-system-certs --offline --preview --quiet -q --show-settings"
+    " --system-certs --verbose -v"
+)
+TOP_FLAGS = "--version -V"
+
+_LOCK_VALUES = (
+    "--config-setting --config-settings -C --config-settings-package --default-index --exclude-newer"
+    " --exclude-newer-package --extra-index-url --find-links -f --fork-strategy --index --index-strategy --index-url -i"
+    " --keyring-provider --link-mode --no-binary-package --no-build-isolation-package --no-build-package"
+    " --no-sources-package --prerelease --prerelease-package --python -p --refresh-package --resolution --upgrade-group"
+    " --upgrade-package -P"
+)
+_LOCK_FLAGS = (
+    "--binary --build --build-isolation --frozen --locked --no-binary --no-build --no-build-isolation --no-frozen"
+    " --no-index --no-locked --no-refresh --no-require-build-hashes --no-sources --no-upgrade --pre --refresh"
+    " --require-build-hashes --upgrade -U"
+)
+_INSTALL_FLAGS = (
+    "--active --no-active --compile-bytecode --compile --no-compile-bytecode --no-compile --reinstall --force-reinstall"
+    " --no-reinstall"
+)
+_GROUP_VALUES = "--extra --no-extra --group --no-group --only-group --package --no-editable-package"
+_GROUP_FLAGS = (
+    "--all-extras --no-all-extras --all-groups --all-packages --dev --no-dev --only-dev --no-default-groups --editable"
+    " --no-editable"
+)
+_SELECT_INSTALL_FLAGS = (
+    "--no-install-local --no-install-project --no-install-workspace --only-install-local --only-install-project"
+    " --only-install-workspace"
+)
+
+VALUES = {
+    "add": (
+        _LOCK_VALUES,
+        "--bounds --branch --constraints --constraint -c --extra --group --marker -m --no-editable-package",
+        "--no-install-package --only-install-package --optional --package --reinstall-package --requirements",
+        "--requirement -r --rev --script --tag",
+    ),
+    "remove": (_LOCK_VALUES, "--group --optional --package --reinstall-package --script"),
+    "sync": (
+        _LOCK_VALUES,
+        _GROUP_VALUES,
+        "--no-install-package --only-install-package --output-format --python-platform --reinstall-package --script",
+    ),
+    "run": (
+        _LOCK_VALUES,
+        _GROUP_VALUES,
+        "--env-file --max-recursion-depth --python-platform --reinstall-package --with -w --with-editable",
+        "--with-requirements",
+    ),
+    "export": (
+        _LOCK_VALUES,
+        _GROUP_VALUES,
+        "--batch --format --no-emit-package --only-emit-package --output-file -o --prune --script",
+    ),
+    "lock": (_LOCK_VALUES, "--script"),
+}
+FLAGS = {
+    "add": (
+        _LOCK_FLAGS,
+        _INSTALL_FLAGS,
+        _SELECT_INSTALL_FLAGS,
+        "--dev --editable --no-editable --lfs --no-sync --no-workspace --raw --workspace",
+    ),
+    "remove": (_LOCK_FLAGS, _INSTALL_FLAGS, "--dev --no-sync"),
+    "sync": (
+        _LOCK_FLAGS,
+        _INSTALL_FLAGS,
+        _GROUP_FLAGS,
+        _SELECT_INSTALL_FLAGS,
+        "--check --no-check --dry-run --exact --inexact",
+    ),
+    "run": (
+        _LOCK_FLAGS,
+        _INSTALL_FLAGS,
+        _GROUP_FLAGS,
+        "--exact --inexact --gui-script --module -m --no-env-file --no-project --no-sync --script -s --show-resolution",
+    ),
+    "export": (
+        _LOCK_FLAGS,
+        _GROUP_FLAGS,
+        "--annotate --no-annotate --emit-find-links --emit-index-url --no-emit-find-links --no-emit-index-url --hashes",
+        "--no-hashes --header --no-header --no-emit-local --no-emit-project --no-emit-workspace --only-emit-local",
+        "--only-emit-project --only-emit-workspace",
+    ),
+    "lock": (_LOCK_FLAGS, "--check --check-exists --dry-run"),
+}
+"""Per verb that uvtorch acts on: the options of its own that take a value, and those that do not."""
+
+OUR_VALUES = {
+    "add": ("--torch-backend",),
+    "sync": ("--torch-backend",),
+    "run": ("--torch-backend",),
+    "export": ("--torch-backend",),
+    "lock": ("--torch-backend",),
+}
+OUR_FLAGS = {
+    "add": ("--dry-run",),
+    "remove": ("--dry-run",),
+    "sync": ("--auto",),
+    "run": ("--auto",),
+    "export": ("--auto",),
+}
+"""Per verb: the options that uvtorch adds; they are taken out of the command line."""
+
+ALIASES = {
+    "-C": "--config-setting",
+    "-P": "--upgrade-package",
+    "-U": "--upgrade",
+    "-V": "--version",
+    "-c": "--constraints",
+    "-f": "--find-links",
+    "-h": "--help",
+    "-i": "--index-url",
+    "-n": "--no-cache",
+    "-o": "--output-file",
+    "-p": "--python",
+    "-q": "--quiet",
+    "-r": "--requirements",
+    "-v": "--verbose",
+    "-w": "--with",
+    "--constraint": "--constraints",
+    "--requirement": "--requirements",
+}
+"""One name for each option that uvtorch asks about; `-m` and `-s` mean another thing on each verb and stay."""
+
+VERBS = frozenset(VALUES)
+"""The verbs of uv that uvtorch acts on."""
+
+
+def options(*tables: str) -> frozenset[str]:
+    """The option names in these rows of the tables."""
+    return frozenset(" ".join(tables).split())
+
+
+class CommandLine:
+    """A command line taken apart. Built by `parse`; `argv` is what uv gets."""
+
+    __slots__ = ("argv", "options", "ours", "positionals", "positionals_at", "unknown", "verb", "verb_at")
+
+    def __init__(self) -> None:
+        self.verb: str | None = None
+        """The first word that is not an option; None where there is none."""
+        self.verb_at = 0
+        """Where the verb stands in `argv`."""
+        self.argv: list[str] = []
+        """The arguments without uvtorch's own options."""
+        self.options: list[tuple[str, str | None]] = []
+        """uv's options in order, by their long names, with the value where they take one."""
+        self.ours: list[tuple[str, str | None]] = []
+        """uvtorch's own options in order; a value that is missing is None."""
+        self.positionals: list[str] = []
+        """What is no option: `add`'s requirements, `run`'s command and its arguments; after the verb `torch` all."""
+        self.positionals_at: list[int] = []
+        """Where each positional stands in `argv`."""
+        self.unknown: str | None = None
+        """The first option that no table knows. Nothing after it can be relied on."""
+
+    def has(self, *names: str) -> bool:
+        """Whether one of these options is given."""
+        return any(name in names for name, _ in self.options)
+
+    def values(self, name: str) -> list[str]:
+        """Every value given for this option, in order."""
+        return [value for option, value in self.options if option == name and value is not None]
+
+    def value(self, name: str) -> str | None:
+        """The last value given for this option, the one that counts for uv."""
+        values = self.values(name)
+        return values[-1] if values else None
+
+    def ours_has(self, name: str) -> bool:
+        """Whether this option of uvtorch's own is given."""
+        return any(option == name for option, _ in self.ours)
+
+    def take_rest(self, words: list[str]) -> None:
+        """Take words that are no options, whatever they look like."""
+        self.positionals_at += range(len(self.argv), len(self.argv) + len(words))
+        self.positionals += words
+        self.argv += words
+
+    def with_options(self, *extra: str) -> list[str]:
+        """uv's arguments with these put directly after the verb, where they are options whatever follows."""
+        return [*self.argv[: self.verb_at + 1], *extra, *self.argv[self.verb_at + 1 :]]
+
+
+def parse(argv: list[str]) -> CommandLine:
+    """Take a command line apart as uv's own parser (clap) does. Never fails: what it does not know is in `unknown`.
+
+    For a verb that uvtorch does not act on, nothing after the verb is looked at.
+    """
+    line = CommandLine()
+    values, flags = options(GLOBAL_VALUES), options(GLOBAL_FLAGS, TOP_FLAGS)
+    our_values: tuple[str, ...] = ()
+    our_flags: tuple[str, ...] = ()
+    at = 0
+    while at < len(argv):
+        word = argv[at]
+        at += 1
+        if word == "--":
+            line.argv.append(word)
+            line.take_rest(argv[at:])
+            break
+        if len(word) < 2 or word[0] != "-":
+            line.argv.append(word)
+            if line.verb is None:
+                line.verb, line.verb_at = word, len(line.argv) - 1
+                if word not in VERBS:
+                    line.take_rest(argv[at:])
+                    break
+                values, flags = options(GLOBAL_VALUES, *VALUES[word]), options(GLOBAL_FLAGS, *FLAGS[word])
+                our_values, our_flags = OUR_VALUES.get(word, ()), OUR_FLAGS.get(word, ())
+                continue
+            line.argv.pop()
+            line.take_rest([word])
+            if line.verb == "run":  # whatever follows the command belongs to it
+                line.take_rest(argv[at:])
+                break
+            continue
+        if word.startswith("--"):
+            name, equals, inline = word.partition("=")
+            value: str | None = inline if equals else None
+            if name in our_flags and not equals:
+                line.ours.append((name, None))
+                continue
+            if name in our_values:
+                if not equals and at < len(argv):
+                    value = argv[at]
+                    at += 1
+                line.ours.append((name, value))
+                continue
+            line.argv.append(word)
+            if name in values:
+                if not equals and at < len(argv):
+                    value = argv[at]
+                    line.argv.append(value)
+                    at += 1
+            elif name not in flags:
+                line.unknown = line.unknown or name
+            line.options.append((ALIASES.get(name, name), value))
+            continue
+        line.argv.append(word)
+        at = _parse_short(line, word, argv, at, values, flags)
+    return line
+
+
+def _parse_short(
+    line: CommandLine, word: str, argv: list[str], at: int, values: frozenset[str], flags: frozenset[str]
+) -> int:
+    """Read one cluster of short options: `-q`, `-qv`, `-p3.12`, `-p=3.12`, `-qp 3.12`. Returns where to go on."""
+    for place, letter in enumerate(word[1:], start=1):
+        name = "-" + letter
+        value = None
+        if name in values:
+            value = word[place + 1 :].removeprefix("=")
+            if not value and at < len(argv):
+                value = argv[at]
+                line.argv.append(value)
+                at += 1
+        elif name not in flags:
+            line.unknown = line.unknown or name
+            break
+        line.options.append((ALIASES.get(name, name), value))
+        if value is not None:
+            break
+    return at
+
+
+def torch_backend(line: CommandLine) -> str | None:
+    """The backend the command line itself asks for: `auto`, a well-formed name, or None where it asks for nothing.
+
+    Raises UsageError where an option lacks its value, names no backend, or two of them contradict each other.
+    """
+    from uvtorch.errors import UsageError
+
+    asked: list[str] = []
+    for name, value in line.ours:
+        if name == "--auto":
+            asked.append("auto")
+        elif name == "--torch-backend":
+            asked.append(backend_name(value, "--torch-backend"))
+    if len(set(asked)) > 1:
+        raise UsageError(
+            f"the options ask for two backends: {' and '.join(dict.fromkeys(asked))}",
+            "give one of `--auto` and `--torch-backend`, once",
+        )
+    return asked[0] if asked else None
+
+
+def backend_name(value: str | None, origin: str) -> str:
+    """`value` if it is `auto` or a well-formed backend.
+
+    Raises UsageError naming `origin` (an option, a variable, a key) if it is neither.
+    """
+    from uvtorch.backend import parse as parse_backend
+    from uvtorch.errors import UsageError
+
+    hint = "a backend is auto, cpu, xpu, cu126, rocm6.4 …, or nightly/cu130, test/cu130"
+    if not value:
+        raise UsageError(f"{origin} needs a backend", hint)
+    if value != "auto" and parse_backend(value) is None:
+        raise UsageError(f"{origin}: `{value}` is not a backend", hint)
+    return value
+
+
+def is_set(env: "Mapping[str, str]", name: str) -> bool:
+    """Whether uv takes a boolean environment variable as set: anything but empty, 0, false, f, no, n, off."""
+    return env.get(name, "").lower() not in ("", "0", "false", "f", "no", "n", "off")
