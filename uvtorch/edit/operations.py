@@ -369,15 +369,19 @@ def _target_path(target: Target, data: Table, script: bool) -> Path:
     if target.kind == "group":
         table: Path = ("dependency-groups",)
         return (*table, _spelled(_table(data, table), target.name, table))
-    if "project" not in data:
-        raise ProjectError("there is no [project] table", "`uv init --bare` writes one")
-    key = "dependencies" if target.kind == "base" else "optional-dependencies"
-    if key in _list(data, ("project", "dynamic")):
-        raise ProjectError(f"project.{key} is dynamic: its build backend says what it is, not pyproject.toml")
     if target.kind == "base":
-        return ("project", key)
-    table = ("project", key)
+        return ("project", "dependencies")
+    table = ("project", "optional-dependencies")
     return (*table, _spelled(_table(data, table), target.name, table))
+
+
+def _check_writable(path: Path, data: Table) -> None:
+    """Raise ProjectError where pyproject.toml is not the place for this list of requirements."""
+    if path[0] == "project":
+        if "project" not in data:
+            raise ProjectError("there is no [project] table", "`uv init --bare` writes one")
+        if path[1] in _list(data, ("project", "dynamic")):
+            raise ProjectError(f"project.{path[1]} is dynamic: its build backend says what it is, not pyproject.toml")
 
 
 def _package(requirement: object) -> str | None:
@@ -400,6 +404,7 @@ def _add_requirement(target: Target, requirement: str, data: Table, script: bool
     for item in have:
         if _same_requirement(item, requirement) or (_package(item) == _package(requirement) and not _rest(requirement)):
             return []
+    _check_writable(path, data)
     return [Relist(path, (*((at, None) for at in range(len(have))), (None, requirement)))]
 
 
@@ -410,6 +415,7 @@ def _set_requirements(target: Target, package: str, requirements: list[str], dat
     merged = _merge([have[at] for at in mine], list(requirements), _same_requirement)
     if _unchanged(merged, mine):
         return []
+    _check_writable(path, data)
     kept: dict[int, object] = {at: None for at in range(len(have)) if at not in mine}
     kept.update({mine[old]: new for old, new in merged if old is not None})
     return [Relist(path, (*sorted(kept.items()), *((None, new) for old, new in merged if old is None)))]

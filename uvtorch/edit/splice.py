@@ -74,7 +74,7 @@ def change_list(text: str, path: Path, steps: "tuple[tuple[int | None, object], 
     """
     spot = _locate(text, path)
     if not spot or spot.value.kind != "[":
-        return put(text, path, whole, wrap=True)
+        return put(text, path, whole, wrap=len(whole) > 1 or not isinstance(whole[0], dict))
     kept = {old: new for old, new in steps if old is not None}
     for index in reversed(range(len(spot.value.items))):
         if index not in kept:
@@ -141,9 +141,10 @@ def _insert(text: str, path: Path, value: object, wrap: bool) -> str:
     for section in scan(text):
         if section.path == path[:-1]:
             return _insert_pair(text, section, path, value, wrap)
-        for pair in section.pairs:
-            if within(pair.path, path[:-1]):
-                beside = section, pair
+        if len(section.path) < len(path) - 1:
+            for pair in section.pairs:
+                if within(pair.path, path[:-1]):
+                    beside = section, pair
     if beside:
         section, pair = beside
         return _insert_pair(text, section._replace(pairs=[pair]), path, value, wrap)
