@@ -304,7 +304,10 @@ def _set_sources(package: str, entries: tuple[Source, ...], data: Table) -> list
     sources = _table(data, (*_UV, "sources"))
     path = (*_UV, "sources", _spelled(sources, package, (*_UV, "sources")))
     have = sources.get(path[-1])
-    want = [{key: value for key, value in entry._asdict().items() if value is not None} for entry in entries]
+    want = [
+        {key: getattr(entry, key) for key in ("index", "extra", "group", "marker") if getattr(entry, key) is not None}
+        for entry in entries
+    ]
     if not want:
         return [] if have is None else [Drop(path)]
     if have is not None:

@@ -73,8 +73,12 @@ def change_list(text: str, path: Path, steps: "tuple[tuple[int | None, object], 
     Items that stay keep their text, their comments and their order.
     """
     spot = _locate(text, path)
+    wrap = len(whole) > 1 or not isinstance(whole[0], dict) if whole else False
     if not spot or spot.value.kind != "[":
-        return put(text, path, whole, wrap=len(whole) > 1 or not isinstance(whole[0], dict))
+        return put(text, path, whole, wrap=wrap)
+    outgrown = len(spot.value.items) < len(whole) and not (spot.value.items and isinstance(whole[0], str))
+    if outgrown and len(spot.value.items) < 2 and not spot.holder and not _lines(text, spot.value):
+        return put(text, path, whole, wrap=wrap)
     kept = {old: new for old, new in steps if old is not None}
     for index in reversed(range(len(spot.value.items))):
         if index not in kept:
