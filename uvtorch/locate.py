@@ -50,10 +50,15 @@ class Site(NamedTuple):
                 yield read(file)
 
 
-def working_directory(line: "CommandLine", env: "Mapping[str, str]") -> str:
-    """Where uv would look for a project: `--directory`, then `--project` in it, or their environment variables."""
-    directory = os.path.join(os.getcwd(), line.value("--directory") or env.get("UV_WORKING_DIR") or "")
-    return os.path.normpath(os.path.join(directory, line.value("--project") or env.get("UV_PROJECT") or ""))
+def current_directory(line: "CommandLine", env: "Mapping[str, str]") -> str:
+    """Where uv works: `--directory` or `UV_WORKING_DIR`. Paths on the command line are relative to it."""
+    return os.path.normpath(os.path.join(os.getcwd(), line.value("--directory") or env.get("UV_WORKING_DIR") or ""))
+
+
+def project_directory(line: "CommandLine", env: "Mapping[str, str]") -> str:
+    """Where uv looks for a project: `--project` or `UV_PROJECT`, relative to the current directory."""
+    directory = line.value("--project") or env.get("UV_PROJECT") or ""
+    return os.path.normpath(os.path.join(current_directory(line, env), directory))
 
 
 def read(path: str) -> Manifest:

@@ -29,3 +29,19 @@ def pinned() -> frozenset[str]:
 def from_pytorch_index() -> frozenset[str]:
     """The packages that a PyTorch index serves by right: all of `roles()`."""
     return frozenset(roles())
+
+
+def named_by(requirement: str) -> str | None:
+    """The normalized name of a requirement that an index can serve; None for a URL, a path, a repository."""
+    text = requirement.strip()
+    end = 0
+    while end < len(text) and (text[end].isalnum() or text[end] in "._-"):
+        end += 1
+    name, rest = text[:end], text[end:].lstrip()
+    if not name or not name[0].isalnum():
+        return None
+    if rest.startswith("["):
+        rest = rest.partition("]")[2].lstrip()
+    if rest and rest[0] not in "<>=!~;(":
+        return None
+    return normalize(name.rstrip("._-"))

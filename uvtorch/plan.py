@@ -23,7 +23,7 @@ class Edit(NamedTuple):
 class Plan(NamedTuple):
     """What a verb compiled to. Nothing has happened yet."""
 
-    commands: tuple[tuple[str, ...], ...]
+    commands: tuple[tuple[str, ...], ...] = ()
     """uv's arguments, one tuple a command. If one of them fails, all is undone and nothing after it runs."""
     edits: tuple[Edit, ...] = ()
     guarded: tuple[str, ...] = ()
@@ -32,8 +32,13 @@ class Plan(NamedTuple):
     """What was decided and why, a line each."""
     warnings: tuple[str, ...] = ()
     last: tuple[str, ...] | None = None
-    """uv's arguments for what is not to be undone: uvtorch becomes this uv at the end (`uv run`, whose exit code is the
-    command's own)."""
+    """uv's arguments for what is not to be undone: uvtorch becomes this uv at the end. So for `uv run`, whose exit code
+    is the command's own, and wherever there is nothing to undo."""
+
+
+def hand_over(argv: "Sequence[str]", *warnings: str) -> Plan:
+    """The plan for what is uv's own affair."""
+    return Plan(last=tuple(argv), warnings=warnings)
 
 
 def report(plan: Plan, quiet: bool) -> None:
@@ -83,6 +88,8 @@ def apply(plan: Plan, path: str) -> int:
     Returns uv's exit code, or 128+n after signal n; does not return where `plan.last` is set and all went well. Raises
     ProjectError, with every file as it was, where a file cannot be written.
     """
+    if plan.last is not None and not plan.commands:
+        uv.hand_over(path, plan.last)
     if plan.edits:
         uv.require(path)
     with uv.Interrupted() as interrupted:

@@ -3,6 +3,7 @@
 Lies on the hand-over path: what only waiting or Windows needs is imported there.
 """
 
+import _signal  # type: ignore[import-not-found]  # `signal` would import enum, a third of the whole hand-over
 import os
 import sys
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 WINDOWS = os.name == "nt"
+_IGNORED_BY_PYTHON = [number for name in ("SIGPIPE", "SIGXFSZ") if (number := getattr(_signal, name, None))]
 EXECUTABLE = "uv.exe" if WINDOWS else "uv"
 
 MINIMUM = (0, 5, 3)
@@ -92,10 +94,8 @@ def hand_over(path: str, args: "Sequence[str]") -> "NoReturn":
     """
     if WINDOWS:
         sys.exit(_run_windows(path, args))
-    import _signal  # type: ignore[import-not-found]  # `signal` would cost an enum's import, a third of the whole hand-over
-
-    for number in (_signal.SIGPIPE, getattr(_signal, "SIGXFSZ", _signal.SIGPIPE)):
-        _signal.signal(number, _signal.SIG_DFL)  # Python ignores them, and exec would keep that
+    for number in _IGNORED_BY_PYTHON:
+        _signal.signal(number, _signal.SIG_DFL)  # exec would keep them ignored
     sys.stdout.flush()
     sys.stderr.flush()
     try:
@@ -137,20 +137,16 @@ class Interrupted:
         self._previous: list[tuple[int, object]] = []
 
     def __enter__(self) -> "Interrupted":
-        import signal
-
         for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"):
-            number = getattr(signal, name, None)
+            number = getattr(_signal, name, None)
             # What was ignored when uvtorch started (nohup, a shell's background job) stays so, for uv too.
-            if number is not None and signal.getsignal(number) != signal.SIG_IGN:
-                self._previous.append((number, signal.signal(number, self._receive)))
+            if number is not None and _signal.getsignal(number) != _signal.SIG_IGN:
+                self._previous.append((number, _signal.signal(number, self._receive)))
         return self
 
     def __exit__(self, *_: object) -> None:
-        import signal
-
         for number, previous in self._previous:
-            signal.signal(number, previous)  # type: ignore[arg-type]
+            _signal.signal(number, previous)
 
     def _receive(self, number: int, _frame: object) -> None:
         again = self.code != 0
@@ -160,9 +156,7 @@ class Interrupted:
 
     def _uv_has_it_too(self, number: int) -> bool:
         """Whether the terminal sent this to its whole foreground group, uv included: Ctrl-C and Ctrl-\\."""  # noqa: D301
-        import signal
-
-        if number not in (signal.SIGINT, getattr(signal, "SIGQUIT", signal.SIGINT)):
+        if number not in (_signal.SIGINT, getattr(_signal, "SIGQUIT", _signal.SIGINT)):
             return False
         try:
             terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
@@ -202,13 +196,9 @@ def run(path: str, args: "Sequence[str]", interrupted: Interrupted) -> int:
     sys.stderr.flush()
     if WINDOWS:
         return _run_windows(path, args)
-    import signal
-
     try:
         # Not subprocess: it costs as much as all the rest here, and closes the descriptors that exec would pass on.
-        pid = os.posix_spawn(
-            path, [path, *args], environment(), setsigdef=[signal.SIGPIPE, getattr(signal, "SIGXFSZ", signal.SIGPIPE)]
-        )
+        pid = os.posix_spawn(path, [path, *args], environment(), setsigdef=_IGNORED_BY_PYTHON)
     except OSError as error:
         raise _cannot_start(path, error) from None
     return interrupted.wait(pid)
@@ -216,16 +206,15 @@ def run(path: str, args: "Sequence[str]", interrupted: Interrupted) -> int:
 
 def _run_windows(path: str, args: "Sequence[str]") -> int:
     """Run uv and wait, as Windows needs it: a console's Ctrl-C reaches uv by itself, and must not end uvtorch first."""
-    import signal
     import subprocess
 
-    previous = signal.signal(signal.SIGINT, lambda *_: None)  # a function, not SIG_IGN, which uv would inherit
+    previous = _signal.signal(_signal.SIGINT, lambda *_: None)  # a function, not SIG_IGN, which uv would inherit
     try:
         code = subprocess.Popen([path, *args], close_fds=False).wait()
     except OSError as error:
         raise _cannot_start(path, error) from None
     finally:
-        signal.signal(signal.SIGINT, previous)
+        _signal.signal(_signal.SIGINT, previous)
     return 128 - code if code < 0 else code
 
 

@@ -1,0 +1,150 @@
+"""From a project and a decision to the edits that pin PyTorch's packages, as contract and uv need them. Pure."""
+
+from typing import NamedTuple
+
+from uvtorch import edit
+from uvtorch.backend import Backend, marker, same_url
+from uvtorch.choose import Decision
+from uvtorch.packages import roles
+from uvtorch.project import Project, Source
+
+ANCHORS = "uvtorch"
+"""The dependency group that names what no requirement of the user's names, so that the sources apply to it.
+
+uv applies a source to direct requirements only. A group that is not a default group is locked with the rest, is never
+installed by itself and stays out of published metadata; a constraint would not route the package, an override would
+erase what other packages ask of it.
+"""
+
+_GROUP = edit.Target("group", ANCHORS)
+
+
+class Indexed(NamedTuple):
+    """The index a backend's packages come from, and whether it has yet to be written."""
+
+    name: str
+    url: str
+
+
+def index_for(project: Project, backend: Backend, base: str) -> Indexed:
+    """The project's own index with this backend's URL, under its own name; else the one that uvtorch writes."""
+    url = backend.index_url(base)
+    for index in project.indexes:
+        if index.name and same_url(index.url, url):
+            return Indexed(index.name, index.url)
+    return Indexed(backend.index_name, url)
+
+
+def operations(project: Project, packages: tuple[str, ...], decision: Decision, base: str) -> list[edit.Operation]:
+    """The edits that take `packages` (normalized, those that the command is about to add included) from `decision`.
+
+    Every PyTorch package that the project names is pinned with them: two builds in one environment do not work. What an
+    earlier pin needs no more goes: its index, its companions.
+    """
+    assert decision.backend is not None  # a refusal has no pins
+    index = index_for(project, decision.backend, base)
+    where = marker(decision.platforms)
+    entries = (edit.Source(index.name, where),)
+    direct = tuple(dict.fromkeys((*packages, *_direct(project))))
+    anchors = _anchors(direct, decision, where)
+    pinned = dict.fromkeys((*direct, *(name for name, _ in anchors)))
+    edits: list[edit.Operation] = [edit.SetSources(package, entries) for package in pinned]
+    edits += _stale(project, pinned)
+    edits += _anchor_edits(project, anchors)
+    edits += _unused_indexes(project, index, frozenset(pinned))
+    inherited = any(one.name == index.name and one.inherited and one.explicit for one in project.indexes)
+    if not inherited:
+        edits.append(edit.SetIndex(index.name, index.url))
+    return edits
+
+
+def like(project: Project, packages: tuple[str, ...], pins: tuple[Source, ...]) -> list[edit.Operation]:
+    """The edits that take `packages` from where the project already takes its PyTorch packages: the same entries."""
+    named = [pin.package for pin in pins]
+    model = "torch" if "torch" in named else named[0]
+    entries = tuple(
+        edit.Source(source.index, source.marker)
+        for source in project.sources
+        if source.package == model and source.index and source.extra is None and source.group is None
+    )
+    have = {source.package for source in project.sources}
+    anchored = {item.package for item in project.requirements if item.target.name == ANCHORS}
+    edits: list[edit.Operation] = [edit.SetSources(name, entries) for name in packages if name not in have]
+    if "torch" not in {*packages, *_direct(project), *anchored}:
+        edits.append(edit.AddRequirement(_GROUP, "torch"))
+        if "torch" not in have:
+            edits.append(edit.SetSources("torch", entries))
+    # An anchor is for what nobody names; `uv add` would otherwise leave two requirements to keep in step.
+    edits += [edit.RemoveRequirement(_GROUP, name) for name in packages if name in anchored]
+    return edits
+
+
+def _direct(project: Project) -> tuple[str, ...]:
+    """The PyTorch packages that a requirement of the user's own names."""
+    own = {item.package for item in project.requirements if item.target.name != ANCHORS}
+    return tuple(name for name in project.pytorch_packages() if name in own)
+
+
+def _anchors(direct: tuple[str, ...], decision: Decision, where: str | None) -> list[tuple[str, str]]:
+    """(package, requirement) of everything that must be named for its source to apply."""
+    bounds = dict(decision.bounds)
+    anchors = [] if "torch" in direct else [("torch", "torch" + bounds.get("torch", ""))]
+    return anchors + [(name, f"{name} ; {where}" if where else name) for name in decision.companions]
+
+
+def _anchor_edits(project: Project, anchors: list[tuple[str, str]]) -> list[edit.Operation]:
+    wanted = {name for name, _ in anchors}
+    present = [item.package for item in project.requirements if item.target.name == ANCHORS]
+    edits: list[edit.Operation] = [
+        edit.RemoveRequirement(_GROUP, name) for name in present if name not in wanted and name in roles()
+    ]
+    if present and not wanted and all(name in roles() for name in present):
+        return [edit.RemoveTarget(_GROUP)]
+    return edits + [edit.SetRequirement(_GROUP, name, text) for name, text in anchors]
+
+
+def _stale(project: Project, pinned: dict[str, None]) -> list[edit.Operation]:
+    """Sources of an earlier backend's companions."""
+    return [
+        edit.RemoveSources(source.package)
+        for source in project.sources
+        if roles().get(source.package) == "companion"
+        and source.package not in pinned
+        and source.backend is not None
+        and not source.inherited
+    ]
+
+
+def _unused_indexes(project: Project, kept: Indexed, pinned: frozenset[str]) -> list[edit.Operation]:
+    """Indexes of an earlier backend that no source names any more once `pinned` are taken from `kept`."""
+    before = {source.index for source in project.sources if source.package in pinned and source.index}
+    after = {source.index for source in project.sources if source.package not in pinned}
+    return [
+        edit.RemoveIndex(index.name)
+        for index in project.indexes
+        if index.name in before - after - {kept.name} and index.explicit and index.backend is not None
+    ]
+
+
+def bounds(limits: list[tuple[str, str]]) -> list[edit.Operation]:
+    """The edits that keep packages within (package, specifier) limits without touching the user's requirements."""
+    return [edit.SetRequirement(_GROUP, name, name + limit) for name, limit in limits]
+
+
+def unlocalized(requirement: str) -> str:
+    """A requirement without local versions: `torch==2.9.1+cu126` is `torch==2.9.1`.
+
+    The source names the backend; with the local version in the requirement the lock could not be solved for platforms
+    whose wheels come from elsewhere.
+    """
+    head, semicolon, tail = requirement.partition(";")
+    parts = [part.split("+", 1)[0].rstrip() if "+" in part else part for part in head.split(",")]
+    return ",".join(parts) + (" ;" + tail if semicolon else "")
+
+
+def bounded(requirement: str, bound: str) -> str:
+    """A requirement with one more specifier: `torch` and `<2.12` make `torch<2.12`, before any marker."""
+    head, semicolon, tail = requirement.partition(";")
+    head = head.rstrip()
+    comma = "," if any(sign in head for sign in "<>=!~") else ""
+    return f"{head}{comma}{bound}" + (f" ;{tail}" if semicolon else "")

@@ -1,0 +1,212 @@
+"""`uvtorch add`: PyTorch packages with the index that serves this machine; all else as uv has it."""
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from uvtorch.argv import CommandLine, is_set
+from uvtorch.errors import ProjectError, UsageError
+from uvtorch.locate import current_directory
+from uvtorch.packages import named_by, pinned
+from uvtorch.plan import Edit, Plan, hand_over
+from uvtorch.project import Project, Source
+from uvtorch.verbs.deciding import Opened, UvFinder, asked, edited, missing, open_project
+
+
+def compile_add(line: CommandLine, env: Mapping[str, str], find_uv: UvFinder) -> Plan:
+    """What `add` comes to: where no PyTorch package is added, or the user names the index, what uv would do.
+
+    Raises UvtorchError where it cannot be done.
+    """
+    if line.has("--no-sources", "--no-index") or is_set(env, "UV_NO_SOURCES"):
+        return _left_to_uv(line, "sources or indexes are switched off")
+    opened = open_project(line, env)
+    if opened is None:
+        raise missing(line, env)
+    project = opened.project
+    if not opened.site.manifest.script and not project.has_project:
+        raise ProjectError(f"{project.origin} has no `[project]` table", "`uv init --bare` makes a project")
+    requested = _requested(line, env, project)
+    if not requested:
+        return _left_to_uv(line, "no PyTorch package is being added")
+    url = _own_index(line)
+    if url is not None:
+        return _left_to_uv(line, f"{url} is named as the index to use")
+    if any(source.extra or source.group for source in project.sources):
+        choices = tuple(choice for choice in project.choices() if choice.kind != "base")
+        if choices:
+            from uvtorch.verbs.several import compile_add as compile_several
+
+            return compile_several(line, opened, requested, choices)
+    return _compile_single(line, env, opened, requested, find_uv)
+
+
+class Requested(NamedTuple):
+    """A PyTorch package that the command line adds."""
+
+    package: str
+    """Normalized."""
+    text: str
+    at: int | None = None
+    """Where it stands in `CommandLine.argv`; None: in a requirements file."""
+
+
+def _compile_single(
+    line: CommandLine,
+    env: Mapping[str, str],
+    opened: Opened,
+    requested: tuple[Requested, ...],
+    find_uv: UvFinder,
+) -> Plan:
+    project, site = opened.project, opened.site
+    argv = [*line.argv]
+    texts = [item.text for item in requested]
+    packages = tuple(dict.fromkeys(item.package for item in requested))
+    pins = _pins(project)
+    wanted = asked(line, env, texts)
+    if pins and (wanted.backend is None or all(pin.backend == wanted.backend for pin in pins)):
+        edits = _edits_like(opened, packages, pins)
+        kept = (f"{', '.join(packages)} from {_indexes(pins)}, as the project has it",) if edits else ()
+        return _plan(opened, argv, edits, kept)
+    from uvtorch import pinning
+    from uvtorch.choose import Request
+    from uvtorch.hardware import detect
+    from uvtorch.verbs.deciding import decide, decision_line, index_base, interpreter, requirements_of
+
+    machine = detect(env)
+    if wanted.origin.startswith("the requirement"):  # its marker may leave it out here
+        wanted = asked(line, env, texts, machine)
+    own = tuple(text for text in requirements_of(project) if named_by(text) not in packages)
+    backend = wanted.backend if wanted.backend or wanted.auto else project.config.backend
+    base = index_base(env, project)
+    request = Request(
+        requirements=(*texts, *own),
+        python=interpreter(line, env, site),
+        requires_python=project.requires_python,
+        backend=backend,
+    )
+    decision = decide(machine, request, base, find_uv)
+    bounds = dict(decision.bounds)
+    for item in requested:
+        if item.at is not None:
+            text = pinning.unlocalized(item.text)
+            argv[item.at] = pinning.bounded(text, bounds[item.package]) if item.package in bounds else text
+    edits = edited(opened, pinning.operations(project, packages, decision, base))
+    return _plan(opened, argv, edits, (decision_line(decision),), decision.warnings)
+
+
+def _plan(
+    opened: Opened,
+    argv: list[str],
+    edits: tuple[Edit, ...],
+    decisions: tuple[str, ...] = (),
+    warnings: tuple[str, ...] = (),
+) -> Plan:
+    site = opened.site
+    guarded = (site.manifest.path, site.lock)
+    return Plan((tuple(argv),), edits, guarded, decisions, warnings)
+
+
+def _pins(project: Project) -> tuple[Source, ...]:
+    """The sources that say, on some platform, where the project takes its PyTorch packages from."""
+    return tuple(
+        source
+        for source in project.sources
+        if source.extra is None
+        and source.group is None
+        and source.backend is not None
+        and source.kind == "index"
+        and source.package in pinned() | set(project.config.packages)
+    )
+
+
+def _indexes(pins: tuple[Source, ...]) -> str:
+    return ", ".join(dict.fromkeys(pin.index for pin in pins if pin.index))
+
+
+def _edits_like(opened: Opened, packages: tuple[str, ...], pins: tuple[Source, ...]) -> tuple[Edit, ...]:
+    """Pin `packages` as the project's others are, where they are not; nothing on the warm path."""
+    project = opened.project
+    have = {source.package for source in project.sources}
+    named = {item.package for item in project.requirements}
+    anchored = {item.package for item in project.requirements if item.target.name == "uvtorch"}
+    if have.issuperset(packages) and not anchored.intersection(packages) and "torch" in {*named, *packages}:
+        return ()
+    from uvtorch import pinning
+
+    return edited(opened, pinning.like(project, packages, pins))
+
+
+def _requested(line: CommandLine, env: Mapping[str, str], project: Project) -> tuple[Requested, ...]:
+    """The PyTorch packages among the requirements and in the requirements files."""
+    names = pinned() | set(project.config.packages)
+    found = []
+    for text, at in zip(line.positionals, line.positionals_at, strict=True):
+        package = named_by(text)
+        if package in names:
+            found.append(Requested(package, text, at))
+    directory = current_directory(line, env)
+    for path in line.values("--requirements"):
+        for text in requirements_in(os.path.join(directory, path)):
+            package = named_by(text)
+            if package in names:
+                found.append(Requested(package, text))
+    return tuple(found)
+
+
+def requirements_in(path: str, seen: frozenset[str] = frozenset()) -> Iterator[str]:
+    """The requirements in a file as pip reads them: `-r` files included, comments and options left out.
+
+    Files of other kinds that uv takes here (pyproject.toml, scripts) give what their metadata requires. A file that
+    cannot be read gives nothing: uv says so better.
+    """
+    if path in seen:
+        return
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError):
+        return
+    if path.endswith((".toml", ".py")):
+        yield from _metadata_requirements(path, text)
+        return
+    for row in text.replace("\\\n", " ").splitlines():
+        entry = row.partition(" #")[0].strip()
+        if entry.startswith(("-r", "--requirement")):
+            name = entry.removeprefix("--requirement").removeprefix("-r").lstrip(" =")
+            yield from requirements_in(os.path.join(os.path.dirname(path), name), seen | {path})
+        elif entry and not entry.startswith(("#", "-")):
+            yield entry.partition(" --")[0].rstrip()
+
+
+def _metadata_requirements(path: str, text: str) -> Iterator[str]:
+    import tomllib
+
+    from uvtorch.locate import script_block
+
+    try:
+        data = tomllib.loads((script_block(text) or "") if path.endswith(".py") else text)
+    except tomllib.TOMLDecodeError:
+        return
+    table = data if path.endswith(".py") else data.get("project", {})
+    dependencies = table.get("dependencies", ()) if isinstance(table, dict) else ()
+    yield from (entry for entry in dependencies if isinstance(entry, str))
+
+
+def _own_index(line: CommandLine) -> str | None:
+    """An index of a backend that the user names on the command line: then uv is told all it needs."""
+    from uvtorch.backend import from_url
+
+    for name in ("--index", "--default-index", "--index-url", "--extra-index-url", "--find-links"):
+        for value in line.values(name):
+            url = value.partition("=")[2] if "=" in value.partition("://")[0] else value
+            if from_url(url):
+                return url
+    return None
+
+
+def _left_to_uv(line: CommandLine, reason: str) -> Plan:
+    """Hand over; but not in silence where uvtorch was told to choose."""
+    if line.ours_has("--torch-backend"):
+        raise UsageError(f"--torch-backend has nothing to do here: {reason}")
+    return hand_over(line.argv)

@@ -1,0 +1,242 @@
+"""What every verb that chooses has in common: the project, what is asked for, the machine, and the decision."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from uvtorch import locate, uv
+from uvtorch.argv import CommandLine, backend_name, torch_backend
+from uvtorch.backend import DEFAULT_INDEX_BASE, Backend, parse
+from uvtorch.choose import Decision, Request
+from uvtorch.errors import NoBuild, ProjectError, UsageError
+from uvtorch.machine import Machine
+from uvtorch.packages import named_by, pinned
+from uvtorch.plan import Edit
+from uvtorch.project import Project
+from uvtorch.project import read as read_project
+
+if TYPE_CHECKING:
+    from uvtorch.edit import Operation
+
+AUTO: Final = "auto"
+
+
+class Opened(NamedTuple):
+    """A project or a script, and what it says."""
+
+    site: locate.Site
+    project: Project
+
+
+def open_project(line: CommandLine, env: Mapping[str, str], script: str | None = None) -> Opened | None:
+    """What the command line works on, None where there is no pyproject.toml. Raises ProjectError as `locate` does.
+
+    `script` is a Python file with metadata of its own that takes the project's place, as `--script` does.
+    """
+    script = script or line.value("--script")
+    if script is not None:
+        path = os.path.join(locate.current_directory(line, env), script)
+        site: locate.Site | None = locate.script(path)
+    else:
+        site = locate.site(locate.project_directory(line, env), line.value("--package"))
+    if site is None:
+        return None
+    root = None if site.root is site.manifest else site.root.data
+    data = script_tables(site.manifest.data) if site.manifest.script else site.manifest.data
+    return Opened(site, read_project(data, root, os.path.relpath(site.manifest.path)))
+
+
+def script_tables(block: Mapping[str, object]) -> dict[str, object]:
+    """A script's inline metadata in the shape of a pyproject.toml."""
+    project = {key: block[key] for key in ("dependencies", "requires-python") if key in block}
+    return {"project": project, "tool": block.get("tool", {})}
+
+
+def missing(line: CommandLine, env: Mapping[str, str]) -> ProjectError:
+    """The error for a directory without a project, as uv words it."""
+    return ProjectError(
+        f"no `pyproject.toml` found in {locate.project_directory(line, env)} or any parent directory",
+        "`uv init` makes one, `--project` and `--directory` name another place",
+    )
+
+
+def edited(opened: Opened, operations: "Iterable[Operation]") -> tuple[Edit, ...]:
+    """The edit of the manifest that these operations come to; empty where the file says it all already."""
+    from uvtorch import edit
+
+    manifest = opened.site.manifest
+    change = edit.apply_script if manifest.script else edit.apply
+    after = change(manifest.raw, operations, opened.project.origin)
+    return (Edit(manifest.path, manifest.raw, after),) if after != manifest.raw else ()
+
+
+class Asked(NamedTuple):
+    """The backend that was asked for by name, or `auto`; and by what."""
+
+    backend: Backend | None
+    """None: nobody named one."""
+    origin: str = ""
+    auto: bool = False
+    """Detection was asked for by an option or the environment."""
+
+
+def asked(
+    line: CommandLine, env: Mapping[str, str], requirements: Sequence[str] = (), machine: Machine | None = None
+) -> Asked:
+    """What asks for a backend, in order of precedence, up to the project's own pins, which the caller knows.
+
+    `requirements` are those of the command line; their local versions count where their markers hold on `machine`
+    (None: anywhere). Raises UsageError for a contradiction within the command line and for a value that names no
+    backend.
+    """
+    option = torch_backend(line)
+    local = None
+    if any("+" in text for text in requirements):
+        from uvtorch.choose import local_backend
+
+        local = local_backend(requirements, machine.platform if machine else None)
+    if option and option != AUTO:
+        backend = parse(option)
+        if local and backend and local.name != backend.name:
+            raise UsageError(
+                f"the requirements ask for {local} and --torch-backend for {backend}", "name one backend, once"
+            )
+        return Asked(backend, "--torch-backend")
+    if local:
+        return Asked(local, "the requirement's local version")
+    if option:
+        return Asked(None, "--torch-backend", auto=True)
+    variable = env.get("UV_TORCH_BACKEND")
+    if variable:
+        name = backend_name(variable, "UV_TORCH_BACKEND")
+        return Asked(None if name == AUTO else parse(name), "UV_TORCH_BACKEND", auto=name == AUTO)
+    return Asked(None)
+
+
+def index_base(env: Mapping[str, str], project: Project) -> str:
+    """Where the backends' indexes are: the environment, the project's configuration, PyTorch's own server."""
+    return env.get("UVTORCH_INDEX_BASE") or project.config.index_base or DEFAULT_INDEX_BASE
+
+
+def interpreter(line: CommandLine, env: Mapping[str, str], site: locate.Site) -> str | None:
+    """The Python the project will use, as far as can be told without asking uv: `3.12`, `3.14t`; None: not told.
+
+    `--python`, `UV_PYTHON`, `.python-version` beside the project or its workspace's root, the environment that exists.
+    """
+    for text in (line.value("--python"), env.get("UV_PYTHON")):
+        if text:
+            return _version_in(text)
+    for folder in dict.fromkeys((site.manifest.directory, site.root.directory)):
+        text = _first_line(os.path.join(folder, ".python-version"))
+        if text:
+            return _version_in(text)
+    environment = env.get("UV_PROJECT_ENVIRONMENT") or ".venv"
+    path = os.path.join(site.root.directory, environment, "pyvenv.cfg")
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            settings = dict(row.split("=", 1) for row in file if "=" in row)
+    except OSError:
+        return None
+    settings = {key.strip(): value.strip() for key, value in settings.items()}
+    return _version_in(settings.get("version_info") or settings.get("version") or "")
+
+
+def _first_line(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return next((row.strip() for row in file if row.strip() and not row.startswith("#")), "")
+    except OSError:
+        return ""
+
+
+def _version_in(request: str) -> str | None:
+    """The minor version that a Python request names, `3.12` for `3.12`, `cpython@3.12.4`, `cpython-3.12.4-linux…`."""
+    text = request.lower()
+    for prefix in ("cpython", "python", "cp"):
+        if text.startswith(prefix):
+            text = text[len(prefix) :].lstrip("@-=")
+            break
+    text = text.partition("-")[0]
+    free_threaded = "+freethreaded" in text or text.endswith("t")
+    parts = text.partition("+")[0].rstrip("t").split(".")
+    if len(parts) < 2 or not all(part.isdigit() for part in parts[:2]):
+        return None
+    return ".".join(parts[:2]) + ("t" if free_threaded else "")
+
+
+def requirements_of(project: Project) -> tuple[str, ...]:
+    """The project's own requirements of PyTorch packages, as it writes them."""
+    return tuple(item.text for item in project.pytorch_requirements())
+
+
+def decide(machine: Machine, request: Request, base: str, find_uv: "UvFinder") -> Decision:
+    """Choose, asking the indexes through uv where the catalog does not know.
+
+    Raises NoBuild where nothing fits, and where an index that must be asked cannot be.
+    """
+    from uvtorch import catalog
+    from uvtorch.choose import choose
+
+    decision = choose(machine, request, catalog.load())
+    if decision.refusal:
+        raise NoBuild(decision.refusal, *decision.hints)
+    if decision.ask:
+        return _ask(decision, machine, request, base, find_uv())
+    return decision
+
+
+def _ask(decision: Decision, machine: Machine, request: Request, base: str, path: str) -> Decision:
+    from uvtorch.choose import answered
+
+    wanted = "\n".join(text for text in request.requirements if named_by(text) in pinned())
+    for backend in decision.ask:
+        url = backend.index_url(base)
+        command = ["pip", "compile", "-q", "--no-config", "--no-deps", "--no-header", "--default-index", url]
+        code, out, err = uv.ask(path, [*command, *_tags(machine, request), "-"], given=wanted + "\n")
+        if code == 0:
+            return answered(decision, backend, out)
+        if code != 1:
+            reason = next((line for line in reversed(err.splitlines()) if "cause:" in line or "error:" in line), err)
+            raise NoBuild(
+                f"the catalog does not know this release, and {url} could not be asked: {reason.strip()}",
+                "name a backend with --torch-backend, or try again when the index answers",
+            )
+    tried = ", ".join(str(backend) for backend in decision.ask)
+    raise NoBuild(f"no index has {' '.join(request.requirements)} for this machine (asked: {tried})", *decision.hints)
+
+
+def _tags(machine: Machine, request: Request) -> list[str]:
+    """The options that make uv look for this machine's wheels, which may not be the one uvtorch runs on."""
+    platforms = {
+        "linux_x86_64": "x86_64-manylinux_2_28",
+        "linux_aarch64": "aarch64-manylinux_2_28",
+        "windows_amd64": "x86_64-pc-windows-msvc",
+        "windows_arm64": "aarch64-pc-windows-msvc",
+        "macos_arm64": "aarch64-apple-darwin",
+        "macos_x86_64": "x86_64-apple-darwin",
+    }
+    tags = ["--python-platform", platforms[machine.platform.key]] if machine.platform.key in platforms else []
+    if request.python and not request.python.endswith("t"):
+        tags += ["--python-version", request.python]
+    return tags
+
+
+class UvFinder:
+    """The path of uv, looked up when it is first needed."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = env
+        self._path: str | None = None
+
+    def __call__(self) -> str:
+        """The path. Raises UvNotFound."""
+        if self._path is None:
+            self._path = uv.find(self._env)
+        return self._path
+
+
+def decision_line(decision: Decision) -> str:
+    """The one line that tells a decision: `cu126 (torch 2.14.1): driver 570.124.06 …`."""
+    release = f" (torch {decision.torch})" if decision.torch else ""
+    reason = f": {decision.reason}" if decision.reason else ""
+    return f"using {decision.backend}{release}{reason}"
