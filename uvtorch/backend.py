@@ -94,18 +94,42 @@ def _is_number(text: str) -> bool:
 def from_url(url: str) -> Backend | None:
     """The backend that an index URL ends in, or None: PyTorch's own indexes, mirrors, nightly and test channels.
 
-    A trailing slash, a query or fragment, and the suffixes that index servers put behind the backend (`/simple`,
-    `/+simple`, `/us`) do not count.
+    A trailing slash, a query or fragment, a page (`torch_stable.html`) and the suffixes that index servers put behind
+    the backend (`/simple`, `/+simple`, `/us`) do not count. The last part may say more than the backend
+    (`pytorch-cu128`, `cu126_torch260`, `rocm-rel-7.0`) as long as it names one only. A wheel's URL or path is told by
+    its local version, else by its directory.
     """
-    path = url.partition("#")[0].partition("?")[0].partition("://")[2].partition("/")[2]
+    path = url.partition("#")[0].partition("?")[0].lower().replace("%2b", "+").replace("%20", " ")
+    if "://" in path:
+        path = path.partition("://")[2].partition("/")[2]
     parts = [part for part in path.split("/") if part]
-    while parts and parts[-1] in ("simple", "+simple", "us"):
+    if parts and parts[-1].endswith(".whl"):
+        local = parts.pop().partition("+")[2].partition("-")[0]
+        if backend := parse(local):
+            return backend
+    if parts and parts[-1].endswith((".html", ".htm")) and len(parts) > 1 and parse(parts[-2]):
+        parts.pop()
+    while parts and parts[-1] in _SERVER_SUFFIXES:
         parts.pop()
     if not parts:
         return None
-    channel = parts[-2] if len(parts) > 1 and parts[-2] in CHANNELS[1:] else ""
-    backend = parse(parts[-1])
-    return backend._replace(channel=channel) if backend else None
+    last = parts[-1].removesuffix(".html")
+    backend = parse(last) or _named_within(last)
+    if backend is None or backend.channel:
+        return backend
+    return backend._replace(channel=parts[-2]) if len(parts) > 1 and parts[-2] in CHANNELS[1:] else backend
+
+
+_SERVER_SUFFIXES: Final = ("simple", "+simple", "us", "cn")
+
+
+def _named_within(part: str) -> Backend | None:
+    """The one backend that a part of a URL names among other words; None for none and for two."""
+    words = part.replace("rocm-rel-", "rocm").replace("rocm-", "rocm").replace("_", "-").replace("+", "-").split("-")
+    found = [backend for backend in map(parse, words) if backend]
+    if len(found) != 1:
+        return None
+    return found[0]._replace(channel="nightly") if "nightly" in words else found[0]
 
 
 def same_url(one: str, other: str) -> bool:

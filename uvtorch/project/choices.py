@@ -3,7 +3,7 @@
 What a choice gives follows uv's own rules, measured with uv 0.13.8: a source with an `extra` binds to the requirement
 written in that extra, one with a `group` to the requirements of that group and of those it includes; neither reaches
 an extra or group that merely brings the choice in (`gpu = ["proj[cu128]"]`), which gets PyPI's build. A source whose
-extra or group stands in no conflict set leaks into the base.
+extra or group stands in no conflict set leaks into the base (`_leaking`).
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from uvtorch.backend import Backend
 from uvtorch.packages import normalize, pinned, roles
 from uvtorch.project.markers import Environment, holds
-from uvtorch.project.tables import Choice, Project, Requirement, Source, Target
+from uvtorch.project.tables import Choice, Item, Project, Requirement, Source, Target
 
 BASE = Target("base")
 
@@ -73,14 +73,34 @@ def conflicting(project: Project, target: Target) -> frozenset[Target]:
     """The extras and groups that stand in a conflict set with this one, under their declared spelling."""
     found: set[Target] = set()
     for items in project.conflicts:
-        members = {
-            Target(item.kind, project.declared(item.kind, item.name) or item.name)
-            for item in items
-            if item.kind in ("extra", "group") and item.package in (None, project.name)
-        }
+        members = _targets(project, items)
         if target in members:
             found |= members
     return frozenset(found - {target})
+
+
+def _targets(project: Project, items: Iterable[Item]) -> set[Target]:
+    """The extras and groups of a conflict set that can be selected from this project."""
+    return {
+        Target(item.kind, project.declared(item.kind, item.name) or item.name)
+        for item in items
+        if (item.kind in ("extra", "group") and item.package in (None, project.name))
+        or (item.kind == "group" and item.package == project.root_name and not project.declared("group", item.name))
+    }
+
+
+def _leaking(project: Project, targets: Iterable[Target]) -> tuple[Target, ...]:
+    """Those of the targets whose sources reach the base as well.
+
+    uv resolves the base apart from the members of a conflict set. It goes through the sets in their order and passes
+    over one of which less than two members are left, so with {a, b}, {a, c}, {b, c} the base gets what `c` gets.
+    """
+    apart: set[Target] = set()
+    for items in project.conflicts:
+        left = _targets(project, items) - apart
+        if len(left) + len([item for item in items if item.package not in (None, project.name)]) > 1:
+            apart |= left
+    return tuple(target for target in targets if target not in apart)
 
 
 def _rows(project: Project, sources: Iterable[Source]) -> tuple[Choice, ...]:
@@ -104,8 +124,12 @@ def _of_source(source: Source) -> _Build | None:
 
 
 def _reachable(project: Project, source: Source) -> bool:
-    """Whether this project can select it: a workspace root's extra cannot be named from a member."""
-    return not (source.inherited and source.extra is not None and project.declared("extra", source.extra) is None)
+    """Whether this project can select it. From a member, the root's extras cannot be named, its groups can."""
+    if not source.inherited or source.target == BASE:
+        return True
+    if source.extra is not None:
+        return project.declared("extra", source.extra) is not None
+    return bool(project.pytorch_packages())
 
 
 def _choice(project: Project, target: Target, builds: dict[str, _Build]) -> Choice:
@@ -181,16 +205,10 @@ def _base(project: Project, named: list[Choice], environment: Environment) -> Ch
         pinned_only = {source.package: _of_source(source) for source in pins}
         rows = {name: build for name, build in pinned_only.items() if build}
         return _choice(project, BASE, dict(sorted(rows.items(), key=lambda row: row[0] != "torch"))) if rows else None
-    leak = next(
-        (
-            row
-            for row in named
-            if row.stated and not conflicting(project, row.target) and set(row.packages) & set(builds)
-        ),
-        None,
-    )
-    if leak:
-        return Choice("base", None, leak.backend, leak.packages, leak.origin, stated=False)
+    leaky = {row.target: row for row in named if row.stated and set(row.packages) & set(builds)}
+    for target in _leaking(project, leaky)[:1]:
+        row = leaky[target]
+        return Choice("base", None, row.backend, row.packages, row.origin, stated=False)
     return _choice(project, BASE, builds)
 
 

@@ -45,6 +45,8 @@ class Requirement(NamedTuple):
     """The extras it asks for, normalized: `("cu128",)` for `proj[cu128]`."""
     via: str | None = None
     """The included group (`include-group`) in which it is written; None: in `target` itself."""
+    inherited: bool = False
+    """It stands in a group of the workspace's root, which can be selected from a member too."""
 
     @property
     def marker(self) -> str | None:
@@ -61,6 +63,8 @@ class Index(NamedTuple):
     default: bool = False
     backend: Backend | None = None
     """Told by its URL; None where that cannot be."""
+    inherited: bool = False
+    """It stands in the workspace's root rather than in the project's own file."""
 
     @property
     def is_pypi(self) -> bool:
@@ -175,6 +179,8 @@ class Project(NamedTuple):
     environments: tuple[str, ...] = ()
     """Markers of the platforms that the lock is limited to; empty: none."""
     origin: str = "pyproject.toml"
+    root_name: str | None = None
+    """The workspace root's name, normalized, where the project is a member."""
 
     def is_pytorch(self, package: str) -> bool:
         """Whether a normalized name is a package whose source decides the build of PyTorch.
@@ -188,12 +194,14 @@ class Project(NamedTuple):
     def pytorch_packages(self) -> tuple[str, ...]:
         """The PyTorch packages that any requirement of the project names, torch first; companions left out."""
         pinned = packages.pinned() | set(self.config.packages)
-        return _torch_first(item.package for item in self.requirements if item.package in pinned)
+        return _torch_first(item.package for item in self.requirements if item.package in pinned and not item.inherited)
 
     def pytorch_requirements(self) -> tuple[Requirement, ...]:
         """The requirements that name PyTorch packages, those of included groups once, where they are written."""
         pinned = packages.pinned() | set(self.config.packages)
-        return tuple(item for item in self.requirements if item.package in pinned and item.via is None)
+        return tuple(
+            item for item in self.requirements if item.package in pinned and item.via is None and not item.inherited
+        )
 
     def pins(self, environment: "Environment | Platform") -> tuple[Source, ...]:
         """The sources of PyTorch packages that hold there whatever extra or group is chosen."""
@@ -240,11 +248,17 @@ def read(data: Tables, root: Tables | None = None, origin: str = "pyproject.toml
     indexes = _indexes(file)
     if root_file:
         own = {index.name for index in indexes if index.name}
-        indexes += tuple(index for index in _indexes(root_file) if index.name is None or index.name not in own)
+        above = (index._replace(inherited=True) for index in _indexes(root_file))
+        indexes += tuple(index for index in above if index.name is None or index.name not in own)
+    requirements = tuple(_requirements(file, extras, groups))
+    root_name = None
+    if root_file:
+        root_name = normalize(root_file.string("project.name") or "")
+        requirements += tuple(_inherited(root_file, groups))
     return Project(
         name=normalize(name) if name else None,
         requires_python=file.string("project.requires-python"),
-        requirements=tuple(_requirements(file, extras, groups)),
+        requirements=requirements,
         indexes=indexes,
         sources=_sources(file, root_file, indexes),
         conflicts=_conflicts(file) + (_conflicts(root_file, file_is_root=False) if root_file else ()),
@@ -258,6 +272,7 @@ def read(data: Tables, root: Tables | None = None, origin: str = "pyproject.toml
         overrides=tuple(_overrides(root_file or file)),
         environments=_environments(root_file or file),
         origin=origin,
+        root_name=root_name,
     )
 
 
@@ -334,6 +349,16 @@ def _requirements(file: _File, extras: Tables, groups: Tables) -> Iterator[Requi
         yield from _group(file, groups, names, (group,))
     for text in legacy:
         yield _requirement(file, "tool.uv.dev-dependencies", text, Target("group", names.get("dev", "dev")))
+
+
+def _inherited(root: _File, own: Tables) -> Iterator[Requirement]:
+    """The requirements of the root's groups that the member does not have itself: `uv sync --group` finds those too."""
+    groups = root.table("dependency-groups")
+    names = {normalize(group): group for group in groups}
+    taken = {normalize(group) for group in own}
+    for group in groups:
+        if normalize(group) not in taken:
+            yield from (item._replace(inherited=True) for item in _group(root, groups, names, (group,)))
 
 
 def _group(file: _File, groups: Tables, names: Mapping[str, str], path: tuple[str, ...]) -> Iterator[Requirement]:
