@@ -199,11 +199,11 @@ def tell(say: Callable[..., None], library: str | None) -> None:
         try:
             handle = pynvml.nvmlDeviceGetHandleByIndex(index)
             say("gpu", index)
-            name = pynvml.nvmlDeviceGetName(handle)
+            name = optional(pynvml.nvmlDeviceGetName, handle) or "NVIDIA GPU"
             say("name", name)
             try:
                 say("cc", *pynvml.nvmlDeviceGetCudaComputeCapability(handle))
-            except pynvml.NVMLError_FunctionNotFound:
+            except (pynvml.NVMLError_FunctionNotFound, pynvml.NVMLError_NotSupported):
                 pass  # drivers before 418
         except pynvml.NVMLError as error:
             say("lost", index, error.value)
