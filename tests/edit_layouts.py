@@ -113,7 +113,8 @@ explicit = true
 [tool.ruff]
 line-length = 100
 """,
-    "index not explicit": HEAD + '[[tool.uv.index]]\nname = "pytorch-cu128"\nurl = "https://download.pytorch.org/whl/cu128"\n',
+    "index not explicit": HEAD
+    + '[[tool.uv.index]]\nname = "pytorch-cu128"\nurl = "https://download.pytorch.org/whl/cu128"\n',
     "index explicitly not explicit": HEAD
     + '[[tool.uv.index]]\nname = "pytorch-cu128"\nexplicit = false # oops\nurl = "https://download.pytorch.org/whl/cu128"\n',
     "index inline": HEAD
@@ -124,24 +125,30 @@ index = [
   {name="pytorch-cu121",url="https://download.pytorch.org/whl/cu121"} # CUDA
 ]
 """,
-    "index inline on one line": HEAD + '[tool.uv]\nindex = [{ name = "pytorch-cu128", url = "https://download.pytorch.org/whl/cu128" }]\n',
+    "index inline on one line": HEAD
+    + '[tool.uv]\nindex = [{ name = "pytorch-cu128", url = "https://download.pytorch.org/whl/cu128" }]\n',
     "index inline and empty": HEAD + "[tool.uv]\nindex = []\nsources = {}\n",
-    "tool inline": HEAD.replace("[project]", 'tool = { uv = { package = false } }\n\n[project]'),
-    "tool.uv inline": HEAD + "\n[tool]\nuv = {dev-dependencies = [\"pytest\"]}\n",
+    "tool inline": HEAD.replace("[project]", "tool = { uv = { package = false } }\n\n[project]"),
+    "tool.uv inline": HEAD + '\n[tool]\nuv = {dev-dependencies = ["pytest"]}\n',
     "tool.uv inline with everything": HEAD
     + '\n[tool]\nuv = { sources = { torch = { index = "a" }, numpy.index = "b" }, index = [{ name = "a", url = "https://example.com/a" }, { name = "b", url = "https://example.com/b" }] }\n',
     "inline with dotted keys": HEAD + '\n[tool]\nuv = { sources.numpy.path = "../numpy", sources.torch.index = "a" }\n',
-    "dotted in tool": HEAD + '\n[tool]\nuv.sources.torch = { index = "a" }\nuv.sources.numpy.path = "../numpy" # local\nuv.package = true\n',
-    "dotted in tool.uv": HEAD + '\n[tool.uv]\nsources.torch.index = "a"\nsources."numpy".path = "../numpy"\nindex-strategy = "first-index"\n',
+    "dotted in tool": HEAD
+    + '\n[tool]\nuv.sources.torch = { index = "a" }\nuv.sources.numpy.path = "../numpy" # local\nuv.package = true\n',
+    "dotted in tool.uv": HEAD
+    + '\n[tool.uv]\nsources.torch.index = "a"\nsources."numpy".path = "../numpy"\nindex-strategy = "first-index"\n',
     "dotted at the root": 'project.name = "demo"\nproject.dependencies = ["numpy"]\ntool.uv.sources.torch = {index = "a"}\n\n[tool.ruff]\nline-length = 99\n',
     "project inline": 'project = { name = "demo", version = "1" }\n',
-    "sub-table source": HEAD + '\n[tool.uv.sources.torch]\n# from the CUDA index\nindex = "pytorch-cu128"\n\n[tool.uv.sources.numpy]\npath = "../numpy"\n',
-    "sub-table source alone": HEAD + '\n[tool.uv.sources.torch]\nindex = "pytorch-cu121"\n\n[tool.black]\nline-length = 88\n',
+    "sub-table source": HEAD
+    + '\n[tool.uv.sources.torch]\n# from the CUDA index\nindex = "pytorch-cu128"\n\n[tool.uv.sources.numpy]\npath = "../numpy"\n',
+    "sub-table source alone": HEAD
+    + '\n[tool.uv.sources.torch]\nindex = "pytorch-cu121"\n\n[tool.black]\nline-length = 88\n',
     "sources as an array of tables": HEAD
     + '\n[[tool.uv.sources.torch]]\nindex = "a"\nextra = "cpu"\n\n[[tool.uv.sources.torch]]\nindex = "b"\nextra = "cu128"\n',
     "quoted keys": HEAD + '\n["tool".\'uv\'."sources"]\n"torch" = { "index" = "a" }\n\'numpy\' = { path = "x" }\n',
     "escaped key": HEAD + '\n[tool.uv."sour\\u0063es"]\n"t\\u006Frch" = { index = "a" }\n',
-    "spaces in headers": HEAD + '\n[ tool . uv . sources ]   # pins\n  torch   =   { index = "a" }\n\n[[ tool . uv . index ]]\n  name = "a"\n  url = "https://example.com/a"\n',
+    "spaces in headers": HEAD
+    + '\n[ tool . uv . sources ]   # pins\n  torch   =   { index = "a" }\n\n[[ tool . uv . index ]]\n  name = "a"\n  url = "https://example.com/a"\n',
     "split tool.uv": """\
 [tool.uv.sources]
 numpy = { path = "../numpy" }
@@ -170,8 +177,10 @@ members = ["packages/*"]
 name = "other"
 url = "https://example.com/other"
 """,
-    "no blank lines": HEAD + '[tool.uv]\npackage = true\n[tool.uv.sources]\nnumpy = { path = "x" }\n[[tool.uv.index]]\nname = "corp"\nurl = "https://example.com/simple"\n[tool.ruff]\nline-length = 100\n',
-    "comment glued to the next table": HEAD + '\n[tool.uv.sources]\nnumpy = { path = "x" }\n# settings of ruff\n[tool.ruff]\nline-length = 100\n',
+    "no blank lines": HEAD
+    + '[tool.uv]\npackage = true\n[tool.uv.sources]\nnumpy = { path = "x" }\n[[tool.uv.index]]\nname = "corp"\nurl = "https://example.com/simple"\n[tool.ruff]\nline-length = 100\n',
+    "comment glued to the next table": HEAD
+    + '\n[tool.uv.sources]\nnumpy = { path = "x" }\n# settings of ruff\n[tool.ruff]\nline-length = 100\n',
     "trailing comment": HEAD + "\n[tool.uv]\npackage = true\n\n# vim: set ft=toml:\n",
     "many blank lines": "\n\n" + HEAD + "\n\n\n[tool.uv]\npackage = true\n\n\n\n[tool.ruff]\n\n\n",
     "extras": """\
@@ -237,11 +246,14 @@ prerelease = "if-necessary"
     "extras under dotted project": 'project.name = "demo"\nproject.optional-dependencies.cpu = ["torch"]\n\n[tool.uv]\n',
     "hugging brackets": HEAD + '\n[tool.uv]\nconflicts = [[\n    { extra = "a" },\n    { extra = "b" },\n]]\n',
     "virtual": "[tool.uv.workspace]\nmembers = ['a']\n",
-    "sources before everything": '[tool.uv.sources]\n\n[[tool.uv.index]]\nname = "corp"\nurl = "https://example.com/simple"\n\n' + HEAD,
-    "arrays of tables elsewhere": HEAD + '\n[[tool.mypy.overrides]]\nmodule = "a.*"\n[tool.mypy.overrides.sub]\nx = 1\n\n[[tool.mypy.overrides]]\nmodule = "b"\n',
-    "numbers and dates": HEAD + '\n[tool.x]\na = nan\nb = -inf\nc = 1_000\nd = 1979-05-27 07:32:00\ne = 1979-05-27T07:32:00Z # then\nf = [1.0, 2e3,]\ng = { h = true, i = [ ] }\n',
+    "sources before everything": '[tool.uv.sources]\n\n[[tool.uv.index]]\nname = "corp"\nurl = "https://example.com/simple"\n\n'
+    + HEAD,
+    "arrays of tables elsewhere": HEAD
+    + '\n[[tool.mypy.overrides]]\nmodule = "a.*"\n[tool.mypy.overrides.sub]\nx = 1\n\n[[tool.mypy.overrides]]\nmodule = "b"\n',
+    "numbers and dates": HEAD
+    + "\n[tool.x]\na = nan\nb = -inf\nc = 1_000\nd = 1979-05-27 07:32:00\ne = 1979-05-27T07:32:00Z # then\nf = [1.0, 2e3,]\ng = { h = true, i = [ ] }\n",
     "names in other alphabets": HEAD + '\n[tool."ümläut".\'ключ\']\n"日本" = "語 # ]" # ☃\n',
-    "crlf": (HEAD + '\n[tool.uv]\npackage = true # yes\n').replace("\n", "\r\n"),
+    "crlf": (HEAD + "\n[tool.uv]\npackage = true # yes\n").replace("\n", "\r\n"),
     "mixed line breaks": '[project]\r\nname = "demo"\r\ndependencies = [\r\n    "numpy",\n    "torch"\r\n]\r\n\n[tool.uv.sources]\ntorch = { index = "a" }\r\n',
     "mostly LF": '[project]\nname = "demo"\r\ndependencies = [\n    "numpy",\n]\n',
     "no final line break": HEAD.rstrip("\n"),

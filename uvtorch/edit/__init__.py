@@ -78,7 +78,7 @@ def apply_script(raw: bytes, operations: Iterable[Operation], origin: str = "scr
     start, end = _block(lines, origin)
     old = lines[start:end]
     text = "".join(line[2:] if line.startswith("# ") else line[1:] for line in old)
-    new = _edited(text, tuple(operations), origin, script=True, first_line=start + 1)
+    new = _edited(text, tuple(operations), origin, lines_above=start)
     if new == text:
         return raw
     from difflib import SequenceMatcher
@@ -125,25 +125,24 @@ def _block(lines: list[str], origin: str) -> tuple[int, int]:
     return found[0]
 
 
-def _parsed(text: str, origin: str, first_line: int = 0) -> dict[str, Any]:
+def _parsed(text: str, origin: str) -> dict[str, Any]:
     """The document. Numbers with a point stay text: they compare as written, and nan equals itself."""
     import tomllib
 
     try:
         return tomllib.loads(text, parse_float=str)
     except tomllib.TOMLDecodeError as error:
-        where = f", counted from line {first_line + 1}" if first_line else ""
-        raise ProjectError(f"{origin} is not valid TOML: {error}{where}") from None
+        raise ProjectError(f"{origin} is not valid TOML: {error}") from None
     except RecursionError:
         raise ProjectError(f"{origin} is nested too deeply to be read") from None
 
 
-def _edited(
-    text: str, operations: tuple[Operation, ...], origin: str, *, script: bool = False, first_line: int = 0
-) -> str:
-    data = _parsed(text, origin, first_line)
-    open_end = "" if text.endswith("\n") or not text else "\r\n" if "\r\n" in text else "\n"
-    whole = text + open_end
+def _edited(text: str, operations: tuple[Operation, ...], origin: str, lines_above: int = 0) -> str:
+    """The edited text of a pyproject.toml, or of a script's block, which has lines of the script above it."""
+    script = lines_above > 0
+    data = _parsed("\n" * lines_above + text, origin)
+    open_end = bool(text) and not text.endswith("\n")
+    whole = text + splice.line_break(text) if open_end else text
     try:
         result = _run(whole, data, operations, script)
         if result == whole:
@@ -155,7 +154,7 @@ def _edited(
             raise ProjectError("doing the same again would change it again")
     except ProjectError as error:
         raise ProjectError(f"cannot edit {origin} without harm: {error}", *error.hints) from None
-    return result.removesuffix(open_end)
+    return result.removesuffix("\n").removesuffix("\r") if open_end else result
 
 
 def _run(text: str, data: dict[str, Any], operations: tuple[Operation, ...], script: bool) -> str:

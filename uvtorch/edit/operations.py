@@ -171,10 +171,7 @@ def changes(operation: Operation, data: Table, *, script: bool = False) -> list[
             return _set_index(operation, data)
         case RemoveIndex(name):
             found = [at for at, index in enumerate(_indexes(data)) if index.get("name") == name]
-            path: Path = (*_UV, "index")
-            if found and len(found) == len(_indexes(data)):
-                return [Drop(path)]
-            return [Drop((*path, at)) for at in reversed(found)]
+            return [Drop((*_UV, "index", at)) for at in reversed(found)]
         case SetSources(package, entries):
             return _set_sources(package, entries, data)
         case RemoveSources(package):
@@ -216,12 +213,12 @@ def perform(change: Change, data: Table) -> None:
 
 
 def pruned(data: Table) -> Table:
-    """The document without tables that mean the same empty as absent; changes and returns it."""
-    for path in (*PRUNED, _UV, ("tool",)):
+    """The document without tables and lists that mean the same empty as absent; changes and returns it."""
+    for path in (*PRUNED, (*_UV, "index"), _UV, ("tool",)):
         at: Any = data
         for key in path[:-1]:
             at = at.get(key, {}) if isinstance(at, dict) else {}
-        if isinstance(at, dict) and at.get(path[-1]) == {}:
+        if isinstance(at, dict) and at.get(path[-1]) in ({}, []):
             del at[path[-1]]
     return data
 

@@ -103,6 +103,11 @@ def add_table(text: str, path: Path, table: dict[str, object]) -> str:
     return _new_section(text, path, f"[[{_dotted(path)}]]\n{body}")
 
 
+def line_break(text: str) -> str:
+    """The line break that the text mostly has."""
+    return "\r\n" if text.count("\r\n") * 2 > text.count("\n") else "\n"
+
+
 def _locate(text: str, path: Path) -> _Spot | None:
     """The value that is written at exactly `path`; None for what is spread over sections or dotted keys."""
     for section in scan(text):
@@ -288,10 +293,7 @@ def _without_item(text: str, holder: Value, index: int) -> str:
 
 def _splice(text: str, start: int, end: int, new: str) -> str:
     """`new` in place of a span, its line breaks the ones that the text mostly has."""
-    crlf = text.count("\r\n")
-    if crlf * 2 > text.count("\n"):
-        new = new.replace("\n", "\r\n")
-    return text[:start] + new + text[end:]
+    return text[:start] + new.replace("\n", line_break(text)) + text[end:]
 
 
 def _indent(text: str, position: int) -> str:
