@@ -72,6 +72,10 @@ def cards(driver: str, cuda: int, *found: Card, host: Host = LINUX, pci_id: str 
     return Scene(host, files, Nvml(driver, cuda, found), folder, more)
 
 
+def beside(scene: Scene, files: Mapping[str, str]) -> Scene:
+    return scene._replace(files={**scene.files, **files})
+
+
 def container(scene: Scene) -> Scene:
     return scene._replace(files={**scene.files, "/.dockerenv": ""})
 
@@ -119,9 +123,14 @@ def intel(pci_id: str, driver: str | None = "xe") -> Scene:
     return Scene(files={**OTHER_PCI, **pci("0000:00:02.0", pci_id, driver), "/dev/dri/renderD128": ""})
 
 
+H100S = cards("570.124.06", 12080, *[H100] * 8)
+GH200 = Card("NVIDIA GH200 480GB", "9.0", 97871, mig=0)
+GB200 = Card("NVIDIA GB200", "10.0", 189471, mig=0)
+RTX4090 = Card("NVIDIA GeForce RTX 4090", "8.9", 24564)
 JETSON = Host("linux", "aarch64", "5.15.148-tegra", "glibc 2.35")
 ORIN_RELEASE = (
-    "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: Wed Jan  8 01:49:37 UTC 2025\n"
+    "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, "
+    "DATE: Wed Jan  8 01:49:37 UTC 2025\n"
     "# KERNEL_VARIANT: oot\nTARGET_USERSPACE_LIB_DIR=nvidia\n"
 )
 
@@ -156,7 +165,7 @@ SCENES: dict[str, Scene] = {
     "rtx2080-520": cards("520.61.05", 11080, Card("NVIDIA GeForce RTX 2080 Ti", "7.5", 11264), pci_id="10de:1e07"),
     "a100-525": cards("525.147.05", 12000, *[A100] * 4, pci_id="10de:20b0"),
     "rtx3090-545": cards("545.29.06", 12030, Card("NVIDIA GeForce RTX 3090", "8.6", 24576), pci_id="10de:2204"),
-    "rtx4090-550": cards("550.144.03", 12040, Card("NVIDIA GeForce RTX 4090", "8.9", 24564), pci_id="10de:2684"),
+    "rtx4090-550": cards("550.144.03", 12040, RTX4090, pci_id="10de:2684"),
     "l40s-555": cards("555.42.06", 12050, Card("NVIDIA L40S", "8.9", 46068), pci_id="10de:26b9"),
     "h100-535": cards("535.183.01", 12020, *[H100] * 8),
     "h100-560": cards("560.35.05", 12060, *[H100] * 8),
@@ -169,16 +178,21 @@ SCENES: dict[str, Scene] = {
     "rtx5090-570": cards("570.124.06", 12080, Card("NVIDIA GeForce RTX 5090", "12.0", 32607), pci_id="10de:2b85"),
     "rtx5090-595": cards("595.45.04", 13020, Card("NVIDIA GeForce RTX 5090", "12.0", 32607), pci_id="10de:2b85"),
     "gb10-580": cards("580.95.05", 13000, Card("NVIDIA GB10", "12.1", 0), host=ARM, pci_id="10de:2e12"),
-    "gh200-560": cards("560.35.05", 12060, Card("NVIDIA GH200 480GB", "9.0", 97871, mig=0), host=ARM, pci_id="10de:2342"),
-    "gb200-580": cards("580.95.05", 13000, *[Card("NVIDIA GB200", "10.0", 189471, mig=0)] * 4, host=ARM, pci_id="10de:2941"),
+    "gh200-560": cards("560.35.05", 12060, GH200, host=ARM, pci_id="10de:2342"),
+    "gb200-580": cards("580.95.05", 13000, *[GB200] * 4, host=ARM, pci_id="10de:2941"),
     "v100-b200-580": cards("580.95.05", 13000, V100, B200),
-    "rtx4090-uhd770-570": (lambda scene: scene._replace(
-        files={**scene.files, **pci("0000:00:02.0", "8086:a780", "i915"), "/dev/dri/renderD128": ""}
-    ))(cards("570.124.06", 12080, Card("NVIDIA GeForce RTX 4090", "8.9", 24564), pci_id="10de:2684")),
+    "rtx4090-uhd770-570": beside(
+        cards("570.124.06", 12080, RTX4090, pci_id="10de:2684"),
+        {**pci("0000:00:02.0", "8086:a780", "i915"), "/dev/dri/renderD128": ""},
+    ),
+    "rtx4090-raphael-570": beside(
+        cards("570.124.06", 12080, RTX4090, pci_id="10de:2684"), kfd(("1002:164e", 100306, 2, ""))
+    ),
     # MIG, and what the environment leaves visible
     "mig-a100-550": cards("550.144.03", 12040, A100._replace(mig=1, slices=SLICES), A100, pci_id="10de:20b0"),
     "mig-one-slice-550": cards(
-        "550.144.03", 12040, A100._replace(mig=1, slices=SLICES), A100, pci_id="10de:20b0", CUDA_VISIBLE_DEVICES=SLICES[1].uuid
+        *("550.144.03", 12040, A100._replace(mig=1, slices=SLICES), A100), pci_id="10de:20b0",
+        CUDA_VISIBLE_DEVICES=SLICES[1].uuid,
     ),
     "mig-empty-550": cards("550.144.03", 12040, A100._replace(mig=1), pci_id="10de:20b0"),
     "hidden-h100-570": cards("570.124.06", 12080, *[H100] * 8, CUDA_VISIBLE_DEVICES=""),
@@ -195,6 +209,15 @@ SCENES: dict[str, Scene] = {
             "/dev/nvidiactl": "",
             "/dev/nvhost-gpu": "",
             "/dev/nvgpu/igpu0": "",
+        },
+    ),
+    "orin-jetpack5": Scene(
+        Host("linux", "aarch64", "5.10.104-tegra", "glibc 2.31"),
+        {
+            "/etc/nv_tegra_release": ORIN_RELEASE.replace("R36", "R35").replace("4.3", "3.1"),
+            **module("35.3.1", "aarch64"),
+            "/proc/device-tree/compatible": "nvidia,p3767-0000\0nvidia,tegra234\0",
+            "/dev/nvhost-gpu": "",
         },
     ),
     "thor-580": Scene(
@@ -233,9 +256,13 @@ SCENES: dict[str, Scene] = {
             **module("550.144.03"),
             **nodes(1),
             **pci("0000:10:00.0", "10de:2684", "nvidia"),
-            "/proc/driver/nvidia/gpus/0000:10:00.0/information": "Model: \t\t NVIDIA GeForce RTX 4090\nIRQ:   \t\t 142\n"
-            "GPU UUID: \t GPU-00000000-1111-2222-3333-444444444444\nVideo BIOS: \t 95.02.3c.40.8d\n",
+            "/proc/driver/nvidia/gpus/0000:10:00.0/information": "Model: \t\t NVIDIA GeForce RTX 4090\n"
+            "IRQ:   \t\t 142\nGPU UUID: \t GPU-00000000-1111-2222-3333-444444444444\nVideo BIOS: \t 95.02.3c.40.8d\n",
         }
+    ),
+    "slow-or-hung-580": Scene(
+        files={**module("580.95.05"), **nodes(1), **pci("0000:10:00.0", "10de:2330", "nvidia")},
+        nvml=Nvml(extra=("hang init",)),
     ),
     # AMD
     "vega-gfx900": amd(("1002:687f", 90000, 8, "")),

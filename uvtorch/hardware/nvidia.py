@@ -152,7 +152,8 @@ def module_version(root: str) -> str | None:
     if version is None:
         text = (files.read(root, "/sys/module/nvidia/version", 200) or "").strip()
         version = text if is_version(text) else None
-    return version
+    # Jetsons before JetPack 6 tell L4T's release there (35.3.1), which no driver's version is comparable with.
+    return None if version and int(version.partition(".")[0]) < 100 else version
 
 
 def find_library(env: Mapping[str, str], root: str) -> str | None:
