@@ -4,8 +4,11 @@ A CUDA build runs where the driver is at least the minimum of its CUDA major (mi
 compiled kernels for the GPU. A GPU that only its PTX would serve needs a driver whose own CUDA is at least the build's.
 """
 
+from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from uvtorch import intel
 from uvtorch.backend import PLATFORMS, Backend
 from uvtorch.catalog import Catalog, number
 from uvtorch.machine import Driver, Gpu, Machine, Platform
@@ -66,8 +69,8 @@ def unsupported_platform(platform: Platform) -> str | None:
 
 def label(gpu: Gpu) -> str:
     """`NVIDIA H100 (9.0)`, `MI300X (gfx942)`."""
-    detail = gpu.compute_capability or gpu.architecture
-    return f"{gpu.name} ({detail})" if detail else gpu.name
+    detail = gpu.compute_capability or (gpu.architecture if gpu.vendor == "amd" else None)
+    return f"{gpu.name} ({detail})" if detail and detail not in gpu.name else gpu.name
 
 
 def labels(gpus: tuple[Gpu, ...]) -> str:
@@ -174,12 +177,14 @@ def capability(gpu: Gpu) -> tuple[int, int] | None:
 def intel_supported(gpu: Gpu, platform: str, catalog: Catalog) -> bool:
     """Whether PyTorch's XPU backend supports an Intel GPU: by PCI id, else by name."""
     if gpu.pci_id:
-        kind = catalog.intel.get(gpu.pci_id.lower().rpartition(":")[2])
-        return kind is not None and platform in kind.platforms
-    name = gpu.name.lower()
-    if platform != "linux_x86_64" and "data center" in name:
-        return False
-    return any(part.lower() in name for part in catalog.intel_names)
+        known = intel.lookup(gpu.pci_id)
+        architecture, supported = (known.architecture, known.supported) if known else ("", False)
+    else:
+        name = gpu.name.lower()
+        architecture = "pvc" if "data center gpu max" in name else ""
+        supported = any(part.lower() in name for part in catalog.intel_names)
+    # The Data Center GPU Max has drivers for Linux only.
+    return supported and (architecture != "pvc" or platform == "linux_x86_64")
 
 
 def fault(
@@ -268,7 +273,7 @@ def hardware(machine: Machine, catalog: Catalog) -> Hardware:
     return Hardware("cpu", (), tuple(passed + notes))
 
 
-def _groups(machine: Machine, broken: "set[str] | object") -> list[tuple[str, tuple[Gpu, ...]]]:
+def _groups(machine: Machine, broken: Collection[str]) -> list[tuple[str, tuple[Gpu, ...]]]:
     """(vendor, GPUs) in the order of preference; a vendor with a broken driver is there even without GPUs."""
     found = []
     vendors = list(FAMILY)
@@ -280,7 +285,7 @@ def _groups(machine: Machine, broken: "set[str] | object") -> list[tuple[str, tu
                 if gpu.vendor == vendor and (gpu.integrated and vendor != "nvidia") == integrated
             )
             listed = any(gpu.vendor == vendor for gpu in machine.gpus)
-            if gpus or (not integrated and not listed and vendor in broken):  # type: ignore[operator]
+            if gpus or (not integrated and not listed and vendor in broken):
                 found.append((vendor, gpus))
     return found
 
@@ -330,3 +335,41 @@ def _unknown(vendor: str, gpus: tuple[Gpu, ...], catalog: Catalog) -> Hardware |
             "for the CPU build say --torch-backend cpu",
         ),
     )
+
+
+def best_of(
+    machine: Machine,
+    gpus: tuple[Gpu, ...],
+    releases: Sequence[str],
+    tags: frozenset[str],
+    family: str,
+    catalog: Catalog,
+) -> tuple[Backend, str] | None:
+    """The best (backend, release) of a family, releases given newest first; None if none fits."""
+    cuda = driver_cuda(machine.nvidia_driver, machine.platform.system, catalog)
+    backends = [backend for backend in catalog.builds if backend.family == family]
+    for release in releases:
+        fitting = [
+            backend
+            for backend in backends
+            if release in catalog.builds[backend] and not fault(machine, gpus, backend, release, tags, catalog)
+        ]
+        if fitting:
+            return max(fitting, key=lambda backend: preference(backend, cuda, catalog)), release
+    return None
+
+
+def preference(backend: Backend, cuda: tuple[int, int] | None, catalog: Catalog) -> tuple[object, ...]:
+    """Sort key among backends of one family with the same torch: the greatest is taken."""
+    if backend.family != "cu":
+        return 0, backend not in catalog.split, backend.rank
+    native = cuda is not None and backend.version <= cuda
+    # Natively supported: the highest. By minor-version compatibility: the lowest, which differs least.
+    return backend.version[0], native, backend.version[1] if native else -backend.version[1]
+
+
+def gpus_for(machine: Machine, backend: Backend) -> tuple[Gpu, ...]:
+    """The GPUs that a backend is for; of AMD's and Intel's, cards before those in the processor."""
+    gpus = tuple(gpu for gpu in machine.gpus if FAMILY.get(gpu.vendor) == backend.family)
+    cards = tuple(gpu for gpu in gpus if not gpu.integrated)
+    return gpus if backend.family == "cu" else cards or gpus

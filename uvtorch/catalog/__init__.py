@@ -49,13 +49,6 @@ class Devices(NamedTuple):
     source: str
 
 
-class IntelKind(NamedTuple):
-    """A kind of Intel GPU that PyTorch supports."""
-
-    name: str
-    platforms: frozenset[str]
-
-
 class Catalog(NamedTuple):
     """Everything known of PyTorch's builds. Versions are text as PyTorch writes them, ordered oldest first."""
 
@@ -72,9 +65,8 @@ class Catalog(NamedTuple):
     kernels: dict[tuple[Backend, str, str], Kernels]
     """(backend, release, platform)."""
     devices: dict[Backend, Devices]
-    intel: dict[str, IntelKind]
-    """PCI device id, as `56a0`."""
     intel_names: tuple[str, ...]
+    """Parts of the names of Intel GPUs that PyTorch supports, for those without a PCI id."""
     minimum_driver: dict[int, dict[str, str]]
     """CUDA major -> system -> driver."""
     reports: dict[str, tuple[tuple[tuple[int, ...], tuple[int, int]], ...]]
@@ -137,11 +129,6 @@ def read(files: Mapping[str, str]) -> Catalog:
             _backend(name): Devices(frozenset(gfx.split()), certainty, source)
             for names, gfx, certainty, source in kernels["rocm"]
             for name in names.split()
-        },
-        intel={
-            device: IntelKind(name, frozenset(platforms.split()))
-            for name, platforms, devices in kernels["xpu"]
-            for device in devices.split()
         },
         intel_names=tuple(kernels["xpu_names"]),
         minimum_driver={int(major): row for major, row in drivers["minimum"].items()},
