@@ -9,7 +9,7 @@ from uvtorch.errors import ProjectError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 class Edit(NamedTuple):
@@ -31,6 +31,8 @@ class Plan(NamedTuple):
     decisions: tuple[str, ...] = ()
     """What was decided and why, a line each."""
     warnings: tuple[str, ...] = ()
+    then: "Callable[[], Plan] | None" = None
+    """What follows from what uv has written (uv.lock), compiled once the commands have succeeded and undone with them."""
     last: tuple[str, ...] | None = None
     """uv's arguments for what is not to be undone: uvtorch becomes this uv at the end. So for `uv run`, whose exit code
     is the command's own, and wherever there is nothing to undo."""
@@ -97,13 +99,7 @@ def apply(plan: Plan, path: str) -> int:
         edited = {edit.path for edit in plan.edits}
         snapshots += [_Snapshot(name, _read(name)) for name in plan.guarded if name not in edited]
         try:
-            for edit in plan.edits:
-                _write_checked(edit)
-            code = 0
-            for command in plan.commands:
-                code = interrupted.code or uv.run(path, command, interrupted)
-                if code:
-                    break
+            code = _carry_out(plan, path, interrupted)
         except BaseException:
             _restore(snapshots)
             raise
@@ -113,6 +109,16 @@ def apply(plan: Plan, path: str) -> int:
     if plan.last is not None:
         uv.hand_over(path, plan.last)
     return 0
+
+
+def _carry_out(plan: Plan, path: str, interrupted: uv.Interrupted) -> int:
+    for edit in plan.edits:
+        _write_checked(edit)
+    for command in plan.commands:
+        code = interrupted.code or uv.run(path, command, interrupted)
+        if code:
+            return code
+    return _carry_out(plan.then(), path, interrupted) if plan.then else 0
 
 
 class _Snapshot(NamedTuple):
