@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from uvtorch.backend import Backend
-from uvtorch.packages import normalize, pinned, roles
+from uvtorch.packages import normalize, roles
 from uvtorch.project.markers import Environment, holds
 from uvtorch.project.tables import Choice, Item, Project, Requirement, Source, Target
 
@@ -171,11 +171,13 @@ def _builds(project: Project, target: Target, environment: Environment) -> dict[
 
 
 def _required(project: Project, target: Target) -> list[Requirement]:
-    """A target's requirements; the base's include those of default groups, which come along unasked."""
+    """A target's requirements; the base's include those of default groups that choose nothing: they come unasked."""
     if target.kind != "base":
         name = normalize(target.name or "")
         return [item for item in project.requirements if item.target.kind == target.kind and _is(item, name)]
-    return [item for item in project.requirements if item.target == BASE]
+    choosing = {source.target for source in project.sources if _of_source(source)}
+    along = {Target("group", group) for group in project.default_groups} - choosing
+    return [item for item in project.requirements if item.target == BASE or item.target in along]
 
 
 def _is(item: Requirement, name: str) -> bool:
@@ -209,7 +211,8 @@ def _base(project: Project, named: list[Choice], environment: Environment) -> Ch
     for target in _leaking(project, leaky)[:1]:
         row = leaky[target]
         return Choice("base", None, row.backend, row.packages, row.origin, stated=False)
-    return _choice(project, BASE, builds)
+    # Triton alone is no build of PyTorch.
+    return _choice(project, BASE, builds) if any(map(project.is_pinned, builds)) else None
 
 
 def _unpinned_alternatives(project: Project, named: tuple[Target, ...]) -> tuple[Target, ...]:
@@ -218,7 +221,7 @@ def _unpinned_alternatives(project: Project, named: tuple[Target, ...]) -> tuple
     found = []
     for target in dict.fromkeys(other for choice in named for other in sorted(conflicting(project, choice))):
         packages = {item.package for item in _required(project, target)}
-        if target not in named and packages & pinned() and packages <= pytorch:
+        if target not in named and any(map(project.is_pinned, packages)) and packages <= pytorch:
             found.append(target)
     return tuple(found)
 

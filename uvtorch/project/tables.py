@@ -191,16 +191,22 @@ class Project(NamedTuple):
         role = packages.roles().get(package)
         return role in ("pin", "companion") or package == "triton" or package in self.config.packages
 
+    def is_pinned(self, package: str) -> bool:
+        """Whether a normalized name is a package that always comes from the backend's index."""
+        return packages.roles().get(package) == "pin" or package in self.config.packages
+
     def pytorch_packages(self) -> tuple[str, ...]:
-        """The PyTorch packages that any requirement of the project names, torch first; companions left out."""
-        pinned = packages.pinned() | set(self.config.packages)
-        return _torch_first(item.package for item in self.requirements if item.package in pinned and not item.inherited)
+        """The pinned packages that any requirement of the project names, torch first."""
+        return _torch_first(
+            item.package for item in self.requirements if self.is_pinned(item.package) and not item.inherited
+        )
 
     def pytorch_requirements(self) -> tuple[Requirement, ...]:
-        """The requirements that name PyTorch packages, those of included groups once, where they are written."""
-        pinned = packages.pinned() | set(self.config.packages)
+        """The requirements that name pinned packages; those of included groups once, where they are written."""
         return tuple(
-            item for item in self.requirements if item.package in pinned and item.via is None and not item.inherited
+            item
+            for item in self.requirements
+            if self.is_pinned(item.package) and item.via is None and not item.inherited
         )
 
     def pins(self, environment: "Environment | Platform") -> tuple[Source, ...]:

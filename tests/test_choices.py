@@ -1,0 +1,172 @@
+"""Backend choices recognized by structure, over the project layouts in `layouts/`, and what uv is told to select one."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from uvtorch.machine import Platform
+from uvtorch.project import Choice, Project, read
+from uvtorch.project.choices import gaps, others
+from uvtorch.project.selection import Asked, named, open_to, selection, settled
+
+LAYOUTS = Path(__file__).parent / "layouts"
+EXPECTED: dict[str, Any] = tomllib.loads((LAYOUTS / "expected.toml").read_text())
+PLATFORMS = {
+    "linux": Platform("linux", "x86_64"),
+    "aarch64": Platform("linux", "aarch64"),
+    "windows": Platform("windows", "x86_64"),
+    "macos": Platform("macos", "arm64"),
+}
+
+
+def tables(name: str) -> dict[str, Any]:
+    with (LAYOUTS / f"{name}.toml").open("rb") as file:
+        return tomllib.load(file)
+
+
+def layout(name: str) -> Project:
+    root = tables(f"{name}.root") if (LAYOUTS / f"{name}.root.toml").exists() else None
+    return read(tables(name), root)
+
+
+def row(choice: Choice) -> str:
+    also = f" (also {' '.join(choice.aliases)})" if choice.aliases else ""
+    sign = "=" if choice.stated else "~"
+    return f"{choice.target} {sign} {choice.backend or choice.origin}: {' '.join(choice.packages)}{also}"
+
+
+def chosen(name: str, target: str, platform: str = "linux") -> Choice:
+    return next(choice for choice in layout(name).choices_for(PLATFORMS[platform]) if str(choice.target) == target)
+
+
+def test_every_layout_has_its_expectations() -> None:
+    names = {path.name.removesuffix(".toml") for path in LAYOUTS.glob("*.toml")} - {"expected"}
+    assert {name for name in names if not name.endswith(".root")} == set(EXPECTED)
+    assert len(EXPECTED) >= 40
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_sources_state_the_choices(name: str) -> None:
+    project = layout(name)
+    assert [row(choice) for choice in project.choices()] == EXPECTED[name]["stated"]
+    assert [row(choice) for choice in others(project)] == EXPECTED[name].get("others", [])
+    assert list(gaps(project)) == EXPECTED[name].get("gaps", [])
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize("name", EXPECTED)
+def test_choices_are_what_they_are_on_each_platform(name: str, platform: str) -> None:
+    rows = layout(name).choices_for(PLATFORMS[platform])
+    assert [row(choice) for choice in rows] == EXPECTED[name].get(platform, EXPECTED[name]["linux"])
+    assert len({choice.target for choice in rows}) == len(rows)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_uv_is_told_no_more_than_it_needs(name: str) -> None:
+    project = layout(name)
+    choices = project.choices_for(PLATFORMS["linux"])
+    assert [" ".join(selection(project, choice)) for choice in choices] == EXPECTED[name]["select"]
+
+
+def test_an_alias_names_its_choice() -> None:
+    choices = layout("recursive-extras").choices_for(PLATFORMS["linux"])
+    asked = Asked(extras=("workstation",))
+    assert [choice.name for choice in named(choices, asked)] == ["cu128"]
+
+
+def test_an_alias_alone_is_completed_because_uv_would_take_another_build() -> None:
+    project = layout("recursive-extras")
+    cu128 = chosen("recursive-extras", "extra:cu128")
+    assert selection(project, cu128, Asked(extras=("gpu",))) == ("--extra", "cu128")
+
+
+def test_what_the_user_selects_is_not_said_again() -> None:
+    project = layout("names-spelled-differently")
+    cpu = chosen("names-spelled-differently", "extra:Torch_CPU")
+    assert selection(project, cpu, Asked(extras=("torch-cpu",))) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("extras-documented", Asked(extras=("CPU",))),
+        ("extras-documented", Asked(all_extras=True)),
+        ("groups-with-default", Asked(groups=("cu130",))),
+        ("groups-with-default", Asked(only_groups=("dev",))),
+        ("groups-with-default", Asked(all_groups=True)),
+        ("groups-included-by-a-default", Asked(only_groups=("cpu",))),
+        ("recursive-extras", Asked(extras=("laptop",))),
+    ],
+)
+def test_options_of_the_users_own_settle_the_choice(name: str, asked: Asked) -> None:
+    assert settled(layout(name).choices_for(PLATFORMS["linux"]), asked)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("extras-documented", Asked()),
+        ("extras-documented", Asked(extras=("docs",), groups=("dev",))),
+        ("extras-documented", Asked(all_extras=True, no_extras=("cpu", "cu128"))),
+        ("extras-documented", Asked(all_groups=True)),
+        ("groups-with-default", Asked(no_default_groups=True)),
+        ("groups-with-default", Asked(all_extras=True)),
+        ("groups-with-default", Asked(groups=("dev",))),
+    ],
+)
+def test_options_about_other_things_leave_the_choice_open(name: str, asked: Asked) -> None:
+    assert not settled(layout(name).choices_for(PLATFORMS["linux"]), asked)
+
+
+def test_what_the_user_excludes_is_no_choice() -> None:
+    choices = layout("groups-with-default").choices_for(PLATFORMS["linux"])
+    left = open_to(choices, Asked(no_groups=("cu130",), no_extras=("cpu",)))
+    assert [choice.name for choice in left] == ["cpu", "cu128"]
+
+
+def test_a_default_group_is_named_where_the_user_turns_default_groups_off() -> None:
+    project = layout("groups-with-default")
+    asked = Asked(no_default_groups=True)
+    assert selection(project, chosen("groups-with-default", "group:cpu"), asked) == ("--group", "cpu")
+    assert selection(project, chosen("groups-with-default", "group:cu128"), asked) == ("--group", "cu128")
+
+
+def test_a_default_group_that_the_user_turned_off_is_not_turned_off_again() -> None:
+    project = layout("groups-with-default")
+    asked = Asked(no_groups=("CPU",))
+    assert selection(project, chosen("groups-with-default", "group:cu128"), asked) == ("--group", "cu128")
+
+
+def test_a_choice_that_only_a_conflict_separates_from_a_default_group_turns_it_off() -> None:
+    project = layout("groups-default-all")
+    assert selection(project, chosen("groups-default-all", "extra:gpu")) == ("--extra", "gpu", "--no-group", "cpu")
+
+
+def test_a_mixed_choice_goes_by_torch() -> None:
+    data = tables("extras-documented")
+    data["tool"]["uv"]["sources"]["torchvision"][0]["index"] = "pytorch-cu128"
+    cpu = read(data).choices_for(PLATFORMS["linux"])[0]
+    assert (str(cpu.target), str(cpu.backend), cpu.packages) == ("extra:cpu", "cpu", ("torch",))
+
+
+def test_the_base_gets_what_leaks_only_where_the_leaking_source_holds() -> None:
+    data = tables("extra-alone-inline")
+    data["tool"]["uv"]["sources"]["torch"]["marker"] = "sys_platform == 'linux'"
+    project = read(data)
+    base = {name: project.choices_for(platform)[-1] for name, platform in PLATFORMS.items()}
+    assert {name: row(choice) for name, choice in base.items()} == {
+        "linux": "base ~ cpu: torch",
+        "aarch64": "base ~ cpu: torch",
+        "windows": "base ~ pypi: torch",
+        "macos": "base ~ pypi: torch",
+    }
+
+
+def test_an_unrelated_member_of_a_workspace_is_not_given_the_roots_groups() -> None:
+    member = tables("workspace-root-groups")
+    member["project"]["dependencies"] = ["numpy"]
+    project = read(member, tables("workspace-root-groups.root"))
+    assert project.choices_for(PLATFORMS["linux"]) == ()
+    assert project.pytorch_packages() == ()
