@@ -32,7 +32,7 @@ class Plan(NamedTuple):
     """What was decided and why, a line each."""
     warnings: tuple[str, ...] = ()
     then: "Callable[[], Plan] | None" = None
-    """What follows from what uv has written (uv.lock), compiled once the commands have succeeded and undone with them."""
+    """What follows from what uv has written (uv.lock): compiled once the commands have succeeded, undone with them."""
     last: tuple[str, ...] | None = None
     """uv's arguments for what is not to be undone: uvtorch becomes this uv at the end. So for `uv run`, whose exit code
     is the command's own, and wherever there is nothing to undo."""
