@@ -1,5 +1,7 @@
 """Layouts of pyproject.toml modelled on what projects write: the text by a name that says what is odd about it."""
 
+# ruff: noqa: E501  # some of them are odd by being long
+
 from typing import Final
 
 HEAD: Final = '[project]\nname = "demo"\nversion = "1"\ndependencies = ["numpy"]\n'
@@ -71,6 +73,7 @@ readme = {text = \'\'\'
 [[tool.uv.index]]
 \'\'\', content-type = "text/plain"}
 ''',
+    "a string that ends like a comment": '[project]\nname = \'demo\'\ndescription = """\n# not a comment"""\n[[tool.uv.index]]\nname = \'corp\'\nurl = \'https://example.com\'\nx = """\n\n# no"""\n[tool.uv.sources.torch]\nindex = \'corp\'\n',
     "contract": HEAD
     + """
 [tool.uv.sources]

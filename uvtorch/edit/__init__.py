@@ -74,7 +74,7 @@ def apply_script(raw: bytes, operations: Iterable[Operation], origin: str = "scr
     `Target("base")` is the block's `dependencies`; extras and groups are refused. Raises ProjectError as `apply`
     does, and where there is no block or more than one.
     """
-    lines = _decoded(raw, origin).splitlines(keepends=True)
+    lines = _lines(_decoded(raw, origin))
     start, end = _block(lines, origin)
     old = lines[start:end]
     text = "".join(line[2:] if line.startswith("# ") else line[1:] for line in old)
@@ -83,8 +83,8 @@ def apply_script(raw: bytes, operations: Iterable[Operation], origin: str = "scr
         return raw
     from difflib import SequenceMatcher
 
-    commented = ["#" + (" " + line if line.strip() else line) for line in new.splitlines(keepends=True)]
-    contents = text.splitlines(keepends=True), new.splitlines(keepends=True)
+    commented = ["#" + (" " + line if line.strip() else line) for line in _lines(new)]
+    contents = _lines(text), _lines(new)
     # Lines that stay are taken from the file: a blank one may be written `#` or `# `.
     for _, low, high, new_low, new_high in SequenceMatcher(None, *contents, autojunk=False).get_opcodes():
         if contents[0][low:high] == contents[1][new_low:new_high]:
@@ -101,6 +101,12 @@ def _decoded(raw: bytes, origin: str) -> str:
             f"{origin} is not UTF-8: byte 0x{raw[error.start]:02x} at offset {error.start} (line {line})",
             "save it as UTF-8",
         ) from None
+
+
+def _lines(text: str) -> list[str]:
+    """The lines with their line breaks. Unlike `str.splitlines`, as TOML counts them: U+2028 and others end none."""
+    *lines, last = text.split("\n")
+    return [line + "\n" for line in lines] + ([last] if last else [])
 
 
 def _block(lines: list[str], origin: str) -> tuple[int, int]:
@@ -150,7 +156,7 @@ def _edited(text: str, operations: tuple[Operation, ...], origin: str, lines_abo
         written = _parsed(result, f"what would be written to {origin}")
         if pruned(written) != pruned(data):
             raise ProjectError("the result would not mean what was asked")
-        if _run(result, _parsed(result, origin), operations, script) != result:
+        if _run(result, written, operations, script) != result:
             raise ProjectError("doing the same again would change it again")
     except ProjectError as error:
         raise ProjectError(f"cannot edit {origin} without harm: {error}", *error.hints) from None

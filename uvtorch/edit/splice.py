@@ -177,7 +177,8 @@ def _new_section(text: str, path: Path, block: str) -> str:
     before = [path] if path != ("tool", "uv", "sources") else [path, ("tool", "uv", "index")]
     followers = [section for prefix in before for section in sections if within(section.path, prefix)]
     if followers and not block.startswith("[["):
-        return _spaced(text, _head(text, followers[0]), block)
+        follower = followers[0]
+        return _spaced(text, _head(text, sections[sections.index(follower) - 1].end, follower.start), block)
     for prefix in _BESIDE.get(path, (path[:-1],)):
         beside = [
             section
@@ -189,10 +190,9 @@ def _new_section(text: str, path: Path, block: str) -> str:
     return _spaced(text, len(text), block)
 
 
-def _head(text: str, section: Section) -> int:
-    """Start of a section with the comment lines right above its header."""
-    start = section.start
-    while start and text[line_start(text, start - 1) : start].lstrip().startswith("#"):
+def _head(text: str, floor: int, start: int) -> int:
+    """Start of the comment lines right above the header at `start`; what is before `floor` is no comment."""
+    while start > floor and text[line_start(text, start - 1) : start].lstrip().startswith("#"):
         start = line_start(text, start - 1)
     return start
 
