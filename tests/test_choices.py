@@ -1,4 +1,4 @@
-"""Backend choices recognized by structure, over the project layouts in `layouts/`, and what uv is told to select one."""
+"""Backend choices recognized by structure, over the projects in `layouts/`, and what uv is told to select one."""
 
 import tomllib
 from pathlib import Path

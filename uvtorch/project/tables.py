@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Tables = Mapping[str, Any]
 
 _REQUIREMENT: Final = re.compile(
-    r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[([^\]]*)\])?\s*(?=$|[@<>=!~;(\s])"
+    r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[([^\]]*)\])?\s*(?=$|[@<>=!~;(])"
 )
 _CONFIG_KEYS: Final = ("backend", "auto", "index-base", "packages")
 _SOURCE_KINDS: Final = ("index", "url", "git", "path", "workspace")
