@@ -82,31 +82,24 @@ def choose(machine: Machine, request: Request, catalog: Catalog) -> Decision:
     return _decide(machine, wanted, hardware, best, candidates, catalog)
 
 
-def answered(decision: Decision, backend: Backend, output: str, catalog: Catalog | None = None) -> Decision:
-    """Settle a decision whose `ask` was put to the indexes: `backend`'s was the first that had a match.
-
-    `output` is what `uv pip compile` printed, which tells the release.
-    """
-    known = catalog or catalogs.load()
-    found = [line.partition("==")[2] for line in output.splitlines() if line.startswith("torch==")]
-    version = found[0].split()[0].partition("+")[0] if found else None
-    candidates = tuple(
-        candidate._replace(accepted=True, torch=version, reason="its index has it")
-        if candidate.backend == backend
-        else candidate
-        for candidate in decision.candidates
-    )
-    if not any(candidate.accepted for candidate in candidates):
-        candidates = (Candidate(backend, version, True, "its index has it"), *candidates)
+def after_asking(decision: Decision, found: Backend | None, request: Request, catalog: Catalog) -> Decision:
+    """Settle a decision whose `ask` was put to the indexes: `found` is the first that had a match, None if none had."""
+    if found is None:
+        wanted = " ".join(request.requirements) or "torch"
+        asked = ", ".join(map(str, decision.ask))
+        return decision._replace(
+            backend=None, ask=(), refusal=f"No index that fits this machine has {wanted} (asked: {asked})."
+        )
+    accepted = Candidate(found, None, True, "its index has it")
+    others = tuple(candidate for candidate in decision.candidates if candidate.backend != found)
     return decision._replace(
-        backend=backend,
-        torch=version,
-        reason=f"{decision.reason}; the index has it",
+        backend=found,
+        reason=f"{decision.reason}; its index has it",
         ask=(),
         hints=(),
-        platforms=unknown.platforms(backend, None, known),
-        companions=_companions(backend, None, known),
-        candidates=candidates,
+        platforms=unknown.platforms(found, None, catalog),
+        companions=_companions(found, None, catalog),
+        candidates=(accepted, *others),
     )
 
 

@@ -5,7 +5,6 @@ compiled kernels for the GPU. A GPU that only its PTX would serve needs a driver
 """
 
 from collections.abc import Collection, Sequence
-from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from uvtorch import intel

@@ -61,7 +61,7 @@ def local_backend(requirements: Sequence[str], machine: Machine | None = None) -
                 "use the same local version on all PyTorch packages, or none",
             )
     for item, named in local:
-        if platform is None or _applies(item, platform.key, None):
+        if machine is None or _applies(item, machine.platform.key, None):
             return named
     return None
 
