@@ -1,10 +1,9 @@
-"""Run the edits that `uvtorch add torch torchvision torchaudio` needs over every pyproject.toml in a directory.
+"""Run the edits over every pyproject.toml in a directory: python tools/corpus_edit.py DIRECTORY.
 
-    python tools/corpus_edit.py DIRECTORY
-
-For each file: what was done, or why it was refused. The checks are independent of those that `apply` makes itself:
-the meaning by `tomllib` against the operations made on plain dictionaries here, the bytes line by line, a second
-application, and the way back. Exit code 1 if any of them fails.
+Three edits a file: pins to cu128 as `uvtorch add torch torchvision torchaudio` writes them, three backend choices, and
+all pins removed. For each file: what was done, or why it was refused. Beyond what `apply` verifies itself, the pins are
+held against their meaning on plain dictionaries, written independently here, and against the lines of the original;
+the removal may not add a byte. Exit code 1 if any of that fails.
 """
 
 import difflib
@@ -15,8 +14,20 @@ import tomllib
 from collections import Counter
 from typing import Any
 
-from uvtorch.backend import from_url
-from uvtorch.edit import AddRequirement, Operation, SetIndex, SetSources, Source, Target, apply
+from uvtorch.edit import (
+    AddRequirement,
+    Operation,
+    RemoveIndex,
+    RemoveRequirement,
+    RemoveSources,
+    SetConflicts,
+    SetIndex,
+    SetRequirement,
+    SetSources,
+    Source,
+    Target,
+    apply,
+)
 from uvtorch.errors import ProjectError
 from uvtorch.packages import normalize
 
@@ -57,8 +68,8 @@ def expected(data: dict[str, Any]) -> dict[str, Any]:
         listed = data.setdefault("dependency-groups", {}).setdefault("uvtorch", [])
     else:
         listed = data["project"].setdefault("dependencies", [])
-    names = [normalize("".join(char if char.isalnum() or char in "-_." else " " for char in item).split()[0])
-             for item in listed]  # fmt: skip
+    letters = ["".join(char if char.isalnum() or char in "-_." else " " for char in item) for item in listed]
+    names = [normalize(item.split()[0]) for item in letters]
     listed += [package for package in PACKAGES if package not in names]
     return data
 
@@ -114,15 +125,46 @@ def tried(raw: bytes, data: dict[str, Any], name: str) -> str:
         return "WRONG: another meaning"
     if apply(result, wanted, name) != result:
         return "WRONG: a second application changes it"
+    if problem := other_edits(raw, data, name):
+        return problem
     lost = [line for line in lost_lines(raw, result) if not _ours(line)]
     if lost:
-        return f"check these lines: {lost}"
+        return f"WRONG: lines lost: {lost}"
     return f"edited: {len(raw)} bytes in {took:.1f} ms"
+
+
+def other_edits(raw: bytes, data: dict[str, Any], name: str) -> str:
+    """What is wrong with the other two edits of one file, if anything."""
+    backends = ("cpu", "cu126", "cu130")
+    choices = [Target("extra", f"uvtorch-{backend}") for backend in backends]
+    try:
+        apply(
+            raw,
+            [
+                *(SetIndex(f"uvtorch-{backend}", f"https://example.com/{backend}") for backend in backends),
+                SetSources("torch", tuple(Source(choice.name, extra=choice.name) for choice in choices)),
+                *(SetRequirement(choice, "torch", "torch>=2.6") for choice in choices if "project" in data),
+                *(RemoveRequirement(Target("base"), package) for package in PACKAGES),
+                SetConflicts((tuple(choices),)),
+            ],
+            name,
+        )
+    except ProjectError as error:
+        if "dynamic" not in str(error):
+            return f"WRONG: choices refused: {error}"
+    uv = data.get("tool", {}).get("uv", {})
+    removals: list[Operation] = [RemoveSources(key) for key in uv.get("sources", {})]
+    removals += [RemoveIndex(index["name"]) for index in uv.get("index", []) if "name" in index]
+    bare = apply(raw, [*removals, SetConflicts(())], name)
+    rest = iter(raw)
+    if not all(byte in rest for byte in bare):
+        return "WRONG: a removal added something"
+    return ""
 
 
 def _ours(line: str) -> bool:
     """A line that the operations are meant to replace: a source of one of the packages."""
-    return from_url(line) is not None or any(package in line for package in PACKAGES)
+    return any(package in line for package in PACKAGES) or line.lstrip().startswith("{ index = ")
 
 
 if __name__ == "__main__":
