@@ -62,7 +62,7 @@ def _concerns_us(line: "CommandLine") -> bool:
     """Whether there may be something to do, told without reading more than a pyproject.toml that names uvtorch."""
     if line.ours:
         return True
-    if line.verb == "add":
+    if line.verb in ("add", "remove"):
         from uvtorch.packages import named_by, pinned
 
         if line.has("--requirements"):
@@ -115,7 +115,7 @@ def _compiled(line: "CommandLine", find_uv: "UvFinder") -> "Plan":
     if line.verb == "remove":
         from uvtorch.verbs.remove import compile_remove
 
-        return compile_remove(line)
+        return compile_remove(line, os.environ)
     from uvtorch.verbs.sync import compile_sync
 
     return compile_sync(line, os.environ, find_uv)

@@ -45,3 +45,10 @@ def named_by(requirement: str) -> str | None:
     if rest and rest[0] not in "<>=!~;(":
         return None
     return normalize(name.rstrip("._-"))
+
+
+def bare_requirement(requirement: str) -> str:
+    """A registry requirement without version and marker: `torch[opt] >= 2 ; m` is `torch[opt]`."""
+    head = requirement.partition(";")[0]
+    end = min((at for sign in "<>=!~(" if (at := head.find(sign)) >= 0), default=len(head))
+    return head[:end].strip()

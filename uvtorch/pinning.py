@@ -6,7 +6,7 @@ from uvtorch import edit
 from uvtorch.backend import Backend, marker, same_url
 from uvtorch.choose import Decision
 from uvtorch.packages import roles
-from uvtorch.project import Project, Source
+from uvtorch.project import Project, Source, Target
 
 ANCHORS = "uvtorch"
 """The dependency group that names what no requirement of the user's names, so that the sources apply to it.
@@ -77,6 +77,39 @@ def like(project: Project, packages: tuple[str, ...], pins: tuple[Source, ...]) 
     # An anchor is for what nobody names; `uv add` would otherwise leave two requirements to keep in step.
     edits += [edit.RemoveRequirement(_GROUP, name) for name in packages if name in anchored]
     return edits
+
+
+def without(project: Project, gone: set[str], target: Target | None) -> list[edit.Operation]:
+    """The edits beside `uv remove` of `gone` from `target` (None: the project's dependencies).
+
+    Where no PyTorch package stays, the anchors go with their sources. Where torch was required directly and others stay,
+    an anchor takes its place.
+    """
+    where = target or Target("base")
+    stay = {
+        item.package
+        for item in project.requirements
+        if project.is_pinned(item.package)
+        and item.target.name != ANCHORS
+        and not (item.package in gone and item.target == where)
+    }
+    anchored = [item.package for item in project.requirements if item.target.name == ANCHORS]
+    if stay:
+        needed = "torch" in gone and "torch" not in stay and "torch" not in anchored
+        return [edit.AddRequirement(_GROUP, "torch")] if needed and _has_source(project, "torch") else []
+    if not anchored:
+        return []
+    ours = {name for name in anchored if name in roles()}
+    last = ours == set(anchored)
+    edits: list[edit.Operation] = (
+        [edit.RemoveTarget(_GROUP)] if last else [edit.RemoveRequirement(_GROUP, name) for name in sorted(ours)]
+    )
+    edits += [edit.RemoveSources(name) for name in sorted(ours - gone) if _has_source(project, name)]
+    return edits
+
+
+def _has_source(project: Project, package: str) -> bool:
+    return any(source.package == package and not source.inherited for source in project.sources)
 
 
 def _direct(project: Project) -> tuple[str, ...]:

@@ -2,15 +2,14 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 from uvtorch.argv import CommandLine, is_set
 from uvtorch.errors import ProjectError, UsageError
 from uvtorch.locate import current_directory
-from uvtorch.packages import named_by, pinned
+from uvtorch.packages import named_by
 from uvtorch.plan import Edit, Plan, hand_over
 from uvtorch.project import Project, Source
-from uvtorch.verbs.deciding import Opened, UvFinder, asked, edited, missing, open_project
+from uvtorch.verbs.deciding import Opened, Requested, UvFinder, asked, edited, missing, open_project
 
 
 def compile_add(line: CommandLine, env: Mapping[str, str], find_uv: UvFinder) -> Plan:
@@ -37,18 +36,8 @@ def compile_add(line: CommandLine, env: Mapping[str, str], find_uv: UvFinder) ->
         if choices:
             from uvtorch.verbs.several import compile_add as compile_several
 
-            return compile_several(line, opened, requested, choices)
+            return compile_several(line, env, opened, requested, choices)
     return _compile_single(line, env, opened, requested, find_uv)
-
-
-class Requested(NamedTuple):
-    """A PyTorch package that the command line adds."""
-
-    package: str
-    """Normalized."""
-    text: str
-    at: int | None = None
-    """Where it stands in `CommandLine.argv`; None: in a requirements file."""
 
 
 def _compile_single(
@@ -116,7 +105,7 @@ def _pins(project: Project) -> tuple[Source, ...]:
         and source.group is None
         and source.backend is not None
         and source.kind == "index"
-        and source.package in pinned() | set(project.config.packages)
+        and project.is_pinned(source.package)
     )
 
 
@@ -139,17 +128,16 @@ def _edits_like(opened: Opened, packages: tuple[str, ...], pins: tuple[Source, .
 
 def _requested(line: CommandLine, env: Mapping[str, str], project: Project) -> tuple[Requested, ...]:
     """The PyTorch packages among the requirements and in the requirements files."""
-    names = pinned() | set(project.config.packages)
     found = []
     for text, at in zip(line.positionals, line.positionals_at, strict=True):
         package = named_by(text)
-        if package in names:
+        if package and project.is_pinned(package):
             found.append(Requested(package, text, at))
     directory = current_directory(line, env)
     for path in line.values("--requirements"):
         for text in requirements_in(os.path.join(directory, path)):
             package = named_by(text)
-            if package in names:
+            if package and project.is_pinned(package):
                 found.append(Requested(package, text))
     return tuple(found)
 

@@ -10,7 +10,6 @@ from uvtorch.backend import DEFAULT_INDEX_BASE, Backend, parse
 from uvtorch.choose import Decision, Request
 from uvtorch.errors import NoBuild, ProjectError, UsageError
 from uvtorch.machine import Machine
-from uvtorch.packages import named_by, pinned
 from uvtorch.plan import Edit
 from uvtorch.project import Project
 from uvtorch.project import read as read_project
@@ -44,6 +43,16 @@ def open_project(line: CommandLine, env: Mapping[str, str], script: str | None =
     root = None if site.root is site.manifest else site.root.data
     data = script_tables(site.manifest.data) if site.manifest.script else site.manifest.data
     return Opened(site, read_project(data, root, os.path.relpath(site.manifest.path)))
+
+
+class Requested(NamedTuple):
+    """A PyTorch package that the command line adds."""
+
+    package: str
+    """Normalized."""
+    text: str
+    at: int | None = None
+    """Where it stands in `CommandLine.argv`; None: in a requirements file."""
 
 
 def script_tables(block: Mapping[str, object]) -> dict[str, object]:
@@ -94,7 +103,7 @@ def asked(
     if any("+" in text for text in requirements):
         from uvtorch.choose import local_backend
 
-        local = local_backend(requirements, machine.platform if machine else None)
+        local = local_backend(requirements, machine)
     if option and option != AUTO:
         backend = parse(option)
         if local and backend and local.name != backend.name:
@@ -186,23 +195,33 @@ def decide(machine: Machine, request: Request, base: str, find_uv: "UvFinder") -
 
 
 def _ask(decision: Decision, machine: Machine, request: Request, base: str, path: str) -> Decision:
-    from uvtorch.choose import answered
+    from uvtorch import catalog
+    from uvtorch.choose import after_asking
 
-    wanted = "\n".join(text for text in request.requirements if named_by(text) in pinned())
+    wanted = "\n".join(request.requirements) + "\n"
+    found = None
     for backend in decision.ask:
         url = backend.index_url(base)
         command = ["pip", "compile", "-q", "--no-config", "--no-deps", "--no-header", "--default-index", url]
-        code, out, err = uv.ask(path, [*command, *_tags(machine, request), "-"], given=wanted + "\n")
+        code, out, err = uv.ask(path, [*command, *_tags(machine, request), "-"], given=wanted)
         if code == 0:
-            return answered(decision, backend, out)
+            found = backend
+            releases = [
+                row.partition("==")[2].partition("+")[0] for row in out.splitlines() if row.startswith("torch==")
+            ]
+            decision = decision._replace(torch=releases[0].strip() if releases else None)
+            break
         if code != 1:
-            reason = next((line for line in reversed(err.splitlines()) if "cause:" in line or "error:" in line), err)
+            reasons = [row.strip() for row in err.splitlines() if "cause:" in row or row.startswith("error:")]
             raise NoBuild(
-                f"the catalog does not know this release, and {url} could not be asked: {reason.strip()}",
+                f"the catalog does not know this release, and {url} could not be asked"
+                + "".join(f" ({reason.partition(': ')[2]})" for reason in reasons[-1:]),
                 "name a backend with --torch-backend, or try again when the index answers",
             )
-    tried = ", ".join(str(backend) for backend in decision.ask)
-    raise NoBuild(f"no index has {' '.join(request.requirements)} for this machine (asked: {tried})", *decision.hints)
+    decision = after_asking(decision, found, request, catalog.load())
+    if decision.refusal:
+        raise NoBuild(decision.refusal, *decision.hints)
+    return decision
 
 
 def _tags(machine: Machine, request: Request) -> list[str]:

@@ -1,9 +1,37 @@
-"""`uvtorch remove`: uv's own, shown on request; the anchors of what goes go with it."""
+"""`uvtorch remove`: PyTorch packages with what only they needed, out of every backend choice; all else as uv has it."""
+
+from collections.abc import Mapping
 
 from uvtorch.argv import CommandLine
+from uvtorch.packages import normalize
 from uvtorch.plan import Plan, hand_over
+from uvtorch.verbs.deciding import edited, open_project
 
 
-def compile_remove(line: CommandLine) -> Plan:
-    """What `remove` comes to."""
-    return hand_over(line.argv)
+def compile_remove(line: CommandLine, env: Mapping[str, str]) -> Plan:
+    """What `remove` comes to: uv's own command, after the edits that uv does not make.
+
+    uv takes a package's sources out with its last requirement. The anchors that uvtorch wrote for it are ours to take
+    out, and torch gets one where it was required directly and is still needed by the packages that stay.
+    Raises UvtorchError where the project cannot be read.
+    """
+    opened = open_project(line, env)
+    if opened is None:
+        return hand_over(line.argv)  # uv says what is missing
+    project = opened.project
+    gone = {normalize(text) for text in line.positionals}
+    if not any(project.is_pinned(name) for name in gone):
+        return hand_over(line.argv)
+    if any(source.extra or source.group for source in project.sources):
+        choices = tuple(choice for choice in project.choices() if choice.kind != "base")
+        if choices:
+            from uvtorch.verbs.several import compile_remove as compile_several
+
+            return compile_several(line, env, opened, choices)
+    from uvtorch import pinning
+    from uvtorch.verbs.several import target_of
+
+    edits = edited(opened, pinning.without(project, gone, target_of(line)))
+    if not edits:
+        return hand_over(line.argv)
+    return Plan((tuple(line.argv),), edits, (opened.site.manifest.path, opened.site.lock))

@@ -124,16 +124,21 @@ def _mismatch(
 ) -> tuple[str, ...]:
     """The warning that the pinned build does not run here, or leaves the GPU idle; nothing where it is right."""
     from uvtorch import catalog
-    from uvtorch.choose import rank_choices
+    from uvtorch.choose import choose, rank_choices
 
     pins = [pin for one in projects for pin in one.pins(machine.platform) if pin.kind == "index"]
     torch = next((pin for pin in pins if pin.package == "torch"), pins[0] if pins else None)
-    backend = torch.backend if torch else None
-    if torch is not None and backend is None:
+    if torch is not None and torch.backend is None:
         return ()  # an index that does not say what it serves
+    backend = torch.backend if torch else None
     request = _request(line, env, opened, projects)
-    decision = rank_choices(machine, request, (backend,), catalog.load())
-    return decision.warnings[:1]
+    option = rank_choices(machine, request, (backend,), catalog.load()).options[0]
+    if option.fits:
+        return ()
+    better = choose(machine, request, catalog.load())
+    remedy = f"; `uvtorch lock --torch-backend {better.backend}` re-pins the project" if better.backend else ""
+    pinned = f"the project pins {backend}" if backend else "the project takes torch from PyPI on this platform"
+    return (f"{pinned}, but {option.reason}{remedy}",)
 
 
 def _request(line: CommandLine, env: Mapping[str, str], opened: Opened, projects: tuple[Project, ...]) -> Request:

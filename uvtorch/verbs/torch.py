@@ -51,7 +51,7 @@ def run(args: list[str], context: Context) -> int:
     try:
         code = torch.main(args, prog_name="uvtorch torch", standalone_mode=False, obj=context)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help() if error.ctx else "", err=True)
+        click.echo(error.format_message(), err=True)
         return 2
     except click.Abort:
         return 130
