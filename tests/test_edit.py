@@ -345,6 +345,11 @@ torch = [
         '[tool]\nuv.sources.numpy.path = "x" # local\nuv.sources.torch = [{ index = "pytorch-cpu", extra = "cpu" }]\n'
         'uv.package = true\nuv.prerelease = "allow"\nother.x = 1\n',
     ),
+    "sources below a table of dotted keys": (
+        (SetSources("torch", CHOICES[:1]),),
+        "[tool]\nuv.package = true\nx.y = 1\n",
+        '[tool]\nuv.package = true\nx.y = 1\n\n[tool.uv.sources]\ntorch = [{ index = "pytorch-cpu", extra = "cpu" }]\n',
+    ),
     "an inline index stays inline": (
         (SetIndex("pytorch-cu128", URL),),
         '[tool.uv]\nindex = [\n  {name="corp",url="https://example.com"} # ours\n]\n',
@@ -593,6 +598,12 @@ def test_a_script_block_without_dependencies_gets_them_before_its_tables() -> No
     raw = b"# /// script\n# [tool.uv]\n# package = false\n# ///\n"
     result = apply_script(raw, [AddRequirement(BASE, "torch")])
     assert result == raw.replace(b"# [tool", b'# dependencies = [\n#     "torch",\n# ]\n#\n# [tool')
+
+
+def test_a_comment_that_opens_a_script_block_stays_on_top() -> None:
+    raw = b"# /// script\n# # for the demo\n#\n# [tool.uv]\n# ///\n"
+    result = apply_script(raw, [AddRequirement(BASE, "torch")])
+    assert result == raw.replace(b"demo\n#\n", b'demo\n#\n# dependencies = [\n#     "torch",\n# ]\n#\n')
 
 
 def test_a_script_keeps_the_spelling_of_its_blank_lines_and_its_line_breaks() -> None:
