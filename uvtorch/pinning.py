@@ -82,8 +82,8 @@ def like(project: Project, packages: tuple[str, ...], pins: tuple[Source, ...]) 
 def without(project: Project, gone: set[str], target: Target | None) -> list[edit.Operation]:
     """The edits beside `uv remove` of `gone` from `target` (None: the project's dependencies).
 
-    Where no PyTorch package stays, the anchors go with their sources. Where torch was required directly and others stay,
-    an anchor takes its place.
+    Where no PyTorch package stays, the anchors go with their sources. Where torch was required directly and others
+    stay, an anchor takes its place.
     """
     where = target or Target("base")
     stay = {

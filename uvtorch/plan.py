@@ -33,6 +33,8 @@ class Plan(NamedTuple):
     warnings: tuple[str, ...] = ()
     then: "Callable[[], Plan] | None" = None
     """What follows from what uv has written (uv.lock): compiled once the commands have succeeded, undone with them."""
+    closing: tuple[tuple[str, ...], ...] = ()
+    """More commands, after what follows; a failure undoes everything as well."""
     last: tuple[str, ...] | None = None
     """uv's arguments for what is not to be undone: uvtorch becomes this uv at the end. So for `uv run`, whose exit code
     is the command's own, and wherever there is nothing to undo."""
@@ -59,7 +61,7 @@ def show(plan: Plan) -> str:
     lines += [f"# warning: {line}" for line in plan.warnings]
     for edit in plan.edits:
         lines += _diff(edit)
-    for command in (*plan.commands, *((plan.last,) if plan.last is not None else ())):
+    for command in (*plan.commands, *plan.closing, *((plan.last,) if plan.last is not None else ())):
         lines.append("$ " + _quoted(("uv", *command)))
     return "\n".join(lines) + "\n"
 
@@ -114,11 +116,18 @@ def apply(plan: Plan, path: str) -> int:
 def _carry_out(plan: Plan, path: str, interrupted: uv.Interrupted) -> int:
     for edit in plan.edits:
         _write_checked(edit)
-    for command in plan.commands:
+    code = _run_all(plan.commands, path, interrupted)
+    if code == 0 and plan.then:
+        code = _carry_out(plan.then(), path, interrupted)
+    return code or _run_all(plan.closing, path, interrupted)
+
+
+def _run_all(commands: "Sequence[Sequence[str]]", path: str, interrupted: uv.Interrupted) -> int:
+    for command in commands:
         code = interrupted.code or uv.run(path, command, interrupted)
         if code:
             return code
-    return _carry_out(plan.then(), path, interrupted) if plan.then else 0
+    return 0
 
 
 class _Snapshot(NamedTuple):

@@ -13,7 +13,16 @@ from uvtorch.machine import Machine
 from uvtorch.packages import bare_requirement, normalize
 from uvtorch.plan import Plan, hand_over
 from uvtorch.project import Choice, Project, Target, selection
-from uvtorch.verbs.deciding import Asked, Opened, Requested, asked, edited, interpreter, requirements_of
+from uvtorch.verbs.deciding import (
+    Asked,
+    Opened,
+    Requested,
+    asked,
+    edited,
+    interpreter,
+    open_project,
+    requirements_of,
+)
 
 
 def compile_sync(line: CommandLine, env: Mapping[str, str], opened: Opened, wanted: Asked) -> Plan | None:
@@ -207,9 +216,9 @@ def _plan(
     frozen = line.has("--frozen") or is_set(env, "UV_FROZEN")
     if not frozen:
         commands.append(("lock", *carried(line)))
-    last = () if _unsynced(line, env) else _sync_command(line, env, opened)
-    then = partial(_bounded, line, env, site, fresh, last)
-    return Plan(tuple(commands), edits, (site.manifest.path, site.lock), then=None if frozen else then)
+    closing = () if _unsynced(line, env) else (_sync_command(line, env, opened),)
+    then = partial(_bounded, line, env, site, fresh) if fresh and not frozen and not line.has("--raw") else None
+    return Plan(tuple(commands), edits, (site.manifest.path, site.lock), then=then, closing=closing)
 
 
 def carried(line: CommandLine) -> tuple[str, ...]:
@@ -230,31 +239,25 @@ def _sync_command(line: CommandLine, env: Mapping[str, str], opened: Opened) -> 
     best = rank(machine, opened, choices, interpreter(line, env, opened.site)).best
     extra = selection.selection(opened.project, choices[best]) if best is not None else ()
     package = line.value("--package")
-    return ("sync", "--inexact", *extra, *(("--package", package) if package else ()), *carried(line))
+    inexact = ("--inexact",) if line.verb == "add" else ()  # as uv: add keeps what else is installed, remove does not
+    return ("sync", *inexact, *extra, *(("--package", package) if package else ()), *carried(line))
 
 
-def _bounded(
-    line: CommandLine, env: Mapping[str, str], site: Site, packages: tuple[str, ...], last: tuple[str, ...]
-) -> Plan:
+def _bounded(line: CommandLine, env: Mapping[str, str], site: Site, packages: tuple[str, ...]) -> Plan:
     """The follow-up of a lock: bare requirements of `packages` get the lowest version that any choice locked."""
-    from uvtorch.verbs.deciding import open_project
-
-    tail = (last,) if last else ()
     opened = open_project(line, env)
-    if opened is None or line.has("--raw"):
-        return Plan(tail)
+    if opened is None:
+        return Plan()
     versions = locked_versions(site.lock)
     operations: list[edit.Operation] = []
     for item in opened.project.requirements:
-        if item.package in packages and item.via is None and item.text.strip() == bare_requirement(item.text):
-            lowest = versions.get(item.package)
+        lowest = versions.get(item.package)
+        bare = item.text.strip() == bare_requirement(item.text)
+        if lowest and bare and item.package in packages and item.via is None:
             where = edit.Target(item.target.kind, item.target.name or "")
-            if lowest:
-                operations.append(edit.SetRequirement(where, item.package, f"{item.text.strip()}>={lowest}"))
+            operations.append(edit.SetRequirement(where, item.package, f"{item.text.strip()}>={lowest}"))
     edits = edited(opened, operations)
-    if not edits:
-        return Plan(tail)
-    return Plan((("lock", *carried(line)), *tail), edits)
+    return Plan((("lock", "--quiet", *carried(line)),), edits) if edits else Plan()
 
 
 def locked_versions(path: str) -> dict[str, str]:
