@@ -105,6 +105,7 @@ def test_indexes_keep_order_and_flags() -> None:
         (Index("PyPI", "https://example.com/simple"), True),
         (Index("x", "https://pypi.example/simple"), True),
         (Index("x", "https://user:secret@pypi.example:443/simple"), True),
+        (Index("x", "https://pypi.python.example/simple"), True),
         (Index("x", "https://pypi.vendor.example/simple"), False),
         (Index("x", "https://example.com/pypi/simple"), False),
         (Index("x", "https://example.com/simple", default=True), True),
@@ -272,7 +273,7 @@ def test_markers_mean_what_packaging_says(marker: str, machine: Platform) -> Non
     from packaging.markers import Marker
 
     environment = Environment(machine, "3.12.4")
-    unknown = {"platform_release": "", "platform_version": "", "extra": "", "implementation_version": "3.12.4"}
+    unknown = {"platform_release": "", "platform_version": "", "implementation_version": "3.12.4"}
     assert holds(marker, environment) is Marker(marker).evaluate({**unknown, **environment.values()})
 
 
@@ -330,6 +331,8 @@ def test_a_marker_that_is_none_is_an_error(marker: str) -> None:
         ("os_name == 'linux'", ("os_name == 'linux' is never true",)),
         ("sys_platform == 'linux' and platform_machine == 'x86_64'", ()),
         ("sys_platform == 'freebsd14'", ()),
+        ("extra == 'cu128'", ("extra == 'cu128' is never true",)),
+        ("extra != 'cpu' and sys_platform == 'linux'", ("extra != 'cpu' is always true",)),
         ("sys_platform in 'Linux'", ()),
         ("(broken", ()),
     ],

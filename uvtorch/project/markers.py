@@ -66,6 +66,7 @@ class Environment(NamedTuple):
             "python_full_version": python if len(parts) > 2 else f"{python}.0",
             "implementation_name": "cpython",
             "platform_python_implementation": "CPython",
+            "extra": "",
         }
 
 
@@ -84,7 +85,10 @@ def holds(marker: str | None, environment: Environment) -> bool:
 
 
 def dead(marker: str) -> tuple[str, ...]:
-    """The comparisons of a marker that no platform can change: `sys_platform == 'Linux' is never true`."""
+    """The comparisons of a source's marker that no platform can change: `sys_platform == 'Linux' is never true`.
+
+    An `extra` is one of them: uv does not bind a source to an extra by its marker.
+    """
     try:
         tokens = _tokens(marker)
     except _Unusual:
@@ -97,10 +101,14 @@ def dead(marker: str) -> tuple[str, ...]:
         if variable.kind != "word" or value.kind != "string":
             continue
         name = _ALIASES.get(variable.text, variable.text)
-        known = _KNOWN_VALUES.get(name)
-        if known is None or value.text in known:
+        known = _KNOWN_VALUES.get(name, frozenset())
+        if value.text in known or not (known or name == "extra"):
             continue
-        if value.text.lower() in {item.lower() for item in known} or value.text.lower() in _MISTAKEN[name]:
+        if (
+            name == "extra"
+            or value.text.lower() in {item.lower() for item in known}
+            or value.text.lower() in _MISTAKEN[name]
+        ):
             truth = "never" if op.text == "==" else "always"
             found.append(f"{variable.text} {op.text} '{value.text}' is {truth} true")
     return tuple(found)
@@ -231,7 +239,7 @@ def _by_packaging(marker: str, values: dict[str, str]) -> bool:
     from packaging.markers import InvalidMarker, Marker, UndefinedComparison, UndefinedEnvironmentName
 
     # What a description does not say must not be read off the machine that happens to run uvtorch.
-    unknown = {"platform_release": "", "platform_version": "", "extra": ""}
+    unknown = {"platform_release": "", "platform_version": ""}
     unknown["implementation_version"] = values["python_full_version"]
     try:
         return Marker(marker).evaluate({**unknown, **values})

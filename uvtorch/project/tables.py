@@ -69,10 +69,9 @@ class Index(NamedTuple):
     @property
     def is_pypi(self) -> bool:
         """Whether it is PyPI itself, under whatever name, or stands in for it as the project's default index."""
-        host = self.url.partition("://")[2].partition("/")[0].rpartition("@")[2].partition(":")[0].lower()
-        return (
-            self.default or (self.name or "").lower() == "pypi" or (host.startswith("pypi.") and host.count(".") == 1)
-        )
+        host = self.url.partition("://")[2].partition("/")[0].rpartition("@")[2].partition(":")[0].lower().split(".")
+        own_host = host[0] == "pypi" and (len(host) == 2 or host[1:2] == ["python"])
+        return self.default or own_host or (self.name or "").lower() == "pypi"
 
 
 class Source(NamedTuple):
