@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.hardware import standin
-from tests.hardware.scenes import Link, Scene, Script
+from tests.hardware.scenes import Scene, lay_out
 from uvtorch import hardware
 from uvtorch.hardware import nvml, windows
 from uvtorch.machine import Machine
@@ -25,18 +25,6 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], Path
     return get
 
 
-def lay_out(root: Path, files: "dict[str, str]") -> None:
-    for path, text in files.items():
-        place = root / path.lstrip("/")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(text, Link):
-            place.symlink_to(text)
-        else:
-            place.write_bytes(text.encode())
-            if isinstance(text, Script):
-                place.chmod(0o755)
-
-
 Detect = Callable[[Scene], Machine]
 
 
@@ -47,7 +35,7 @@ def detect(tmp_path: Path, libraries: Callable[[bool], Path], monkeypatch: pytes
 
     def run(scene: Scene) -> Machine:
         root.mkdir()
-        lay_out(root, dict(scene.files))
+        lay_out(root, scene.files)
         if scene.nvml is not None:
             answers = tmp_path / "nvml.txt"
             answers.write_text(scene.nvml.text())
@@ -56,7 +44,7 @@ def detect(tmp_path: Path, libraries: Callable[[bool], Path], monkeypatch: pytes
             if scene.host.system == "windows":
                 ask = nvml.ask
                 monkeypatch.setattr(nvml, "ask", lambda _: ask(str(library)))
-            else:
+            elif scene.library:
                 place = root / scene.library.lstrip("/") / "libnvidia-ml.so.1"
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.symlink_to(library)

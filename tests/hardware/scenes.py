@@ -1,5 +1,6 @@
 """Machines as their file systems and their NVML would show them; each detects to tests/machines/NAME.json."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -19,8 +20,26 @@ class Link(str):
     """A symbolic link's target."""
 
 
+class Copy(str):
+    """The path of a file to copy."""
+
+
 class Script(str):
     """An executable's text."""
+
+
+def lay_out(root: Path, files: Mapping[str, str]) -> None:
+    for path, text in files.items():
+        place = root / path.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(text, Link):
+            place.symlink_to(text)
+        elif isinstance(text, Copy):
+            shutil.copy(text, place)
+        else:
+            place.write_bytes(text.encode())
+            if isinstance(text, Script):
+                place.chmod(0o755)
 
 
 class Scene(NamedTuple):
@@ -103,7 +122,7 @@ def kfd(*gpus: tuple[str, int, int, str], dev: bool = True) -> dict[str, str]:
         files["/dev/kfd"] = ""
     for number, (pci_id, version, gib, product) in enumerate(gpus, 1):
         vendor, device = (int(part, 16) for part in pci_id.split(":"))
-        files |= pci(f"0000:{number + 32:02x}:00.0", pci_id, "amdgpu")
+        files |= pci(f"0000:{number + 32:02x}:00.0", pci_id, "amdgpu", "12sc00" if version // 100 == 904 else "03sc00")
         files[f"{base}/{number}/properties"] = (
             f"cpu_cores_count 0\nsimd_count 304\nmem_banks_count 1\nvendor_id {vendor}\ndevice_id {device}\n"
             f"location_id 8448\ndomain 0\ndrm_render_minor {127 + number}\nunique_id {0xA1B2C3D4E5F60000 + number}\n"

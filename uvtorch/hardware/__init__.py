@@ -105,7 +105,7 @@ def _probed(host: hosts.Host, platform: Platform, env: Mapping[str, str], root: 
         return _windows(platform, env, root)
     if platform.system != "linux":
         return Machine(platform, notes=(f"PyTorch has no wheels for {platform.system}.",))
-    devices = pci.display_devices(root)
+    devices = pci.gpus(root)
     one = nvidia.probe([device for device in devices if device.vendor == pci.NVIDIA], platform, env, root)
     other = amd.probe([device for device in devices if device.vendor == pci.AMD], platform, env, root)
     gpus, problems, notes = (*one.gpus, *other.gpus), (*one.problems, *other.problems), (*one.notes, *other.notes)

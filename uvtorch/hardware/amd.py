@@ -31,7 +31,7 @@ class Findings(NamedTuple):
 
 
 def probe(devices: Sequence[pci.Device], platform: Platform, env: Mapping[str, str], root: str) -> Findings:
-    """Ask about AMD's hardware on Linux. `devices` are AMD's display controllers on the PCI bus."""
+    """Ask about AMD's hardware on Linux. `devices` are AMD's GPUs on the PCI bus."""
     started = time.perf_counter()
     gpus = _topology(root)
     if not gpus and not devices and not (platform.wsl and files.exists(root, "/dev/dxg")):

@@ -95,7 +95,7 @@ class Findings(NamedTuple):
 
 
 def probe(devices: Sequence[pci.Device], platform: Platform, env: Mapping[str, str], root: str) -> Findings:
-    """Ask about NVIDIA's hardware on Linux. `devices` are NVIDIA's display controllers on the PCI bus."""
+    """Ask about NVIDIA's hardware on Linux. `devices` are NVIDIA's GPUs on the PCI bus."""
     started = time.perf_counter()
     scene = _look(platform, env, root)
     if not (scene.module or scene.nodes or scene.library or devices or platform.tegra):

@@ -10,7 +10,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 LIMIT_S = 1.8
-"""How long NVML may take. With the start of the child and its end it stays under 2 s."""
+"""How long NVML may take."""
+
+KILL_S = 0.1
+"""How long a killed child may take to end before it is left behind."""
 
 OUTPUT_LIMIT = 1024 * 1024
 
@@ -103,7 +106,7 @@ def _end(pid: int, *, at_once: bool) -> int | None:
     """Wait a moment for the child; kill it; leave it behind if it cannot die (it sleeps in the driver)."""
     if at_once:
         _kill(pid)
-    give_up = time.monotonic() + (0.1 if at_once else 0.05)
+    give_up = time.monotonic() + KILL_S
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
@@ -112,7 +115,7 @@ def _end(pid: int, *, at_once: bool) -> int | None:
             if at_once:
                 return None
             at_once = True
-            give_up = time.monotonic() + 0.1
+            give_up = time.monotonic() + KILL_S
             _kill(pid)
         time.sleep(0.001)
 

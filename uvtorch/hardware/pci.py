@@ -1,4 +1,4 @@
-"""Display devices on the PCI bus, from sysfs: what is there, whether or not a driver can use it."""
+"""GPUs on the PCI bus, from sysfs: what is there, whether or not a driver can use it."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ NVIDIA, AMD, INTEL = "10de", "1002", "8086"
 
 
 class Device(NamedTuple):
-    """A display controller (PCI class 03)."""
+    """A display controller (PCI class 03), or an accelerator of AMD's (class 12, as which MI300 presents itself)."""
 
     address: str
     vendor: str
@@ -23,8 +23,8 @@ class Device(NamedTuple):
         return f"{self.vendor}:{self.device}"
 
 
-def display_devices(root: str) -> tuple[Device, ...]:
-    """Every display controller of NVIDIA, AMD and Intel, in bus order."""
+def gpus(root: str) -> tuple[Device, ...]:
+    """Every GPU of NVIDIA, AMD and Intel, in bus order."""
     base = "/sys/bus/pci/devices"
     found = []
     for address in files.names(root, base):
@@ -35,19 +35,19 @@ def display_devices(root: str) -> tuple[Device, ...]:
 
 
 def _ids(root: str, path: str) -> tuple[str, str] | None:
-    """(vendor, device) if the device at `path` is a display controller."""
+    """(vendor, device) if the device at `path` is a GPU."""
     # One read instead of three: servers have hundreds of PCI functions.
     modalias = files.read(root, f"{path}/modalias", 200)
     if modalias is not None:
         return parse_modalias(modalias)
     kind, vendor, device = (files.read(root, f"{path}/{name}", 20) or "" for name in ("class", "vendor", "device"))
-    if not kind.startswith("0x03"):
-        return None
-    return vendor.strip().removeprefix("0x").lower(), device.strip().removeprefix("0x").lower()
+    ids = vendor.strip().removeprefix("0x").lower(), device.strip().removeprefix("0x").lower()
+    return ids if kind.startswith("0x03") or (ids[0] == AMD and kind.startswith("0x12")) else None
 
 
 def parse_modalias(text: str) -> tuple[str, str] | None:
-    """(vendor, device) of a display controller's modalias, `pci:v000010DEd00002330sv...bc03sc02i00`; else None."""
-    if not text.startswith("pci:v") or len(text) < 23 or text[13] != "d" or "bc03sc" not in text[22:]:
+    """(vendor, device) of a GPU's modalias, `pci:v000010DEd00002330sv...bc03sc02i00`; None for other devices."""
+    if not text.startswith("pci:v") or len(text) < 23 or text[13] != "d":
         return None
-    return text[9:13].lower(), text[18:22].lower()
+    ids = text[9:13].lower(), text[18:22].lower()
+    return ids if "bc03sc" in text[22:] or (ids[0] == AMD and "bc12sc" in text[22:]) else None

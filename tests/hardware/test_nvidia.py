@@ -1,0 +1,292 @@
+"""NVIDIA without NVML: the kernel module's files, nvidia-smi, Jetsons, and what CUDA_VISIBLE_DEVICES leaves."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.hardware.conftest import Detect
+from tests.hardware.scenes import A100, H100, LINUX, SLICES, V100, WSL, Link, Scene, Script, cards, module, nodes, pci
+from tests.hardware.standin import gpu_uuid
+from uvtorch.hardware import nvidia
+from uvtorch.machine import Driver, Gpu, Machine
+
+
+def probes(machine: Machine) -> dict[str, str]:
+    return {probe.probe: probe.outcome for probe in machine.probes}
+
+
+# /proc/driver/nvidia/version, as people posted it
+
+BANNERS = [
+    (  # an open module
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  565.57.01  Release Build  (dvs-builder@U16-A24-9-2)  "
+        "Thu Oct 10 12:15:00 UTC 2024\nGCC version:  gcc version 13.3.0 (Ubuntu 13.3.0-6ubuntu2~24.04)\n",
+        "565.57.01",
+    ),
+    (
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  525.60.11  Release Build  "
+        "(archlinux-builder@localhost)  \nGCC version:  gcc version 12.2.0 (GCC) \n",
+        "525.60.11",
+    ),
+    (  # the closed one
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  470.182.03  Fri Feb 24 03:29:56 UTC 2023\n"
+        "GCC version:  gcc version 9.4.0 (Ubuntu 9.4.0-1ubuntu1~20.04.1) \n",
+        "470.182.03",
+    ),
+    ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  375.74  Wed Jun 14 01:39:39 PDT 2017\n", "375.74"),
+    ("NVRM version: NVIDIA UNIX aarch64 Kernel Module  550.120  Fri Sep 13 11:01:10 UTC 2024", "550.120"),
+    (  # a Jetson Orin NX with JetPack 5: L4T's release
+        "NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  35.3.1  Release Build  "
+        "(buildbrain@mobile-u64-6289-d7000)  Sun Mar 19 08:09:33 PDT 2023\n",
+        "35.3.1",
+    ),
+    ("", None),
+    ("NVRM version: NVIDIA UNIX x86_64 Kernel Module\n", None),
+    ("GCC version:  gcc version 12.3.0 (Ubuntu 12.3.0-1ubuntu1~22.04)\n", None),
+    ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.", None),
+    ("\0" * 4096, None),
+]
+
+
+@pytest.mark.parametrize(("text", "version"), BANNERS)
+def test_the_modules_banner_tells_the_version(text: str, version: str | None) -> None:
+    assert nvidia.parse_module_version(text) == version
+
+
+# nvidia-smi --query-gpu=driver_version,compute_cap,name --format=csv,noheader
+
+ANSWERS: list[tuple[str, str, list[tuple[str, str | None]], str | None]] = [
+    ("one", "570.124.06, 9.0, NVIDIA H100 80GB HBM3\n", [("NVIDIA H100 80GB HBM3", "9.0")], "570.124.06"),
+    ("windows line ends", "572.61, 12.0, NVIDIA GeForce RTX 5090\r\n", [("NVIDIA GeForce RTX 5090", "12.0")], "572.61"),
+    (
+        "two models",
+        "535.183.01, 7.0, Tesla V100-SXM2-32GB\n535.183.01, 8.0, NVIDIA A100-PCIE-40GB\n",
+        [("Tesla V100-SXM2-32GB", "7.0"), ("NVIDIA A100-PCIE-40GB", "8.0")],
+        "535.183.01",
+    ),
+    ("eight", "580.95.05, 9.0, NVIDIA H200\n" * 8, [("NVIDIA H200", "9.0")] * 8, "580.95.05"),
+    ("not available", "470.256.02, [N/A], Tesla K80\n", [("Tesla K80", None)], "470.256.02"),
+    ("jetson", "540.4.0, 8.7, Orin (nvgpu)\n", [("Orin (nvgpu)", "8.7")], "540.4.0"),
+    ("a lost one", "550.144.03, 8.9, NVIDIA GeForce RTX 4090\n550.144.03, [Unknown Error], [Unknown Error]\n",
+     [("NVIDIA GeForce RTX 4090", "8.9"), ("NVIDIA GPU", None)], "550.144.03"),
+    ("err", "ERR!, ERR!, ERR!\n", [], None),
+    ("no driver version", "[N/A], 8.9, NVIDIA L4\n", [], None),
+    ("a warning first", "WARNING: infoROM is corrupted at gpu 0000:3B:00.0\n550.54.15, 8.0, NVIDIA A30\n",
+     [("NVIDIA A30", "8.0")], "550.54.15"),
+    ("localized", "550,144,03; 8,9; NVIDIA GeForce RTX 4090\n", [], None),
+    ("truncated", "570.124.06, 9.0, NVIDIA H100\n570.124.06, 9", [("NVIDIA H100", "9.0")], "570.124.06"),
+    ("a name with a comma", "570.124.06, 9.0, NVIDIA H100, 80GB\n", [("NVIDIA H100, 80GB", "9.0")], "570.124.06"),
+    ("empty", "", [], None),
+    ("blank", "\n \n", [], None),
+    ("a megabyte of junk", "\x00\x1b[31mjunk, " * 100_000, [], None),
+    ("a terminal's escape in a name", "570.124.06, 9.0, \x1b]0;x\x07H100\n", [("]0;x H100", "9.0")], "570.124.06"),
+    (
+        "the whole table instead",
+        "| NVIDIA-SMI 570.86.10   Driver Version: 570.86.10   CUDA Version: 12.8        |\n",
+        [],
+        None,
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "gpus", "driver"), [row[1:] for row in ANSWERS], ids=[row[0] for row in ANSWERS])
+def test_nvidia_smis_answer_is_read(text: str, gpus: list[tuple[str, str | None]], driver: str | None) -> None:
+    found, version = nvidia.parse_query(text)
+    assert [(gpu.name, gpu.compute_capability) for gpu in found] == gpus
+    assert version == (Driver(driver) if driver else None)
+
+
+BARE = {**module("550.144.03"), **nodes(2), **pci("0000:10:00.0", "10de:2684", "nvidia")}
+
+
+def smi(text: str, *, code: int = 0) -> Script:
+    return Script(f"#!/bin/sh\ncat <<'EOF'\n{text}\nEOF\nexit {code}\n")
+
+
+def test_without_nvml_nvidia_smi_tells_the_capabilities(detect: Detect) -> None:
+    program = smi("550.144.03, 8.9, NVIDIA GeForce RTX 4090\n550.144.03, 8.6, NVIDIA GeForce RTX 3090")
+    machine = detect(Scene(files={**BARE, "/usr/bin/nvidia-smi": program}))
+    assert [gpu.compute_capability for gpu in machine.gpus] == ["8.9", "8.6"]
+    assert probes(machine) == {
+        "nvml": "failed", "nvidia-module": "ok", "nvidia-smi": "ok", "kfd": "absent", "intel": "absent"
+    }  # fmt: skip
+
+
+def test_nvidia_smi_gets_exactly_the_query_and_a_clean_locale(detect: Detect) -> None:
+    program = Script('#!/bin/sh\necho "550.144.03, 8.9, $# $1 $2 LC_ALL=$LC_ALL LANG=$LANG cwd=$(basename $(pwd))"\n')
+    env = {"PATH": "/usr/bin:/bin", "LANG": "de_DE.UTF-8", "LC_NUMERIC": "de_DE.UTF-8"}
+    machine = detect(Scene(files={**BARE, "/usr/bin/nvidia-smi": program}, env=env))
+    assert machine.gpus[0].name == (
+        "2 --query-gpu=driver_version,compute_cap,name --format=csv,noheader LC_ALL=C LANG= cwd=bin"
+    )
+
+
+def test_an_old_nvidia_smi_is_asked_without_the_capability(detect: Detect) -> None:
+    program = Script(
+        '#!/bin/sh\ncase "$1" in *compute_cap*)\n'
+        " echo 'Field \"compute_cap\" is not a valid field to query.'; exit 2;; esac\n"
+        "echo '470.182.03, Tesla T4'\n"
+    )
+    machine = detect(Scene(files={**BARE, "/usr/bin/nvidia-smi": program}))
+    assert machine.gpus == (Gpu("nvidia", "Tesla T4"),)
+    assert machine.nvidia_driver == Driver("470.182.03")
+
+
+def test_a_failing_nvidia_smi_is_a_broken_driver(detect: Detect) -> None:
+    text = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. Make sure that the latest"
+    files = {**nodes(1), **pci("0000:10:00.0", "10de:2684"), "/usr/bin/nvidia-smi": smi(text, code=9)}
+    machine = detect(Scene(files=files))
+    assert [problem.kind for problem in machine.problems] == ["broken"]
+    assert "exit code 9: NVIDIA-SMI has failed" in machine.problems[0].reason
+    assert machine.gpus == ()
+
+
+def test_a_hanging_nvidia_smi_is_given_up(detect: Detect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nvidia, "PROGRAM_LIMIT_S", 0.2)
+    files = {**BARE, "/usr/bin/nvidia-smi": Script("#!/bin/sh\nsleep 60\n")}
+    machine = detect(Scene(files=files, env={"PATH": "/usr/bin:/bin"}))
+    assert "took more than 0.2 s" in machine.problems[0].reason
+
+
+def test_nvidia_smi_is_never_taken_from_the_current_folder_or_a_relative_path(
+    detect: Detect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    trap = Script("#!/bin/sh\necho '999.99, 9.9, trap'\n")
+    scene = Scene(files={**BARE, "/nvidia-smi": trap, "/bin/here/nvidia-smi": trap}, env={"PATH": ".::bin/here"})
+    assert probes(detect(scene))["nvidia-smi"] == "absent"
+
+
+def test_nvidia_smi_is_found_in_an_absolute_folder_of_path(detect: Detect) -> None:
+    program = smi("550.144.03, 8.9, NVIDIA L4")
+    scene = Scene(files={**BARE, "/nix/store/x/bin/nvidia-smi": program}, env={"PATH": "rel:/nix/store/x/bin:/bin"})
+    assert detect(scene).gpus[0].name == "NVIDIA L4"
+
+
+def test_files_alone_tell_driver_and_model(detect: Detect) -> None:
+    information = "Model: \t\t Tesla K80\nIRQ:   \t\t 35\nGPU UUID: \t GPU-????????-????-????-????-????????????\n"
+    files = {**BARE, "/proc/driver/nvidia/gpus/0000:10:00.0/information": information}
+    machine = detect(Scene(files=files))
+    assert machine.gpus == (Gpu("nvidia", "Tesla K80"),)
+    assert machine.nvidia_driver == Driver("550.144.03")
+    assert machine.problems == ()
+
+
+def test_the_sysfs_version_serves_where_proc_has_none(detect: Detect) -> None:
+    files = {"/sys/module/nvidia/version": "535.183.01\n", **nodes(1)}
+    assert detect(Scene(files=files)).nvidia_driver == Driver("535.183.01")
+
+
+# WSL: no /proc and no /sys files of the driver
+
+
+def test_wsl_without_nvml_takes_its_own_nvidia_smi(detect: Detect) -> None:
+    program = smi("572.61, 8.9, NVIDIA GeForce RTX 4080")
+    machine = detect(Scene(WSL, {"/dev/dxg": "", "/usr/lib/wsl/lib/nvidia-smi": program,
+                                 "/usr/lib/wsl/lib/libnvidia-ml.so.1": "not a library"}))  # fmt: skip
+    assert machine.gpus == (Gpu("nvidia", "NVIDIA GeForce RTX 4080", "8.9"),)
+    assert machine.nvidia_driver == Driver("572.61")
+
+
+def test_wsl_without_an_nvidia_gpu_is_no_problem(detect: Detect) -> None:
+    machine = detect(Scene(WSL, {"/dev/dxg": ""}))
+    assert (machine.gpus, machine.problems, machine.platform.wsl) == ((), (), True)
+
+
+# The three states
+
+
+def test_a_gpu_bound_to_nouveau_on_a_machine_without_nvidias_driver(detect: Detect) -> None:
+    machine = detect(Scene(files=pci("0000:01:00.0", "10de:1b80", "nouveau")))
+    [problem] = machine.problems
+    assert problem.kind == "unreachable"
+    assert "not installed (nouveau has it)" in problem.reason
+    assert problem.remedy == "Install NVIDIA's driver to use it."
+
+
+def test_a_container_without_device_files_tells_the_hosts_driver(detect: Detect) -> None:
+    scene = Scene(files={**module("570.124.06"), **pci("0000:01:00.0", "10de:2330", "nvidia")})
+    machine = detect(scene._replace(env={"KUBERNETES_SERVICE_HOST": "10.0.0.1"}))
+    [problem] = machine.problems
+    assert problem.kind == "unreachable"
+    assert "the host's driver is 570.124.06" in problem.reason
+    assert "--gpus all" in problem.remedy
+    assert machine.nvidia_driver is None, "a driver that cannot be reached decides nothing"
+
+
+def test_a_container_with_the_library_but_no_device_files_is_not_asked(detect: Detect) -> None:
+    scene = cards("570.124.06", 12080, H100)
+    files = {path: text for path, text in scene.files.items() if not path.startswith("/dev/")}
+    machine = detect(scene._replace(files={**files, "/.dockerenv": ""}))
+    assert [problem.kind for problem in machine.problems] == ["unreachable"]
+    assert probes(machine)["nvml"] == "absent"
+
+
+# CUDA_VISIBLE_DEVICES through the whole of detection (its rules: test_visible.py)
+
+
+@pytest.mark.parametrize("value", ["", "-1", "NoDevFiles", "7"])
+def test_no_gpu_is_left_visible(value: str, detect: Detect) -> None:
+    machine = detect(cards("570.124.06", 12080, H100, H100, CUDA_VISIBLE_DEVICES=value))
+    assert machine.gpus == ()
+    assert machine.notes == (f"CUDA_VISIBLE_DEVICES={value} hides 2 of 2 NVIDIA GPUs.",)
+    assert machine.problems == ()
+
+
+def test_indexes_filter_gpus_that_are_alike(detect: Detect) -> None:
+    machine = detect(cards("570.124.06", 12080, *[H100] * 4, CUDA_VISIBLE_DEVICES="2,0"))
+    assert [gpu.uuid for gpu in machine.gpus] == [gpu_uuid(2), gpu_uuid(0)]
+
+
+def test_indexes_do_not_filter_mixed_gpus_in_an_unknown_order(detect: Detect) -> None:
+    machine = detect(cards("580.95.05", 13000, V100, H100, CUDA_VISIBLE_DEVICES="0"))
+    assert len(machine.gpus) == 2
+    assert "own order, which is not known here" in machine.notes[0]
+
+
+def test_indexes_filter_mixed_gpus_in_bus_order(detect: Detect) -> None:
+    scene = cards("580.95.05", 13000, V100, H100, CUDA_VISIBLE_DEVICES="0", CUDA_DEVICE_ORDER="PCI_BUS_ID")
+    assert [gpu.name for gpu in detect(scene).gpus] == [V100.name]
+
+
+def test_a_uuid_filters_mixed_gpus(detect: Detect) -> None:
+    machine = detect(cards("580.95.05", 13000, V100, H100, CUDA_VISIBLE_DEVICES=gpu_uuid(1)))
+    assert [gpu.name for gpu in machine.gpus] == [H100.name]
+
+
+def test_a_slices_uuid_filters(detect: Detect) -> None:
+    split = A100._replace(mig=1, slices=SLICES)
+    machine = detect(cards("550.144.03", 12040, split, A100, CUDA_VISIBLE_DEVICES=SLICES[0].uuid))
+    assert [(gpu.name, gpu.mig, gpu.compute_capability) for gpu in machine.gpus] == [(SLICES[0].name, True, "8.0")]
+
+
+@pytest.mark.parametrize("value", [gpu_uuid(0), f"MIG-{gpu_uuid(0)}/3/0"])
+def test_a_split_gpus_uuid_means_its_slices(value: str, detect: Detect) -> None:
+    split = A100._replace(mig=1, slices=SLICES)
+    machine = detect(cards("550.144.03", 12040, split, A100, CUDA_VISIBLE_DEVICES=value))
+    assert [gpu.uuid for gpu in machine.gpus] == [part.uuid for part in SLICES]
+
+
+def test_uuids_filter_nothing_where_they_are_not_known(detect: Detect) -> None:
+    program = smi("550.144.03, 8.9, NVIDIA L4\n550.144.03, 8.9, NVIDIA L4")
+    scene = Scene(LINUX, {**BARE, "/usr/bin/nvidia-smi": program}, env={"CUDA_VISIBLE_DEVICES": gpu_uuid(1)})
+    machine = detect(scene)
+    assert len(machine.gpus) == 2
+    assert "by UUID, which is not known here" in machine.notes[0]
+
+
+def test_a_dangling_library_is_not_a_library(detect: Detect) -> None:
+    machine = detect(Scene(files={"/usr/lib64/libnvidia-ml.so.1": Link("libnvidia-ml.so.570.1")}))
+    assert (machine.problems, probes(machine)["nvml"]) == ((), "absent")
+
+
+def test_the_loaders_cache_and_ld_library_path_lead_to_the_library(tmp_path: Path) -> None:
+    root = tmp_path
+    assert nvidia.find_library({}, str(root)) is None
+    (root / "etc").mkdir()
+    (root / "etc/ld.so.cache").write_bytes(b"glibc-ld.so.cache1.1\0libnvidia-ml.so.1\0/usr/lib/libnvidia-ml.so.1\0")
+    assert nvidia.find_library({}, str(root)) == "libnvidia-ml.so.1"
+    (root / "opt/driver").mkdir(parents=True)
+    (root / "opt/driver/libnvidia-ml.so.1").touch()
+    env = {"LD_LIBRARY_PATH": "relative:/none:/opt/driver"}
+    assert nvidia.find_library(env, str(root)) == "/opt/driver/libnvidia-ml.so.1"
