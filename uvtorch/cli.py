@@ -93,13 +93,18 @@ def _configured(line: "CommandLine") -> bool:
 
 
 def _plan(line: "CommandLine") -> int:
-    from uvtorch import plan
     from uvtorch.verbs.deciding import UvFinder
 
     find_uv = UvFinder(os.environ)
     compiled = _compiled(line, find_uv)
-    quiet = line.has("--quiet")
-    if line.ours_has("--dry-run") or (compiled.edits and line.has("--dry-run")):
+    only_show = line.ours_has("--dry-run") or bool(compiled.edits and line.has("--dry-run"))
+    return _carry_out(compiled, find_uv, quiet=line.has("--quiet"), only_show=only_show)
+
+
+def _carry_out(compiled: "Plan", find_uv: "Callable[[], str]", *, quiet: bool, only_show: bool) -> int:
+    from uvtorch import plan
+
+    if only_show:
         print(plan.show(compiled), end="")
         return 0
     path = find_uv()
@@ -137,8 +142,10 @@ def _torch(line: "CommandLine") -> int:
     from uvtorch.locate import project_directory
     from uvtorch.verbs import torch
 
-    context = torch.Context(os.environ, project_directory(line, os.environ), line.has("--quiet"))
-    return torch.run(line.positionals, context)
+    result = torch.run(line.positionals, torch.Context(os.environ, project_directory(line, os.environ), line))
+    if isinstance(result, int):
+        return result
+    return _carry_out(result.plan, lambda: uv.find(os.environ), quiet=line.has("--quiet"), only_show=result.dry_run)
 
 
 def _with_uv(words: list[str], then: "Callable[[], str]") -> int:

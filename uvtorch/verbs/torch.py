@@ -6,10 +6,15 @@ from typing import Final, NamedTuple
 
 import click
 
+from uvtorch.argv import CommandLine
+from uvtorch.plan import Plan
+
 _VERBS: Final = {
     "detect": ("detect", "detect"),
     "explain": ("explain", "explain"),
     "list": ("list", "list_"),
+    "use": ("use", "use"),
+    "backends": ("backends", "backends"),
 }
 """Verb -> (module in `uvtorch.verbs`, name of its click command)."""
 
@@ -20,7 +25,15 @@ class Context(NamedTuple):
     env: Mapping[str, str]
     directory: str
     """Where to look for a project."""
-    quiet: bool = False
+    line: CommandLine
+    """The whole command line, for uv's global options."""
+
+
+class Outcome(NamedTuple):
+    """What a verb that changes the project returns instead of printing."""
+
+    plan: Plan
+    dry_run: bool = False
 
 
 class _Verbs(click.Group):
@@ -41,8 +54,8 @@ def torch() -> None:
     """PyTorch builds: what this machine is, what it can run, and why."""
 
 
-def run(args: list[str], context: Context) -> int:
-    """Run one verb; its exit code.
+def run(args: list[str], context: Context) -> int | Outcome:
+    """Run one verb; its exit code, or what it would do.
 
     Raises UsageError for a command line that click cannot read, UvtorchError as the verb does.
     """
@@ -57,7 +70,7 @@ def run(args: list[str], context: Context) -> int:
         return 130
     except click.ClickException as error:
         raise UsageError(_one_line(error.format_message()), "`uvtorch torch --help` lists the verbs") from None
-    return code if isinstance(code, int) else 0
+    return code if isinstance(code, int | Outcome) else 0
 
 
 def _one_line(message: str) -> str:
