@@ -213,7 +213,8 @@ def _unknown(machine: Machine, need: Need, hardware: fit.Hardware, catalog: Cata
         return Decision(
             None,
             refusal=f"{need.text} is newer than what uvtorch knows, and no index that may have it serves "
-            f"{fit.labels(hardware.gpus)} with this driver.{newest}",
+            f"{fit.labels(hardware.gpus)}{' with this driver' if family == 'cu' else ''}.{newest}",
+            hints=("--torch-backend cpu asks the CPU index for it",),
             candidates=candidates,
         )
     hints = (newest.strip(),) if newest else ()

@@ -109,7 +109,7 @@ def driver_fault(machine: Machine, backend: Backend, catalog: Catalog) -> Fault 
     if major > max(known) and cuda and cuda[0] < major:
         return Fault("driver", f"needs a driver for CUDA {major}", f"this machine has {driver.version}")
     # A libcuda newer than the kernel driver (forward compatibility packages) reports the CUDA that it brings.
-    if number(driver.version) >= number(least) or (cuda and cuda[0] >= major):
+    if number(driver.version) >= number(least) or number(driver.cuda or "")[:1] >= (major,):
         return None
     return Fault("driver", f"needs a driver >= {least}", f"this machine has {driver.version}")
 
@@ -206,8 +206,7 @@ def fault(
     if build is None:
         return Fault("platform", f"has no wheel for {platform_name(platform)}")
     if not pythons & build.pythons:
-        which = f"Python {min(pythons)}" if len(pythons) == 1 else "any Python of requires-python"
-        return Fault("python", f"has no wheel for {which} on {platform_name(platform)}")
+        return Fault("python", f"has no wheel for {python_text(pythons)} on {platform_name(platform)}")
     libc = libc_fault(machine.platform, release, catalog)
     if libc:
         return libc
@@ -217,6 +216,12 @@ def fault(
     if kernels and kernels.step == "kernels":
         return kernels
     return (driver_fault(machine, backend, catalog) if backend.family == "cu" else None) or kernels
+
+
+def python_text(pythons: frozenset[str]) -> str:
+    """The Pythons of a request in a clause."""
+    only = next(iter(pythons), "")
+    return f"Python {only}" if len(pythons) == 1 else "any Python of requires-python"
 
 
 def libc_fault(platform: Platform, release: str, catalog: Catalog) -> Fault | None:
@@ -322,7 +327,7 @@ def _unknown(vendor: str, gpus: tuple[Gpu, ...], catalog: Catalog) -> Hardware |
     if any(gpu.architecture in known for gpu in gpus):
         return None
     if any(gpu.architecture is None for gpu in gpus):
-        hints = ("UV_AMD_GPU_ARCHITECTURE=gfx… names it", "for the CPU build say --torch-backend cpu")
+        hints = ("UV_AMD_GPU_ARCHITECTURE names it, such as gfx1100", "for the CPU build say --torch-backend cpu")
         return Hardware("cpu", gpus, (), f"The architecture of {labels(gpus)} is not known.", hints)
     return Hardware(
         "cpu",

@@ -7,7 +7,9 @@ from uvtorch.backend import CHANNELS, PLATFORMS, Backend, parse
 from uvtorch.catalog import PYTHONS, Catalog, number
 from uvtorch.decision import Request
 from uvtorch.errors import UsageError
+from uvtorch.fit import python_text
 from uvtorch.machine import Machine
+from uvtorch.packages import roles
 from uvtorch.specifier import Wish, allows, applies, clauses, wish
 
 
@@ -23,6 +25,8 @@ class Need(NamedTuple):
     pythons: frozenset[str]
     conflict: str | None = None
     """Why no torch can satisfy all of it, though each requirement alone can be."""
+    lacking: tuple[str, ...] = ()
+    """Clauses on versions of other packages that count for nothing because they have no wheel for these Pythons."""
 
 
 def read(machine: Machine, request: Request, catalog: Catalog) -> Need:
@@ -40,7 +44,12 @@ def read(machine: Machine, request: Request, catalog: Catalog) -> Need:
     if not common and admitted and all(admitted.values()):
         said = [_says(item, known) for item, known in admitted.items()]
         conflict = f"No torch satisfies all requirements: {'; '.join(said)}."
-    return Need(tuple(common), wishes_text(wishes), tuple(wishes), tags, conflict)
+    lacking = [
+        f"{package} {version} has no wheel for {python_text(tags)}"
+        for (package, version), known in catalog.paired_pythons.items()
+        if not known & tags and any(item.package == package and allows(item.clauses, version) for item in wishes)
+    ]
+    return Need(tuple(common), wishes_text(wishes), tuple(wishes), tags, conflict, tuple(lacking))
 
 
 def local_backend(requirements: Sequence[str], machine: Machine | None = None) -> Backend | None:
@@ -134,6 +143,8 @@ def _applies(item: Wish, platform: str, python: str | None) -> bool:
 
 def _named(item: Wish) -> Backend | None:
     """The backend of a requirement's local version; a development version's is on the nightly channel."""
+    if item.package not in roles():
+        return None
     for clause in item.clauses:
         backend = parse(clause.local) if clause.local else None
         if backend:

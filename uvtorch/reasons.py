@@ -6,7 +6,7 @@ from uvtorch import fit
 from uvtorch.backend import Backend
 from uvtorch.catalog import Catalog, number, pythons
 from uvtorch.decision import Candidate
-from uvtorch.machine import Gpu, Machine
+from uvtorch.machine import Driver, Gpu, Machine
 from uvtorch.need import Need
 
 
@@ -38,11 +38,11 @@ def candidates(
         release = offered[0] if offered else None
         fits = None
         reason = ""
-        if not offered:
+        if backend.family != hardware.family:
+            reason = wrong_family(backend, hardware)
+        elif not offered:
             last = list(index)
             reason = f"has torch {last[0]} to {last[-1]} only" if len(last) > 1 else f"has torch {last[0]} only"
-        elif backend.family != hardware.family:
-            reason = wrong_family(backend, hardware)
         else:
             faults = [(fit.fault(machine, hardware.gpus, backend, one, need.pythons, catalog), one) for one in offered]
             fits = next((one for fault, one in faults if fault is None), None)
@@ -96,28 +96,32 @@ def none_fits(catalog: Catalog, need: Need, reason: str) -> tuple[Candidate, ...
 def refusal(machine: Machine, need: Need, hardware: fit.Hardware, catalog: Catalog) -> tuple[str, tuple[str, ...]]:
     """(refusal, hints) where no build of the machine's family fits: the nearest miss, then what would fit."""
     family, gpus = hardware.family, hardware.gpus
-    newest = need.releases[0]
-    misses = [
-        (fit.fault(machine, gpus, backend, newest, need.pythons, catalog), backend)
-        for backend, index in catalog.builds.items()
-        if backend.family == family and newest in index
-    ]
+    served = {release for backend, index in catalog.builds.items() if backend.family == family for release in index}
+    newest = next((release for release in need.releases if release in served), None)
     hints: list[str] = []
-    if misses:
-        cuda = fit.driver_cuda(machine.nvidia_driver, machine.platform.system, catalog)
-        fault, nearest = max(misses, key=lambda miss: (step(miss[0]), fit.preference(miss[1], cuda, catalog)))
-        sentence = f"torch {newest} {fault}."
-        if fault and fault.step == "driver" and "needs a driver >=" in fault.text:
-            hints.append(f"with {fault.text.removeprefix('needs ')}, torch {newest} runs here ({nearest})")
-    else:
+    if newest is None:
         kind = {"cu": "CUDA", "rocm": "ROCm", "xpu": "XPU", "cpu": "CPU"}[family]
-        sentence = f"torch {newest} has no {kind} build."
+        sentence = f"torch {need.releases[0]} has no {kind} build."
+    elif not _kernels_exist(machine, hardware, catalog):
+        together = " together" if len({fit.label(gpu) for gpu in gpus}) > 1 else ""
+        where = fit.platform_name(machine.platform.key)
+        sentence = f"No known PyTorch build for {where} has kernels for {fit.labels(gpus)}{together}."
+    else:
+        cuda = fit.driver_cuda(machine.nvidia_driver, machine.platform.system, catalog)
+        misses = [
+            (fit.fault(machine, gpus, backend, newest, need.pythons, catalog), backend)
+            for backend, index in catalog.builds.items()
+            if backend.family == family and newest in index
+        ]
+        fault, _ = max(misses, key=lambda miss: (step(miss[0]), fit.preference(miss[1], cuda, catalog)))
+        sentence = f"torch {newest} {fault}."
     every = tuple(reversed(catalog.releases))
     fits = fit.best_of(machine, gpus, every, need.pythons, family, catalog)
     if fits:
         sentence += f" The newest that fits is {fits[1]} ({fits[0]})."
-    else:
-        hints += _other_python(machine, need, hardware, catalog)
+    hints += need.lacking
+    hints += _other_driver(machine, need, hardware, catalog)
+    hints += [] if fits else _other_python(machine, need, hardware, catalog)
     hints += _gpu_sets(machine, need, hardware, catalog)
     if any(fit.capability(gpu) == (8, 7) for gpu in gpus):
         hints.append("builds for Jetson Orin are on NVIDIA's own Jetson index")
@@ -126,6 +130,35 @@ def refusal(machine: Machine, need: Need, hardware: fit.Hardware, catalog: Catal
         if cpu:
             hints.append(f"--torch-backend cpu gives torch {cpu[1]} without the GPU")
     return sentence, tuple(hints)
+
+
+def _kernels_exist(machine: Machine, hardware: fit.Hardware, catalog: Catalog) -> bool:
+    """Whether any build for this platform has code for all the GPUs, driver and Python aside."""
+    if hardware.family == "cpu":
+        return True
+    for backend, index in catalog.builds.items():
+        for release, cells in index.items() if backend.family == hardware.family else ():
+            if machine.platform.key in cells:
+                fault = fit.kernel_fault(machine, hardware.gpus, backend, release, catalog)
+                if fault is None or fault.step != "kernels":
+                    return True
+    return False
+
+
+def _other_driver(machine: Machine, need: Need, hardware: fit.Hardware, catalog: Catalog) -> list[str]:
+    """Hints: what the request would get with the least driver of each CUDA major."""
+    if hardware.family != "cu":
+        return []
+    system = "windows" if machine.platform.system == "windows" else "linux"
+    hints = []
+    for _, row in sorted(catalog.minimum_driver.items()):
+        other = machine._replace(nvidia_driver=Driver(row[system]))
+        if machine.nvidia_driver and number(machine.nvidia_driver.version) >= number(row[system]):
+            continue
+        best = fit.best_of(other, hardware.gpus, need.releases, need.pythons, "cu", catalog)
+        if best:
+            hints.append(f"with a driver >= {row[system]}, torch {best[1]} ({best[0]}) fits")
+    return hints
 
 
 def _other_python(machine: Machine, need: Need, hardware: fit.Hardware, catalog: Catalog) -> list[str]:

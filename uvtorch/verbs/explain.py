@@ -23,8 +23,8 @@ def run(
 ) -> str:
     """The text that the verb prints.
 
-    A project in `directory` adds its own requirements (of packages not named in `requirements`), its Python and its index
-    base. Raises MachineError, ProjectError and UsageError for what cannot be read.
+    A project in `directory` adds its own requirements (of packages not named in `requirements`), its Python and its
+    index base. Raises MachineError, ProjectError and UsageError for what cannot be read.
     """
     machine = hardware.read_description(described) if described is not None else hardware.detect(env)
     site = locate.site(directory)
@@ -143,7 +143,7 @@ def _names(names: list[str]) -> str:
 
 
 def _row(mark: str, backend: str, torch: str, reason: str) -> list[str]:
-    return _wrapped(f"{mark} {backend:17} {torch:7} ", reason)
+    return _wrapped(f"{mark} {backend:18} {torch:7} ", reason)
 
 
 def _wrapped(label: str, text: str) -> list[str]:
