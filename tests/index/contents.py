@@ -1,0 +1,108 @@
+"""What the indexes hold: a thin slice of the real ones, with their oddities.
+
+Real are: the releases that each backend has, the pairs of torch, torchvision and torchaudio, the platforms of each
+build, the local versions (none on macOS), the names of Triton on ROCm and XPU before and after torch 2.10, PyPI's own
+untagged builds, and the old generic packages that each PyTorch index mirrors.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from tests.index.wheels import Wheel
+
+PYTHONS: Final = ("cp311", "cp312", "cp313", "cp314")
+LINUX: Final = "manylinux_2_28_x86_64"
+ARM: Final = "manylinux_2_28_aarch64"
+WINDOWS: Final = "win_amd64"
+MACOS: Final = "macosx_11_0_arm64"
+
+PAIRS: Final = {
+    "2.8.0": ("0.23.0", "2.8.0"),
+    "2.9.1": ("0.24.1", "2.9.1"),
+    "2.10.0": ("0.25.0", "2.10.0"),
+    "2.11.0": ("0.26.0", "2.11.0"),
+    "2.14.1": ("0.29.1", None),
+    "2.15.0": ("0.29.2", None),
+}
+"""torch -> torchvision, torchaudio. From 0.29.1 on torchvision asks for `torch>=2.14.0`, and torchaudio 2.11.0, the
+last one, for nothing."""
+
+BACKENDS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
+    "cpu": dict.fromkeys(PAIRS, (LINUX, ARM, WINDOWS, MACOS)),
+    "cu126": {
+        "2.8.0": (LINUX, WINDOWS),
+        **dict.fromkeys(("2.9.1", "2.10.0", "2.11.0", "2.14.1"), (LINUX, ARM, WINDOWS)),
+    },
+    "cu128": {"2.8.0": (LINUX, WINDOWS), **dict.fromkeys(("2.9.1", "2.10.0", "2.11.0"), (LINUX, ARM, WINDOWS))},
+    "cu130": dict.fromkeys(("2.9.1", "2.10.0", "2.11.0", "2.14.1", "2.15.0"), (LINUX, ARM, WINDOWS)),
+    "cu129": dict.fromkeys(("2.9.1", "2.10.0", "2.11.0"), (LINUX, ARM)),
+    "rocm7.2": dict.fromkeys(("2.11.0", "2.14.1"), (LINUX,)),
+    "rocm6.4": dict.fromkeys(("2.8.0", "2.9.1"), (LINUX,)),
+    "xpu": dict.fromkeys(PAIRS, (LINUX, WINDOWS)),
+}
+"""backend -> torch release -> platforms."""
+
+STALE: Final = (
+    Wheel("numpy", "1.26.3"),
+    Wheel("jinja2", "3.1.4"),
+    Wheel("filelock", "3.13.1"),
+    Wheel("typing-extensions", "4.9.0"),
+    Wheel("nvidia-cublas", "12.8.4.1"),
+)
+CURRENT: Final = (
+    Wheel("numpy", "2.3.5"),
+    Wheel("jinja2", "3.1.6"),
+    Wheel("filelock", "3.20.0"),
+    Wheel("typing-extensions", "4.15.0"),
+    Wheel("nvidia-cublas", "13.1.0.3"),
+    Wheel("timm", "1.0.22", requires=("torch", "torchvision", "numpy")),
+    Wheel("toml-cli", "0.1"),
+)
+GENERIC: Final = tuple(wheel.name for wheel in CURRENT)
+"""Packages that must never come from a PyTorch index."""
+
+
+def default_index() -> Iterator[Wheel]:
+    """What PyPI has: current generic packages, and PyTorch's packages without a local version."""
+    yield from CURRENT
+    for torch in PAIRS:
+        platforms = (LINUX, ARM, WINDOWS, MACOS)
+        yield from _release(torch, "", platforms, ("nvidia-cublas ; platform_system == 'Linux'",))
+
+
+def pytorch_index(backend: str) -> Iterator[Wheel]:
+    """What PyTorch's index of a backend has."""
+    yield from STALE
+    for torch, platforms in BACKENDS[backend].items():
+        companion = _triton(backend, torch)
+        requires: tuple[str, ...] = ()
+        if companion:
+            requires = (f"{companion.name}=={companion.version} ; platform_system == 'Linux'",)
+            for platform in platforms:
+                yield companion._replace(tag=f"py3-none-{platform}")
+        elif backend.startswith("cu"):
+            requires = ("nvidia-cublas ; platform_system == 'Linux'",)
+        yield from _release(torch, f"+{backend}", platforms, requires)
+
+
+def _triton(backend: str, torch: str) -> Wheel | None:
+    family = backend.rstrip(".0123456789")
+    if family not in ("rocm", "xpu"):
+        return None
+    version, old = {"2.8.0": ("3.4.0", True), "2.9.1": ("3.5.1", True)}.get(torch, ("3.6.0", False))
+    return Wheel(f"pytorch-triton-{family}" if old else f"triton-{family}", version)
+
+
+def _release(torch: str, local: str, platforms: tuple[str, ...], requires: tuple[str, ...]) -> Iterator[Wheel]:
+    """torch and what goes with it, for each platform and Python."""
+    vision, audio = PAIRS[torch]
+    exact = f"torch=={torch}"
+    for platform in platforms:
+        tagged = "" if platform == MACOS else local
+        for python in PYTHONS:
+            tag = f"{python}-{python}-{platform}"
+            yield Wheel("torch", torch + tagged, tag, ("filelock", "jinja2", "typing-extensions", *requires))
+            pair = "torch>=2.14.0" if vision >= "0.29.1" else exact
+            yield Wheel("torchvision", vision + tagged, tag, ("numpy", pair))
+            if audio:
+                yield Wheel("torchaudio", audio + tagged, tag, () if audio == "2.11.0" else (exact,))

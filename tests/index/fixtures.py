@@ -1,0 +1,82 @@
+"""The fixtures of tests that run the real uv against the indexes: `pytest_plugins = ["tests.index.fixtures"]`."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.index.project import Home, Project
+from tests.index.server import IndexServer
+
+
+@pytest.fixture(scope="session")
+def index_server() -> Iterator[IndexServer]:
+    """PyTorch's indexes and a default index; one server a test process."""
+    with IndexServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def real_uv() -> str:
+    """The uv that the extra `test` installs beside the interpreter, else the one on PATH."""
+    found = shutil.which("uv", path=os.path.dirname(sys.executable)) or shutil.which("uv")
+    assert found, "these tests run the real uv"
+    return found
+
+
+@pytest.fixture(scope="session")
+def home(index_server: IndexServer, real_uv: str, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """An environment for uv in which nothing comes from outside: its own cache, configuration and default index."""
+    root = tmp_path_factory.mktemp("home")
+    config = root / "config" / "uv" / "uv.toml"
+    config.parent.mkdir(parents=True)
+    # In a file: from UV_DEFAULT_INDEX, `uv add` would write the index into the project.
+    config.write_text(f'[[index]]\nurl = "{index_server.default}"\ndefault = true\n', encoding="utf-8")
+    environment = {
+        "PATH": os.pathsep.join([os.path.dirname(real_uv), os.environ.get("PATH", os.defpath)]),
+        "HOME": str(root),
+        "XDG_CONFIG_HOME": str(root / "config"),
+        "XDG_DATA_HOME": str(root / "data"),
+        "UV_CACHE_DIR": str(root / "cache"),
+        "UV_PYTHON": sys.executable,
+        "UV_PYTHON_DOWNLOADS": "never",
+        "UV_NO_PROGRESS": "1",
+        "UV_LINK_MODE": "copy",
+        "UVTORCH_INDEX_BASE": index_server.base,
+        "NO_COLOR": "1",
+        "PYTHONWARNINGS": "error",
+    }
+    if "SYSTEMROOT" in os.environ:  # Windows cannot open a socket without it
+        environment["SYSTEMROOT"] = os.environ["SYSTEMROOT"]
+    return Home(index_server, real_uv, environment)
+
+
+@pytest.fixture(scope="session")
+def initialized(home: Home, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `uv init` makes."""
+    path = tmp_path_factory.mktemp("initialized") / "demo"
+    path.mkdir()
+    Project(home, path).uv("init", "--vcs", "none").must()
+    return path
+
+
+@pytest.fixture
+def project(home: Home, initialized: Path, tmp_path: Path) -> Project:
+    """A project as `uv init` makes it."""
+    shutil.copytree(initialized, tmp_path / "demo")
+    return Project(home, tmp_path / "demo")
+
+
+@pytest.fixture
+def empty(home: Home, tmp_path: Path) -> Callable[[str], Project]:
+    """Makes a project in a directory of its own with this pyproject.toml, in which `BASE` is the indexes' URL."""
+
+    def make(text: str) -> Project:
+        path = tmp_path / "made"
+        path.mkdir(exist_ok=True)
+        return Project(home, path).write(text)
+
+    return make
