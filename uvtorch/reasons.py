@@ -4,7 +4,7 @@ from itertools import combinations
 
 from uvtorch import fit
 from uvtorch.backend import Backend
-from uvtorch.catalog import Catalog, number, pythons
+from uvtorch.catalog import PYTHONS, Catalog, number, pythons
 from uvtorch.decision import Candidate
 from uvtorch.machine import Driver, Gpu, Machine
 from uvtorch.need import Need
@@ -99,10 +99,11 @@ def refusal(machine: Machine, need: Need, hardware: fit.Hardware, catalog: Catal
     served = {release for backend, index in catalog.builds.items() if backend.family == family for release in index}
     newest = next((release for release in need.releases if release in served), None)
     hints: list[str] = []
+    possible = _kernels_exist(machine, hardware, catalog)
     if newest is None:
         kind = {"cu": "CUDA", "rocm": "ROCm", "xpu": "XPU", "cpu": "CPU"}[family]
         sentence = f"torch {need.releases[0]} has no {kind} build."
-    elif not _kernels_exist(machine, hardware, catalog):
+    elif not possible:
         together = " together" if len({fit.label(gpu) for gpu in gpus}) > 1 else ""
         where = fit.platform_name(machine.platform.key)
         sentence = f"No known PyTorch build for {where} has kernels for {fit.labels(gpus)}{together}."
@@ -116,12 +117,13 @@ def refusal(machine: Machine, need: Need, hardware: fit.Hardware, catalog: Catal
         fault, _ = max(misses, key=lambda miss: (step(miss[0]), fit.preference(miss[1], cuda, catalog)))
         sentence = f"torch {newest} {fault}."
     every = tuple(reversed(catalog.releases))
-    fits = fit.best_of(machine, gpus, every, need.pythons, family, catalog)
+    fits = fit.best_of(machine, gpus, every, need.pythons, family, catalog) if possible else None
     if fits:
         sentence += f" The newest that fits is {fits[1]} ({fits[0]})."
     hints += need.lacking
-    hints += _other_driver(machine, need, hardware, catalog)
-    hints += [] if fits else _other_python(machine, need, hardware, catalog)
+    if possible:
+        hints += _other_driver(machine, need, hardware, catalog)
+        hints += [] if fits else _other_python(machine, need, hardware, catalog)
     hints += _gpu_sets(machine, need, hardware, catalog)
     if any(fit.capability(gpu) == (8, 7) for gpu in gpus):
         hints.append("builds for Jetson Orin are on NVIDIA's own Jetson index")
@@ -163,8 +165,11 @@ def _other_driver(machine: Machine, need: Need, hardware: fit.Hardware, catalog:
 
 def _other_python(machine: Machine, need: Need, hardware: fit.Hardware, catalog: Catalog) -> list[str]:
     """Hints: the newest Python with which something would fit."""
+    every = tuple(reversed(catalog.releases))
+    if not fit.best_of(machine, hardware.gpus, every, frozenset(PYTHONS), hardware.family, catalog):
+        return []
     for tag in sorted(pythons("3.9-3.15"), key=number, reverse=True):
-        for releases in (need.releases, tuple(reversed(catalog.releases))):
+        for releases in (need.releases, every):
             best = fit.best_of(machine, hardware.gpus, releases, frozenset([tag]), hardware.family, catalog)
             if best:
                 return [f"with Python {tag}, torch {best[1]} ({best[0]}) fits"]

@@ -61,7 +61,7 @@ def machine(text: str) -> Machine:
 
 
 def request(text: str) -> Request:
-    """A request from words: requirements (`^` for a space), `python=3.12`, `requires-python=>=3.10`, `backend=cu126`."""
+    """A request from words: requirements (`^` is a space), `python=3.12`, `requires-python=>=3.10`, `backend=cu126`."""
     requirements: list[str] = []
     fields: dict[str, str] = {}
     for word in text.split():
