@@ -27,8 +27,10 @@ def tables(name: str) -> dict[str, Any]:
 
 
 def layout(name: str) -> Project:
+    """A layout; beside it may be its workspace's root, `NAME.root.toml`, or a member of it, `NAME.member.toml`."""
     root = tables(f"{name}.root") if (LAYOUTS / f"{name}.root.toml").exists() else None
-    return read(tables(name), root)
+    members = [tables(f"{name}.member")] if (LAYOUTS / f"{name}.member.toml").exists() else []
+    return read(tables(name), root, members=members)
 
 
 def row(choice: Choice) -> str:
@@ -43,7 +45,7 @@ def chosen(name: str, target: str, platform: str = "linux") -> Choice:
 
 def test_every_layout_has_its_expectations() -> None:
     names = {path.name.removesuffix(".toml") for path in LAYOUTS.glob("*.toml")} - {"expected"}
-    assert {name for name in names if not name.endswith(".root")} == set(EXPECTED)
+    assert {name for name in names if not name.endswith((".root", ".member"))} == set(EXPECTED)
     assert len(EXPECTED) >= 40
 
 
@@ -170,3 +172,21 @@ def test_an_unrelated_member_of_a_workspace_is_not_given_the_roots_groups() -> N
     project = read(member, tables("workspace-root-groups.root"))
     assert project.choices_for(PLATFORMS["linux"]) == ()
     assert project.pytorch_packages() == ()
+
+
+def test_a_member_that_the_root_does_not_ask_for_counts_only_where_all_are_installed() -> None:
+    root, member = tables("workspace-forwards-extras"), tables("workspace-forwards-extras.member")
+    root["project"] |= {"dependencies": [], "optional-dependencies": {}}
+    alone = read(root, members=[member])
+    assert (alone.choices_for(PLATFORMS["linux"]), alone.pytorch_packages()) == ((), ())
+    together = read(root, members=[member], together=True)
+    assert [str(choice.target) for choice in together.choices_for(PLATFORMS["linux"])] == ["extra:cpu", "extra:cu128"]
+    assert together.pytorch_packages() == ("torch",)
+
+
+def test_a_members_pin_is_the_base_of_a_root_that_depends_on_it() -> None:
+    root, member = tables("workspace-forwards-extras"), tables("pin-with-marker")
+    root["project"]["dependencies"] = ["single"]
+    project = read(root, members=[member])
+    assert [row(choice) for choice in project.choices_for(PLATFORMS["linux"])] == ["base = cu126: torch torchvision"]
+    assert project.pytorch_packages() == ("torch", "torchvision")

@@ -6,7 +6,7 @@ an extra or group that merely brings the choice in (`gpu = ["proj[cu128]"]`), wh
 extra or group stands in no conflict set leaks into the base (`_leaking`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from uvtorch.backend import Backend
@@ -27,7 +27,13 @@ class _Build(NamedTuple):
 
 def stated(project: Project) -> tuple[Choice, ...]:
     """The choices that sources state on any platform: a row for each name and backend, torch's first."""
-    return _rows(project, (source for source in project.sources if project.is_pytorch(source.package)))
+    own = _rows(project, (source for source in project.sources if project.is_pytorch(source.package)))
+    rows = {(row.target, row.backend, row.origin): row for row in own}
+    for row in _of_members(project, stated):
+        first = rows.setdefault((row.target, row.backend, row.origin), row)
+        names = tuple(dict.fromkeys((*first.packages, *row.packages)))
+        rows[row.target, row.backend, row.origin] = first._replace(packages=names)
+    return tuple(rows.values())
 
 
 def others(project: Project) -> tuple[Choice, ...]:
@@ -46,13 +52,19 @@ def on_platform(project: Project, environment: Environment) -> tuple[Choice, ...
     if not rows:
         return ()
     named = tuple(dict.fromkeys(row.target for row in rows if row.kind != "base"))
-    found = []
+    found: dict[Target, Choice] = {}
     for target in (*named, *_unpinned_alternatives(project, named)):
         builds = _builds(project, target, environment)
         if builds:
-            found.append(_choice(project, target, builds))
-    base = _base(project, found, environment)
-    return (*found, base) if base else tuple(found)
+            found[target] = _choice(project, target, builds)
+    theirs = list(_of_members(project, lambda member: on_platform(member, environment)))
+    for row in theirs:
+        if row.kind != "base":
+            found.setdefault(row.target, row)
+    base = _base(project, list(found.values()), environment) or next(
+        (row for row in theirs if row.kind == "base"), None
+    )
+    return (*found.values(), base) if base else tuple(found.values())
 
 
 def gaps(project: Project) -> tuple[str, ...]:
@@ -77,6 +89,23 @@ def conflicting(project: Project, target: Target) -> frozenset[Target]:
         if target in members:
             found |= members
     return frozenset(found - {target})
+
+
+def _of_members(project: Project, rows: Callable[[Project], tuple[Choice, ...]]) -> Iterator[Choice]:
+    """The members' rows under the names by which they are selected from this project.
+
+    Together, those are their own; otherwise the extra, group or base of whatever requirement asks for the member.
+    """
+    for member in project.members:
+        for row in rows(member):
+            if project.together:
+                yield row
+            elif row.kind != "group":
+                for item in project.requirements:
+                    asked = item.target == BASE if row.kind == "base" else normalize(row.name or "") in item.extras
+                    if item.package == member.name and asked:
+                        kind, name = item.target
+                        yield row._replace(kind=kind, name=name, aliases=_aliases(project, item.target))
 
 
 def _targets(project: Project, items: Iterable[Item]) -> set[Target]:

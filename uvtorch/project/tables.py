@@ -1,7 +1,7 @@
 """The tables of pyproject.toml that bear on PyTorch, as facts. Pure: from parsed TOML to NamedTuples."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from uvtorch import packages
@@ -180,6 +180,10 @@ class Project(NamedTuple):
     origin: str = "pyproject.toml"
     root_name: str | None = None
     """The workspace root's name, normalized, where the project is a member."""
+    members: "tuple[Project, ...]" = ()
+    """The workspace's other members, where they were read along."""
+    together: bool = False
+    """The members are installed along with it: `--all-packages`, or a workspace's root that is no project."""
 
     def is_pytorch(self, package: str) -> bool:
         """Whether a normalized name is a package whose source decides the build of PyTorch.
@@ -194,11 +198,16 @@ class Project(NamedTuple):
         """Whether a normalized name is a package that always comes from the backend's index."""
         return packages.roles().get(package) == "pin" or package in self.config.packages
 
+    def drawn_on(self) -> "tuple[Project, ...]":
+        """The members that come with it: all of them together, else those that a requirement names."""
+        named = {item.package for item in self.requirements}
+        return tuple(member for member in self.members if self.together or member.name in named)
+
     def pytorch_packages(self) -> tuple[str, ...]:
-        """The pinned packages that any requirement of the project names, torch first."""
-        return _torch_first(
-            item.package for item in self.requirements if self.is_pinned(item.package) and not item.inherited
-        )
+        """The pinned packages that any requirement of the project and of its members names, torch first."""
+        own = (item.package for item in self.requirements if self.is_pinned(item.package) and not item.inherited)
+        theirs = (package for member in self.drawn_on() for package in member.pytorch_packages())
+        return _torch_first((*own, *theirs))
 
     def pytorch_requirements(self) -> tuple[Requirement, ...]:
         """The requirements that name pinned packages; those of included groups once, where they are written."""
@@ -239,11 +248,19 @@ class Project(NamedTuple):
         return next((item for item in names if normalize(item) == normalize(name)), None)
 
 
-def read(data: Tables, root: Tables | None = None, origin: str = "pyproject.toml") -> Project:
+def read(
+    data: Tables,
+    root: Tables | None = None,
+    origin: str = "pyproject.toml",
+    members: Sequence[Tables] = (),
+    together: bool = False,
+) -> Project:
     """Read the facts from a parsed pyproject.toml and, for a workspace's member, from that of its root.
 
-    `origin` names the file in messages. Raises ProjectError for a table of the wrong shape, UsageError for a mistake in
-    `[tool.uvtorch]`. What uv alone cares about is left to uv.
+    `members` are those of the workspace of which `data` is the root: a choice of theirs counts where a requirement of
+    the root asks for it (`gpu = ["member[cu128]"]`), or where all are installed `together`, as they are in any case if
+    the root is no project. `origin` names the file in messages. Raises ProjectError for a table of the wrong shape,
+    UsageError for a mistake in `[tool.uvtorch]`. What uv alone cares about is left to uv.
     """
     file = _File(data, origin)
     root_file = _File(root, f"{origin} (the workspace's root)") if root is not None and root is not data else None
@@ -278,6 +295,8 @@ def read(data: Tables, root: Tables | None = None, origin: str = "pyproject.toml
         environments=_environments(root_file or file),
         origin=origin,
         root_name=root_name,
+        members=tuple(read(member, data, f"{origin} of a member") for member in members),
+        together=together or (bool(members) and not file.has("project")),
     )
 
 
