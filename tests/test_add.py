@@ -1,10 +1,11 @@
-"""`uvtorch add` with the real uv: what is written, that plain uv is content with it, and that failing leaves no trace."""
+"""`uvtorch add` with the real uv: what it writes, that plain uv is content with it, that failing leaves no trace."""
 
 import json
 import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -142,9 +143,7 @@ def test_a_release_newer_than_the_catalog_is_asked_for(project: Project) -> None
 def test_an_index_that_cannot_be_asked_is_no_no(project: Project) -> None:
     before = project.state()
     base = f"{project.home.server.url}/down"
-    done = project.uvtorch(
-        "add", "torch==99", machine="h200-580", UVTORCH_INDEX_BASE=base, UV_HTTP_RETRIES="0"
-    ).must(2)
+    done = project.uvtorch("add", "torch==99", machine="h200-580", UVTORCH_INDEX_BASE=base, UV_HTTP_RETRIES="0").must(2)
     assert done.err.startswith("error: the catalog does not know this release, and ")
     assert f"{base}/cu13" in done.err
     assert project.state() == before
@@ -180,9 +179,9 @@ def test_an_index_of_the_same_name_and_another_url_is_refused(empty: Empty) -> N
     [
         (None, "no `pyproject.toml` found"),
         (b"[project\n", "is not TOML"),
-        (b'[tool.black]\nline-length = 88\n', "no `[project]` table"),
+        (b"[tool.black]\nline-length = 88\n", "no `[project]` table"),
         (b'[project]\nname = "d\xe9mo"\n', "is not UTF-8"),
-        (b'\xff\xfe[\x00p\x00', "is not UTF-8"),
+        (b"\xff\xfe[\x00p\x00", "is not UTF-8"),
         (b'project = "demo"\n', "project"),
         (b'[project]\nname = "demo"\nversion = "1"\ndependencies = "torch"\n', "dependencies"),
     ],
@@ -228,7 +227,7 @@ def test_targets_are_uvs_affair_and_the_sources_apply(
     project: Project, options: list[str], where: tuple[str, ...]
 ) -> None:
     project.uvtorch("add", "torch", "torchvision", *options, machine="h200-580").must()
-    table = project.data
+    table: Any = project.data
     for key in where:
         table = table[key]
     assert table == ["torch>=2.15.0", "torchvision>=0.29.2"]
@@ -320,15 +319,6 @@ def test_a_script(project: Project) -> None:
     assert project.state() == before
 
 
-def test_a_script_without_metadata(project: Project) -> None:
-    script = project.path / "train.py"
-    script.write_text("#!/usr/bin/env python\nimport torch\n")
-    project.uvtorch("add", "--script", "train.py", "torch", machine="h200-580").must()
-    assert 'index = "pytorch-cu130"' in script.read_text()
-    project.uv("lock", "--script", "train.py").must()
-    assert "whl/cu130" in {index for _, index in project.locked("train.py.lock")["torch"]}
-
-
 def test_frozen_edits_and_does_not_lock(project: Project) -> None:
     project.uvtorch("add", "torch", "--frozen", machine="h200-580").must()
     assert project.data["project"]["dependencies"] == ["torch"]
@@ -412,6 +402,13 @@ def test_the_newest_torch_that_runs_is_a_bound(project: Project) -> None:
     project.check("cu129")
 
 
+def test_an_anchor_that_bounds_the_release_stays(project: Project) -> None:
+    project.uvtorch("add", "torchvision", machine="v100-b200-580").must()
+    project.uvtorch("add", "torch", machine="v100-b200-580").must()
+    project.uv("lock", "--upgrade").must()
+    assert project.by_platform()["linux_x86_64"]["torch"] == "2.10.0+cu129"
+
+
 # Who asks
 
 
@@ -493,9 +490,7 @@ def test_a_description_may_come_through_standard_input(project: Project) -> None
 
 
 def test_configuration(empty: Empty) -> None:
-    project = empty(
-        BARE + '\n[tool.uvtorch]\nbackend = "cu126"\nindex-base = "BASE/"\npackages = ["timm"]\n'
-    )
+    project = empty(BARE + '\n[tool.uvtorch]\nbackend = "cu126"\nindex-base = "BASE/"\npackages = ["timm"]\n')
     del project.environment["UVTORCH_INDEX_BASE"]
     done = project.uvtorch("add", "timm", "--dry-run").must()
     assert "+timm = [" in done.out
@@ -586,8 +581,8 @@ def test_every_other_byte_stays(project: Project) -> None:
     project.file.write_text(text)
     project.file.chmod(0o640)
     project.uvtorch("add", "torch", "--frozen", "--torch-backend", "cu128").must()
-    head, _, tail = text.partition("]\n")
-    assert project.text == f'{head}  "torch",\n]\n{tail}\n{tables("cu128", "torch")}'
+    head, _, tail = text.partition("]\n\n")
+    assert project.text == f'{head}  "torch",\n]\n\n{tail}\n{tables("cu128", "torch")}'
     assert stat.S_IMODE(project.file.stat().st_mode) == 0o640
     before = project.state()
     project.uvtorch("add", "torch", "--frozen").must()

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from uvtorch import edit
 from uvtorch.backend import Backend, marker, same_url
 from uvtorch.choose import Decision
-from uvtorch.packages import roles
+from uvtorch.packages import normalize, roles
 from uvtorch.project import Project, Source, Target
 
 ANCHORS = "uvtorch"
@@ -74,9 +74,13 @@ def like(project: Project, packages: tuple[str, ...], pins: tuple[Source, ...]) 
         edits.append(edit.AddRequirement(_GROUP, "torch"))
         if "torch" not in have:
             edits.append(edit.SetSources("torch", entries))
-    # An anchor is for what nobody names; `uv add` would otherwise leave two requirements to keep in step.
-    edits += [edit.RemoveRequirement(_GROUP, name) for name in packages if name in anchored]
-    return edits
+    # An anchor is for what nobody names; `uv add` would otherwise leave two requirements to keep in step. One that
+    # bounds the release stays: the machine needs it whoever names the package.
+    in_group = [item for item in project.requirements if item.target.name == ANCHORS]
+    gone = [item.package for item in in_group if item.package in packages and normalize(item.text) == item.package]
+    if gone and len(gone) == len(in_group):
+        return [*edits, edit.RemoveTarget(_GROUP)]
+    return edits + [edit.RemoveRequirement(_GROUP, name) for name in gone]
 
 
 def without(project: Project, gone: set[str], target: Target | None) -> list[edit.Operation]:

@@ -56,6 +56,12 @@ def _compile_single(
     if pins and (wanted.backend is None or all(pin.backend == wanted.backend for pin in pins)):
         edits = _edits_like(opened, packages, pins)
         kept = (f"{', '.join(packages)} from {_indexes(pins)}, as the project has it",) if edits else ()
+        if wanted.origin.startswith("the requirement"):
+            from uvtorch import pinning
+
+            for item in requested:
+                if item.at is not None:
+                    argv[item.at] = pinning.unlocalized(item.text)
         return _plan(opened, argv, edits, kept)
     from uvtorch import pinning
     from uvtorch.choose import Request
