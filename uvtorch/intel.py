@@ -2,7 +2,8 @@
 
 import os
 from functools import cache
-from typing import NamedTuple
+
+from uvtorch.named import NamedTuple
 
 
 class IntelGpu(NamedTuple):

@@ -3,13 +3,12 @@
 Pure: types and their JSON form. The probes that fill it are in `hardware`.
 """
 
-from typing import Any, Final, NamedTuple
-
 from uvtorch.errors import MachineError
+from uvtorch.named import NamedTuple
 
-SCHEMA: Final = 1
+SCHEMA = 1
 
-SIZE_LIMIT: Final = 1024 * 1024
+SIZE_LIMIT = 1024 * 1024
 """The largest description that is read, in bytes. A machine with 16 GPUs in 112 MIG slices takes 30,000."""
 
 
@@ -194,7 +193,7 @@ class _Reader:
             tuple(self.probe(item, place) for item, place in self.items(top, "probes")),
         )
 
-    def platform(self, row: dict[str, Any]) -> Platform:
+    def platform(self, row: dict[str, object]) -> Platform:
         place = '"platform"'
         system = self.choice(row, "system", ("linux", "windows", "macos"), place)
         machine = self.text(row, "machine", place)
@@ -239,7 +238,7 @@ class _Reader:
             self.flag(row, "integrated", place),
         )
 
-    def driver(self, row: dict[str, Any]) -> Driver:
+    def driver(self, row: dict[str, object]) -> Driver:
         version, cuda = self.text(row, "version", '"nvidia_driver"'), self.text(row, "cuda", '"nvidia_driver"')
         if version is None or not _is_version(version):
             raise self.wrong('"nvidia_driver".version', "a driver's version such as 570.124.06")
@@ -259,7 +258,7 @@ class _Reader:
     def probe(self, item: object, place: str) -> Probe:
         row = self.row(item, place)
         ms = row.get("ms", 0.0)
-        if type(ms) not in (int, float) or not 0 <= ms < 1e9:
+        if isinstance(ms, bool) or not isinstance(ms, int | float) or not 0 <= ms < 1e9:
             raise self.wrong(f"{place}.ms", "a number of milliseconds")
         return Probe(
             self.text(row, "probe", place) or "unknown",
@@ -271,12 +270,12 @@ class _Reader:
     def wrong(self, place: str, expected: str) -> MachineError:
         return _unreadable(self.origin, f"{place} must be {expected}")
 
-    def row(self, value: object, place: str) -> dict[str, Any]:
+    def row(self, value: object, place: str) -> dict[str, object]:
         if not isinstance(value, dict):
             raise self.wrong(place, "an object")
         return value
 
-    def items(self, row: dict[str, Any], name: str) -> list[tuple[object, str]]:
+    def items(self, row: dict[str, object], name: str) -> list[tuple[object, str]]:
         value = row.get(name)
         if value is None:
             return []
@@ -284,13 +283,13 @@ class _Reader:
             raise self.wrong(f'"{name}"', "a list of at most 4096")
         return [(item, f'"{name}"[{number}]') for number, item in enumerate(value)]
 
-    def flag(self, row: dict[str, Any], name: str, place: str) -> bool:
+    def flag(self, row: dict[str, object], name: str, place: str) -> bool:
         value = row.get(name)
         if value is not None and not isinstance(value, bool):
             raise self.wrong(f"{place}.{name}", "true or false")
         return bool(value)
 
-    def text(self, row: dict[str, Any], name: str, place: str) -> str | None:
+    def text(self, row: dict[str, object], name: str, place: str) -> str | None:
         value = row.get(name)
         return None if value is None else self.plain(value, f"{place}.{name}")
 
@@ -299,7 +298,7 @@ class _Reader:
             raise self.wrong(place, "one line of printable text")
         return value
 
-    def choice(self, row: dict[str, Any], name: str, choices: tuple[str, ...], place: str) -> str:
+    def choice(self, row: dict[str, object], name: str, choices: tuple[str, ...], place: str) -> str:
         value = row.get(name)
         if not isinstance(value, str) or value not in choices:
             raise self.wrong(f"{place}.{name}", f"{', '.join(choices[:-1])} or {choices[-1]}")

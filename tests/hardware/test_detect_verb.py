@@ -114,7 +114,7 @@ def test_without_a_gpu_nothing_heavy_is_imported(tmp_path: Path) -> None:
     assert not heavy & loaded
     own = {name for name in loaded if name.startswith("uvtorch")}
     assert own == {
-        "uvtorch", "uvtorch.errors", "uvtorch.machine", "uvtorch.hardware", "uvtorch.hardware.amd",
+        "uvtorch", "uvtorch.errors", "uvtorch.machine", "uvtorch.named", "uvtorch.hardware", "uvtorch.hardware.amd",
         "uvtorch.hardware.files", "uvtorch.hardware.host", "uvtorch.hardware.nvidia", "uvtorch.hardware.nvml",
         "uvtorch.hardware.pci", "uvtorch.hardware.visible",
     }  # fmt: skip

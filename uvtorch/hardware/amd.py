@@ -3,10 +3,10 @@
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from uvtorch.hardware import files, pci, visible
 from uvtorch.machine import Gpu, Platform, Probe, Problem
+from uvtorch.named import NamedTuple
 
 TOPOLOGY = "/sys/class/kfd/kfd/topology/nodes"
 ENUMERATORS = ("/opt/rocm/bin/rocm_agent_enumerator", "/usr/bin/rocm_agent_enumerator")

@@ -3,10 +3,10 @@
 import os
 import sys
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from uvtorch.hardware import files
 from uvtorch.machine import Platform
+from uvtorch.named import NamedTuple
 
 
 class Host(NamedTuple):

@@ -8,11 +8,11 @@ installed, given to a virtual machine), which gives the CPU build and a line.
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from uvtorch.hardware import files, nvml, pci, visible
 from uvtorch.hardware.nvml import Report
 from uvtorch.machine import Driver, Gpu, Platform, Probe, Problem
+from uvtorch.named import NamedTuple
 
 LIBRARY = "libnvidia-ml.so.1"
 LIBRARY_FOLDERS = (

@@ -7,7 +7,8 @@ A thread would not do: one in uninterruptible sleep holds up exec and exit. The 
 import os
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+
+from uvtorch.named import NamedTuple
 
 LIMIT_S = 1.8
 """How long NVML may take."""

@@ -1,8 +1,7 @@
 """GPUs on the PCI bus, from sysfs: what is there, whether or not a driver can use it."""
 
-from typing import NamedTuple
-
 from uvtorch.hardware import files
+from uvtorch.named import NamedTuple
 
 NVIDIA, AMD, INTEL = "10de", "1002", "8086"
 

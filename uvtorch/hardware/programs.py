@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Mapping
-from typing import NamedTuple
+
+from uvtorch.named import NamedTuple
 
 OUTPUT_LIMIT = 256 * 1024
 

@@ -1,7 +1,8 @@
 """Which GPUs the environment lets a process see: CUDA_VISIBLE_DEVICES and AMD's variables."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+
+from uvtorch.named import NamedTuple
 
 
 class Visible(NamedTuple):

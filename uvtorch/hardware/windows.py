@@ -2,9 +2,9 @@
 
 import sys
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from uvtorch.hardware import pci
+from uvtorch.named import NamedTuple
 
 ADAPTERS = r"SYSTEM\CurrentControlSet\Control\Class\{4d36e968-e325-11ce-bfc1-08002be10318}"
 
