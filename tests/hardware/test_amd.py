@@ -196,6 +196,18 @@ def test_a_container_without_kfd_is_told_and_leads_to_no_gpu(detect: Detect) -> 
     assert "--device /dev/kfd" in problem.remedy
 
 
+def test_a_container_has_the_gpus_whose_render_nodes_it_was_given(detect: Detect) -> None:
+    files = kfd(("1002:74a1", 90402, 192, "one"), ("1002:744c", 110000, 24, "two"))
+    machine = detect(container(Scene(files={**files, "/dev/dri/renderD129": ""})))
+    assert [gpu.name for gpu in machine.gpus] == ["two"]
+
+
+def test_a_container_with_kfd_but_no_render_nodes_has_no_gpu(detect: Detect) -> None:
+    machine = detect(container(Scene(files=kfd(("1002:74a1", 90402, 192, "")))))
+    assert machine.gpus == ()
+    assert machine.problems[0].kind == "unreachable"
+
+
 def test_a_gpu_without_the_compute_driver_is_told(detect: Detect) -> None:
     machine = detect(Scene(files=RADEON))
     assert machine.problems[0].kind == "unreachable"

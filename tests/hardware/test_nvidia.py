@@ -6,7 +6,7 @@ import pytest
 
 from tests.hardware.conftest import Detect
 from tests.hardware.scenes import A100, H100, LINUX, SLICES, V100, WSL, Link, Scene, Script, cards, module, nodes, pci
-from tests.hardware.standin import gpu_uuid
+from tests.hardware.standin import Nvml, gpu_uuid
 from uvtorch.hardware import nvidia
 from uvtorch.machine import Driver, Gpu, Machine
 
@@ -214,12 +214,28 @@ def test_a_container_without_device_files_tells_the_hosts_driver(detect: Detect)
     assert machine.nvidia_driver is None, "a driver that cannot be reached decides nothing"
 
 
-def test_a_container_with_the_library_but_no_device_files_is_not_asked(detect: Detect) -> None:
+@pytest.mark.parametrize("code", [4, 9, 999])
+def test_a_container_with_the_library_but_no_device_files_is_not_broken(code: int, detect: Detect) -> None:
+    files = {**module("570.124.06"), **pci("0000:01:00.0", "10de:2330", "nvidia"), "/.dockerenv": ""}
+    machine = detect(Scene(files=files, nvml=Nvml(init=code)))
+    assert [problem.kind for problem in machine.problems] == ["unreachable"]
+    assert machine.nvidia_driver is None
+
+
+def test_a_library_that_answers_is_believed_without_device_files(detect: Detect) -> None:
+    # Sandboxes with device files of their own kind.
     scene = cards("570.124.06", 12080, H100)
     files = {path: text for path, text in scene.files.items() if not path.startswith("/dev/")}
     machine = detect(scene._replace(files={**files, "/.dockerenv": ""}))
-    assert [problem.kind for problem in machine.problems] == ["unreachable"]
-    assert probes(machine)["nvml"] == "absent"
+    assert [gpu.name for gpu in machine.gpus] == [H100.name]
+    assert machine.problems == ()
+
+
+def test_a_blocked_gpu_on_wsl_is_mended_on_windows(detect: Detect) -> None:
+    scene = Scene(WSL, {"/dev/dxg": ""}, Nvml(init=17), "/usr/lib/wsl/lib")
+    machine = detect(scene)
+    assert machine.problems[0].kind == "broken"
+    assert "wsl --update" in machine.problems[0].remedy
 
 
 # CUDA_VISIBLE_DEVICES through the whole of detection (its rules: test_visible.py)
@@ -228,8 +244,9 @@ def test_a_container_with_the_library_but_no_device_files_is_not_asked(detect: D
 @pytest.mark.parametrize("value", ["", "-1", "NoDevFiles", "7"])
 def test_no_gpu_is_left_visible(value: str, detect: Detect) -> None:
     machine = detect(cards("570.124.06", 12080, H100, H100, CUDA_VISIBLE_DEVICES=value))
+    empty = "''"
     assert machine.gpus == ()
-    assert machine.notes == (f"CUDA_VISIBLE_DEVICES={value} hides 2 of 2 NVIDIA GPUs.",)
+    assert machine.notes == (f"CUDA_VISIBLE_DEVICES={value or empty} hides 2 of 2 NVIDIA GPUs.",)
     assert machine.problems == ()
 
 

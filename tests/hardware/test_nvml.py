@@ -1,6 +1,8 @@
 """NVML through the real pynvml and a stand-in library: every way a driver can answer, or not."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from tests.hardware.conftest import Detect
 from tests.hardware.scenes import H100, Copy, Link, Scene, Script, cards, container, module, nodes, pci
 from tests.hardware.standin import Card, Nvml, gpu_uuid
 from uvtorch.hardware import nvml
-from uvtorch.machine import Driver, Gpu, Machine
+from uvtorch.machine import Driver, Gpu, Machine, from_json
 
 GPU_ON_BUS = {**module("570.124.06"), **nodes(1), **pci("0000:10:00.0", "10de:2330", "nvidia")}
 
@@ -238,3 +240,23 @@ def test_an_answer_that_ends_in_the_middle_keeps_what_came() -> None:
     assert report.driver == "570.124.06"
     assert report.devices == (nvml.Device(0, "NVIDIA H100", "9.0"),)
     assert report.failure == "it ended in the middle"
+
+
+def test_the_loaders_own_way_to_the_library_is_taken_on_the_real_root(
+    libraries: Callable[[bool], Path], tmp_path: Path
+) -> None:
+    """The whole way without a laid out root: LD_LIBRARY_PATH, pynvml's own loading, one question for one command."""
+    log = tmp_path / "inits"
+    answers = tmp_path / "nvml.txt"
+    answers.write_text(Nvml("570.124.06", 12080, (H100, H100), extra=(f"log {log}",)).text())
+    code = "import os; from uvtorch.verbs.detect import run; print(run(os.environ, True, None))"
+    env = {
+        "PATH": os.environ["PATH"],
+        "LD_LIBRARY_PATH": str(libraries(False).parent),
+        "STANDIN_NVML": str(answers),
+    }
+    result = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    machine = from_json(result.stdout, "output")
+    assert [gpu.name for gpu in machine.gpus if gpu.vendor == "nvidia"] == [H100.name] * 2
+    assert machine.nvidia_driver == Driver("570.124.06", "12.8")
+    assert log.read_text() == "init\n"

@@ -116,7 +116,8 @@ def _probed(host: hosts.Host, platform: Platform, env: Mapping[str, str], root: 
         found, faults, outcome = intel.probe(intels, platform, root)
         gpus, problems, probes = (*gpus, *found), (*problems, *faults), (*probes, outcome)
     else:
-        probes = (*probes, Probe("intel", "absent"))
+        detail = "WSL does not tell Intel GPUs: name xpu where there is one" if platform.wsl else ""
+        probes = (*probes, Probe("intel", "absent", detail))
     if platform.libc and platform.libc.startswith("musl"):
         notes = (*notes, f"This system's C library is {platform.libc}; PyTorch has wheels for glibc only.")
     if platform.tegra:

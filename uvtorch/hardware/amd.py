@@ -11,7 +11,7 @@ from uvtorch.named import NamedTuple
 TOPOLOGY = "/sys/class/kfd/kfd/topology/nodes"
 ENUMERATORS = ("/opt/rocm/bin/rocm_agent_enumerator", "/usr/bin/rocm_agent_enumerator")
 INFOS = ("/opt/rocm/bin/rocminfo", "/usr/bin/rocminfo")
-PROGRAM_LIMIT_S = 0.9
+PROGRAM_LIMIT_S = 0.8
 """For each of the two programs, so that both together stay under 2 s."""
 
 INTEGRATED = frozenset(
@@ -33,13 +33,21 @@ class Findings(NamedTuple):
 def probe(devices: Sequence[pci.Device], platform: Platform, env: Mapping[str, str], root: str) -> Findings:
     """Ask about AMD's hardware on Linux. `devices` are AMD's GPUs on the PCI bus."""
     started = time.perf_counter()
-    gpus = _topology(root)
+    nodes = _topology(root)
+    gpus = tuple(gpu for _, gpu in nodes)
     if not gpus and not devices and not (platform.wsl and files.exists(root, "/dev/dxg")):
         return Findings(probes=(Probe("kfd", "absent", "", _ms(started)),))
     if gpus and not files.exists(root, "/dev/kfd"):
         reason = f"an AMD GPU ({gpus[0].architecture}) is on the bus, but there is no /dev/kfd device file"
         remedy = "Start the container with --device /dev/kfd --device /dev/dri." if platform.container else ""
         return _unreachable(reason, remedy, Probe("kfd", "failed", reason, _ms(started)))
+    if gpus and platform.container:
+        # A container is given single GPUs by their render nodes; the topology shows all of the host's.
+        gpus = tuple(gpu for minor, gpu in nodes if files.exists(root, f"/dev/dri/renderD{minor}"))
+        if not gpus:
+            reason = f"an AMD GPU ({nodes[0][1].architecture}) is on the bus, but /dev/dri has no device file for it"
+            remedy = "Start the container with --device /dev/kfd --device /dev/dri."
+            return _unreachable(reason, remedy, Probe("kfd", "failed", reason, _ms(started)))
     if gpus:
         detail = ", ".join(dict.fromkeys(str(gpu.architecture) for gpu in gpus))
         return _for_process(gpus, _rights(root), env, (Probe("kfd", "ok", detail, _ms(started)),))
@@ -68,8 +76,8 @@ def _rights(root: str) -> tuple[str, ...]:
     return ("No permission to use /dev/kfd: ROCm will see no GPU until this user joins the groups render and video.",)
 
 
-def _topology(root: str) -> tuple[Gpu, ...]:
-    """GPUs of the KFD topology, in its order, which is ROCm's."""
+def _topology(root: str) -> tuple[tuple[int, Gpu], ...]:
+    """(minor number of its render node, GPU) for each GPU of the KFD topology, in its order, which is ROCm's."""
     nodes = sorted((name for name in files.names(root, TOPOLOGY) if name.isdecimal()), key=int)
     gpus = []
     for node in nodes:
@@ -81,10 +89,10 @@ def _topology(root: str) -> tuple[Gpu, ...]:
             parse_bank(files.read(root, f"{TOPOLOGY}/{node}/mem_banks/{bank}/properties", 4096) or "")
             for bank in files.names(root, f"{TOPOLOGY}/{node}/mem_banks")
         )
-        minor = _property(text or "", "drm_render_minor")
-        product = files.read(root, f"/sys/class/drm/renderD{minor}/device/product_name", 200) if minor else None
+        minor = _property(text or "", "drm_render_minor") or 0
+        product = files.read(root, f"/sys/class/drm/renderD{minor}/device/product_name", 200)
         name = files.plain(product or "") or gpu.name
-        gpus.append(gpu._replace(name=name, memory_mib=memory // 2**20 or None))
+        gpus.append((minor, gpu._replace(name=name, memory_mib=memory // 2**20 or None)))
     return tuple(gpus)
 
 
@@ -207,7 +215,7 @@ def _for_process(
             continue
         shown = visible.select(value, [gpu.uuid for gpu in gpus], ordered=True)
         if len(shown.kept) < len(gpus):
-            told.append(f"{name}={files.plain(value, 80)} hides {len(gpus) - len(shown.kept)} of {len(gpus)} AMD GPUs.")
+            told.append(f"{name}={visible.shown(value)} hides {len(gpus) - len(shown.kept)} of {len(gpus)} AMD GPUs.")
         gpus = tuple(gpus[place] for place in shown.kept)
     gpus, override = _overridden(gpus, env)
     told += override

@@ -35,7 +35,7 @@ PROGRAMS = (
     "/run/current-system/sw/bin/nvidia-smi",
 )
 QUERY = "--query-gpu=driver_version,compute_cap,name"
-PROGRAM_LIMIT_S = 1.8
+PROGRAM_LIMIT_S = 1.7
 
 TEGRA_CHIPS = {
     "tegra210": ("5.3", "Jetson Nano / TX1"),
@@ -100,7 +100,7 @@ def probe(devices: Sequence[pci.Device], platform: Platform, env: Mapping[str, s
     scene = _look(platform, env, root)
     if not (scene.module or scene.nodes or scene.library or devices or platform.tegra):
         return Findings(probes=(Probe("nvml", "absent", "", _ms(started)),))
-    if not scene.nodes and (platform.container or not scene.library):
+    if not scene.nodes and not scene.library:
         return _unreachable(scene, devices, platform, started)
     return _ask(scene, devices, platform, env, root, started)
 
@@ -225,15 +225,16 @@ def _ask(
         probes.append(Probe("nvidia-module", "ok" if scene.module else "absent", scene.module or ""))
     if report.code in BROKEN or report.hung or _crashed(report):
         probes.append(Probe("nvidia-smi", "skipped", "it asks the same library"))
-        if report.code == nvml.DRIVER_NOT_LOADED and not scene.module:
-            if devices and all(device.driver == "vfio-pci" for device in devices):
-                return _unreachable(scene, devices, platform, started)._replace(probes=tuple(probes))
-            if not devices and not platform.tegra:
-                # The driver's packages on a machine without a GPU: cloud images have them.
-                probes[0] = probes[0]._replace(outcome="absent", detail="NVIDIA's library without a GPU")
-                return Findings(probes=tuple(probes))
+        handed_on = devices and all(device.driver == "vfio-pci" for device in devices)
+        no_gpu = report.code == nvml.DRIVER_NOT_LOADED and not (
+            devices or scene.module or platform.tegra or platform.wsl
+        )
+        if no_gpu or (not report.hung and not scene.nodes and (platform.container or handed_on)):
+            found = _unreachable(scene, devices, platform, started)
+            # Without a problem: the driver's packages on a machine without a GPU, as cloud images have them.
+            return found._replace(probes=tuple(probes)) if found.problems else found
         gpus = () if report.hung else _module_gpus(root)
-        problem = _broken(report, scene, root)
+        problem = _broken(report, scene, platform, root)
         return Findings(gpus, driver, (problem,), probes=tuple(probes))
 
     # No NVML, or one that pynvml cannot talk to: ask the program, then make do with the files.
@@ -269,7 +270,7 @@ def _crashed(report: Report) -> bool:
     return report.failure.startswith("the library crashed")
 
 
-def _broken(report: Report, scene: Scene, root: str) -> Problem:
+def _broken(report: Report, scene: Scene, platform: Platform, root: str) -> Problem:
     if report.hung:
         reason = f"the driver does not answer ({report.failure})"
         remedy = (
@@ -290,6 +291,8 @@ def _broken(report: Report, scene: Scene, root: str) -> Problem:
         remedy = "Check that /dev/nvidiactl exists (`sudo nvidia-modprobe -c 0 -u`), else restart the machine."
     if scene.windows:
         remedy = "Restart Windows; if that does not help, reinstall NVIDIA's driver."
+    elif platform.wsl:
+        remedy = "Update NVIDIA's driver on Windows, run `wsl --update` and `wsl --shutdown` there, and try again."
     return Problem("nvidia", "broken", f"NVIDIA: {reason}", remedy)
 
 
@@ -365,7 +368,7 @@ def _filtered(
     if value is None or not found.gpus:
         return found
     alike = len({(gpu.name, gpu.compute_capability) for gpu in found.gpus}) == 1
-    setting = f"CUDA_VISIBLE_DEVICES={files.plain(value, 80)}"
+    setting = f"CUDA_VISIBLE_DEVICES={visible.shown(value)}"
     by_uuid = any(part.strip()[:4].upper() in ("GPU-", "MIG-") for part in value.split(","))
     if by_uuid and any(gpu.uuid is None for gpu in found.gpus):
         note = f"{setting} names GPUs by UUID, which is not known here: all are considered."

@@ -64,7 +64,7 @@ def run(argv: tuple[str, ...], env: Mapping[str, str], seconds: float) -> Result
     output = b"".join(parts)
     too_much = len(output) > OUTPUT_LIMIT
     try:
-        code: int | None = child.wait(0.2) if in_time and not too_much else None
+        code: int | None = child.wait(0.1) if in_time and not too_much else None
     except subprocess.TimeoutExpired:
         code = None
     if code is None:

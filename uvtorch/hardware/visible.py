@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from uvtorch.hardware import files
 from uvtorch.named import NamedTuple
 
 
@@ -38,6 +39,11 @@ def select(value: str, uuids: Sequence[str | None], *, ordered: bool, parents: S
     if indexes and not ordered and len(kept) < len(uuids):
         return Visible(tuple(range(len(uuids))), certain=False)
     return Visible(tuple(kept))
+
+
+def shown(value: str) -> str:
+    """A variable's value for a message."""
+    return files.plain(value, 80) or "''"
 
 
 def _named(entry: str, uuids: Sequence[str | None], parents: Sequence[str | None]) -> list[int]:
