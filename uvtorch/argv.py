@@ -241,8 +241,8 @@ def parse(argv: list[str]) -> CommandLine:
         if word.startswith("--"):
             name, equals, inline = word.partition("=")
             value: str | None = inline if equals else None
-            if name in our_flags and not equals:
-                line.ours.append((name, None))
+            if name in our_flags:
+                line.ours.append((name, value))
                 continue
             if name in our_values:
                 if not equals and at < len(argv):
@@ -259,9 +259,12 @@ def parse(argv: list[str]) -> CommandLine:
             elif name not in flags:
                 line.unknown = line.unknown or name
             line.options.append((ALIASES.get(name, name), value))
-            continue
-        line.argv.append(word)
-        at = _parse_short(line, word, argv, at, values, flags)
+        else:
+            line.argv.append(word)
+            at = _parse_short(line, word, argv, at, values, flags)
+        if line.verb is None and line.has("--help", "--version"):  # uv answers without looking any further
+            line.take_rest(argv[at:])
+            break
     return line
 
 
@@ -273,8 +276,10 @@ def _parse_short(
         name = "-" + letter
         value = None
         if name in values:
-            value = word[place + 1 :].removeprefix("=")
-            if not value and at < len(argv):
+            value = word[place + 1 :]
+            if value:
+                value = value.removeprefix("=")
+            elif at < len(argv):
                 value = argv[at]
                 line.argv.append(value)
                 at += 1
@@ -287,13 +292,25 @@ def _parse_short(
     return at
 
 
+def carried(line: CommandLine) -> tuple[str, ...]:
+    """The options of a command that the `lock` and `sync` which follow from it need as well, without `--upgrade…`."""
+    known = options(GLOBAL_VALUES, GLOBAL_FLAGS, _LOCK_VALUES) - {"--upgrade-package", "--upgrade-group"}
+    words = []
+    for name, value in line.options:
+        if name in known:
+            words += [name] if value is None else [name, value]
+    return tuple(words)
+
+
 def torch_backend(line: CommandLine) -> str | None:
     """The backend the command line itself asks for: `auto`, a well-formed name, or None where it asks for nothing.
 
-    Raises UsageError where an option lacks its value, names no backend, or two of them contradict each other.
+    Raises UsageError where an option lacks its value or has one too many, names no backend, or two of them contradict
+    each other.
     """
     from uvtorch.errors import UsageError
 
+    check_ours(line)
     asked: list[str] = []
     for name, value in line.ours:
         if name == "--auto":
@@ -306,6 +323,15 @@ def torch_backend(line: CommandLine) -> str | None:
             "give one of `--auto` and `--torch-backend`, once",
         )
     return asked[0] if asked else None
+
+
+def check_ours(line: CommandLine) -> None:
+    """Raise UsageError if a flag of uvtorch's own is given a value."""
+    for name, value in line.ours:
+        if value is not None and name in OUR_FLAGS.get(line.verb or "", ()):
+            from uvtorch.errors import UsageError
+
+            raise UsageError(f"{name} takes no value, and got `{value}`")
 
 
 def backend_name(value: str | None, origin: str) -> str:

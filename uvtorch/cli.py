@@ -16,19 +16,26 @@ if TYPE_CHECKING:
     from uvtorch.argv import CommandLine
     from uvtorch.errors import UvtorchError
     from uvtorch.plan import Plan
-    from uvtorch.verbs.deciding import UvFinder
 
 
 def main() -> int:
     """Run uvtorch on `sys.argv`; the exit code. Does not return where uv takes over."""
-    words = sys.argv[1:]
     try:
-        return _act(words)
+        code = _act(sys.argv[1:])
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader of our stdout is gone; so is what is buffered
-        return 141
+    except OSError as error:
+        if error.filename is not None or error.errno not in _STDOUT_FAILURES:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered has nowhere to go
+        if isinstance(error, BrokenPipeError):
+            return 141
+        from uvtorch.errors import UvtorchError
+
+        return _refuse(UvtorchError(f"cannot write the output: {error.strerror}"))
     except Exception as error:
         from uvtorch.errors import UvtorchError
 
@@ -37,24 +44,29 @@ def main() -> int:
         raise
 
 
+_STDOUT_FAILURES = (5, 28, 32)
+"""EIO, ENOSPC, EPIPE: what our own output can meet."""
+
+
 def _act(words: list[str]) -> int:
     line = command_lines.parse(words)
+    if line.unknown is not None:
+        return _unknown(line)
     if line.verb is None:
-        if line.has("--version") and line.unknown is None:
+        if line.has("--version"):
             return _with_uv(words, _version)
-        if line.has("--help") and line.unknown is None:
+        if line.has("--help"):
             return _with_uv(words, _help)
     elif line.verb == "torch":
         return _torch(line)
+    elif line.verb == "help":
+        return _help_verb(line)
     elif line.verb in command_lines.VERBS:
-        if line.has("--help") and line.verb != "help":
+        if line.has("--help"):
             return _with_uv(line.argv, lambda: _help_on(line.verb or ""))
-        if line.unknown is not None:
-            return _unknown(line)
-        if _concerns_us(line):
+        # Whatever changes the lock may bring PyTorch along.
+        if line.verb in ("add", "remove", "lock") or _concerns_us(line):
             return _plan(line)
-    elif words == ["help"]:
-        return _with_uv(words, _help)
     return uv.hand_over(uv.find(os.environ), words)
 
 
@@ -76,7 +88,12 @@ def _concerns_us(line: "CommandLine") -> bool:
 
 def _configured(line: "CommandLine") -> bool:
     """Whether a pyproject.toml here or above speaks of uvtorch."""
-    directory = os.path.join(os.getcwd(), line.value("--directory") or os.environ.get("UV_WORKING_DIR") or "")
+    try:
+        directory = os.getcwd()
+    except OSError:
+        return False
+    named = line.value("--directory") or os.environ.get("UV_WORKING_DIR")
+    directory = os.path.realpath(os.path.join(directory, named)) if named else directory
     directory = os.path.join(directory, line.value("--project") or os.environ.get("UV_PROJECT") or "")
     directory = os.path.normpath(directory)
     while True:
@@ -93,48 +110,69 @@ def _configured(line: "CommandLine") -> bool:
 
 
 def _plan(line: "CommandLine") -> int:
-    from uvtorch.verbs.deciding import UvFinder
-
-    find_uv = UvFinder(os.environ)
-    compiled = _compiled(line, find_uv)
+    command_lines.check_ours(line)
+    compiled = _compiled(line)
     only_show = line.ours_has("--dry-run") or bool(compiled.edits and line.has("--dry-run"))
-    return _carry_out(compiled, find_uv, quiet=line.has("--quiet"), only_show=only_show)
+    return _carry_out(compiled, quiet=line.has("--quiet"), only_show=only_show)
 
 
-def _carry_out(compiled: "Plan", find_uv: "Callable[[], str]", *, quiet: bool, only_show: bool) -> int:
+def _find_uv() -> str:
+    return uv.find(os.environ)
+
+
+def _carry_out(compiled: "Plan", *, quiet: bool, only_show: bool) -> int:
     from uvtorch import plan
 
     if only_show:
+        _speak_safely()
         print(plan.show(compiled), end="")
         return 0
-    path = find_uv()
+    path = _find_uv()
     plan.report(compiled, quiet)
-    return plan.apply(compiled, path)
+    return plan.apply(compiled, path, quiet)
 
 
-def _compiled(line: "CommandLine", find_uv: "UvFinder") -> "Plan":
+def _compiled(line: "CommandLine") -> "Plan":
+    if not _concerns_us(line):
+        from uvtorch.verbs.transitive import compile_watched
+
+        return compile_watched(line, os.environ, _find_uv)
     if line.verb == "add":
         from uvtorch.verbs.add import compile_add
 
-        return compile_add(line, os.environ, find_uv)
+        return compile_add(line, os.environ, _find_uv)
     if line.verb == "remove":
         from uvtorch.verbs.remove import compile_remove
 
-        return compile_remove(line, os.environ)
+        return compile_remove(line, os.environ, _find_uv)
     from uvtorch.verbs.sync import compile_sync
 
-    return compile_sync(line, os.environ, find_uv)
+    return compile_sync(line, os.environ, _find_uv)
 
 
 def _unknown(line: "CommandLine") -> int:
     """An option that no table knows: its arguments cannot be told from the rest, so uv gets all, or nobody."""
-    if line.ours:
+    if line.ours or line.verb == "torch":
         from uvtorch.errors import UsageError
 
+        verb = f" of `uv {line.verb}`" if line.ours else ""
         raise UsageError(
-            f"uvtorch does not know the option {line.unknown} of `uv {line.verb}`",
+            f"uvtorch does not know the option {line.unknown}{verb}",
             "without uvtorch's own options the command goes to uv as it is",
         )
+    return uv.hand_over(uv.find(os.environ), line.argv)
+
+
+def _help_verb(line: "CommandLine") -> int:
+    """`uv help`, `uv help add`; our own verbs are ours to explain."""
+    if line.positionals[:1] == ["torch"]:
+        line.positionals = [*line.positionals[1:], "--help"]
+        return _torch(line)
+    verb = line.positionals[0] if line.positionals else None
+    if verb is None:
+        return _with_uv(line.argv, _help)
+    if verb in command_lines.VERBS:
+        return _with_uv(line.argv, lambda: _help_on(verb))
     return uv.hand_over(uv.find(os.environ), line.argv)
 
 
@@ -142,10 +180,11 @@ def _torch(line: "CommandLine") -> int:
     from uvtorch.locate import project_directory
     from uvtorch.verbs import torch
 
+    _speak_safely()
     result = torch.run(line.positionals, torch.Context(os.environ, project_directory(line, os.environ), line))
     if isinstance(result, int):
         return result
-    return _carry_out(result.plan, lambda: uv.find(os.environ), quiet=line.has("--quiet"), only_show=result.dry_run)
+    return _carry_out(result.plan, quiet=line.has("--quiet"), only_show=result.dry_run)
 
 
 def _with_uv(words: list[str], then: "Callable[[], str]") -> int:
@@ -153,8 +192,17 @@ def _with_uv(words: list[str], then: "Callable[[], str]") -> int:
     with uv.Interrupted() as interrupted:
         code = uv.run(uv.find(os.environ), words, interrupted)
     if code == 0:
-        print(then(), flush=True)
+        text = then()
+        if text:
+            _speak_safely()
+            print(text, flush=True)
     return code
+
+
+def _speak_safely() -> None:
+    """Names and texts may hold characters that stdout's encoding lacks: they are escaped, as stderr does."""
+    if sys.stdout is not None and getattr(sys.stdout, "errors", None) == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 def _version() -> str:
@@ -187,7 +235,7 @@ def _help_on(verb: str) -> str:
 
 
 def _refuse(error: "UvtorchError") -> int:
-    print(f"error: {error}", file=sys.stderr)
-    for hint in error.hints:
-        print(f"hint: {hint}", file=sys.stderr)
+    if sys.stderr is not None:  # closed: print would take stdout in its place
+        for line in (f"error: {error}", *(f"hint: {hint}" for hint in error.hints)):
+            print(line, file=sys.stderr)
     return error.exit_code

@@ -4,6 +4,7 @@ import os
 from typing import NamedTuple
 
 from uvtorch.errors import ProjectError
+from uvtorch.packages import normalize
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,27 +52,44 @@ class Site(NamedTuple):
 
 
 def current_directory(line: "CommandLine", env: "Mapping[str, str]") -> str:
-    """Where uv works: `--directory` or `UV_WORKING_DIR`. Paths on the command line are relative to it."""
-    return os.path.normpath(os.path.join(os.getcwd(), line.value("--directory") or env.get("UV_WORKING_DIR") or ""))
+    """Where uv works: `--directory` or `UV_WORKING_DIR`. Paths on the command line are relative to it.
+
+    Raises ProjectError where there is no such directory.
+    """
+    try:
+        here = os.getcwd()
+    except OSError:
+        raise ProjectError("the current directory does not exist any more") from None
+    named = line.value("--directory") or env.get("UV_WORKING_DIR")
+    if not named:
+        return here
+    directory = os.path.realpath(os.path.join(here, named))  # uv changes to it: its parents are the real ones
+    if not os.path.isdir(directory):
+        raise ProjectError(f"there is no directory {named} to work in")
+    return directory
 
 
 def project_directory(line: "CommandLine", env: "Mapping[str, str]") -> str:
-    """Where uv looks for a project: `--project` or `UV_PROJECT`, relative to the current directory."""
-    directory = line.value("--project") or env.get("UV_PROJECT") or ""
-    return os.path.normpath(os.path.join(current_directory(line, env), directory))
+    """Where uv looks for a project: `--project` or `UV_PROJECT`, relative to the current directory.
+
+    A pyproject.toml may stand for its directory. Raises ProjectError where there is no such directory.
+    """
+    here = current_directory(line, env)
+    named = line.value("--project") or env.get("UV_PROJECT")
+    if not named:
+        return here
+    directory = os.path.normpath(os.path.join(here, named))
+    if os.path.basename(directory) == "pyproject.toml" and os.path.isfile(directory):
+        return os.path.dirname(directory)
+    if not os.path.isdir(directory):
+        raise ProjectError(f"the project directory {named} does not exist")
+    return directory
 
 
 def read(path: str) -> Manifest:
     """Read a pyproject.toml. Raises ProjectError where it cannot be read, is not UTF-8 or not TOML."""
-    import tomllib
-
     raw = _bytes(path)
-    try:
-        return Manifest(path, raw, tomllib.loads(raw.decode("utf-8-sig")))
-    except UnicodeDecodeError as error:
-        raise ProjectError(f"{path} is not UTF-8: byte {error.start} is 0x{raw[error.start]:02x}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ProjectError(f"{path} is not TOML: {error}") from None
+    return Manifest(path, raw, _toml(_text(path, raw), f"{path} is not TOML"))
 
 
 def _bytes(path: str) -> bytes:
@@ -80,6 +98,26 @@ def _bytes(path: str) -> bytes:
             return file.read()
     except OSError as error:
         raise ProjectError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _text(path: str, raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        at = error.start + len(raw) - len(error.object)  # the codec counts from behind the BOM
+        line = raw.count(b"\n", 0, at) + 1
+        raise ProjectError(f"{path} is not UTF-8: byte 0x{raw[at]:02x} in line {line}") from None
+
+
+def _toml(text: str, fault: str) -> "Mapping[str, Any]":
+    import tomllib
+
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:  # besides TOMLDecodeError: a number with more digits than Python reads
+        raise ProjectError(f"{fault}: {error}") from None
+    except RecursionError:
+        raise ProjectError(f"{fault}: it is nested too deeply") from None
 
 
 def find(directory: str) -> str | None:
@@ -105,10 +143,13 @@ def site(directory: str, package: str | None = None) -> Site | None:
         return None
     manifest = read(path)
     here = Site(manifest, _root(manifest))
-    if package is None or _name(manifest) == package:
+    if package is None:
+        return here
+    wanted = normalize(package)
+    if _name(manifest) == wanted:
         return here
     for member in (here.root, *here.members()):
-        if _name(member) == package:
+        if _name(member) == wanted:
             return Site(member, here.root)
     raise ProjectError(f"the workspace at {here.root.directory} has no package `{package}`")
 
@@ -116,7 +157,7 @@ def site(directory: str, package: str | None = None) -> Site | None:
 def _name(manifest: Manifest) -> str | None:
     project = manifest.data.get("project")
     name = project.get("name") if isinstance(project, dict) else None
-    return name if isinstance(name, str) else None
+    return normalize(name) if isinstance(name, str) else None
 
 
 def _workspace(data: "Mapping[str, Any]") -> "Mapping[str, Any] | None":
@@ -127,67 +168,66 @@ def _workspace(data: "Mapping[str, Any]") -> "Mapping[str, Any] | None":
 
 
 def _root(manifest: Manifest) -> Manifest:
+    """The workspace's root: the nearest pyproject.toml above decides, as for uv, be it a workspace's or not."""
     if _workspace(manifest.data) is not None:
         return manifest
-    directory = os.path.dirname(manifest.directory)
-    while path := find(directory):
-        candidate = read(path)
-        if _workspace(candidate.data) is not None:
-            inside = any(os.path.samefile(member, manifest.directory) for member in _member_directories(candidate))
-            return candidate if inside else manifest
-        above = os.path.dirname(candidate.directory)
-        if above == candidate.directory:
-            break
-        directory = above
-    return manifest
+    above = os.path.dirname(manifest.directory)
+    path = find(above) if above != manifest.directory else None
+    if path is None:
+        return manifest
+    candidate = read(path)
+    here = os.path.realpath(manifest.directory)
+    inside = any(os.path.realpath(member) == here for member in _member_directories(candidate))
+    return candidate if inside else manifest
 
 
 def _member_directories(root: Manifest) -> "Iterator[str]":
+    excluded = {os.path.realpath(path) for path in _globbed(root, "exclude")}
+    seen = set()
+    for path in _globbed(root, "members"):
+        real = os.path.realpath(path)
+        if os.path.isdir(path) and real not in excluded and real not in seen:
+            seen.add(real)
+            yield path
+
+
+def _globbed(root: Manifest, key: str) -> "Iterator[str]":
     from glob import glob
 
-    workspace = _workspace(root.data) or {}
-    excluded = {
-        os.path.realpath(path)
-        for pattern in workspace.get("exclude", ())
-        for path in glob(os.path.join(root.directory, pattern))
-    }
-    seen = set()
-    for pattern in workspace.get("members", ()):
-        for path in sorted(glob(os.path.join(root.directory, pattern))):
-            real = os.path.realpath(path)
-            if os.path.isdir(path) and real not in excluded and real not in seen:
-                seen.add(real)
-                yield os.path.normpath(path)
+    patterns = (_workspace(root.data) or {}).get(key)
+    for pattern in patterns if isinstance(patterns, list) else ():
+        if isinstance(pattern, str):
+            for path in sorted(glob(pattern, root_dir=root.directory, recursive=True, include_hidden=True)):
+                yield os.path.normpath(os.path.join(root.directory, path))
 
 
 def script(path: str) -> Site:
     """The script that `--script` names. Raises ProjectError where it cannot be read or its metadata is not TOML."""
-    import tomllib
-
     raw = _bytes(path)
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ProjectError(f"{path} is not UTF-8") from None
-    try:
-        data = tomllib.loads(script_block(text) or "")
-    except tomllib.TOMLDecodeError as error:
-        raise ProjectError(f"{path}: its inline metadata is not TOML: {error}") from None
+    block = script_block(_text(path, raw)) or ""
+    data = _toml(block, f"{path}: its inline metadata is not TOML")
     manifest = Manifest(os.path.abspath(path), raw, data, script=True)
     return Site(manifest, manifest)
 
 
 def script_block(text: str) -> str | None:
-    """The TOML in a script's `# /// script` block (PEP 723), None where there is no such block."""
-    lines: list[str] | None = None
-    for line in text.splitlines():
-        if lines is None:
-            if line.rstrip() == "# /// script":
-                lines = []
-        elif line.rstrip() == "# ///":
-            return "\n".join(lines) + "\n"
-        elif line == "#" or line.startswith("# "):
-            lines.append(line[2:])
+    """The TOML in a script's `# /// script` block (PEP 723), None where there is no such block.
+
+    The block ends with the last `# ///` of the comment that it opens.
+    """
+    lines: list[str] = []
+    end: int | None = None
+    inside = False
+    for line in text.split("\n"):
+        row = line.removesuffix("\r")
+        if not inside:
+            inside = row == "# /// script"
+        elif row == "#" or row.startswith("# "):
+            if row == "# ///":
+                end = len(lines)
+            lines.append(row[2:])
+        elif end is not None:
+            break
         else:
-            lines = None
-    return None
+            lines, inside = [], False
+    return None if end is None else "".join(f"{line}\n" for line in lines[:end])

@@ -9,7 +9,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import NoReturn
 
 WINDOWS = os.name == "nt"
@@ -29,41 +29,48 @@ def find(env: "Mapping[str, str]") -> str:
     """
     chosen = env.get("UVTORCH_UV")
     if chosen:
-        path = chosen if os.path.dirname(chosen) else _on_path(chosen, env)
-        if path and _is_program(path) and not _is_uvtorch(path):
-            return path
-        from uvtorch.errors import UvNotFound
-
-        reason = "is uvtorch itself" if path and _is_program(path) else "is not a program that can be run"
-        raise UvNotFound(f"UVTORCH_UV={chosen} {reason}", "set it to the path of the real uv, or unset it")
+        return _chosen(chosen, env)
     path = env.get("UV", "")
     if os.path.isabs(path) and _is_program(path) and not _is_uvtorch(path):
         return path
-    found = _on_path(EXECUTABLE, env)
-    if found:
-        return found
-    for folder in (os.path.dirname(sys.executable), os.path.dirname(os.path.abspath(sys.argv[0]))):
+    on_path = _on_path(EXECUTABLE, env)
+    for path in on_path:
+        if not _is_uvtorch(path):
+            return path
+    script = os.path.dirname(sys.argv[0])  # empty: not started from a path
+    for folder in (os.path.dirname(sys.executable), script):
         path = os.path.join(folder, EXECUTABLE)
-        if _is_program(path) and not _is_uvtorch(path):
+        if folder and _is_program(path) and not _is_uvtorch(path):
             return path
     from uvtorch.errors import UvNotFound
 
     raise UvNotFound(
-        "there is no uv on PATH",
+        f"there is no uv on PATH; {on_path[0]} is uvtorch itself" if on_path else "there is no uv on PATH",
         "install it: https://docs.astral.sh/uv/getting-started/installation/",
         "or let pip bring one beside uvtorch: pip install 'uvtorch[uv]'",
         "or name it: UVTORCH_UV=/path/to/uv",
     )
 
 
-def _on_path(name: str, env: "Mapping[str, str]") -> str | None:
-    for folder in env.get("PATH", os.defpath).split(os.pathsep):
-        if not folder and WINDOWS:
-            continue
-        path = os.path.join(folder or os.curdir, name)
-        if _is_program(path) and not _is_uvtorch(path):
-            return path
-    return None
+def _chosen(name: str, env: "Mapping[str, str]") -> str:
+    """The program that `UVTORCH_UV` names, by a path or by a name to look for on `PATH`."""
+    if WINDOWS and not name.lower().endswith(".exe"):
+        name += ".exe"
+    paths = [name] if os.path.dirname(name) else _on_path(name, env)
+    path = next((path for path in paths if _is_program(path)), None)
+    if path is not None and not _is_uvtorch(path):
+        return path
+    from uvtorch.errors import UvNotFound
+
+    reason = "is uvtorch itself" if path is not None else "is not a program that can be run"
+    raise UvNotFound(f"UVTORCH_UV={name} {reason}", "set it to the path of the real uv, or unset it")
+
+
+def _on_path(name: str, env: "Mapping[str, str]") -> list[str]:
+    """The programs of this name on `PATH`, in order. An empty entry is the working directory, but not on Windows."""
+    path = env.get("PATH", os.defpath)
+    folders = [folder or os.curdir for folder in path.split(os.pathsep) if folder or not WINDOWS] if path else []
+    return [program for folder in folders if _is_program(program := os.path.join(folder, name))]
 
 
 def _is_program(path: str) -> bool:
@@ -71,7 +78,7 @@ def _is_program(path: str) -> bool:
 
 
 def _is_uvtorch(path: str) -> bool:
-    """Whether this file starts uvtorch: the running script, a link to it, another console script, a wrapper."""
+    """Whether this file starts uvtorch: the running script, a link to it, a copy, a console script, a wrapper."""
     try:
         if os.path.samefile(path, sys.argv[0]):
             return True
@@ -84,7 +91,20 @@ def _is_uvtorch(path: str) -> bool:
             text = file.read()
     except OSError:
         return False
-    return b"uvtorch.cli" in text or b"-m uvtorch" in text or b'uvtorch "$@"' in text or b"uvtorch %*" in text
+    return b"uvtorch" in text and any(_starts_uvtorch(line) for line in text.splitlines())
+
+
+def _starts_uvtorch(line: bytes) -> bool:
+    """Whether a script's line names uvtorch as a program or module, not as a directory on the way to another."""
+    if line.startswith(b"#") and not line.startswith(b"#!"):
+        return False
+    from itertools import pairwise
+
+    return any(
+        left[-1:] in b" \t/\\\"'=;&|(`"
+        and (right[:1] in b" \t\"';&|)`" or right.startswith((b".cli", b".__main__", b".exe")))
+        for left, right in pairwise(line.split(b"uvtorch"))
+    )
 
 
 def hand_over(path: str, args: "Sequence[str]") -> "NoReturn":
@@ -92,16 +112,24 @@ def hand_over(path: str, args: "Sequence[str]") -> "NoReturn":
 
     On Windows, where exec would return to the caller at once with 0, wait for uv and exit with its code.
     """
+    _flush()
     if WINDOWS:
-        sys.exit(_run_windows(path, args))
+        with Interrupted():
+            code = _run_windows(path, args)
+        sys.exit(code)
     for number in _IGNORED_BY_PYTHON:
         _signal.signal(number, _signal.SIG_DFL)  # exec would keep them ignored
-    sys.stdout.flush()
-    sys.stderr.flush()
     try:
         os.execve(path, [path, *args], environment())
     except OSError as error:
         raise _cannot_start(path, error) from None
+
+
+def _flush() -> None:
+    """What we printed comes before what uv prints. A stream that was closed when Python started is None."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
 
 
 def environment() -> dict[str, str]:
@@ -113,8 +141,11 @@ def environment() -> dict[str, str]:
                 given = file.read().split(b"\0")
         except OSError:
             return env
-        if not any(entry.startswith(b"LC_CTYPE=") for entry in given):
-            del env["LC_CTYPE"]
+        del env["LC_CTYPE"]
+        for entry in given:
+            if entry.startswith(b"LC_CTYPE="):
+                env["LC_CTYPE"] = os.fsdecode(entry[9:])
+                break
     return env
 
 
@@ -127,36 +158,77 @@ def _cannot_start(path: str, error: OSError) -> Exception:
 class Interrupted:
     """Signals that came while uv was running. `code` is the exit code for them, 0 where none came.
 
-    A context: inside, SIGINT, SIGTERM, SIGHUP and SIGQUIT do not end uvtorch but reach uv, so that uv can clean up and
-    uvtorch can undo its edits afterwards.
+    A context: inside, SIGINT, SIGTERM, SIGHUP and SIGQUIT do not end uvtorch but reach uv, once, so that uv can clean
+    up and uvtorch can undo its edits afterwards.
     """
 
     def __init__(self) -> None:
         self.code = 0
         self._pid = 0
-        self._previous: list[tuple[int, object]] = []
+        self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "Interrupted":
-        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"):
+        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGBREAK"):
             number = getattr(_signal, name, None)
             # What was ignored when uvtorch started (nohup, a shell's background job) stays so, for uv too.
             if number is not None and _signal.getsignal(number) != _signal.SIG_IGN:
-                self._previous.append((number, _signal.signal(number, self._receive)))
+                self._previous[number] = _signal.signal(number, self._receive)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, previous in self._previous:
+        for number, previous in self._previous.items():
             _signal.signal(number, previous)
+
+    def run(self, start: "Callable[[Iterable[int]], int]") -> int:
+        """Start uv and wait for it; its exit code, 128+n where signal n ended it.
+
+        `start` gets the signals to block in uv, and returns its process id. Where the system tells who sent a signal
+        (Linux), ours wait in a queue meanwhile: one from the kernel, a Ctrl-C, went to all of the terminal's foreground
+        group, uv included; one that a process sent is for us to pass on.
+        """
+        if not hasattr(_signal, "sigtimedwait"):
+            self._pid = start(())
+            if self.code:  # came while uv was being started
+                self._forward()
+            _, status = os.waitpid(self._pid, 0)
+            self._pid = 0
+            return _exit_code(status)
+        queued = {*self._previous, _signal.SIGCHLD}
+        usual = _signal.pthread_sigmask(_signal.SIG_BLOCK, queued)
+        # Ignored, as a careless parent may leave it, it would have the kernel forget how uv ended.
+        ignored = _signal.getsignal(_signal.SIGCHLD) == _signal.SIG_IGN
+        if ignored:
+            _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+        try:
+            early = _signal.sigpending() & self._previous.keys()
+            if early:
+                return 128 + int(min(early))
+            self._pid = start(usual)
+            while True:
+                # The limit is for a thread, left behind by some library, that takes SIGCHLD in our place.
+                told = _signal.sigtimedwait(queued, 1)
+                if told and told.si_signo in self._previous:
+                    self.code = 128 + told.si_signo
+                    if told.si_code <= 0:
+                        self._forward()
+                pid, status = os.waitpid(self._pid, os.WNOHANG)
+                if pid:
+                    return _exit_code(status)
+        finally:
+            self._pid = 0
+            if ignored:
+                _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, usual)
 
     def _receive(self, number: int, _frame: object) -> None:
         again = self.code != 0
         self.code = 128 + number
         if self._pid and (again or not self._uv_has_it_too(number)):
-            self.forward()
+            self._forward()
 
     def _uv_has_it_too(self, number: int) -> bool:
-        """Whether the terminal sent this to its whole foreground group, uv included: Ctrl-C and Ctrl-\\."""  # noqa: D301
-        if number not in (_signal.SIGINT, getattr(_signal, "SIGQUIT", _signal.SIGINT)):
+        """Whether the terminal may have sent this to its whole foreground group: Ctrl-C and Ctrl-\\."""  # noqa: D301
+        if number not in (_signal.SIGINT, _signal.SIGQUIT):
             return False
         try:
             terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
@@ -169,22 +241,17 @@ class Interrupted:
         finally:
             os.close(terminal)
 
-    def forward(self) -> None:
+    def _forward(self) -> None:
         """Send uv the last signal that came."""
         try:
             os.kill(self._pid, self.code - 128)
         except ProcessLookupError:
             pass
 
-    def wait(self, pid: int) -> int:
-        """Wait for uv; its exit code, 128+n where signal n ended it."""
-        self._pid = pid
-        if self.code:  # came between the last look and the start
-            self.forward()
-        _, status = os.waitpid(pid, 0)
-        self._pid = 0
-        code = os.waitstatus_to_exitcode(status)
-        return 128 - code if code < 0 else code
+
+def _exit_code(status: int) -> int:
+    code = os.waitstatus_to_exitcode(status)
+    return 128 - code if code < 0 else code
 
 
 def run(path: str, args: "Sequence[str]", interrupted: Interrupted) -> int:
@@ -192,34 +259,33 @@ def run(path: str, args: "Sequence[str]", interrupted: Interrupted) -> int:
 
     Raises UvNotFound where it cannot be started. Signals go through `interrupted`, which must be entered.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     if WINDOWS:
         return _run_windows(path, args)
-    try:
+
+    def start(blocked: "Iterable[int]") -> int:
         # Not subprocess: it costs as much as all the rest here, and closes the descriptors that exec would pass on.
-        pid = os.posix_spawn(path, [path, *args], environment(), setsigdef=_IGNORED_BY_PYTHON)
+        return os.posix_spawn(path, [path, *args], environment(), setsigdef=_IGNORED_BY_PYTHON, setsigmask=blocked)
+
+    try:
+        return interrupted.run(start)
     except OSError as error:
         raise _cannot_start(path, error) from None
-    return interrupted.wait(pid)
 
 
 def _run_windows(path: str, args: "Sequence[str]") -> int:
-    """Run uv and wait, as Windows needs it: a console's Ctrl-C reaches uv by itself, and must not end uvtorch first."""
+    """Run uv and wait, as Windows needs it: inside `Interrupted`, for a console's Ctrl-C reaches uv by itself."""
     import subprocess
 
-    previous = _signal.signal(_signal.SIGINT, lambda *_: None)  # a function, not SIG_IGN, which uv would inherit
     try:
         code = subprocess.Popen([path, *args], close_fds=False).wait()
     except OSError as error:
         raise _cannot_start(path, error) from None
-    finally:
-        _signal.signal(_signal.SIGINT, previous)
-    return 128 - code if code < 0 else code
+    return code - (1 << 32) if code >= 1 << 31 else code  # 0xC000013A, a Ctrl-C, as sys.exit can pass it on
 
 
-def ask(path: str, args: "Sequence[str]", given: str = "", directory: str | None = None) -> tuple[int, str, str]:
-    """Run uv for its answer: exit code, stdout and stderr. `given` is its stdin, `directory` its working directory.
+def ask(path: str, args: "Sequence[str]", given: str = "") -> tuple[int, str, str]:
+    """Run uv for its answer: exit code, stdout and stderr. `given` is its stdin.
 
     Raises UvNotFound where it cannot be started.
     """
@@ -233,7 +299,6 @@ def ask(path: str, args: "Sequence[str]", given: str = "", directory: str | None
             text=True,
             encoding="utf-8",
             errors="replace",
-            cwd=directory,
             env=environment(),
             check=False,
         )
