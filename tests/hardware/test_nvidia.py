@@ -141,6 +141,19 @@ def test_a_failing_nvidia_smi_is_a_broken_driver(detect: Detect) -> None:
     assert machine.gpus == ()
 
 
+def test_a_failing_nvidia_smi_in_a_container_without_device_files_is_not_broken(detect: Detect) -> None:
+    files = {**pci("0000:10:00.0", "10de:2684"), "/usr/lib64/libnvidia-ml.so.1": "not a library", "/.dockerenv": ""}
+    machine = detect(Scene(files={**files, "/usr/bin/nvidia-smi": smi("failed", code=9)}))
+    assert [problem.kind for problem in machine.problems] == ["unreachable"]
+
+
+def test_a_failing_nvidia_smi_on_wsl_is_a_broken_driver(detect: Detect) -> None:
+    text = "Failed to initialize NVML: GPU access blocked by the operating system"
+    machine = detect(Scene(WSL, {"/dev/dxg": "", "/usr/lib/wsl/lib/nvidia-smi": smi(text, code=255),
+                                 "/usr/lib/wsl/lib/libnvidia-ml.so.1": "not a library"}))  # fmt: skip
+    assert "GPU access blocked" in machine.problems[0].reason
+
+
 def test_a_hanging_nvidia_smi_is_given_up(detect: Detect, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nvidia, "PROGRAM_LIMIT_S", 0.2)
     files = {**BARE, "/usr/bin/nvidia-smi": Script("#!/bin/sh\nsleep 60\n")}

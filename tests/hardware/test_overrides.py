@@ -1,6 +1,7 @@
 """uv's own variables: they replace detection as they do in uv."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,7 @@ def test_what_is_no_architecture_is_an_error(architecture: str) -> None:
 )
 def test_uv_reads_the_variables_the_same_way(name: str, value: str, accepted: bool, tmp_path: Path) -> None:
     command = [uv.find_uv_bin(), "pip", "compile", "--offline", "--no-config", "--torch-backend", "auto", "-"]
+    command += ["--python", sys.executable]
     env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "UV_CACHE_DIR": str(tmp_path), name: value}
     result = subprocess.run(command, input=b"torch", capture_output=True, env=env, cwd=tmp_path, check=False)
     assert (b"Failed to parse environment variable" not in result.stderr) is accepted

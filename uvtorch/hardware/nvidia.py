@@ -245,7 +245,9 @@ def _ask(
         if answer.driver is None:
             answer = answer._replace(driver=driver)
         return _filtered(answer, (), env, probes)
-    if answer.problems and not platform.wsl:
+    if answer.problems:
+        if platform.container and not scene.nodes:
+            return _unreachable(scene, devices, platform, started)._replace(probes=tuple(probes))
         return Findings((), driver, answer.problems, probes=tuple(probes))
     tegra = _tegra_gpus(platform, root)
     gpus = tegra or _module_gpus(root)
