@@ -49,8 +49,9 @@ def home(index_server: IndexServer, real_uv: str, tmp_path_factory: pytest.TempP
         "NO_COLOR": "1",
         "PYTHONWARNINGS": "error",
     }
-    if "SYSTEMROOT" in os.environ:  # Windows cannot open a socket without it
-        environment["SYSTEMROOT"] = os.environ["SYSTEMROOT"]
+    for name in ("PYTHONPATH", "SYSTEMROOT"):  # where uvtorch is found; Windows opens no socket without the other
+        if name in os.environ:
+            environment[name] = os.environ[name]
     return Home(index_server, real_uv, environment)
 
 
