@@ -62,6 +62,9 @@ def folder_of(wheels: Path, entry: Any) -> Path:
         return wheels / "pypi"
     local = local_version(entry["url"])
     folder = wheels / local
+    if local == "other" and not entry.get("explicit"):  # a house index that has no PyTorch
+        wheel(wheels / "house", "house-package")
+        return wheels / "house"
     for name in BUILDS:
         wheel(folder, name, local)
     for name in ("vllm", "natten", "onnxruntime-gpu", "flashinfer-python"):
