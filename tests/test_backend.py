@@ -1,8 +1,109 @@
-"""Backends as index URLs name them."""
+"""Backends: their names, their order, their index URLs and markers."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from uvtorch.backend import from_url, parse
+from uvtorch.backend import DEFAULT_INDEX_BASE, PLATFORMS, Backend, from_url, marker, parse, same_url
+from uvtorch.machine import Platform
+from uvtorch.project import Environment
+from uvtorch.project.markers import holds
+
+NAMES = [
+    ("cpu", Backend("cpu")),
+    ("xpu", Backend("xpu")),
+    ("cu92", Backend("cu", (9, 2))),
+    ("cu118", Backend("cu", (11, 8))),
+    ("cu126", Backend("cu", (12, 6))),
+    ("cu1210", Backend("cu", (12, 10))),
+    ("rocm6.4", Backend("rocm", (6, 4))),
+    ("rocm7.14", Backend("rocm", (7, 14))),
+    ("rocm6.4.1", Backend("rocm", (6, 4, 1))),
+    ("nightly/cu130", Backend("cu", (13, 0), "nightly")),
+    ("test/cpu", Backend("cpu", (), "test")),
+]
+NOT_NAMES = [
+    *["", "cuda", "cu", "cu1", "cu012", "cu12345", "cu1206", "cu12.6", "CU126", "cu126 ", "cu-126", "cu१२६", "cpu1"],
+    *["rocm", "rocm6", "rocm6.", "rocm.6", "rocm6.04", "rocm6.4.1.2", "rocm-6.4", "mps", "gfx942", "auto"],
+    *["/cpu", "stable/cpu", "nightly/", "nightly//cpu", "nightly/test/cpu", "nightly"],
+]
+
+
+@pytest.mark.parametrize(("name", "backend"), NAMES)
+def test_a_well_formed_name_is_read_and_written_alike(name: str, backend: Backend) -> None:
+    assert parse(name) == backend
+    assert str(backend) == name
+
+
+@pytest.mark.parametrize("name", NOT_NAMES)
+def test_anything_else_is_no_backend(name: str) -> None:
+    assert parse(name) is None
+
+
+@given(st.text(alphabet="cupxrom0123456789./nightlyes", max_size=12))
+def test_what_is_read_is_written_as_it_was(text: str) -> None:
+    backend = parse(text)
+    assert backend is None or str(backend) == text
+
+
+def test_versions_order_as_numbers() -> None:
+    names = ["cu130", "rocm7.14", "cpu", "cu92", "rocm7.2", "xpu", "cu126", "rocm10.0", "cu118"]
+    backends = [backend for backend in map(parse, names) if backend]
+    ranked = [str(backend) for backend in sorted(backends, key=lambda backend: backend.rank)]
+    assert ranked == ["cpu", "xpu", "rocm7.2", "rocm7.14", "rocm10.0", "cu92", "cu118", "cu126", "cu130"]
+
+
+@pytest.mark.parametrize(("name", "backend"), NAMES)
+def test_an_index_url_tells_its_backend(name: str, backend: Backend) -> None:
+    assert backend.index_url() == f"{DEFAULT_INDEX_BASE}/{name}"
+    assert from_url(backend.index_url("https://mirror.example.com/whl/")) == backend
+    assert backend.index_name == "pytorch-" + name.replace("/", "-")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("https://example.com/cpu", "https://example.com/cpu/", True),
+        ("https://example.com/cpu", "https://example.com/cpu", True),
+        ("https://example.com/cpu", "http://example.com/cpu", False),
+        ("https://example.com/cpu", "https://example.com/CPU", False),
+    ],
+)
+def test_urls_are_the_same_but_for_a_slash(one: str, other: str, same: bool) -> None:
+    assert same_url(one, other) is same
+
+
+MACHINES = {
+    "linux_x86_64": Platform("linux", "x86_64"),
+    "linux_aarch64": Platform("linux", "aarch64"),
+    "windows_amd64": Platform("windows", "x86_64"),
+    "macos_arm64": Platform("macos", "arm64"),
+    "macos_x86_64": Platform("macos", "x86_64"),
+}
+
+
+@pytest.mark.parametrize(
+    "platforms",
+    [
+        {"linux_x86_64"},
+        {"linux_aarch64"},
+        {"linux_x86_64", "linux_aarch64"},
+        {"linux_x86_64", "windows_amd64"},
+        {"linux_x86_64", "linux_aarch64", "windows_amd64"},
+        {"windows_amd64"},
+    ],
+    ids=lambda platforms: " ".join(sorted(platforms)),
+)
+def test_a_marker_holds_on_its_platforms_and_on_no_other(platforms: set[str]) -> None:
+    text = marker(frozenset(platforms))
+    assert text is not None
+    assert {key for key, machine in MACHINES.items() if holds(text, Environment(machine, "3.12"))} == platforms
+
+
+@pytest.mark.parametrize("platforms", [None, frozenset(PLATFORMS), frozenset({"macos_arm64", "linux_x86_64"})])
+def test_an_index_that_serves_macs_needs_no_marker(platforms: frozenset[str] | None) -> None:
+    assert marker(platforms) is None
+
 
 URLS = [
     ("https://download.pytorch.org/whl/cpu", "cpu"),
