@@ -21,6 +21,15 @@ def roles() -> dict[str, str]:
     return {name: role.strip() for name, role in rows}
 
 
+@cache
+def dependents() -> dict[str, str]:
+    """Packages known to require torch, with the extra that does so, or "" (see `dependents.txt`)."""
+    path = os.path.join(os.path.dirname(__file__), "catalog", "dependents.txt")
+    with open(path, encoding="ascii") as lines:
+        rows = [line.strip().rstrip("]") for line in lines if line.strip() and not line.startswith("#")]
+    return {name: extra for name, _, extra in (row.partition("[") for row in rows)}
+
+
 def pinned() -> frozenset[str]:
     """The packages that always come from the backend's index: role `pin`."""
     return frozenset(name for name, role in roles().items() if role == "pin")

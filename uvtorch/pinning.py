@@ -1,5 +1,6 @@
 """From a project and a decision to the edits that pin PyTorch's packages, as contract and uv need them. Pure."""
 
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from uvtorch import edit
@@ -35,18 +36,21 @@ def index_for(project: Project, backend: Backend, base: str) -> Indexed:
     return Indexed(backend.index_name, url)
 
 
-def operations(project: Project, packages: tuple[str, ...], decision: Decision, base: str) -> list[edit.Operation]:
+def operations(
+    project: Project, packages: tuple[str, ...], decision: Decision, base: str, transitive: tuple[str, ...] = ()
+) -> list[edit.Operation]:
     """The edits that take `packages` (normalized, those that the command is about to add included) from `decision`.
 
-    Every PyTorch package that the project names is pinned with them: two builds in one environment do not work. What an
-    earlier pin needs no more goes: its index, its companions.
+    Every PyTorch package that the project names is pinned with them: two builds in one environment do not work; and
+    those that only other packages require, `transitive` and those that have anchors already. What an earlier pin needs
+    no more goes: its index, its companions.
     """
     assert decision.backend is not None  # a refusal has no pins
     index = index_for(project, decision.backend, base)
     where = marker(decision.platforms)
     entries = (edit.Source(index.name, where),)
     direct = tuple(dict.fromkeys((*packages, *_direct(project))))
-    anchors = _anchors(direct, decision, where)
+    anchors = _anchors(direct, dict.fromkeys((*anchored(project), *transitive)), decision, where)
     pinned = dict.fromkeys((*direct, *(name for name, _ in anchors)))
     edits: list[edit.Operation] = [edit.SetSources(package, entries) for package in pinned]
     edits += _stale(project, pinned)
@@ -58,8 +62,13 @@ def operations(project: Project, packages: tuple[str, ...], decision: Decision, 
     return edits
 
 
-def like(project: Project, packages: tuple[str, ...], pins: tuple[Source, ...]) -> list[edit.Operation]:
-    """The edits that take `packages` from where the project already takes its PyTorch packages: the same entries."""
+def like(
+    project: Project, packages: tuple[str, ...], pins: tuple[Source, ...], transitive: tuple[str, ...] = ()
+) -> list[edit.Operation]:
+    """The edits that take `packages` from where the project already takes its PyTorch packages: the same entries.
+
+    `transitive` are those that only other packages require: they get anchors.
+    """
     named = [pin.package for pin in pins]
     model = "torch" if "torch" in named else named[0]
     entries = tuple(
@@ -68,12 +77,13 @@ def like(project: Project, packages: tuple[str, ...], pins: tuple[Source, ...]) 
         if source.package == model and source.index and source.extra is None and source.group is None
     )
     have = {source.package for source in project.sources}
-    anchored = {item.package for item in project.requirements if item.target.name == ANCHORS}
-    edits: list[edit.Operation] = [edit.SetSources(name, entries) for name in packages if name not in have]
-    if "torch" not in {*packages, *_direct(project), *anchored}:
-        edits.append(edit.AddRequirement(_GROUP, "torch"))
-        if "torch" not in have:
-            edits.append(edit.SetSources("torch", entries))
+    wanted = dict.fromkeys((*packages, *transitive))
+    missing = {*wanted, *_direct(project), *anchored(project)}.isdisjoint(("torch",))
+    if missing:
+        wanted["torch"] = None
+        transitive = ("torch", *transitive)
+    edits: list[edit.Operation] = [edit.SetSources(name, entries) for name in wanted if name not in have]
+    edits += [edit.AddRequirement(_GROUP, name) for name in transitive]
     # An anchor is for what nobody names; `uv add` would otherwise leave two requirements to keep in step. One that
     # bounds the release stays: the machine needs it whoever names the package.
     in_group = [item for item in project.requirements if item.target.name == ANCHORS]
@@ -97,19 +107,45 @@ def without(project: Project, gone: set[str], target: Target | None) -> list[edi
         and item.target.name != ANCHORS
         and not (item.package in gone and item.target == where)
     }
-    anchored = [item.package for item in project.requirements if item.target.name == ANCHORS]
+    present = [item.package for item in project.requirements if item.target.name == ANCHORS]
     if stay:
-        needed = "torch" in gone and "torch" not in stay and "torch" not in anchored
+        needed = "torch" in gone and "torch" not in stay and "torch" not in present
         return [edit.AddRequirement(_GROUP, "torch")] if needed and _has_source(project, "torch") else []
-    if not anchored:
+    ours = {name for name in present if name in roles()}
+    if not ours:
         return []
-    ours = {name for name in anchored if name in roles()}
-    last = ours == set(anchored)
+    last = ours == set(present)
     edits: list[edit.Operation] = (
         [edit.RemoveTarget(_GROUP)] if last else [edit.RemoveRequirement(_GROUP, name) for name in sorted(ours)]
     )
     edits += [edit.RemoveSources(name) for name in sorted(ours - gone) if _has_source(project, name)]
     return edits
+
+
+def anchored(project: Project) -> tuple[str, ...]:
+    """The packages that have an anchor, companions left out: they go with the backend."""
+    return tuple(
+        item.package
+        for item in project.requirements
+        if item.target.name == ANCHORS and roles().get(item.package) != "companion"
+    )
+
+
+def unneeded(project: Project, dependents: Mapping[str, tuple[str, ...]]) -> list[edit.Operation]:
+    """The edits that take out the anchors of packages that nothing requires any more.
+
+    `dependents`: for each anchored package the locked packages that require it, the project itself left out.
+    """
+    idle: set[str] = set()
+    while more := {name for name, users in dependents.items() if name not in idle and idle.issuperset(users)}:
+        idle |= more
+    idle -= set(_direct(project))
+    if not idle:
+        return []
+    if not _direct(project) and idle.issuperset(anchored(project)):
+        return without(project, set(), None)
+    edits: list[edit.Operation] = [edit.RemoveRequirement(_GROUP, name) for name in sorted(idle)]
+    return edits + [edit.RemoveSources(name) for name in sorted(idle) if _has_source(project, name)]
 
 
 def _has_source(project: Project, package: str) -> bool:
@@ -122,10 +158,13 @@ def _direct(project: Project) -> tuple[str, ...]:
     return tuple(name for name in project.pytorch_packages() if name in own)
 
 
-def _anchors(direct: tuple[str, ...], decision: Decision, where: str | None) -> list[tuple[str, str]]:
+def _anchors(
+    direct: tuple[str, ...], transitive: Iterable[str], decision: Decision, where: str | None
+) -> list[tuple[str, str]]:
     """(package, requirement) of everything that must be named for its source to apply."""
     bounds = dict(decision.bounds)
-    anchors = [] if "torch" in direct else [("torch", "torch" + bounds.get("torch", ""))]
+    names = [name for name in dict.fromkeys(("torch", *transitive)) if name not in direct]
+    anchors = [(name, name + bounds.get(name, "")) for name in names]
     return anchors + [(name, f"{name} ; {where}" if where else name) for name in decision.companions]
 
 

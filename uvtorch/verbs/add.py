@@ -9,7 +9,8 @@ from uvtorch.locate import current_directory
 from uvtorch.packages import named_by
 from uvtorch.plan import Edit, Plan, hand_over
 from uvtorch.project import Project, Source
-from uvtorch.verbs.deciding import Opened, Requested, UvFinder, asked, edited, missing, open_project
+from uvtorch.verbs.deciding import Opened, Requested, UvFinder, asked, edited, missing, open_project, pins_of
+from uvtorch.verbs.transitive import compile_watched, follow
 
 
 def compile_add(line: CommandLine, env: Mapping[str, str], find_uv: UvFinder) -> Plan:
@@ -27,7 +28,7 @@ def compile_add(line: CommandLine, env: Mapping[str, str], find_uv: UvFinder) ->
         raise ProjectError(f"{project.origin} has no `[project]` table", "`uv init --bare` makes a project")
     requested = _requested(line, env, project)
     if not requested:
-        return _left_to_uv(line, "no PyTorch package is being added")
+        return compile_watched(line, env, find_uv)
     url = _own_index(line)
     if url is not None:
         return _left_to_uv(line, f"{url} is named as the index to use")
@@ -37,7 +38,10 @@ def compile_add(line: CommandLine, env: Mapping[str, str], find_uv: UvFinder) ->
             from uvtorch.verbs.several import compile_add as compile_several
 
             return compile_several(line, env, opened, requested, choices)
-    return _compile_single(line, env, opened, requested, find_uv)
+    plan = _compile_single(line, env, opened, requested, find_uv)
+    if opened.site.manifest.script or line.has("--frozen") or is_set(env, "UV_FROZEN"):
+        return plan
+    return plan._replace(then=follow(line, env, find_uv, opened.site.lock))
 
 
 def _compile_single(
@@ -51,7 +55,7 @@ def _compile_single(
     argv = [*line.argv]
     texts = [item.text for item in requested]
     packages = tuple(dict.fromkeys(item.package for item in requested))
-    pins = _pins(project)
+    pins = pins_of(project)
     wanted = asked(line, env, texts)
     if pins and (wanted.backend is None or all(pin.backend == wanted.backend for pin in pins)):
         edits = _edits_like(opened, packages, pins)
@@ -100,19 +104,6 @@ def _plan(
     site = opened.site
     guarded = (site.manifest.path, site.lock)
     return Plan((tuple(argv),), edits, guarded, decisions, warnings)
-
-
-def _pins(project: Project) -> tuple[Source, ...]:
-    """The sources that say, on some platform, where the project takes its PyTorch packages from."""
-    return tuple(
-        source
-        for source in project.sources
-        if source.extra is None
-        and source.group is None
-        and source.backend is not None
-        and source.kind == "index"
-        and project.is_pinned(source.package)
-    )
 
 
 def _indexes(pins: tuple[Source, ...]) -> str:

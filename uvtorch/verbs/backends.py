@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import click
 
 from uvtorch import catalog, fleet, hardware, offering
-from uvtorch.argv import backend_name
+from uvtorch.argv import backend_name, carried
 from uvtorch.backend import Backend, parse
 from uvtorch.choose import Request, choose
 from uvtorch.errors import NoBuild, ProjectError, UsageError
@@ -14,7 +14,7 @@ from uvtorch.machine import Machine
 from uvtorch.plan import Plan
 from uvtorch.project import Choice, Project, selection
 from uvtorch.verbs.deciding import Opened, edited, index_base, interpreter
-from uvtorch.verbs.several import carried, rank
+from uvtorch.verbs.several import rank
 from uvtorch.verbs.torch import Context, Outcome
 from uvtorch.verbs.use import required_project
 

@@ -1,7 +1,7 @@
 """What every verb that chooses has in common: the project, what is asked for, the machine, and the decision."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from uvtorch import locate, uv
@@ -11,13 +11,16 @@ from uvtorch.choose import Decision, Request
 from uvtorch.errors import NoBuild, ProjectError, UsageError
 from uvtorch.machine import Machine
 from uvtorch.plan import Edit
-from uvtorch.project import Project
+from uvtorch.project import Project, Source
 from uvtorch.project import read as read_project
 
 if TYPE_CHECKING:
     from uvtorch.edit import Operation
 
 AUTO: Final = "auto"
+
+UvFinder = Callable[[], str]
+"""Gives the path of uv, looked up only where it is needed."""
 
 
 class Opened(NamedTuple):
@@ -173,12 +176,25 @@ def _version_in(request: str) -> str | None:
     return ".".join(parts[:2]) + ("t" if free_threaded else "")
 
 
+def pins_of(project: Project) -> tuple[Source, ...]:
+    """The sources that say, on some platform, where the project takes its PyTorch packages from, unselected."""
+    return tuple(
+        source
+        for source in project.sources
+        if source.extra is None
+        and source.group is None
+        and source.backend is not None
+        and source.kind == "index"
+        and project.is_pinned(source.package)
+    )
+
+
 def requirements_of(project: Project) -> tuple[str, ...]:
     """The project's own requirements of PyTorch packages, as it writes them."""
     return tuple(item.text for item in project.pytorch_requirements())
 
 
-def decide(machine: Machine, request: Request, base: str, find_uv: "UvFinder") -> Decision:
+def decide(machine: Machine, request: Request, base: str, find_uv: UvFinder) -> Decision:
     """Choose, asking the indexes through uv where the catalog does not know.
 
     Raises NoBuild where nothing fits, and where an index that must be asked cannot be.
@@ -238,20 +254,6 @@ def _tags(machine: Machine, request: Request) -> list[str]:
     if request.python and not request.python.endswith("t"):
         tags += ["--python-version", request.python]
     return tags
-
-
-class UvFinder:
-    """The path of uv, looked up when it is first needed."""
-
-    def __init__(self, env: Mapping[str, str]) -> None:
-        self._env = env
-        self._path: str | None = None
-
-    def __call__(self) -> str:
-        """The path. Raises UvNotFound."""
-        if self._path is None:
-            self._path = uv.find(self._env)
-        return self._path
 
 
 def decision_line(decision: Decision) -> str:

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from uvtorch.argv import CommandLine
 from uvtorch.packages import normalize
 from uvtorch.plan import Plan, hand_over
-from uvtorch.verbs.deciding import edited, open_project
+from uvtorch.verbs.deciding import UvFinder, edited, open_project
+from uvtorch.verbs.transitive import compile_watched
 
 
-def compile_remove(line: CommandLine, env: Mapping[str, str]) -> Plan:
+def compile_remove(line: CommandLine, env: Mapping[str, str], find_uv: UvFinder) -> Plan:
     """What `remove` comes to: uv's own command, after the edits that uv does not make.
 
     uv takes a package's sources out with its last requirement. The anchors that uvtorch wrote for it are ours to take
@@ -21,7 +22,7 @@ def compile_remove(line: CommandLine, env: Mapping[str, str]) -> Plan:
     project = opened.project
     gone = {normalize(text) for text in line.positionals}
     if not any(project.is_pinned(name) for name in gone):
-        return hand_over(line.argv)
+        return compile_watched(line, env, find_uv)
     if any(source.extra or source.group for source in project.sources):
         choices = tuple(choice for choice in project.choices() if choice.kind != "base")
         if choices:
@@ -32,6 +33,4 @@ def compile_remove(line: CommandLine, env: Mapping[str, str]) -> Plan:
     from uvtorch.verbs.several import target_of
 
     edits = edited(opened, pinning.without(project, gone, target_of(line)))
-    if not edits:
-        return hand_over(line.argv)
-    return Plan((tuple(line.argv),), edits, (opened.site.manifest.path, opened.site.lock))
+    return compile_watched(line, env, find_uv)._replace(edits=edits)

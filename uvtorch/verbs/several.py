@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from uvtorch import edit
-from uvtorch.argv import GLOBAL_FLAGS, GLOBAL_VALUES, VALUES, CommandLine, is_set, options
+from uvtorch.argv import CommandLine, carried, is_set
 from uvtorch.backend import Backend
 from uvtorch.choose import Ranking, Request, rank_choices
 from uvtorch.errors import NoBuild, UsageError
@@ -143,7 +143,7 @@ def compile_add(
         chosen = (chosen[_named(chosen, wanted.backend)],)
     operations: list[edit.Operation] = []
     for item in requested:
-        operations += _placed(project, item, chosen, base=target is None and len(chosen) == len(choices))
+        operations += placed(project, item, chosen, base=target is None and len(chosen) == len(choices))
     rest = _without(line, requested)
     commands = [tuple(rest)] if rest else []
     return _plan(line, env, opened, operations, commands, tuple(item.package for item in requested))
@@ -156,7 +156,7 @@ def _choices_at(target: Target | None, choices: tuple[Choice, ...]) -> tuple[Cho
     return tuple(choice for choice in choices if choice.kind == target.kind and normalize(choice.name or "") == name)
 
 
-def _placed(project: Project, item: Requested, chosen: tuple[Choice, ...], base: bool) -> list[edit.Operation]:
+def placed(project: Project, item: Requested, chosen: tuple[Choice, ...], base: bool) -> list[edit.Operation]:
     """The edits that put a package where the chosen ones have theirs, and take it from the same indexes."""
     from uvtorch.pinning import unlocalized
 
@@ -219,16 +219,6 @@ def _plan(
     closing = () if _unsynced(line, env) else (_sync_command(line, env, opened),)
     then = partial(_bounded, line, env, site, fresh) if fresh and not frozen and not line.has("--raw") else None
     return Plan(tuple(commands), edits, (site.manifest.path, site.lock), then=then, closing=closing)
-
-
-def carried(line: CommandLine) -> tuple[str, ...]:
-    """The options of `add` and `remove` that the `lock` and `sync` which follow from them need as well."""
-    known = options(GLOBAL_VALUES, GLOBAL_FLAGS, *VALUES["lock"]) - {"--upgrade-package", "--upgrade-group"}
-    words = []
-    for name, value in line.options:
-        if name in known:
-            words += [name] if value is None else [name, value]
-    return tuple(words)
 
 
 def _sync_command(line: CommandLine, env: Mapping[str, str], opened: Opened) -> tuple[str, ...]:

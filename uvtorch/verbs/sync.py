@@ -1,7 +1,8 @@
 """`uvtorch sync|run|export --auto` and `lock --torch-backend`: the build that fits this machine."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from uvtorch import argv as tables
 from uvtorch.argv import CommandLine, is_set
@@ -26,6 +27,10 @@ from uvtorch.verbs.deciding import (
     open_project,
     requirements_of,
 )
+from uvtorch.verbs.transitive import first_pin, follow, locked_torch
+
+if TYPE_CHECKING:
+    from uvtorch.edit import Operation
 
 
 def compile_sync(line: CommandLine, env: Mapping[str, str], find_uv: UvFinder) -> Plan:
@@ -33,7 +38,7 @@ def compile_sync(line: CommandLine, env: Mapping[str, str], find_uv: UvFinder) -
 
     | the project | the plan |
     | --- | --- |
-    | no PyTorch package anywhere | plain uv |
+    | no PyTorch package anywhere, uv.lock included | plain uv |
     | PyTorch packages, no source for them | the choice is written, then uv runs |
     | pinned to a backend that runs here | plain uv |
     | pinned to one that cannot run here, or leaves the GPU idle | plain uv and one warning |
@@ -64,7 +69,7 @@ def compile_sync(line: CommandLine, env: Mapping[str, str], find_uv: UvFinder) -
     projects = (project, *_members(opened))
     packages = tuple(dict.fromkeys(name for one in projects for name in one.pytorch_packages()))
     if not packages:
-        return hand_over(line.argv)
+        return _pin_transitive(line, env, opened, find_uv)
     if any(source.kind == "index" and source.package in packages for one in projects for source in one.sources):
         return _pinned(line, env, opened, projects, wanted, find_uv)
     return _pin(line, env, opened, projects, packages, wanted, find_uv)
@@ -116,7 +121,10 @@ def _pinned(
         return _pin(line, env, opened, projects, packages, wanted, find_uv)
     from uvtorch.hardware import detect
 
-    return hand_over(line.argv, *_mismatch(line, env, opened, projects, detect(env)))
+    warnings = _mismatch(line, env, opened, projects, detect(env))
+    if line.verb in ("run", "export") or opened.site.manifest.script or line.has("--frozen", "--locked", "--check"):
+        return hand_over(line.argv, *warnings)
+    return Plan((tuple(line.argv),), warnings=warnings, then=follow(line, env, find_uv, opened.site.lock))
 
 
 def _mismatch(
@@ -163,15 +171,8 @@ def _pin(
     from uvtorch.hardware import detect
 
     project = opened.project
-    fixed = next((name for name in ("--locked", "--frozen", "--check", "--check-exists") if line.has(name)), None)
-    fixed = fixed or next((name for name in ("UV_LOCKED", "UV_FROZEN") if is_set(env, name)), None)
-    if fixed:
-        raise UsageError(
-            f"{project.origin} names no index for {', '.join(packages)}, and {fixed} forbids to write one"
-            if not any(one.sources for one in projects)
-            else f"{project.origin} has to change for {wanted.backend}, and {fixed} forbids it",
-            f"run `uvtorch {_remedy(line)}` once and commit pyproject.toml and uv.lock",
-        )
+    unpinned = not any(one.sources for one in projects)
+    _check_free(line, env, opened, packages, None if unpinned else wanted)
     backend = wanted.backend or (None if wanted.auto else project.config.backend)
     base = index_base(env, project)
     request = _request(line, env, opened, projects)._replace(backend=backend)
@@ -179,14 +180,57 @@ def _pin(
     bounds = dict(decision.bounds)
     operations = pinning.operations(project, packages, decision, base)
     operations += pinning.bounds([(name, bounds[name]) for name in packages if name in bounds])
+    return _written(line, env, opened, operations, (decision_line(decision),), decision.warnings, find_uv)
+
+
+def _pin_transitive(line: CommandLine, env: Mapping[str, str], opened: Opened, find_uv: UvFinder) -> Plan:
+    """The same for a project whose lock has torch though nothing of its own requires it; else plain uv."""
+    lock = None if opened.site.manifest.script else locked_torch(opened.site.lock)
+    if lock is None:
+        return hand_over(line.argv)
+    _check_free(line, env, opened, ("torch",), None)
+    operations, decisions, warnings = first_pin(line, env, opened, lock, find_uv)
+    if not operations:
+        return hand_over(line.argv, *warnings)
+    return _written(line, env, opened, operations, decisions, warnings, find_uv)
+
+
+def _check_free(
+    line: CommandLine, env: Mapping[str, str], opened: Opened, packages: Sequence[str], wanted: Asked | None
+) -> None:
+    """Raise UsageError where an option or a variable forbids to change the lock.
+
+    `wanted` is what the project's pin would become, None where it has none.
+    """
+    fixed = next((name for name in ("--locked", "--frozen", "--check", "--check-exists") if line.has(name)), None)
+    fixed = fixed or next((name for name in ("UV_LOCKED", "UV_FROZEN") if is_set(env, name)), None)
+    if fixed:
+        origin = opened.project.origin
+        raise UsageError(
+            f"{origin} has to change for {wanted.backend}, and {fixed} forbids it"
+            if wanted
+            else f"{origin} names no index for {', '.join(packages)}, and {fixed} forbids to write one",
+            f"run `uvtorch {_remedy(line)}` once and commit pyproject.toml and uv.lock",
+        )
+
+
+def _written(
+    line: CommandLine,
+    env: Mapping[str, str],
+    opened: Opened,
+    operations: "Sequence[Operation]",
+    decisions: tuple[str, ...],
+    warnings: tuple[str, ...],
+    find_uv: UvFinder,
+) -> Plan:
     edits = edited(opened, operations)
     command = tuple(line.argv)
     guarded = (opened.site.manifest.path, opened.site.lock)
-    lines = (decision_line(decision),)
+    then = None if opened.site.manifest.script else follow(line, env, find_uv, opened.site.lock)
     if line.verb == "run":
         # Whether the program fails is no reason to undo the pins; whether uv can lock them is.
-        return Plan((_lock_command(line, opened),), edits, guarded, lines, decision.warnings, last=command)
-    return Plan((command,), edits, guarded, lines, decision.warnings)
+        return Plan((_lock_command(line, opened),), edits, guarded, decisions, warnings, then=then, last=command)
+    return Plan((command,), edits, guarded, decisions, warnings, then=then)
 
 
 def _remedy(line: CommandLine) -> str:

@@ -2,14 +2,14 @@
 
 import click
 
-from uvtorch.argv import backend_name
+from uvtorch import uv
+from uvtorch.argv import backend_name, carried
 from uvtorch.backend import parse
 from uvtorch.choose import Request
 from uvtorch.errors import ProjectError
 from uvtorch.plan import Plan
 from uvtorch.verbs.deciding import (
     Opened,
-    UvFinder,
     decide,
     decision_line,
     edited,
@@ -18,7 +18,6 @@ from uvtorch.verbs.deciding import (
     open_project,
     requirements_of,
 )
-from uvtorch.verbs.several import carried
 from uvtorch.verbs.torch import Context, Outcome
 
 
@@ -49,7 +48,7 @@ def plan_use(context: Context, backend: str) -> Plan:
         requires_python=project.requires_python,
         backend=None if name == "auto" else parse(name),
     )
-    decision = decide(detect(context.env), request, base, UvFinder(context.env))
+    decision = decide(detect(context.env), request, base, lambda: uv.find(context.env))
     bounds = dict(decision.bounds)
     operations = pinning.operations(project, packages, decision, base)
     operations += pinning.bounds([(name, bounds[name]) for name in packages if name in bounds])
