@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from uvtorch.backend import Backend
 from uvtorch.packages import normalize, roles
+from uvtorch.project.facts import Choice, Item, Project, Requirement, Source, Target
 from uvtorch.project.markers import Environment, holds
-from uvtorch.project.tables import Choice, Item, Project, Requirement, Source, Target
 
 BASE = Target("base")
 

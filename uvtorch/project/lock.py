@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple
 from uvtorch.backend import Backend, from_url, same_url
 from uvtorch.errors import ProjectError
 from uvtorch.packages import normalize, roles
+from uvtorch.project.facts import Project
 from uvtorch.project.markers import Environment, holds
-from uvtorch.project.tables import Project
 
 _CUT: Final = "\n[[package]]\n"
 _HEAD: Final = re.compile(

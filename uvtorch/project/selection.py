@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from uvtorch.packages import normalize
 from uvtorch.project.choices import conflicting
-from uvtorch.project.tables import Choice, Project
+from uvtorch.project.facts import Choice, Project
 
 
 class Asked(NamedTuple):
