@@ -193,6 +193,12 @@ def _unknown(machine: Machine, need: Need, hardware: fit.Hardware, catalog: Cata
     if family in ("cpu", "xpu"):
         # One index, so nothing to choose: uv says whether it has the version.
         backend = Backend(family)
+        candidates = tuple(
+            candidate._replace(accepted=True, reason=f"the only index that may have {need.text}")
+            if candidate.backend == backend
+            else candidate
+            for candidate in candidates
+        )
         decided = _decide(machine, need, hardware, (backend, ""), candidates, catalog)
         return decided._replace(
             torch=None,
@@ -241,11 +247,8 @@ def _obey(machine: Machine, need: Need, backend: Backend, catalog: Catalog) -> D
         if machine.platform.key in index[one] and index[one][machine.platform.key].pythons & need.pythons
     ]
     release = fits or next(iter(present or known), None)
-    warning = (
-        None
-        if fits and (gpus or backend.family == "cpu")
-        else _will_not_run(machine, need, backend, known, gpus, catalog)
-    )
+    runs = fits and (gpus or backend.family == "cpu") and not fit.unsupported_platform(machine.platform)
+    warning = None if runs else _will_not_run(machine, need, backend, known, gpus, catalog)
     candidates = tuple(
         Candidate(
             other,

@@ -53,6 +53,9 @@ def candidates(
             reason = why(machine, hardware, backend, catalog)
         elif fits and best:
             reason = _worse(machine, backend, fits, best, catalog)
+        elif fits:
+            idle = backend.family == "cpu" and hardware.gpus
+            reason = f"would leave {fit.labels(hardware.gpus)} idle" if idle else "runs here, but is not on offer"
         cell = index.get(release or "", {}).get(machine.platform.key)
         native = backend.family == hardware.family and fit.is_native(machine, backend, catalog)
         found.append(Candidate(backend, release, accepted, reason, native, cell.certainty if cell else ""))

@@ -7,6 +7,7 @@ import click
 from uvtorch import catalog as catalogs
 from uvtorch.backend import PLATFORMS
 from uvtorch.catalog import Build, Catalog, number
+from uvtorch.fit import platform_name
 
 LETTERS = dict(zip(PLATFORMS, "LAWwMm", strict=True))
 """Platform -> its letter in the table."""
@@ -68,8 +69,8 @@ def table(catalog: Catalog) -> str:
                 line = " " * len(start)
             line += cell
         lines.append(line)
-    legend = "L Linux x86_64, A Linux aarch64, W Windows, w Windows on Arm, M macOS on Apple silicon, m macOS on Intel"
-    return "\n".join([*lines, "", legend, "? not confirmed"])
+    legend = [f"{letter} {platform_name(platform)}" for platform, letter in LETTERS.items()]
+    return "\n".join([*lines, "", ", ".join(legend[:4]), ", ".join([*legend[4:], "? not confirmed"])])
 
 
 def _letters(platforms: dict[str, Build]) -> str:

@@ -1,0 +1,252 @@
+"""The catalog holds together, and the loader's validation would notice if it did not."""
+
+import importlib.util
+import json
+import os
+import types
+
+import pytest
+
+from uvtorch import catalog as catalogs
+from uvtorch.backend import PLATFORMS, Backend, parse
+from uvtorch.packages import roles
+
+CATALOG = catalogs.load()
+TOOL = os.path.join(os.path.dirname(__file__), "..", "..", "tools", "regenerate_catalog.py")
+
+
+def backend(name: str) -> Backend:
+    found = parse(name)
+    assert found
+    return found
+
+
+def test_the_catalog_holds_together() -> None:
+    assert catalogs.validate(CATALOG) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "fault"),
+    [
+        ("builds.toml", '"2.15.0" = "2026-10-28"', '"2.15.0" = "2026-10-28"\n"2.1.9" = "2023-01-01"', "not in order"),
+        ("builds.toml", '["2.15.0", "linux_aarch64", "3.11', '["2.15.0", "linux_mips", "3.11', "unknown platform"),
+        ("builds.toml", '"3.11-3.13", "url", "URL"]', '"3.11-3.19", "url", "URL"]', "unknown Python"),
+        ("builds.toml", '"inferred", "TI"]', '"perhaps", "TI"]', "certainty 'perhaps'"),
+        ("builds.toml", '"inferred", "TI"]', '"inferred", ""]', "source ''"),
+        ("builds.toml", '"cu132", "3.11', '"cu134", "3.11', "cu134 has no such release"),
+        (
+            "kernels.toml",
+            '["cu132", "2.12.0-2.15.0", "linux_aarch64"',
+            '["cu132", "2.12.0-2.14.1", "linux_aarch64"',
+            "no row",
+        ),
+        ("kernels.toml", '["cu126", "2.6.0", "linux_aarch64"', '["cu126", "2.5.0", "linux_aarch64"', "no such build"),
+        ("kernels.toml", '"3.7 5.0 6.0', '"5.0 3.7 6.0', "out of order"),
+        ("kernels.toml", "gfx1030 gfx1031 gfx1032", "gfx1030 1031 gfx1032", "no gfx name"),
+        ("kernels.toml", '["rocm7.0 rocm7.1", ', '["rocm7.0", ', "no row of devices"),
+        ("drivers.toml", '11 = { linux = "450.80.02", windows = "452.39" }', "", "no minimum driver"),
+        ("drivers.toml", '580 = "13.0", 590 = "13.1"', '580 = "13.1", 590 = "13.0"', "does not rise"),
+        ("wheels.toml", '["torchaudio", "2.11.0",', '["torchaudio", "2.11.9",', "unknown version"),
+    ],
+)
+def test_an_impossible_or_incomplete_row_is_a_fault(file: str, old: str, new: str, fault: str) -> None:
+    texts = catalogs.texts()
+    assert old in texts[file]
+    faults = catalogs.validate(catalogs.read({**texts, file: texts[file].replace(old, new)}))
+    assert any(fault in found for found in faults), faults
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("builds.toml", "cu132 = [", "cu1 = ["),
+        ("builds.toml", '["2.14.0-2.15.0", "windows_arm64"', '["2.15.0-2.14.0", "windows_arm64"'),
+        ("builds.toml", '["2.14.0-2.15.0", "windows_arm64"', '["2.13.0-2.15.0", "windows_arm64"'),
+        ("builds.toml", '["2.14.0-2.15.0", "windows_arm64"', '["2.14.0-2.99.0", "windows_arm64"'),
+        ("kernels.toml", '["cu117", "2.0.0-2.0.1", "windows_amd64"', '["cu117", "2.0.0-2.0.1", "linux_x86_64"'),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_not_loaded(file: str, old: str, new: str) -> None:
+    texts = catalogs.texts()
+    assert old in texts[file]
+    with pytest.raises(ValueError):  # noqa: PT011
+        catalogs.read({**texts, file: texts[file].replace(old, new, 1)})
+
+
+def served(name: str, release: str) -> set[str]:
+    return set(CATALOG.builds[backend(name)].get(release, {}))
+
+
+def test_no_wheel_where_one_would_be_expected() -> None:
+    assert "linux_aarch64" not in served("cu126", "2.7.1") | served("cu126", "2.8.0")
+    assert "linux_aarch64" in served("cu126", "2.6.0") & served("cu126", "2.9.0")
+    assert "linux_aarch64" not in served("cu128", "2.8.0")
+    assert "windows_amd64" in served("cu129", "2.9.0")
+    assert "windows_amd64" not in served("cu129", "2.9.1") | served("cu129", "2.13.0")
+    assert served("cu129", "2.12.0") == set()
+    assert served("cu126", "2.15.0") == set()
+    assert all(
+        served(str(rocm), release) == {"linux_x86_64"}
+        for rocm, index in CATALOG.builds.items()
+        if rocm.family == "rocm"
+        for release in index
+    )
+    assert "macos_x86_64" in served("cpu", "2.2.2")
+    assert "macos_x86_64" not in served("cpu", "2.3.0")
+    assert not any(name.startswith("macos") for name in served("cu126", "2.14.1") | served("xpu", "2.14.1"))
+
+
+@pytest.mark.parametrize(
+    ("release", "platform", "expected"),
+    [
+        ("2.0.1", "linux_x86_64", "cu117"),
+        ("2.4.1", "linux_x86_64", "cu121"),
+        ("2.6.0", "linux_x86_64", "cu124"),
+        ("2.7.1", "linux_x86_64", "cu126"),
+        ("2.10.0", "linux_x86_64", "cu128"),
+        ("2.14.1", "linux_x86_64", "cu130"),
+        ("2.15.0", "linux_x86_64", "cu132"),
+        ("2.10.0", "linux_aarch64", "cpu"),
+        ("2.11.0", "linux_aarch64", "cu130"),
+        ("2.15.0", "windows_amd64", "cpu"),
+        ("2.15.0", "macos_arm64", "cpu"),
+    ],
+)
+def test_pypis_own_wheel(release: str, platform: str, expected: str) -> None:
+    assert str(CATALOG.pypi[release][platform][0]) == expected
+
+
+def test_every_release_pairs_with_a_torchvision_and_a_torchaudio() -> None:
+    for package in ("torchvision", "torchaudio"):
+        paired = {release for torch in CATALOG.pairs[package].values() for release in torch}
+        assert paired == set(CATALOG.releases)
+
+
+def test_companions_are_known_as_packages_of_a_pytorch_index() -> None:
+    names = {package for *_, packages in CATALOG.companions for package in packages}
+    assert all(roles().get(name) == "companion" for name in names)
+
+
+def test_unseen_builds_are_not_listed_as_builds() -> None:
+    for release, backends in CATALOG.unseen.items():
+        assert not any(release in CATALOG.builds.get(one, {}) for one in backends)
+
+
+@pytest.fixture
+def tool() -> types.ModuleType:
+    if not os.path.exists(TOOL):
+        pytest.skip("the maintainer's commands are not part of an sdist")
+    spec = importlib.util.spec_from_file_location("regenerate_catalog", TOOL)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def tag(python: str) -> str:
+    return "cp" + python.replace(".", "")
+
+
+def matrix_of(catalog: catalogs.Catalog) -> dict[str, object]:
+    """The input that the maintainer's command would have read to come to this catalog."""
+    releases: dict[str, object] = {}
+    for release, date in catalog.releases.items():
+        index: dict[str, dict[str, object]] = {}
+        for one, cells in catalog.builds.items():
+            for platform, build in cells.get(release, {}).items():
+                expected = ",".join(tag(python) for python in sorted(build.expected))
+                index.setdefault(str(one), {})[platform] = {
+                    "py": [tag(python) for python in build.pythons - build.expected],
+                    "status": build.certainty,
+                    "source": build.source,
+                    "note": f"expected as on PyPI: {expected}" if expected else "",
+                }
+        for one in catalog.unseen.get(release, ()):
+            index[str(one)] = {"linux_x86_64": {"py": [], "source": "nothing seen for stable", "status": "inferred"}}
+        wheels = catalog.pypi[release]
+        releases[release] = {
+            "date": date,
+            "index": index,
+            "pypi": {platform: str(one) for platform, (one, _) in wheels.items()},
+            "pypi_files": {platform: [tag(python) for python in tags] for platform, (_, tags) in wheels.items()},
+        }
+    return {"sources": catalog.sources, "releases": releases}
+
+
+def test_regenerating_from_what_the_catalog_says_changes_nothing(tool: types.ModuleType) -> None:
+    again = catalogs.read({**catalogs.texts(), "builds.toml": tool.builds(matrix_of(CATALOG))})
+    assert again == CATALOG
+
+
+def test_the_maintainers_command_shows_a_difference_and_writes_only_when_told(
+    tool: types.ModuleType,
+    tmp_path: "os.PathLike[str]",
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from pathlib import Path
+
+    folder = Path(tmp_path)
+    for name, text in catalogs.texts().items():
+        (folder / name).write_text(text, encoding="utf-8")
+    monkeypatch.setattr(tool, "CATALOG", folder)
+    matrix = matrix_of(CATALOG)
+    releases = matrix["releases"]
+    assert isinstance(releases, dict)
+    releases["2.15.0"]["date"] = "2026-10-29"
+    (folder / "matrix.json").write_text(json.dumps(matrix), encoding="utf-8")
+    pairs: dict[str, object] = {
+        "packages": {package: {} for package in ("torchvision", "torchaudio", "torchtext", "torchcodec")},
+        "by_torch": {},
+    }
+    (folder / "pairs.json").write_text(json.dumps(pairs), encoding="utf-8")
+    arguments = ["--matrix", str(folder / "matrix.json"), "--pairs", str(folder / "pairs.json")]
+    before = (folder / "builds.toml").read_text(encoding="utf-8")
+
+    # Pairs are empty here, so the paired Pythons name unknown versions: refused, nothing shown, nothing written.
+    assert tool.main([*arguments, "--write"]) == 1
+    assert "unknown version" in capsys.readouterr().err
+    assert (folder / "builds.toml").read_text(encoding="utf-8") == before
+
+    monkeypatch.setattr(tool, "pairs", lambda *_: catalogs.texts()["pairs.toml"])
+    assert tool.main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert '-"2.15.0" = "2026-10-28"' in shown
+    assert '+"2.15.0" = "2026-10-29"' in shown
+    assert (folder / "builds.toml").read_text(encoding="utf-8") == before
+    assert tool.main([*arguments, "--write"]) == 0
+    assert '"2.15.0" = "2026-10-29"' in (folder / "builds.toml").read_text(encoding="utf-8")
+
+
+def test_pairs_are_read_from_the_wheels_requirements(tool: types.ModuleType) -> None:
+    def row(torch: str, yanked: bool = False) -> dict[str, object]:
+        return {"torch": torch, "yanked": yanked}
+
+    data = {
+        "packages": {
+            "torchvision": {"0.20.0": row("torch (==2.5.0)"), "0.29.1": row("torch (>=2.14.0)"), "0.9": row("x", True)},
+            "torchaudio": {"2.5.0": row("torch (==2.5.0)"), "2.11.0": row("none")},
+            "torchtext": {"0.18.0": row("torch (>=2.3.0)")},
+            "torchcodec": {"0.1.0": row("none"), "0.1.1": row("none"), "0.12.0": row("none"), "0.13.0": row("none")},
+        },
+        "by_torch": {
+            "2.3.0": {"torchaudio": "2.3.0", "torchcodec": None},
+            "2.5.0": {"torchaudio": "2.5.0", "torchcodec": ["0.1"]},
+            "2.11.0": {"torchaudio": "2.11.0", "torchcodec": [">=0.12"]},
+            "2.14.0": {"torchaudio": "2.11.0", "torchcodec": [">=0.12"]},
+        },
+    }
+    import tomllib
+
+    found = tomllib.loads(tool.pairs(data, ["2.3.0", "2.5.0", "2.11.0", "2.14.0"]))
+    assert found["torchvision"] == {"0.20.0": "2.5.0", "0.29.1": "2.14.0-"}
+    assert found["torchaudio"] == {"2.5.0": "2.5.0", "2.11.0": "2.11.0-"}
+    assert found["torchtext"] == {"0.18.0": "2.3.0-"}
+    assert found["torchcodec"] == {"0.1.0": "2.5.0", "0.1.1": "2.5.0", "0.12.0": "2.11.0-", "0.13.0": "2.11.0-"}
+    assert found["loose"] == {"torchaudio": ["2.11.0"], "torchcodec": ["0.1.0", "0.1.1", "0.12.0", "0.13.0"]}
+
+
+def test_platforms_of_the_catalog_are_those_of_backends() -> None:
+    used = {platform for index in CATALOG.builds.values() for cells in index.values() for platform in cells}
+    assert used == set(PLATFORMS)

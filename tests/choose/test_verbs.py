@@ -1,0 +1,120 @@
+"""`torch explain` and `torch list`: JSON as promised, tables that fit a terminal."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.choose.described import MACHINES
+from uvtorch import catalog as catalogs
+from uvtorch.errors import MachineError, UsageError
+from uvtorch.verbs import explain
+from uvtorch.verbs import list as listing
+
+NAMES = sorted(name for name in os.listdir(MACHINES) if name.endswith(".json"))
+
+
+def described(name: str) -> str:
+    return os.path.join(MACHINES, f"{name}.json")
+
+
+def run(tmp_path: Path, name: str, *requirements: str, as_json: bool = False, **env: str) -> str:
+    return explain.run(env, str(tmp_path), requirements, described(name), as_json)
+
+
+def test_json_says_what_was_chosen_and_why_each_other_was_not(tmp_path: Path) -> None:
+    document = json.loads(run(tmp_path, "h100-570", "torch", as_json=True))
+    assert document["schema"] == 1
+    assert document["refusal"] is None
+    chosen = {key: document["chosen"][key] for key in ("backend", "torch", "index_url", "native")}
+    assert chosen == {
+        "backend": "cu126",
+        "torch": "2.14.1",
+        "index_url": "https://download.pytorch.org/whl/cu126",
+        "native": True,
+    }
+    assert {row["backend"] for row in document["candidates"]} == {str(one) for one in catalogs.load().builds}
+    assert [row["backend"] for row in document["candidates"] if row["accepted"]] == ["cu126"]
+    assert all(row["reason"] for row in document["candidates"])
+
+
+def test_json_of_a_refusal(tmp_path: Path) -> None:
+    document = json.loads(run(tmp_path, "h100-535", "torch==2.15.0", as_json=True))
+    assert document["chosen"] is None
+    assert document["refusal"].startswith("torch 2.15.0 needs a driver >= 580; this machine has 535.183.01.")
+    assert document["hints"]
+
+
+def test_json_of_a_version_to_ask_for(tmp_path: Path) -> None:
+    document = json.loads(run(tmp_path, "h200-580", "torch>=2.16", as_json=True))
+    assert (document["chosen"], document["refusal"]) == (None, None)
+    assert document["ask"] == ["cu130", "cu132", "cu134"]
+
+
+def test_the_index_base_is_honoured(tmp_path: Path) -> None:
+    text = run(tmp_path, "h100-570", as_json=True, UVTORCH_INDEX_BASE="https://mirror.example.com/whl/")
+    assert json.loads(text)["chosen"]["index_url"] == "https://mirror.example.com/whl/cu126"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_report_is_ascii_in_100_columns_and_names_the_choice(tmp_path: Path, name: str) -> None:
+    text = run(tmp_path, name.removesuffix(".json"), "torch", "torchvision")
+    assert text.isascii()
+    assert max(map(len, text.splitlines())) <= 100
+    lines = text.splitlines()
+    assert lines[0].startswith("machine   ")
+    assert any(line.startswith(("chosen    ", "refused   ")) for line in lines)
+    marked = [line for line in lines if line.startswith("* ")]
+    assert len(marked) == any(line.startswith("chosen ") for line in lines)
+
+
+def test_the_project_adds_its_requirements_python_and_index_base(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\nname = "x"\nversion = "0"\nrequires-python = ">=3.9,<3.10"\n'
+        'dependencies = ["torch<2.8", "requests"]\n'
+        '[tool.uvtorch]\nindex-base = "https://example.com/whl"\n'
+    )
+    chosen = json.loads(run(tmp_path, "h100-570", "torchvision", as_json=True))["chosen"]
+    assert (chosen["backend"], chosen["torch"]) == ("cu128", "2.7.1")
+    assert chosen["index_url"] == "https://example.com/whl/cu128"
+    # A requirement on the command line takes the place of the project's.
+    chosen = json.loads(run(tmp_path, "h100-570", "torch==2.8.0", as_json=True))["chosen"]
+    assert chosen["torch"] == "2.8.0"
+    (tmp_path / ".python-version").write_text("3.14\n")
+    assert json.loads(run(tmp_path, "h100-570", as_json=True))["chosen"] is None
+
+
+def test_bad_input_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        run(tmp_path, "h100-570", "torch==")
+    with pytest.raises(MachineError):
+        run(tmp_path, "no-such-machine")
+
+
+def test_a_described_machine_is_not_detected(tmp_path: Path) -> None:
+    text = explain.run({"UV_CUDA_DRIVER_VERSION": "garbage"}, str(tmp_path), (), described("cpu-only"), False)
+    assert "no GPU" in text
+
+
+def test_list_prints_every_release_and_backend() -> None:
+    catalog = catalogs.load()
+    text = listing.run(False)
+    assert text.isascii()
+    assert max(map(len, text.splitlines())) <= 100
+    assert all(any(line.startswith(release) for line in text.splitlines()) for release in catalog.releases)
+    assert "cu129/LA" in text
+    assert "cu130/LAW?" in text
+
+
+def test_list_as_json_says_all_of_the_matrix() -> None:
+    catalog = catalogs.load()
+    document = json.loads(listing.run(True))
+    assert document["schema"] == 1
+    assert [row["torch"] for row in document["releases"]] == list(reversed(catalog.releases))
+    for row in document["releases"]:
+        for one in row["backends"]:
+            cells = next(index for backend, index in catalog.builds.items() if str(backend) == one["backend"])
+            assert {platform: set(build["pythons"]) for platform, build in one["platforms"].items()} == {
+                platform: build.pythons for platform, build in cells[row["torch"]].items()
+            }
