@@ -221,7 +221,7 @@ class _Reader:
         if pci_id is not None and not (len(pci_id) == 9 and pci_id[4] == ":" and _is_hex(pci_id[:4] + pci_id[5:])):
             raise self.wrong(f"{place}.pci_id", "vendor and device in hexadecimal, such as 8086:56a0")
         memory = row.get("memory_mib")
-        if memory is not None and not (type(memory) is int and 0 <= memory < 2**40):
+        if memory is not None and not (type(memory) is int and 0 <= memory < 2**63):
             raise self.wrong(f"{place}.memory_mib", "a whole number")
         architecture = self.text(row, "architecture", place)
         if architecture is not None and not architecture.replace("-", "").isalnum():

@@ -335,3 +335,20 @@ SCENES: dict[str, Scene] = {
     "override-driver-550": Scene(files=OTHER_PCI, env={"UV_CUDA_DRIVER_VERSION": "550.144.03"}),
     "override-gfx1100": Scene(files=OTHER_PCI, env={"UV_AMD_GPU_ARCHITECTURE": "gfx1100"}),
 }  # fmt: skip
+
+
+def every_vendor() -> dict[str, str]:
+    """One machine with the files of every vendor, but no library and no program."""
+    return {
+        **OTHER_PCI,
+        **module("570.124.06"),
+        **nodes(2),
+        **pci("0000:10:00.0", "10de:2330", "nvidia"),
+        "/proc/driver/nvidia/gpus/0000:10:00.0/information": "Model: \t\t NVIDIA H100\nGPU UUID: \t GPU-0000\n",
+        **kfd(("1002:74a1", 90402, 192, "AMD Instinct MI300X"), ("1002:164e", 100306, 2, "")),
+        **pci("0000:00:02.0", "8086:56a0", "i915"),
+        "/dev/dri/renderD128": "",
+        "/etc/nv_tegra_release": ORIN_RELEASE,
+        "/proc/device-tree/compatible": "nvidia,p3767-0000\0nvidia,tegra234\0",
+        "/proc/1/cgroup": "0::/init.scope\n",
+    }

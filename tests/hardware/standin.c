@@ -6,7 +6,7 @@
  *   driver TEXT, cuda NUMBER
  *   gpu CODE MAJOR MINOR BYTES MIG UUID NAME     CODE: what asking for its handle returns; BYTES 0: not supported
  *   slice BYTES UUID NAME                        a MIG instance of the last gpu
- *   log PATH             every nvmlInit writes a line there
+ *   log PATH             every nvmlInit writes `init PID` there
  *
  * Compiled with -DOLD it lacks what drivers before 418 lack. */
 #include <stdio.h>
@@ -64,7 +64,7 @@ int nvmlInitWithFlags(unsigned flags) {
     load();
     if (log_path[0]) {
         FILE *log = fopen(log_path, "a");
-        if (log) { fputs("init\n", log); fclose(log); }
+        if (log) { fprintf(log, "init %d\n", (int)getpid()); fclose(log); }
     }
     if (hang_init) sleep(60);
     if (crash) *(volatile int *)0 = 0;

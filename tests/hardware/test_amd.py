@@ -5,7 +5,7 @@ import pytest
 from tests.hardware.conftest import Detect
 from tests.hardware.scenes import WSL, Scene, Script, amd, container, kfd, pci
 from uvtorch.hardware import amd as probe_amd
-from uvtorch.machine import Gpu, Machine
+from uvtorch.machine import Gpu, Machine, from_json, to_json
 
 
 def probes(machine: Machine) -> dict[str, str]:
@@ -212,3 +212,13 @@ def test_a_gpu_without_the_compute_driver_is_told(detect: Detect) -> None:
     machine = detect(Scene(files=RADEON))
     assert machine.problems[0].kind == "unreachable"
     assert "amdgpu" in machine.problems[0].remedy
+
+
+@pytest.mark.parametrize("digits", ["9" * 23, "9" * 5000, "-1", "0x10", ""])
+def test_absurd_numbers_in_a_topology_are_no_exception(digits: str, detect: Detect) -> None:
+    files = kfd(("1002:74a1", 90402, 192, ""))
+    for path, text in files.items():
+        if path.endswith("properties"):
+            files[path] = "".join(f"{line.split()[0]} {digits}\n" for line in text.splitlines())
+    machine = detect(Scene(files=files))
+    assert from_json(to_json(machine), "it") == machine

@@ -1,6 +1,7 @@
 """NVML through the real pynvml and a stand-in library: every way a driver can answer, or not."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -166,12 +167,48 @@ def test_a_hung_child_is_killed_and_not_left_as_a_zombie(detect: Detect) -> None
         os.waitpid(-1, os.WNOHANG)
 
 
+def test_a_child_that_cannot_die_is_left_behind(
+    libraries: Callable[[bool], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As one that sleeps in the driver, on which SIGKILL has no effect until it wakes.
+    log = tmp_path / "inits"
+    answers = tmp_path / "nvml.txt"
+    answers.write_text(Nvml(extra=("hang init", f"log {log}")).text())
+    monkeypatch.setenv("STANDIN_NVML", str(answers))
+    monkeypatch.setattr(nvml, "_kill", lambda _: None)
+    report = nvml.ask(str(libraries(False)), 0.5)
+    assert report.hung
+    child = int(log.read_text().split()[1])
+    os.kill(child, 0)  # it is still there, and nobody waits for it
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def test_ctrl_c_ends_the_wait_and_the_child(libraries: Callable[[bool], Path], tmp_path: Path) -> None:
+    log = tmp_path / "inits"
+    answers = tmp_path / "nvml.txt"
+    answers.write_text(Nvml(extra=("hang init", f"log {log}")).text())
+    code = (
+        "import sys; from uvtorch.hardware import nvml\n"
+        f"try: nvml.ask({str(libraries(False))!r}, 50)\n"
+        "except KeyboardInterrupt: sys.exit(130)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "STANDIN_NVML": str(answers)})
+    while not log.exists() or not log.read_text().endswith("\n"):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(log.read_text().split()[1]), 0)
+
+
 def test_nvml_is_asked_once(detect: Detect, tmp_path: Path) -> None:
     log = tmp_path / "inits"
     scene = cards("570.124.06", 12080, H100)
     assert scene.nvml is not None
     detect(scene._replace(nvml=scene.nvml._replace(extra=(f"log {log}",))))
-    assert log.read_text() == "init\n"
+    assert len(log.read_text().splitlines()) == 1
 
 
 def test_asking_beside_threads_warns_of_nothing(libraries: Callable[[bool], Path]) -> None:
@@ -259,4 +296,4 @@ def test_the_loaders_own_way_to_the_library_is_taken_on_the_real_root(
     machine = from_json(result.stdout, "output")
     assert [gpu.name for gpu in machine.gpus if gpu.vendor == "nvidia"] == [H100.name] * 2
     assert machine.nvidia_driver == Driver("570.124.06", "12.8")
-    assert log.read_text() == "init\n"
+    assert len(log.read_text().splitlines()) == 1

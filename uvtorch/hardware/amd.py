@@ -99,7 +99,7 @@ def _topology(root: str) -> tuple[tuple[int, Gpu], ...]:
 def _property(text: str, name: str) -> int | None:
     for line in text.splitlines():
         key, _, value = line.partition(" ")
-        if key == name and value.strip().isdecimal():
+        if key == name and value.strip().isdecimal() and len(value) < 24:
             return int(value)
     return None
 
@@ -117,7 +117,7 @@ def parse_properties(text: str) -> Gpu | None:
         f"AMD {architecture}",
         architecture=architecture,
         uuid=f"GPU-{unique:016x}" if unique else None,
-        pci_id=f"{vendor:04x}:{device:04x}" if vendor and device else None,
+        pci_id=f"{vendor & 0xFFFF:04x}:{device & 0xFFFF:04x}" if vendor and device else None,
         # A node with processor cores and compute units is an APU, as the older ones are described.
         integrated=architecture in INTEGRATED or (_property(text, "cpu_cores_count") or 0) > 0,
     )
@@ -184,7 +184,7 @@ def parse_rocminfo(text: str) -> tuple[Gpu, ...]:
             gpu = _named(agent["Name"])
             name, uuid = files.plain(agent.get("Marketing Name", "")), agent.get("Uuid", "")
             known = uuid[:4] == "GPU-" and uuid[4:5] not in ("", "X")  # GPU-XX: it has none
-            gpus.append(gpu._replace(name=name or gpu.name, uuid=uuid if known else None))
+            gpus.append(gpu._replace(name=name or gpu.name, uuid=files.plain(uuid) if known else None))
         agent.clear()
 
     for line in text.splitlines():

@@ -2,6 +2,7 @@
 
 import sys
 
+from uvtorch.hardware import files
 from uvtorch.hardware.host import Host
 from uvtorch.machine import Gpu, Probe
 
@@ -29,7 +30,7 @@ def processor() -> tuple[str | None, bool]:
 
 def probe(host: Host) -> tuple[tuple[Gpu, ...], tuple[str, ...], Probe]:
     """(GPUs, notes, outcome) of a Mac."""
-    name = host.chip or "Apple GPU"
+    name = files.plain(host.chip or "") or "Apple GPU"
     if host.machine == "arm64":
         return (Gpu("apple", name, integrated=True),), (), Probe("apple", "ok", name)
     if host.translated:

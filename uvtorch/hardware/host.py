@@ -79,7 +79,7 @@ def parse_musl(text: str) -> str:
     for line in text.splitlines():
         word, _, version = line.strip().partition(" ")
         if word == "Version" and version[:1].isdigit():
-            return f"musl {version.split()[0]}"
+            return f"musl {files.plain(version, 40).split()[0]}"
     return "musl"
 
 
@@ -121,4 +121,4 @@ def parse_tegra_release(text: str) -> str:
     if major is None:
         return "unknown release"
     minor = words[words.index("REVISION:") + 1] if "REVISION:" in words[:-1] else ""
-    return f"{major}.{minor}" if minor[:1].isdigit() else major
+    return files.plain(f"{major}.{minor}" if minor[:1].isdigit() else major, 40)

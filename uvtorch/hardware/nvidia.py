@@ -355,7 +355,14 @@ def _answered(
             )
         return Findings((), driver, (problem,) if problem else (), tuple(notes), tuple(probes))
     gpus = tuple(
-        Gpu("nvidia", files.plain(one.name), one.compute_capability, None, one.memory_mib, one.uuid, None, one.mig)
+        Gpu(
+            "nvidia",
+            files.plain(one.name),
+            one.compute_capability,
+            memory_mib=one.memory_mib,
+            uuid=files.plain(one.uuid) if one.uuid else None,
+            mig=one.mig,
+        )
         for one in usable
     )
     return _filtered(Findings(gpus, driver, (), tuple(notes)), [one.parent for one in usable], env, probes)
@@ -470,7 +477,8 @@ def parse_information(text: str) -> Gpu | None:
     fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
     uuid = fields.get("GPU UUID", "")
     model = files.plain(fields.get("Model", ""))
-    return Gpu("nvidia", model, uuid=uuid if uuid.startswith("GPU-") and "?" not in uuid else None) if model else None
+    known = uuid.startswith("GPU-") and "?" not in uuid
+    return Gpu("nvidia", model, uuid=files.plain(uuid) if known else None) if model else None
 
 
 def _tegra_gpus(platform: Platform, root: str) -> tuple[Gpu, ...]:

@@ -79,7 +79,7 @@ def _in_child(library: str | None, limit: float) -> Report:
         _child(library, start)
     os.close(start)
     parts: list[bytes] = []
-    size, hung = 0, False
+    size, hung, ended = 0, False, False
     try:
         poll = select.poll()
         poll.register(end, select.POLLIN)
@@ -89,12 +89,14 @@ def _in_child(library: str | None, limit: float) -> Report:
                 break
             part = os.read(end, 65536)
             if not part:
+                ended = True
                 break
             parts.append(part)
             size += len(part)
     finally:
         os.close(end)
-        status = _end(pid, at_once=hung or size >= OUTPUT_LIMIT)
+        # Not at the end of its output: a hang, a flood, or an exception such as Ctrl-C.
+        status = _end(pid, at_once=not ended)
     report = parse(b"".join(parts).decode("utf-8", "replace"))
     if hung:
         return report._replace(failure=f"no answer within {limit:.1f} s", hung=True)

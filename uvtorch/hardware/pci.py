@@ -28,9 +28,14 @@ def gpus(root: str) -> tuple[Device, ...]:
     found = []
     for address in files.names(root, base):
         ids = _ids(root, f"{base}/{address}")
-        if ids and ids[0] in (NVIDIA, AMD, INTEL):
+        if ids and ids[0] in (NVIDIA, AMD, INTEL) and is_id(ids[1]):
             found.append(Device(address, *ids, files.link(root, f"{base}/{address}/driver")))
     return tuple(found)
+
+
+def is_id(text: str) -> bool:
+    """Whether it is a device's or vendor's number: four hexadecimal digits in lower case."""
+    return len(text) == 4 and all(digit in "0123456789abcdef" for digit in text)
 
 
 def _ids(root: str, path: str) -> tuple[str, str] | None:

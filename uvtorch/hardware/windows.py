@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable, Mapping
 
-from uvtorch.hardware import pci
+from uvtorch.hardware import files, pci
 from uvtorch.named import NamedTuple
 
 ADAPTERS = r"SYSTEM\CurrentControlSet\Control\Class\{4d36e968-e325-11ce-bfc1-08002be10318}"
@@ -49,7 +49,7 @@ def parse_adapters(rows: Iterable[Mapping[str, object]]) -> tuple[Adapter, ...]:
         found.append(
             Adapter(
                 pci.Device("", *ids, "windows"),
-                str(row.get("DriverDesc", "")) or "GPU",
+                files.plain(str(row.get("DriverDesc", ""))) or "GPU",
                 memory // 2**20 if isinstance(memory, int) and memory > 0 else None,
             )
         )
@@ -60,6 +60,6 @@ def _ids(text: str) -> tuple[str, str] | None:
     r"""(vendor, device) in `pci\ven_10de&dev_2684&subsys_...`; None for others and for vendors that are not ours."""
     lower = text.lower()
     vendor, device = (lower.partition(mark)[2][:4] for mark in ("ven_", "dev_"))
-    if vendor not in (pci.NVIDIA, pci.AMD, pci.INTEL) or len(device) != 4:
+    if vendor not in (pci.NVIDIA, pci.AMD, pci.INTEL) or not pci.is_id(device):
         return None
     return vendor, device
