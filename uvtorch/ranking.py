@@ -102,20 +102,25 @@ def rank_choices(
     backends: Sequence[Backend | None],
     catalog: Catalog,
     torch: Sequence[str | None] = (),
+    requirements: Sequence[tuple[str, ...]] = (),
 ) -> Ranking:
     """Pick the best of the backends that a project offers.
 
     `backends`: one for each choice; None is the build that PyPI gives on this platform. `torch`: the release that each
-    choice has locked, if known; else the newest that `request` allows on that backend counts. The order is that of
-    `choose`: builds that use the GPU, newest torch first; then the CPU build, with a warning if a GPU stays idle; then
-    None. Between equals a named backend comes before PyPI's. `request.backend` and `request.families` do not count.
+    choice has locked, if known; else what uv would lock counts, the newest that is allowed on that backend, whether
+    it runs here or not. `requirements`: those of each choice, where they are not `request.requirements` for all. The
+    order is that of `choose`: builds that use the GPU, newest torch first; then the CPU build, with a warning if a GPU
+    stays idle; then None. Without a GPU a CPU build comes before a larger one that would run as well. Between equals a
+    named backend comes before PyPI's. `request.backend` and `request.families` do not count.
     """
-    need = read_need(machine, request, catalog)
+    wanted = requirements or [request.requirements] * len(backends)
+    read = {texts: read_need(machine, request._replace(requirements=texts), catalog) for texts in wanted}
     unsupported = fit.unsupported_platform(machine.platform)
     hardware = fit.Hardware("cpu") if unsupported else fit.hardware(machine, catalog)
     locked = [*torch, *([None] * len(backends))]
     options = tuple(
-        _option(machine, need, hardware, backend, locked[at], catalog) for at, backend in enumerate(backends)
+        _option(machine, read[wanted[at]], hardware, backend, locked[at], catalog)
+        for at, backend in enumerate(backends)
     )
     cuda = fit.driver_cuda(machine.nvidia_driver, machine.platform.system, catalog)
 
@@ -123,13 +128,14 @@ def rank_choices(
         option = options[at]
         real = option.backend or _pypi(machine, option.torch, catalog)[0] or CPU
         newest = number(option.torch) if option.torch else (0,)
-        return newest, fit.preference(real._replace(channel=""), cuda, catalog), option.backend is not None, -at
+        own = real.family == hardware.family
+        return own, newest, fit.preference(real._replace(channel=""), cuda, catalog), option.backend is not None, -at
 
     fitting = [at for at, option in enumerate(options) if option.fits]
     gpu = hardware.family != "cpu"
-    if fitting:
+    if fitting and not hardware.refusal:
         return Ranking(max(fitting, key=order), options, () if gpu else hardware.warnings)
-    why = hardware.refusal or _first_reason(options) or "no choice is offered"
+    why = hardware.refusal or _nearest_miss(options, hardware.family) or "no choice is offered"
     spare = [at for at, backend in enumerate(backends) if backend and backend.family == "cpu"]
     spare += [at for at, backend in enumerate(backends) if backend is None]
     if not spare:
@@ -141,22 +147,31 @@ def rank_choices(
     return Ranking(best, options, hardware.warnings)
 
 
-def _first_reason(options: Sequence[Option]) -> str | None:
+def _nearest_miss(options: Sequence[Option], family: str) -> str | None:
+    """Why a choice for this machine's GPU does not fit; else why another does not."""
     gpu = [option for option in options if option.backend is None or option.backend.family != "cpu"]
-    return next((option.reason for option in gpu or options), None)
+    near = [option for option in gpu if option.backend and option.backend.family == family]
+    option = next(iter((*near, *gpu, *options)), None)
+    if option is None or option.backend is None:
+        return option.reason if option else None
+    whose = f"{option.backend}'s" if option.reason.startswith("torch ") else str(option.backend)
+    return f"{whose} {option.reason}"
 
 
 def _option(
     machine: Machine, need: Need, hardware: fit.Hardware, backend: Backend | None, torch: str | None, catalog: Catalog
 ) -> Option:
-    releases = (torch,) if torch in catalog.releases else need.releases
+    # A lock that no longer satisfies the requirements is about to be made anew.
+    torch = None if torch in catalog.releases and torch not in need.releases else torch
+    releases = (torch,) if torch in need.releases else need.releases
     if backend is None:
         return _pypi_option(machine, need, hardware, releases, catalog)
     stable = backend._replace(channel="")
     if hardware.refusal and backend.family != "cpu":
         return Option(backend, torch, False, hardware.refusal.rstrip("."))
     if backend.family != hardware.family:
-        return Option(backend, torch, False, reasons.wrong_family(backend, hardware))
+        reason = reasons.wrong_family(backend, hardware)
+        return Option(backend, torch, False, f"is {reason}" if reason.startswith("for ") else reason)
     index = catalog.builds.get(stable, {})
     native = fit.is_native(machine, stable, catalog)
     if not index or (torch is not None and torch not in catalog.releases) or not releases or backend.channel:
@@ -169,6 +184,8 @@ def _option(
             return Option(backend, release, True, reasons.why(machine, hardware, stable, catalog), native)
         if fit.STEPS.index(fault.step) > nearest[0]:
             nearest = fit.STEPS.index(fault.step), f"torch {release} {fault}"
+        if fault.step not in ("release", "python"):
+            break  # uv takes the newest that the index has, and knows nothing of kernels and drivers
     return Option(backend, torch, False, nearest[1], native)
 
 

@@ -1,83 +1,177 @@
 """Projects that offer several backends: the choice that fits here, and packages that go into every choice."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
-from uvtorch import edit
 from uvtorch.argv import CommandLine, carried, is_set
 from uvtorch.backend import Backend
-from uvtorch.choose import Ranking, Request, rank_choices
-from uvtorch.errors import NoBuild, UsageError
-from uvtorch.locate import Site
-from uvtorch.machine import Machine
+from uvtorch.errors import MachineError, NoBuild, ProjectError, UsageError
 from uvtorch.packages import bare_requirement, normalize
 from uvtorch.plan import Plan, hand_over
 from uvtorch.project import Choice, Project, Target, selection
-from uvtorch.verbs.deciding import (
-    Asked,
-    Opened,
-    Requested,
-    asked,
-    edited,
-    interpreter,
-    open_project,
-    requirements_of,
-)
+from uvtorch.verbs.deciding import Asked, Opened, Requested, asked, edited, interpreter, open_project
+
+if TYPE_CHECKING:
+    from uvtorch.choose import Ranking
+    from uvtorch.edit import Operation
+    from uvtorch.locate import Site
+    from uvtorch.machine import Machine, Problem
 
 
 def compile_sync(line: CommandLine, env: Mapping[str, str], opened: Opened, wanted: Asked) -> Plan | None:
     """`sync|run|export --auto`: the same command with the options of the choice that fits; None without choices.
 
-    An option of the user's own that names a choice wins. Nothing is edited. Raises NoBuild where `--torch-backend`
-    names a backend that no choice has.
+    An option of the user's own that names a choice wins. Nothing is edited. A backend that is asked for by name is
+    taken, with one warning where it would not run here. Raises NoBuild where no choice has it, MachineError where the
+    driver that a choice needs is broken: that machine's CPU choice must be asked for.
     """
     project = opened.project
-    stated = tuple(choice for choice in project.choices() if choice.kind != "base")
-    if not stated:
+    if not any(choice.kind != "base" for choice in project.choices()):
         return None
     if line.verb == "lock":  # a lock holds every choice
         return hand_over(line.argv)
     said = options_of(line, env)
-    if selection.settled(stated, said):
-        return hand_over(line.argv)
     from uvtorch.hardware import detect
 
+    if selection.settled((choice for choice in project.choices() if choice.kind != "base"), said):
+        return hand_over(line.argv)
     machine = detect(env)
     choices = selection.open_to(project.choices_for(machine.platform), said)
-    ranking = rank(machine, opened, choices, interpreter(line, env, opened.site))
+    upgrades = line.has("--upgrade") or "torch" in map(normalize, line.values("--upgrade-package"))
+    ranking = rank(machine, opened, choices, interpreter(line, env, opened.site), use_lock=not upgrades)
+    best, warnings = ranking.best, ranking.warnings
     if wanted.backend:
-        best: int | None = _named(choices, wanted.backend)
-        warnings: tuple[str, ...] = ()
-    else:
-        best, warnings = ranking.best, ranking.warnings
+        best = _named(project, choices, wanted.backend)
+        option = ranking.options[best]
+        warnings = () if option.fits else (f"{wanted.backend} will not run on this machine: it {option.reason}",)
+    elif problem := broken(machine, choices, ranking):
+        raise _refusal(problem, project, choices, said)
     if best is None:
         return hand_over(line.argv, *warnings)
     chosen = choices[best]
     extra = selection.selection(project, chosen, said)
     option = ranking.options[best]
     release = f", torch {option.torch}" if option.torch else ""
-    build = chosen.backend or "PyPI's build"
+    build = chosen.backend or ("PyPI's build" if chosen.origin == "pypi" else "an index that names no backend")
     text = f"using {' '.join(extra) or 'the project as it is'} ({build}{release}): {option.reason}"
     return Plan(last=tuple(line.with_options(*extra)), decisions=(text,), warnings=warnings)
 
 
-def rank(machine: Machine, opened: Opened, choices: Sequence[Choice], python: str | None) -> Ranking:
-    """The choices of a project as `machine` sees them, best first in `Ranking.best`."""
+def rank(
+    machine: "Machine", opened: Opened, choices: Sequence[Choice], python: str | None, *, use_lock: bool = True
+) -> "Ranking":
+    """The choices of a project as `machine` sees them, best first in `Ranking.best`.
+
+    What uv.lock holds counts, where the requirements still admit it: what else a choice might give, it does not give.
+    A choice whose index does not say what it serves is never the best.
+    """
     from uvtorch import catalog
+    from uvtorch.choose import Option, Request, rank_choices
 
     project = opened.project
-    request = Request(requirements_of(project), python=python, requires_python=project.requires_python)
-    return rank_choices(machine, request, [choice.backend for choice in choices], catalog.load())
+    known = [at for at, choice in enumerate(choices) if choice.origin != "unknown"]
+    locked = _locked(opened.site.lock, [choices[at] for at in known]) if use_lock else ()
+    ranking = rank_choices(
+        machine,
+        Request((), python=python, requires_python=project.requires_python),
+        [choices[at].backend for at in known],
+        catalog.load(),
+        torch=locked,
+        requirements=[requirements_of_choice(project, choices[at]) for at in known],
+    )
+    options = [Option(None, None, False, "its index or wheel does not say what it was built for")] * len(choices)
+    for at, option in zip(known, ranking.options, strict=True):
+        options[at] = option
+    return ranking._replace(
+        best=None if ranking.best is None else known[ranking.best],
+        options=tuple(options),
+        warnings=ranking.warnings if known else ("no choice says which backend it gives",),
+    )
 
 
-def _named(choices: Sequence[Choice], backend: Backend) -> int:
-    """The choice that gives this backend. Raises NoBuild where none does."""
-    for at, choice in enumerate(choices):
-        if choice.backend == backend:
-            return at
-    offered = ", ".join(dict.fromkeys(str(choice.backend) for choice in choices if choice.backend))
-    raise NoBuild(
-        f"the project offers no {backend}, only {offered}", f"`uvtorch torch backends --add {backend}` adds it"
+def requirements_of_choice(project: Project, choice: Choice) -> tuple[str, ...]:
+    """The PyTorch requirements that come with a choice: its own, the base's, and those of default groups."""
+    others = {row.target for row in project.choices()} - {choice.target}
+    defaults = {Target("group", name) for name in project.default_groups} - others
+    texts = [
+        item.text
+        for item in project.requirements
+        if item.target in (choice.target, Target("base"), *defaults) and project.is_pinned(item.package)
+    ]
+    for source in project.sources:
+        if source.target == choice.target and source.package == "torch" and source.kind == "url" and source.url:
+            name = source.url.rpartition("/")[2].replace("%2B", "+").replace("%2b", "+")
+            if name.count("-") >= 4:  # a wheel: its name has its version
+                texts.append("torch==" + name.split("-")[1].partition("+")[0])
+    return tuple(dict.fromkeys(texts)) or ("torch",)
+
+
+def _locked(path: str, choices: Sequence[Choice]) -> tuple[str | None, ...]:
+    """The torch release that uv.lock has for each choice; None where it has none or several."""
+    from uvtorch.project.lock import read_lock
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            head, *pieces = file.read().replace("\r\n", "\n").split(_CUT)
+        builds = read_lock(_CUT.join([head, *(piece for piece in pieces if piece.startswith('name = "torch"\n'))]))
+    except (OSError, UnicodeDecodeError, ProjectError):  # absent, or uv will say what is wrong with it
+        return ()
+    found = []
+    for choice in choices:
+        versions = {
+            build.version.partition("+")[0]
+            for build in builds.named("torch")
+            if build.version and build.kind in ("registry", "url") and build.backend == choice.backend
+        }
+        found.append(versions.pop() if len(versions) == 1 else None)
+    return tuple(found)
+
+
+_CUT = "\n[[package]]\n"
+
+
+def broken(machine: "Machine", choices: Iterable[Choice], ranking: "Ranking") -> "Problem | None":
+    """The broken driver that keeps a choice of this project from running; None where there is no such thing."""
+    from uvtorch.fit import FAMILY
+
+    if ranking.best is not None and ranking.options[ranking.best].fits:
+        return None
+    families = {choice.backend.family for choice in choices if choice.backend}
+    if any(choice.origin == "pypi" for choice in choices):
+        families.add("cu")
+    return next((one for one in machine.problems if one.kind == "broken" and FAMILY.get(one.vendor) in families), None)
+
+
+def _refusal(problem: "Problem", project: Project, choices: Sequence[Choice], said: selection.Asked) -> MachineError:
+    spare = next((choice for choice in choices if choice.backend and choice.backend.family == "cpu"), None)
+    hints = [problem.remedy] if problem.remedy else []
+    if spare:
+        told = " ".join(selection.selection(project, spare, said))
+        hints.append(
+            f"the CPU choice is there without --auto: {told}" if told else "the CPU choice is what comes without --auto"
+        )
+    return MachineError(f"{problem.reason.rstrip('.')}.", *hints)
+
+
+def _named(project: Project, choices: Sequence[Choice], backend: Backend) -> int:
+    """The choice that gives this backend, here or on another platform. Raises NoBuild where none does."""
+    for rows in (choices, project.choices()):
+        for row in rows:
+            if row.backend == backend:
+                at = next((at for at, choice in enumerate(choices) if choice.target == row.target), None)
+                if at is not None:
+                    return at
+    raise no_such_choice(project.choices(), backend)
+
+
+def no_such_choice(choices: Iterable[Choice], backend: Backend) -> NoBuild:
+    """The error for a backend that a project does not offer."""
+    offered = list(dict.fromkeys(str(choice.backend) for choice in choices if choice.backend))
+    return NoBuild(
+        f"the project offers no {backend}, only {', '.join(offered)}",
+        f"`uvtorch torch backends {' '.join([*offered, str(backend)])}` adds it",
     )
 
 
@@ -91,13 +185,13 @@ def options_of(line: CommandLine, env: Mapping[str, str]) -> selection.Asked:
         given = [name for name, _ in line.options if name in (on, *off)]
         return bool(given) and given[-1] == on
 
-    no_groups = every("--no-group") + tuple(env.get("UV_NO_GROUP", "").split())
-    if last("--no-dev", "--dev") or is_set(env, "UV_NO_DEV"):
+    no_groups = every("--no-group") + tuple(env.get("UV_NO_GROUP", "").replace(",", " ").split())
+    if last("--no-dev", "--dev") or (is_set(env, "UV_NO_DEV") and not line.has("--dev")):
         no_groups += ("dev",)
     return selection.Asked(
         extras=every("--extra"),
         no_extras=every("--no-extra"),
-        groups=every("--group") + (("dev",) if line.has("--dev") else ()),
+        groups=every("--group") + (("dev",) if last("--dev", "--no-dev") else ()),
         no_groups=no_groups,
         only_groups=every("--only-group") + (("dev",) if line.has("--only-dev") else ()),
         all_extras=last("--all-extras", "--no-all-extras"),
@@ -116,6 +210,29 @@ def target_of(line: CommandLine) -> Target | None:
     return None
 
 
+def editable(project: Project) -> tuple[Choice, ...]:
+    """The choices that the project's own file has: those that sources state, and the alternatives without a source.
+
+    Raises ProjectError where choices are the workspace root's alone.
+    """
+    from uvtorch.machine import Platform
+
+    found: dict[Target, Choice] = {}
+    rows = list(project.choices())
+    for system, machine in (("linux", "x86_64"), ("linux", "aarch64"), ("windows", "x86_64"), ("macos", "arm64")):
+        rows += project.choices_for(Platform(system, machine))
+    for row in rows:
+        if row.kind != "base" and project.declared(row.kind, row.name or ""):
+            found.setdefault(row.target, row)
+    if not found and any(row.kind != "base" for row in rows):
+        root = project.root_name or "the root"
+        raise ProjectError(
+            f"the backend choices are those of the workspace's root ({root}), not of {project.origin}",
+            f"`--package {root}` changes them there",
+        )
+    return tuple(found.values())
+
+
 def compile_add(
     line: CommandLine,
     env: Mapping[str, str],
@@ -126,9 +243,10 @@ def compile_add(
     """`add` of PyTorch packages: into every choice, with the sources that torch has there; into one if one is named.
 
     Other requirements of the same command line go where uv puts them. Raises UsageError for a target that is no choice,
-    NoBuild where a backend is named that no choice has.
+    NoBuild where a backend is named that no choice has, ProjectError where a choice has no index to take them from.
     """
     project = opened.project
+    choices = editable(project)
     target = target_of(line)
     chosen = _choices_at(target, choices)
     if target is not None and not chosen:
@@ -137,16 +255,30 @@ def compile_add(
             f"{requested[0].package} in {target} would come from PyPI, whatever backend is chosen",
             f"without a target it goes into every choice ({names}); `uv add` puts it there as it is",
         )
-    texts = [item.text for item in requested]
-    wanted = asked(line, env, texts)
+    wanted = asked(line, env, [item.text for item in requested])
     if wanted.backend and wanted.origin != "UV_TORCH_BACKEND":
-        chosen = (chosen[_named(chosen, wanted.backend)],)
-    operations: list[edit.Operation] = []
+        backend = wanted.backend
+        stated = {row.target for row in project.choices() if _serves(row, backend, wanted.origin)}
+        chosen = tuple(choice for choice in chosen if choice.target in stated)
+        if not chosen:
+            raise no_such_choice(project.choices(), backend)
+    full = target is None and len(chosen) == len(choices)
+    operations: list[Operation] = []
     for item in requested:
-        operations += placed(project, item, chosen, base=target is None and len(chosen) == len(choices))
-    rest = _without(line, requested)
-    commands = [tuple(rest)] if rest else []
-    return _plan(line, env, opened, operations, commands, tuple(item.package for item in requested))
+        text = _as_told(line, item.text)
+        operations += placed(project, item._replace(text=text), chosen, base=full)
+    rest = _without(line, env, requested)
+    places = ", ".join(str(choice.target) for choice in chosen)
+    fresh = tuple(item.package for item in requested)
+    text = f"{', '.join(fresh)} into {places}"
+    return _plan(line, env, opened, operations, [tuple(rest)] if rest else [], text, fresh)
+
+
+def _serves(choice: Choice, backend: Backend, origin: str) -> bool:
+    """Whether a choice is the one that is meant; a local version names a nightly build as it does a stable one."""
+    if choice.backend is None:
+        return False
+    return choice.backend == backend or (origin != "--torch-backend" and choice.backend.name == backend.name)
 
 
 def _choices_at(target: Target | None, choices: tuple[Choice, ...]) -> tuple[Choice, ...]:
@@ -156,28 +288,57 @@ def _choices_at(target: Target | None, choices: tuple[Choice, ...]) -> tuple[Cho
     return tuple(choice for choice in choices if choice.kind == target.kind and normalize(choice.name or "") == name)
 
 
-def placed(project: Project, item: Requested, chosen: tuple[Choice, ...], base: bool) -> list[edit.Operation]:
-    """The edits that put a package where the chosen ones have theirs, and take it from the same indexes."""
+def _as_told(line: CommandLine, text: str) -> str:
+    """A requirement with what `--extra` and `--marker` add to it."""
+    head, semicolon, marker = text.partition(";")
+    extras = [part for value in line.values("--extra") for part in value.replace(",", " ").split()]
+    if extras:
+        name = bare_requirement(head).partition("[")[0]
+        before = bare_requirement(head).partition("[")[2].rstrip("] ")
+        listed = dict.fromkeys([*(part.strip() for part in before.split(",") if part.strip()), *extras])
+        head = f"{name}[{','.join(listed)}]{head.strip()[len(bare_requirement(head)) :]}"
+    told = (line.values("--marker") or line.values("-m"))[-1:]
+    if told:
+        marker = f" ({marker.strip()}) and ({told[0]})" if semicolon else f" {told[0]}"
+        return f"{head.strip()} ;{marker}"
+    return head + semicolon + marker
+
+
+def placed(project: Project, item: Requested, chosen: tuple[Choice, ...], base: bool) -> "list[Operation]":
+    """The edits that put a package where the chosen ones have theirs, and take it from the same indexes.
+
+    Raises ProjectError where a choice takes its packages from no index, so that this one would be PyPI's.
+    """
+    from uvtorch import edit
     from uvtorch.pinning import unlocalized
 
     text = unlocalized(item.text.strip())
-    places: list[tuple[Target, str]] = [(choice.target, choice.packages[0]) for choice in chosen]
+    places = {choice.target: choice.packages[0] for choice in chosen}
     base_packages = {one.package for one in project.requirements if one.target.kind == "base"}
-    if base and project.pytorch_packages() and any(project.is_pinned(name) for name in base_packages):
-        places.append((Target("base"), "torch"))
+    if base and any(project.is_pinned(name) for name in base_packages):
+        places[Target("base")] = "torch"
     entries = [source for source in project.sources if source.package == item.package and not source.inherited]
     have = {source.target for source in entries}
-    added = [
-        source
-        for target, model in places
-        if target not in have
-        for source in project.sources
-        if source.package == model and source.target == target and source.kind == "index"
-    ]
-    operations: list[edit.Operation] = []
-    for target, _ in places:
+    added = []
+    for target, model in places.items():
+        if target in have:
+            continue
+        theirs = [source for source in project.sources if source.package == model and source.target == target]
+        if any(source.kind != "index" for source in theirs):
+            raise ProjectError(
+                f"{target} takes {model} from no index, so there is none to take {item.package} from",
+                f"give {item.package} a source there, or name one choice that has an index: --optional NAME",
+            )
+        added += theirs
+    operations: list[Operation] = []
+    for target in places:
         where = edit.Target(target.kind, target.name or "")
-        if text == bare_requirement(text):
+        present = [one for one in project.requirements if one.package == item.package and one.target == target]
+        bare = text == bare_requirement(text)
+        if bare and "[" in text and present:
+            text_here = _with_extras(present[0].text, text)
+            operations.append(edit.SetRequirement(where, item.package, text_here))
+        elif bare:
             operations.append(edit.AddRequirement(where, text))
         else:
             operations.append(edit.SetRequirement(where, item.package, text))
@@ -187,15 +348,54 @@ def placed(project: Project, item: Requested, chosen: tuple[Choice, ...], base: 
     return operations
 
 
-def _without(line: CommandLine, requested: tuple[Requested, ...]) -> list[str]:
-    """The command line less the PyTorch requirements; empty if nothing is left to add."""
+def _with_extras(present: str, told: str) -> str:
+    """A requirement that a project has, with the extras of one that is added."""
+    head = bare_requirement(present)
+    name, _, mine = head.partition("[")
+    listed = [part.strip() for part in (mine.rstrip("] ") + "," + told.partition("[")[2].rstrip("] ")).split(",")]
+    extras = ",".join(dict.fromkeys(part for part in listed if part))
+    return f"{name.strip()}[{extras}]{present.strip()[len(head) :]}"
+
+
+def _without(line: CommandLine, env: Mapping[str, str], requested: tuple[Requested, ...]) -> list[str]:
+    """The command line less the PyTorch requirements, which does not sync; empty if nothing is left to add."""
     gone = {item.at for item in requested if item.at is not None}
+    names = {item.package for item in requested}
     left = [text for text, at in zip(line.positionals, line.positionals_at, strict=True) if at not in gone]
-    if not left and not line.has("--requirements"):
+    files = line.values("--requirements")
+    if any(item.at is None for item in requested):
+        left += _others(line, env, files, names)
+        files = []
+    if not left and not files:
         return []
-    argv = [word for at, word in enumerate(line.argv) if at not in gone]
-    at = line.verb_at + 1
-    return [*argv[:at], "--no-sync", *argv[at:]] if not _unsynced(line, {}) else argv
+    words = ["add"] if _unsynced(line, env) else ["add", "--no-sync"]
+    for name, value in line.options:
+        if name != "--requirements":
+            words += [name] if value is None else [name, value]
+    words += [word for file in files for word in ("--requirements", file)]
+    return [*words, *(["--"] if any(text.startswith("-") for text in left) else []), *left]
+
+
+def _others(line: CommandLine, env: Mapping[str, str], files: Sequence[str], names: set[str]) -> list[str]:
+    """What requirements files ask for besides the PyTorch packages. UsageError where they say more than that."""
+    from uvtorch.locate import current_directory
+    from uvtorch.packages import named_by
+    from uvtorch.verbs.add import requirements_in
+
+    directory = current_directory(line, env)
+    found = []
+    for name in files:
+        path = os.path.join(directory, name)
+        with open(path, encoding="utf-8-sig") as file:
+            rows = [row.strip() for row in file]
+        more = next((row for row in rows if row.startswith("-") and not row.startswith(("-r", "--requirement"))), None)
+        if more:
+            raise UsageError(
+                f"{name} holds PyTorch packages beside an option of its own: {more}",
+                "add those packages by their names: the project takes each from several indexes",
+            )
+        found += [text for text in requirements_in(path) if named_by(text) not in names]
+    return found
 
 
 def _unsynced(line: CommandLine, env: Mapping[str, str]) -> bool:
@@ -206,8 +406,9 @@ def _plan(
     line: CommandLine,
     env: Mapping[str, str],
     opened: Opened,
-    operations: list[edit.Operation],
+    operations: "list[Operation]",
     commands: list[tuple[str, ...]],
+    text: str,
     fresh: tuple[str, ...] = (),
 ) -> Plan:
     """Edit, lock, give `fresh` packages their lower bounds as `uv add` does, and sync to the choice that fits here."""
@@ -215,80 +416,133 @@ def _plan(
     edits = edited(opened, operations)
     frozen = line.has("--frozen") or is_set(env, "UV_FROZEN")
     if not frozen:
-        commands.append(("lock", *carried(line)))
-    closing = () if _unsynced(line, env) else (_sync_command(line, env, opened),)
-    then = partial(_bounded, line, env, site, fresh) if fresh and not frozen and not line.has("--raw") else None
-    return Plan(tuple(commands), edits, (site.manifest.path, site.lock), then=then, closing=closing)
+        commands.append(("lock", *_options_for(line, "lock")))
+    closing, warnings = ((), ()) if _unsynced(line, env) else _sync_command(line, env, opened)
+    bounded = bool(fresh) and not frozen and not line.has("--raw")
+    then = partial(_bounded, line, env, site, fresh) if bounded else None
+    decisions = (text + ("; bare ones get their bounds from the lock, as `uv add` writes them" if bounded else ""),)
+    guarded = (site.manifest.path, site.lock)
+    return Plan(tuple(commands), edits, guarded, decisions, warnings, then=then, closing=closing)
 
 
-def _sync_command(line: CommandLine, env: Mapping[str, str], opened: Opened) -> tuple[str, ...]:
+def _options_for(line: CommandLine, verb: str) -> tuple[str, ...]:
+    """The options of `add` and `remove` that mean the same to a `lock` or `sync` which follows from them."""
+    from uvtorch.argv import FLAGS, GLOBAL_FLAGS, GLOBAL_VALUES, VALUES, options
+
+    other = options(_OTHER_MEANING, "" if verb == "lock" else "--upgrade --upgrade-package --upgrade-group")
+    known = options(GLOBAL_VALUES, GLOBAL_FLAGS, *VALUES[verb], *FLAGS[verb]) - other
+    words = []
+    for name, value in line.options:
+        if name in known:
+            words += [name] if value is None else [name, value]
+    return tuple(words)
+
+
+_OTHER_MEANING = "--extra --no-extra --group --no-group --dev --no-dev --editable --no-editable --script --package"
+
+
+def _sync_command(
+    line: CommandLine, env: Mapping[str, str], opened: Opened
+) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:
+    """The `uv sync` to the choice that fits here, and the warnings about it. Raises MachineError as `compile_sync`."""
     from uvtorch.hardware import detect
 
     machine = detect(env)
-    choices = opened.project.choices_for(machine.platform)
-    best = rank(machine, opened, choices, interpreter(line, env, opened.site)).best
-    extra = selection.selection(opened.project, choices[best]) if best is not None else ()
+    project = opened.project
+    choices = project.choices_for(machine.platform)
+    ranking = rank(machine, opened, choices, interpreter(line, env, opened.site))
+    if problem := broken(machine, choices, ranking):
+        refusal = _refusal(problem, project, choices, selection.NOTHING_ASKED)
+        raise MachineError(str(refusal), *refusal.hints, f"--no-sync leaves the environment out of `{line.verb}`")
+    best = ranking.best
+    extra = selection.selection(project, choices[best]) if best is not None else ()
     package = line.value("--package")
     inexact = ("--inexact",) if line.verb == "add" else ()  # as uv: add keeps what else is installed, remove does not
-    return ("sync", *inexact, *extra, *(("--package", package) if package else ()), *carried(line))
+    named = ("--package", package) if package else ()
+    return (("sync", *inexact, *extra, *named, *_options_for(line, "sync")),), ranking.warnings
 
 
-def _bounded(line: CommandLine, env: Mapping[str, str], site: Site, packages: tuple[str, ...]) -> Plan:
+def _bounded(line: CommandLine, env: Mapping[str, str], site: "Site", packages: tuple[str, ...]) -> Plan:
     """The follow-up of a lock: bare requirements of `packages` get the lowest version that any choice locked."""
+    from uvtorch import edit
+
     opened = open_project(line, env)
     if opened is None:
         return Plan()
     versions = locked_versions(site.lock)
-    operations: list[edit.Operation] = []
+    operations: list[Operation] = []
     for item in opened.project.requirements:
         lowest = versions.get(item.package)
-        bare = item.text.strip() == bare_requirement(item.text)
-        if lowest and bare and item.package in packages and item.via is None:
+        head, semicolon, tail = item.text.partition(";")
+        bare = head.strip() == bare_requirement(item.text)
+        if lowest and bare and item.package in packages and item.via is None and not item.inherited:
             where = edit.Target(item.target.kind, item.target.name or "")
-            operations.append(edit.SetRequirement(where, item.package, f"{item.text.strip()}>={lowest}"))
+            text = head.strip() + bound(lowest, line.value("--bounds"))
+            operations.append(edit.SetRequirement(where, item.package, f"{text} ;{tail}" if semicolon else text))
     edits = edited(opened, operations)
     return Plan((("lock", "--quiet", *carried(line)),), edits) if edits else Plan()
 
 
+def bound(version: str, kind: str | None) -> str:
+    """The specifier that `uv add --bounds KIND` writes for a version; `lower` if no kind is given."""
+    release = ([*version.split("."), "0", "0"])[:2]
+    if kind == "exact":
+        return f"=={version}"
+    if kind == "major":
+        return f">={version},<{int(release[0]) + 1 if release[0] != '0' else f'0.{int(release[1]) + 1}'}"
+    if kind == "minor":
+        return f">={version},<{release[0]}.{int(release[1]) + 1}"
+    return f">={version}"
+
+
 def locked_versions(path: str) -> dict[str, str]:
     """The lowest version of each package in a uv.lock, without its local part."""
-    import tomllib
-
     from packaging.version import InvalidVersion, Version
 
+    from uvtorch.project.lock import read_lock
+
     try:
-        with open(path, "rb") as file:
-            rows = tomllib.load(file).get("package", ())
-    except (OSError, tomllib.TOMLDecodeError):
+        with open(path, encoding="utf-8") as file:
+            rows = read_lock(file.read(), path).packages
+    except (OSError, ProjectError):
         return {}
     lowest: dict[str, Version] = {}
     for row in rows:
         try:
-            version = Version(row["version"])
-        except (InvalidVersion, KeyError):
+            version = Version(row.version or "")
+        except InvalidVersion:
             continue
-        if row["name"] not in lowest or version < lowest[row["name"]]:
-            lowest[row["name"]] = version
+        if row.name not in lowest or version < lowest[row.name]:
+            lowest[row.name] = version
     return {name: version.public for name, version in lowest.items()}
 
 
 def compile_remove(line: CommandLine, env: Mapping[str, str], opened: Opened, choices: tuple[Choice, ...]) -> Plan:
-    """`remove` of PyTorch packages: out of every choice, with their sources; out of one if one is named."""
+    """`remove` of PyTorch packages: out of every choice, with their sources; out of one if one is named.
+
+    Other names of the same command line go as uv has it. Raises as `compile_add`.
+    """
+    from uvtorch import edit
+
     project = opened.project
+    choices = editable(project)
     target = target_of(line)
     chosen = _choices_at(target, choices)
-    names = [normalize(text) for text in line.positionals]
-    ours = [name for name in names if any(name in choice.packages for choice in chosen)]
+    places = [choice.target for choice in chosen] + ([Target("base")] if target is None else [])
+    present = {(item.package, item.target) for item in project.requirements if item.via is None and not item.inherited}
+    ours = {
+        normalize(name)
+        for name in line.positionals
+        if project.is_pinned(normalize(name)) and any((normalize(name), choice.target) in present for choice in chosen)
+    }
     if not ours:
         return hand_over(line.argv)
-    places = [choice.target for choice in chosen] + ([Target("base")] if target is None else [])
-    operations: list[edit.Operation] = []
-    for name in ours:
-        present = {item.target for item in project.requirements if item.package == name and item.via is None}
+    operations: list[Operation] = []
+    for name in sorted(ours):
         operations += [
             edit.RemoveRequirement(edit.Target(place.kind, place.name or ""), name)
             for place in places
-            if place in present
+            if (name, place) in present
         ]
         kept = tuple(
             edit.Source(source.index or "", source.marker, source.extra, source.group)
@@ -296,6 +550,12 @@ def compile_remove(line: CommandLine, env: Mapping[str, str], opened: Opened, ch
             if source.package == name and not source.inherited and source.target not in places
         )
         operations.append(edit.SetSources(name, kept) if kept else edit.RemoveSources(name))
-    left = [word for word in line.argv if word not in line.positionals or normalize(word) not in ours]
-    commands = [tuple(left)] if len(ours) < len(names) else []
-    return _plan(line, env, opened, operations, commands)
+    gone = {at for at, text in zip(line.positionals_at, line.positionals, strict=True) if normalize(text) in ours}
+    commands = []
+    if len(gone) < len(line.positionals):
+        words = [word for at, word in enumerate(line.argv) if at not in gone]
+        at = line.verb_at + 1 - len([place for place in gone if place < line.verb_at])
+        quiet = [] if _unsynced(line, env) else ["--no-sync"]
+        commands.append((*words[:at], *quiet, *words[at:]))
+    names = ", ".join(str(place) for place in places if any((name, place) in present for name in ours))
+    return _plan(line, env, opened, operations, commands, f"{', '.join(sorted(ours))} out of {names}")
