@@ -72,7 +72,7 @@ def rank(
 
     project = opened.project
     known = [at for at, choice in enumerate(choices) if choice.origin != "unknown"]
-    locked = _locked(opened.site.lock, [choices[at] for at in known]) if use_lock else ()
+    locked = locked_releases(opened.site.lock, [choices[at].backend for at in known]) if use_lock else ()
     ranking = rank_choices(
         machine,
         Request((), python=python, requires_python=project.requires_python),
@@ -108,8 +108,8 @@ def requirements_of_choice(project: Project, choice: Choice) -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts)) or ("torch",)
 
 
-def _locked(path: str, choices: Sequence[Choice]) -> tuple[str | None, ...]:
-    """The torch release that uv.lock has for each choice; None where it has none or several."""
+def locked_releases(path: str, backends: Sequence[Backend | None]) -> tuple[str | None, ...]:
+    """The torch release that a uv.lock has from each backend's index (None: PyPI's); None where not exactly one."""
     from uvtorch.project.lock import read_lock
 
     try:
@@ -119,11 +119,11 @@ def _locked(path: str, choices: Sequence[Choice]) -> tuple[str | None, ...]:
     except (OSError, UnicodeDecodeError, ProjectError):  # absent, or uv will say what is wrong with it
         return ()
     found = []
-    for choice in choices:
+    for backend in backends:
         versions = {
             build.version.partition("+")[0]
             for build in builds.named("torch")
-            if build.version and build.kind in ("registry", "url") and build.backend == choice.backend
+            if build.version and build.kind in ("registry", "url") and build.backend == backend
         }
         found.append(versions.pop() if len(versions) == 1 else None)
     return tuple(found)

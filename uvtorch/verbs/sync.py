@@ -60,13 +60,14 @@ def compile_sync(line: CommandLine, env: Mapping[str, str], find_uv: UvFinder) -
         return hand_over(line.argv)
     if line.has("--no-sources") or is_set(env, "UV_NO_SOURCES"):
         return hand_over(line.argv)
-    if any(source.extra or source.group for source in project.sources):
+    opened = _with_members(line, opened)
+    projects = (opened.project, *opened.project.members)
+    if any(source.extra or source.group for one in projects for source in one.sources):
         from uvtorch.verbs.several import compile_sync as compile_several
 
         plan = compile_several(line, env, opened, wanted)
         if plan is not None:
             return plan
-    projects = (project, *_members(opened))
     packages = tuple(dict.fromkeys(name for one in projects for name in one.pytorch_packages()))
     if not packages:
         return _pin_transitive(line, env, opened, find_uv)
@@ -94,12 +95,17 @@ def _has_metadata(path: str) -> bool:
         return False
 
 
-def _members(opened: Opened) -> tuple[Project, ...]:
-    """The workspace's members, where its root is what uv works on: their requirements end in the same lock."""
+def _with_members(line: CommandLine, opened: Opened) -> Opened:
+    """The workspace's members along, where its root is what uv works on: their requirements end in the same lock."""
     site = opened.site
     if site.manifest.script or site.manifest is not site.root:
-        return ()
-    return tuple(read_project(member.data, site.root.data, os.path.relpath(member.path)) for member in site.members())
+        return opened
+    members = [member.data for member in site.members()]
+    if not members:
+        return opened
+    origin = opened.project.origin
+    project = read_project(site.manifest.data, None, origin, members, together=line.has("--all-packages"))
+    return opened._replace(project=project)
 
 
 def _pinned(
@@ -133,6 +139,7 @@ def _mismatch(
     """The warning that the pinned build does not run here, or leaves the GPU idle; nothing where it is right."""
     from uvtorch import catalog
     from uvtorch.choose import choose, rank_choices
+    from uvtorch.verbs.several import locked_releases
 
     pins = [pin for one in projects for pin in one.pins(machine.platform) if pin.kind == "index"]
     torch = next((pin for pin in pins if pin.package == "torch"), pins[0] if pins else None)
@@ -140,13 +147,16 @@ def _mismatch(
         return ()  # an index that does not say what it serves
     backend = torch.backend if torch else None
     request = _request(line, env, opened, projects)
-    option = rank_choices(machine, request, (backend,), catalog.load()).options[0]
+    locked = locked_releases(opened.site.lock, (backend,))
+    option = rank_choices(machine, request, (backend,), catalog.load(), locked).options[0]
     if option.fits:
         return ()
-    better = choose(machine, request, catalog.load())
-    remedy = f"; `uvtorch lock --torch-backend {better.backend}` re-pins the project" if better.backend else ""
+    better = choose(machine, request, catalog.load()).backend
+    # A local version in the requirements (`torch==2.6.0+cpu`) leaves no other backend to name.
+    remedy = f"; `uvtorch lock --torch-backend {better}` re-pins the project" if better and better != backend else ""
     pinned = f"the project pins {backend}" if backend else "the project takes torch from PyPI on this platform"
-    return (f"{pinned}, but {option.reason}{remedy}",)
+    it = "it " if option.reason.startswith(("is ", "would ")) else ""
+    return (f"{pinned}, but {it}{option.reason}{remedy}",)
 
 
 def _request(line: CommandLine, env: Mapping[str, str], opened: Opened, projects: tuple[Project, ...]) -> Request:
