@@ -222,3 +222,38 @@ def test_absurd_numbers_in_a_topology_are_no_exception(digits: str, detect: Dete
             files[path] = "".join(f"{line.split()[0]} {digits}\n" for line in text.splitlines())
     machine = detect(Scene(files=files))
     assert from_json(to_json(machine), "it") == machine
+
+
+IDS = """\
+# List of AMDGPU IDs
+#
+# Syntax:
+# device_id,	revision_id,	product_name        <-- single tab after comma
+
+1.0.0
+744C,	C8,	AMD Radeon RX 7900 XTX
+744C,	CC,	AMD Radeon RX 7900 XT
+1586,	C1,	AMD Radeon 8060S Graphics
+"""
+
+
+@pytest.mark.parametrize(
+    ("device", "revision", "name"),
+    [
+        ("744c", "cc", "AMD Radeon RX 7900 XT"),
+        ("744c", "C8", "AMD Radeon RX 7900 XTX"),
+        ("744c", "00", ""),
+        ("", "", ""),
+    ],
+)
+def test_libdrms_table_names_products(device: str, revision: str, name: str) -> None:
+    assert probe_amd.parse_names(IDS, device, revision) == name
+
+
+def test_a_card_that_does_not_tell_its_name_is_named_by_libdrms_table(detect: Detect) -> None:
+    files = {
+        **kfd(("1002:744c", 110000, 24, "")),
+        "/sys/class/drm/renderD128/device/revision": "0xc8\n",
+        "/usr/share/libdrm/amdgpu.ids": IDS,
+    }
+    assert detect(Scene(files=files)).gpus[0].name == "AMD Radeon RX 7900 XTX"

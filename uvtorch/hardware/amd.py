@@ -10,6 +10,7 @@ from uvtorch.named import NamedTuple
 
 TOPOLOGY = "/sys/class/kfd/kfd/topology/nodes"
 ENUMERATORS = ("/opt/rocm/bin/rocm_agent_enumerator", "/usr/bin/rocm_agent_enumerator")
+NAMES = ("/usr/share/libdrm/amdgpu.ids", "/opt/amdgpu/share/libdrm/amdgpu.ids")
 INFOS = ("/opt/rocm/bin/rocminfo", "/usr/bin/rocminfo")
 PROGRAM_LIMIT_S = 0.8
 """For each of the two programs, so that both together stay under 2 s."""
@@ -90,10 +91,29 @@ def _topology(root: str) -> tuple[tuple[int, Gpu], ...]:
             for bank in files.names(root, f"{TOPOLOGY}/{node}/mem_banks")
         )
         minor = _property(text or "", "drm_render_minor") or 0
-        product = files.read(root, f"/sys/class/drm/renderD{minor}/device/product_name", 200)
-        name = files.plain(product or "") or gpu.name
+        name = _product(root, minor, gpu) or gpu.name
         gpus.append((minor, gpu._replace(name=name, memory_mib=memory // 2**20 or None)))
     return tuple(gpus)
+
+
+def _product(root: str, minor: int, gpu: Gpu) -> str:
+    """The product's name: servers' cards tell it, for others libdrm's table has it; empty where neither does."""
+    folder = f"/sys/class/drm/renderD{minor}/device"
+    told = files.plain(files.read(root, f"{folder}/product_name", 200) or "")
+    revision = (files.read(root, f"{folder}/revision", 20) or "").strip().removeprefix("0x")
+    if told or not revision or not gpu.pci_id:
+        return told
+    tables = (files.read(root, path, 2**20) for path in NAMES)
+    return next((name for text in tables if text and (name := parse_names(text, gpu.pci_id[5:], revision))), "")
+
+
+def parse_names(text: str, device: str, revision: str) -> str:
+    """The name in libdrm's `amdgpu.ids`, by device and revision; empty if it has none."""
+    for line in text.splitlines():
+        fields = [field.strip() for field in line.split(",", 2)]
+        if len(fields) == 3 and (fields[0].lower(), fields[1].lower()) == (device.lower(), revision.lower()):
+            return files.plain(fields[2])
+    return ""
 
 
 def _property(text: str, name: str) -> int | None:

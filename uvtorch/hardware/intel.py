@@ -35,11 +35,9 @@ def probe(
         if not supported(found):
             gpus.append(found)
         elif device.driver not in ("xe", "i915"):
-            reason = (
-                f"{found.name} ({device.id}) is on the bus, "
-                + (f"but {device.driver} has it" if device.driver else "but no driver has it")
-                + " instead of xe or i915"
-            )
+            reason = f"{found.name} ({device.id}) is on the bus, but its driver (xe or i915) does not have it"
+            if device.driver:
+                reason += f"; {device.driver} has"
             problems.append(Problem("intel", "unreachable", reason, "Install Intel's GPU driver (kernel module xe)."))
         elif not any(name.startswith("renderD") for name in files.names(root, "/dev/dri")):
             reason = f"{found.name} ({device.id}) is on the bus, but there is no /dev/dri/renderD* device file"
