@@ -238,7 +238,7 @@ def _obey(machine: Machine, need: Need, backend: Backend, catalog: Catalog) -> D
     """The decision for a backend that was asked for, with one warning if it would not run here."""
     stable = backend._replace(channel="")
     index = catalog.builds.get(stable, {})
-    gpus = fit.gpus_for(machine, backend)
+    gpus = fit.gpus_for(machine, backend, catalog)
     known = [release for release in need.releases if release in index] if not backend.channel else []
     fits = next((one for one in known if not fit.fault(machine, gpus, stable, one, need.pythons, catalog)), None)
     present = [

@@ -270,8 +270,10 @@ def hardware(machine: Machine, catalog: Catalog) -> Hardware:
         if unknown:
             refused = refused or unknown
             continue
+        # An Intel iGPU beside an Arc card is simply not used.
+        used = tuple(gpu for gpu in gpus if vendor != "intel" or intel_supported(gpu, machine.platform.key, catalog))
         warnings = [refused.refusal] if refused and refused.refusal else []
-        return Hardware(FAMILY[vendor], gpus, tuple(warnings))
+        return Hardware(FAMILY[vendor], used, tuple(warnings))
     if refused:
         return refused
     return Hardware("cpu", (), tuple(passed + notes))
@@ -372,8 +374,11 @@ def preference(backend: Backend, cuda: tuple[int, int] | None, catalog: Catalog)
     return backend.version[0], native, backend.version[1] if native else -backend.version[1]
 
 
-def gpus_for(machine: Machine, backend: Backend) -> tuple[Gpu, ...]:
-    """The GPUs that a backend is for; of AMD's and Intel's, cards before those in the processor."""
+def gpus_for(machine: Machine, backend: Backend, catalog: Catalog) -> tuple[Gpu, ...]:
+    """The GPUs that a backend is for: cards before those in the processor, of Intel's the supported ones, if any."""
     gpus = tuple(gpu for gpu in machine.gpus if FAMILY.get(gpu.vendor) == backend.family)
-    cards = tuple(gpu for gpu in gpus if not gpu.integrated)
-    return gpus if backend.family == "cu" else cards or gpus
+    if backend.family == "cu":
+        return gpus
+    if backend.family == "xpu":
+        gpus = tuple(gpu for gpu in gpus if intel_supported(gpu, machine.platform.key, catalog)) or gpus
+    return tuple(gpu for gpu in gpus if not gpu.integrated) or gpus

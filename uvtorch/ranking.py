@@ -53,7 +53,7 @@ def runs_here(machine: Machine, backend: Backend, torch: str | None, catalog: Ca
     unsupported = fit.unsupported_platform(machine.platform)
     if unsupported:
         return Verdict(False, unsupported.rstrip("."))
-    gpus = fit.gpus_for(machine, backend)
+    gpus = fit.gpus_for(machine, backend, catalog)
     if backend.family != "cpu" and not gpus:
         problem = next(
             (problem for problem in machine.problems if fit.FAMILY.get(problem.vendor) == backend.family), None

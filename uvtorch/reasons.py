@@ -9,6 +9,9 @@ from uvtorch.decision import Candidate
 from uvtorch.machine import Driver, Gpu, Machine
 from uvtorch.need import Need
 
+JETSONS = ((5, 3), (6, 2), (7, 2), (8, 7))
+"""Compute capabilities that only Jetsons have."""
+
 
 def why(machine: Machine, hardware: fit.Hardware, backend: Backend, catalog: Catalog) -> str:
     """Why a backend is taken, one clause."""
@@ -128,8 +131,8 @@ def refusal(machine: Machine, need: Need, hardware: fit.Hardware, catalog: Catal
         hints += _other_driver(machine, need, hardware, catalog)
         hints += [] if fits else _other_python(machine, need, hardware, catalog)
     hints += _gpu_sets(machine, need, hardware, catalog)
-    if any(fit.capability(gpu) == (8, 7) for gpu in gpus):
-        hints.append("builds for Jetson Orin are on NVIDIA's own Jetson index")
+    if machine.platform.tegra or any(fit.capability(gpu) in JETSONS for gpu in gpus):
+        hints.append("builds for Jetsons are on NVIDIA's own Jetson index")
     if family != "cpu":
         cpu = fit.best_of(machine, (), need.releases, need.pythons, "cpu", catalog)
         if cpu:

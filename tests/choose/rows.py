@@ -414,6 +414,7 @@ INTEL = [
         "2.5 was on the test channel only",
         XPU,
     ),
+    Row("linux 8086:56a0 8086:46a6", "torch", "xpu 2.15.0", "the iGPU beside the card is not used", XPU),
     Row("arm 8086:56a0", "torch", "cpu 2.15.0", "no xpu wheels for aarch64", MATRIX),
 ]
 

@@ -126,7 +126,7 @@ def test_a_refusal_says_what_a_newer_driver_another_python_or_the_cpu_would_give
     )
     assert decide("linux", "torch python=3.16").hints == ("with Python 3.15, torch 2.15.0 (cpu) fits",)
     assert decide("linux", "torchaudio python=3.15").hints == ("torchaudio 2.11.0 has no wheel for Python 3.15",)
-    assert "builds for Jetson Orin are on NVIDIA's own Jetson index" in decide("arm 540.4.0 8.7").hints
+    assert "builds for Jetsons are on NVIDIA's own Jetson index" in decide("arm 540.4.0 8.7").hints
     assert decide("linux broken:nvidia").hints == ("mend it", "for the CPU build say --torch-backend cpu")
 
 
