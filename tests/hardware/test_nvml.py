@@ -203,6 +203,25 @@ def test_ctrl_c_ends_the_wait_and_the_child(libraries: Callable[[bool], Path], t
         os.kill(int(log.read_text().split()[1]), 0)
 
 
+def test_a_parent_that_ignores_its_childrens_end_gets_the_answer(libraries: Callable[[bool], Path]) -> None:
+    code = (
+        "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN); from uvtorch.hardware import nvml\n"
+        f"print(nvml.ask({str(libraries(False))!r}).failure == '')\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "True\n"
+
+
+def test_no_process_left_to_start_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    report = nvml.ask(None)
+    assert report.failure == "no process could be started to ask it: Resource temporarily unavailable"
+    assert not report.hung
+
+
 def test_nvml_is_asked_once(detect: Detect, tmp_path: Path) -> None:
     log = tmp_path / "inits"
     scene = cards("570.124.06", 12080, H100)

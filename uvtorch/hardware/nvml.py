@@ -69,12 +69,15 @@ def _in_child(library: str | None, limit: float) -> Report:
     import warnings
 
     deadline = time.monotonic() + limit
-    end, start = os.pipe()
-    with warnings.catch_warnings():
-        # Python 3.12+ warns of a fork beside threads, whose locks could be held. The child takes none of theirs: it
-        # imports (Python renews the import locks), calls NVML, writes to a pipe and leaves by _exit.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        pid = os.fork()
+    try:
+        end, start = os.pipe()
+        with warnings.catch_warnings():
+            # Python 3.12+ warns of a fork beside threads, whose locks could be held. The child takes none of theirs: it
+            # imports (Python renews the import locks), calls NVML, writes to a pipe and leaves by _exit.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+    except OSError as error:
+        return Report(failure=f"no process could be started to ask it: {error.strerror}")
     if pid == 0:
         _child(library, start)
     os.close(start)
@@ -111,7 +114,10 @@ def _end(pid: int, *, at_once: bool) -> int | None:
         _kill(pid)
     give_up = time.monotonic() + KILL_S
     while True:
-        done, status = os.waitpid(pid, os.WNOHANG)
+        try:
+            done, status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            return None  # whoever started us ignores SIGCHLD: the system has taken it away
         if done:
             return status
         if time.monotonic() > give_up:
