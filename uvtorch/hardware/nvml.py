@@ -69,14 +69,17 @@ def _in_child(library: str | None, limit: float) -> Report:
     import warnings
 
     deadline = time.monotonic() + limit
+    ends: tuple[int, ...] = ()
     try:
-        end, start = os.pipe()
+        ends = end, start = os.pipe()
         with warnings.catch_warnings():
             # Python 3.12+ warns of a fork beside threads, whose locks could be held. The child takes none of theirs: it
             # imports (Python renews the import locks), calls NVML, writes to a pipe and leaves by _exit.
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
     except OSError as error:
+        for fd in ends:
+            os.close(fd)
         return Report(failure=f"no process could be started to ask it: {error.strerror}")
     if pid == 0:
         _child(library, start)
