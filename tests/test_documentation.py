@@ -1,0 +1,224 @@
+"""The README and the example against the code: commands are run, tables compared, outputs the same to the letter."""
+
+import os
+import re
+import shlex
+import shutil
+import stat
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.index.project import MACHINES, Project
+from uvtorch import argv, errors, packages, project
+from uvtorch.verbs import torch as torch_verbs
+
+pytest_plugins = ["tests.index.fixtures"]
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLE = ROOT / "examples" / "quickstart"
+
+UNPINNED = (
+    '[project]\nname = "demo"\nversion = "0.1.0"\nrequires-python = ">=3.11"\ndependencies = ["torch", "torchvision"]\n'
+)
+
+
+def section(title: str) -> str:
+    """The text under a heading, up to the next heading of its level or above."""
+    found = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^## |^\1 |\Z)", README, re.MULTILINE | re.DOTALL)
+    assert found, title
+    return found[2]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def table(title: str) -> dict[str, list[str]]:
+    """The rows of a section's one table, by the first cell."""
+    rows = [row for row in section(title).splitlines() if row.startswith("| ")]
+    cells = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows[2:]]
+    return {row[0].strip("`"): row[1:] for row in cells}
+
+
+@pytest.fixture
+def shell(
+    tmp_path: Path, empty: Callable[[str], Project]
+) -> Callable[[Project, str], "subprocess.CompletedProcess[str]"]:
+    """Runs a documented block as a person would: in a shell, in the project, with uvtorch and uv on PATH."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    script = folder / "uvtorch"
+    script.write_text(f"#!{sys.executable}\nimport sys\nfrom uvtorch.cli import main\nsys.exit(main())\n")
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+
+    def run(where: Project, text: str) -> "subprocess.CompletedProcess[str]":
+        environment = {**where.environment, "UVTORCH_HARDWARE": str(MACHINES / "h200-580.json")}
+        environment["PATH"] = os.pathsep.join([str(folder), environment["PATH"]])
+        return subprocess.run(
+            ["sh", "-ec", text], cwd=where.path, env=environment, capture_output=True, encoding="utf-8", check=False
+        )
+
+    return run
+
+
+# The two commands for a fresh machine
+
+
+def test_the_first_command_prints_what_the_readme_shows(home: object, project: Project) -> None:
+    """All but the installation: in this repository, offline, with the hardware that the README speaks of."""
+    command = blocks(section("Try it"), "sh")[0].strip()
+    install, marker, rest = command.partition(" && .venv/bin/uvtorch ")
+    assert marker
+    assert install == "python3 -m venv .venv && .venv/bin/pip install -q -e '.[uv]'"
+    done = subprocess.run(
+        [sys.executable, "-m", "uvtorch", *shlex.split(rest)],
+        cwd=ROOT,
+        env={"UVTORCH_HARDWARE": str(MACHINES / "h200-580.json"), "PATH": "", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == blocks(section("Try it"), "diff")[0]
+
+
+def test_the_second_command_is_what_ci_runs() -> None:
+    command = blocks(section("Try it"), "sh")[1].strip()
+    assert command.endswith(".venv/bin/python -m pytest")
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "README.md" in ci  # it takes the command from there
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+# The documented commands
+
+
+BLOCKS = [
+    pytest.param(title, language, number, id=f"{title}-{language}-{number}")
+    for title in ("One build for the project", "Several builds to choose from", "In a Makefile, a Dockerfile, CI")
+    for language in ("sh", "make", "dockerfile")
+    for number in range(len(blocks(section(title), language)))
+]
+
+
+@pytest.mark.parametrize(("title", "language", "number"), BLOCKS)
+def test_documented_commands_run(
+    empty: Callable[[str], Project],
+    shell: Callable[[Project, str], "subprocess.CompletedProcess[str]"],
+    title: str,
+    language: str,
+    number: int,
+) -> None:
+    where = empty(UNPINNED)
+    (where.path / "train.py").write_text("import torch\n")
+    text = blocks(section(title), language)[number]
+    if language != "sh":  # what is used there, a person has made
+        assert shell(where, "uvtorch lock --torch-backend auto").returncode == 0
+        shutil.copy(MACHINES / "h200-580.json", where.path / "gpu-machine.json")
+    if language == "make":
+        text = "".join(row.removeprefix("\t") for row in text.splitlines(keepends=True) if row.startswith("\t"))
+    if language == "dockerfile":
+        text = text.replace("RUN ", "")
+    assert "uvtorch " in text
+    done = shell(where, text)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert "error: " not in done.stderr
+
+
+def test_the_examples_own_commands(
+    shell: Callable[[Project, str], "subprocess.CompletedProcess[str]"], project: Project
+) -> None:
+    """The example in a copy, its program but for PyTorch itself."""
+    shutil.copytree(EXAMPLE, project.path, dirs_exist_ok=True)
+    (project.path / "train.py").write_text("import torch, torchvision\n")
+    text = (EXAMPLE / "README.md").read_text(encoding="utf-8")
+    for block in blocks(text, "console"):
+        commands = "\n".join(row.removeprefix("$ ") for row in block.splitlines())
+        done = shell(project, commands)
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    project.check("cu130")
+
+
+def test_the_example_is_unpinned_and_has_no_lock() -> None:
+    data = tomllib.loads((EXAMPLE / "pyproject.toml").read_text(encoding="utf-8"))
+    assert {packages.named_by(text) for text in data["project"]["dependencies"]} == {"torch", "torchvision"}
+    assert "tool" not in data
+    listed = subprocess.run(
+        ["git", "ls-files", "--", str(EXAMPLE)], cwd=ROOT, capture_output=True, encoding="utf-8", check=False
+    )
+    assert "uv.lock" not in listed.stdout
+    compile((EXAMPLE / "train.py").read_text(encoding="utf-8"), "train.py", "exec")
+
+
+# The tables
+
+
+def test_the_options_are_those_of_the_tables() -> None:
+    ours: dict[str, list[str]] = {}
+    for names in (argv.OUR_VALUES, argv.OUR_FLAGS):
+        for verb, options in names.items():
+            for option in options:
+                ours.setdefault(option, []).append(verb)
+    documented = {name: cells[0].split(", ") for name, cells in table("Options").items()}
+    assert {name: sorted(verbs) for name, verbs in documented.items()} == {
+        name: sorted(verbs) for name, verbs in ours.items()
+    }
+
+
+def test_the_variables_are_those_that_are_read() -> None:
+    """Every UVTORCH_ variable of the code is documented, and every documented variable is in the code."""
+    source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "uvtorch").rglob("*.py"))
+    documented = set(table("Environment"))
+    assert set(re.findall(r"\bUVTORCH_[A-Z_]+\b", source)) <= documented
+    assert {name for name in documented if f'"{name}"' in source} == documented
+
+
+def test_the_configuration_is_read_as_documented() -> None:
+    text = blocks(section("Configuration"), "toml")[0]
+    config = project.read(tomllib.loads(f'[project]\nname = "demo"\n{text}'), None, "README.md").config
+    assert str(config.backend) == "cu128"
+    assert config.auto is True
+    assert config.index_base == "https://mirror.example.com/whl"
+    assert config.packages == ("my-cuda-extension",)
+    with pytest.raises(errors.UvtorchError) as caught:
+        project.read(tomllib.loads("[tool.uvtorch]\nother = 1\n"), None, "x")
+    known = str(caught.value.hints).partition(": ")[2]
+    assert set(re.findall(r"[a-z-]+", known)) == set(tomllib.loads(text)["tool"]["uvtorch"])
+
+
+def test_the_verbs_are_those_that_exist() -> None:
+    assert set(table("uvtorch's own verbs")) == {f"uvtorch torch {name}" for name in torch_verbs._VERBS}
+
+
+def test_the_exit_codes_are_those_of_the_errors() -> None:
+    documented = set(table("Exit codes"))
+    codes = {
+        str(kind.exit_code)
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.UvtorchError)
+    }
+    assert codes <= documented
+    assert documented == {"uv's own", "2", "130"}
+
+
+def test_what_it_writes_is_what_the_readme_shows(project: Project) -> None:
+    project.uvtorch("add", "torch", "--torch-backend", "cu128").must()
+    assert project.text.endswith("\n" + blocks(section("What it writes"), "toml")[0])
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        if "://" not in target:
+            assert (ROOT / target).exists(), target
+
+
+def test_help_names_what_the_readme_does(project: Project) -> None:
+    out = project.uvtorch("--help").must().out
+    for option in table("Options"):
+        assert option in out
