@@ -85,6 +85,19 @@ def test_the_project_adds_its_requirements_python_and_index_base(tmp_path: Path)
     assert json.loads(run(tmp_path, "h100-570", as_json=True))["chosen"] is None
 
 
+def test_what_the_project_pins_is_told_beside_the_choice(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\nname = "x"\nversion = "0"\ndependencies = ["torch"]\n'
+        '[tool.uv.sources]\ntorch = { index = "mine" }\n'
+        '[[tool.uv.index]]\nname = "mine"\nurl = "https://example.com/whl/cu121"\nexplicit = true\n'
+    )
+    lines = run(tmp_path, "h100-570").splitlines()
+    assert any(line.startswith("chosen    cu126, torch 2.14.1") for line in lines)
+    assert any(line.startswith("kept      cu121, which the project pins") for line in lines)
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\nversion = "0"\n[tool.uvtorch]\nbackend = "cpu"\n')
+    assert "kept      cpu, which [tool.uvtorch] names" in run(tmp_path, "h100-570")
+
+
 def test_bad_input_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         run(tmp_path, "h100-570", "torch==")

@@ -37,7 +37,19 @@ def run(
     request = request_of(requirements, project, python)
     base = env.get("UVTORCH_INDEX_BASE") or project.config.index_base or DEFAULT_INDEX_BASE
     decision = choose(machine, request, catalog.load())
-    return as_text(decision, base) if as_json else report(machine, request, decision, base)
+    if as_json:
+        return as_text(decision, base)
+    return report(machine, request, decision, base, kept(project, machine))
+
+
+def kept(project: Project, machine: Machine) -> str | None:
+    """What the project pins or configures already, which `uvtorch add` keeps whatever is chosen; None if nothing."""
+    pins = [pin for pin in project.pins(machine.platform) if pin.backend is not None]
+    if pins:
+        return f"{pins[0].backend}, which the project pins: `add` keeps it, `uvtorch torch use` changes it"
+    if project.config.backend:
+        return f"{project.config.backend}, which [tool.uvtorch] names: `add` takes it"
+    return None
 
 
 def request_of(requirements: Sequence[str], project: Project, python: str | None) -> Request:
@@ -84,7 +96,7 @@ def as_text(decision: Decision, base: str) -> str:
     return json.dumps(document, indent=2)
 
 
-def report(machine: Machine, request: Request, decision: Decision, base: str) -> str:
+def report(machine: Machine, request: Request, decision: Decision, base: str, keeps: str | None = None) -> str:
     """The decision for a person: what was asked, what was chosen, and the table of candidates, in ASCII."""
     rows = [("machine", _machine(machine)), ("request", _request(request))]
     if decision.backend:
@@ -97,6 +109,7 @@ def report(machine: Machine, request: Request, decision: Decision, base: str) ->
         rows += [("chosen", f"{decision.reason}; these indexes would be asked: {', '.join(map(str, decision.ask))}")]
     else:
         rows += [("refused", decision.refusal or "")]
+    rows += [("kept", keeps)] if keeps else []
     rows += [("hint", hint) for hint in decision.hints]
     rows += [("warning", warning) for warning in decision.warnings]
     text = [line for label, value in rows for line in _wrapped(f"{label:8}  ", value)]
