@@ -94,8 +94,8 @@ def test_indexes_keep_order_and_flags() -> None:
     assert found.indexes == (
         Index("pt", "https://download.pytorch.org/whl/cu128", explicit=True, backend=parse("cu128")),
         Index(None, "https://example.com/simple", default=True),
-        Index(None, "https://download.pytorch.org/whl/cpu", backend=parse("cpu")),
-        Index(None, "https://example.com/other", default=True),
+        Index(None, "https://download.pytorch.org/whl/cpu", backend=parse("cpu"), legacy=True),
+        Index(None, "https://example.com/other", default=True, legacy=True),
     )
 
 

@@ -43,6 +43,13 @@ class SetIndex(NamedTuple):
     explicit: bool = True
 
 
+class NameIndex(NamedTuple):
+    """The index of that URL that has no name is called `name`."""
+
+    url: str
+    name: str
+
+
 class RemoveIndex(NamedTuple):
     """No index of that name exists."""
 
@@ -108,8 +115,13 @@ class SetPrerelease(NamedTuple):
     value: str | None
 
 
+class RequireEnvironments(NamedTuple):
+    """What `tool.uv.environments` lists, `tool.uv.required-environments` lists instead, after what it has."""
+
+
 Operation = (
     SetIndex
+    | NameIndex
     | RemoveIndex
     | SetSources
     | RemoveSources
@@ -120,6 +132,7 @@ Operation = (
     | SetConflicts
     | SetDefaultGroups
     | SetPrerelease
+    | RequireEnvironments
 )
 
 
@@ -169,6 +182,13 @@ def changes(operation: Operation, data: Table, *, script: bool = False) -> list[
     match operation:
         case SetIndex():
             return _set_index(operation, data)
+        case NameIndex(url, name):
+            matches = [
+                at
+                for at, index in enumerate(_indexes(data))
+                if index.get("name") is None and same_url(str(index.get("url")), url)
+            ]
+            return [Put((*_UV, "index", at, "name"), name) for at in matches[:1]]
         case RemoveIndex(name):
             found = [at for at, index in enumerate(_indexes(data)) if index.get("name") == name]
             return [Drop((*_UV, "index", at)) for at in reversed(found)]
@@ -192,6 +212,8 @@ def changes(operation: Operation, data: Table, *, script: bool = False) -> list[
             return _set_key((*_UV, "default-groups"), value, data)
         case SetPrerelease(value):
             return _set_key((*_UV, "prerelease"), value, data)
+        case RequireEnvironments():
+            return _require_environments(data)
 
 
 def perform(change: Change, data: Table) -> None:
@@ -270,6 +292,15 @@ def _set_key(path: Path, value: object, data: Table) -> list[Change]:
     if have == value:
         return []
     return [Drop(path)] if value is None else [Put(path, value)]
+
+
+def _require_environments(data: Table) -> list[Change]:
+    path, required = (*_UV, "environments"), (*_UV, "required-environments")
+    have, wanted = _get(data, path), _get(data, required)
+    if have is None:
+        return []
+    moved = [value if isinstance(value, list) else [value] for value in (wanted, have) if value is not None]
+    return [Put(required, list(dict.fromkeys(marker for markers in moved for marker in markers))), Drop(path)]
 
 
 def _indexes(data: Table) -> list[Table]:

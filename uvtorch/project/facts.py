@@ -55,6 +55,8 @@ class Index(NamedTuple):
     """Told by its URL; None where that cannot be."""
     inherited: bool = False
     """It stands in the workspace's root rather than in the project's own file."""
+    legacy: bool = False
+    """It is one of `index-url` and `extra-index-url`, which can be neither named nor explicit."""
 
     @property
     def is_pypi(self) -> bool:

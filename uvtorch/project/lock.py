@@ -25,6 +25,7 @@ _DEPENDENCIES: Final = re.compile(r"^dependencies = \[(.*?)\]$", re.MULTILINE | 
 _NAME: Final = re.compile(r'\{ name = "([^"\\]+)"')
 _MARKERS: Final = re.compile(r"^resolution-markers = \[(.*?)\]$", re.MULTILINE | re.DOTALL)
 _STRING: Final = re.compile(r'"([^"\\]*)"')
+_SUPPORTED: Final = re.compile(r"^supported-markers = \[(.*?)\]$", re.MULTILINE | re.DOTALL)
 _REQUIRES_PYTHON: Final = re.compile(r'^requires-python = "([^"\\]+)"', re.MULTILINE)
 
 
@@ -92,6 +93,8 @@ class Lock(NamedTuple):
 
     packages: tuple[Package, ...] = ()
     requires_python: str | None = None
+    supported: tuple[str, ...] = ()
+    """The markers of the environments that the lock is made for; empty: all."""
 
     def named(self, name: str) -> tuple[Package, ...]:
         """All builds of a package, by its normalized name."""
@@ -120,7 +123,8 @@ def read_lock(text: str, origin: str = "uv.lock") -> Lock:
             return _by_tomllib(text, origin)
         found.append(Package(match["name"], match["version"], match["kind"], match["location"], piece))
     python = _REQUIRES_PYTHON.search(head)
-    return Lock(tuple(found), python[1] if python else None)
+    supported = _SUPPORTED.search(head)
+    return Lock(tuple(found), python[1] if python else None, tuple(_STRING.findall(supported[1])) if supported else ())
 
 
 def stray(lock: Lock, project: Project, environment: Environment) -> tuple[Package, ...]:
@@ -163,7 +167,9 @@ def _by_tomllib(text: str, origin: str) -> Lock:
     packages = data.get("package", [])
     if not isinstance(packages, list):
         raise ProjectError(f"{origin}: `package` must be an array of tables", "make it anew with: uv lock")
-    return Lock(tuple(_packages(packages, origin)), data.get("requires-python"))
+    return Lock(
+        tuple(_packages(packages, origin)), data.get("requires-python"), tuple(data.get("supported-markers", ()))
+    )
 
 
 def _packages(rows: list[Any], origin: str) -> Iterator[Package]:

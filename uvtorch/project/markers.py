@@ -53,6 +53,8 @@ class Environment(NamedTuple):
     platform: Platform
     python: str | None = None
     """`3.12` or `3.12.4`; None: the interpreter that runs uvtorch."""
+    extras: frozenset[str] = frozenset()
+    """The values of `extra` that are true, as uv.lock writes them: `extra-4-demo-cpu`."""
 
     def values(self) -> dict[str, str]:
         """The marker variables of this environment, as PEP 508 names them."""
@@ -79,7 +81,7 @@ def holds(marker: str | None, environment: Environment) -> bool:
         return True
     values = environment.values()
     try:
-        return _Evaluation(_tokens(marker), values).result()
+        return _Evaluation(_tokens(marker), values, environment.extras).result()
     except _Unusual:
         return _by_packaging(marker, values)
 
@@ -141,9 +143,12 @@ def _tokens(marker: str) -> tuple[_Token, ...]:
 class _Evaluation:
     """One recursive descent over a marker's tokens; all of them are read, so that an error never depends on luck."""
 
-    def __init__(self, tokens: tuple[_Token, ...], values: dict[str, str]) -> None:
+    def __init__(
+        self, tokens: tuple[_Token, ...], values: dict[str, str], extras: frozenset[str] = frozenset()
+    ) -> None:
         self.tokens = tokens
         self.values = values
+        self.extras = extras
         self.at = 0
 
     def result(self) -> bool:
@@ -179,6 +184,8 @@ class _Evaluation:
         if _ALIASES.get(variable.text, variable.text) in ("python_version", "python_full_version"):
             return self.compare_versions(left, op, right)
         one, other = self.value(left), self.value(right)
+        if variable.text == "extra" and self.extras and op in ("==", "!="):
+            return ((right if variable is left else left).text in self.extras) == (op == "==")
         if op == "==":
             return one == other
         if op == "!=":
@@ -191,6 +198,8 @@ class _Evaluation:
 
     def compare_versions(self, left: _Token, op: str, right: _Token) -> bool:
         texts = self.value(left), self.value(right)
+        if op in ("==", "!=") and texts[1].endswith(".*") and _VERSION.fullmatch(texts[1][:-2]):
+            return (f"{texts[0]}.".startswith(texts[1][:-1])) == (op == "==")
         if op in ("in", "not in") or not all(_VERSION.fullmatch(text) for text in texts):
             raise _Unusual
         one, other = ([int(part) for part in text.split(".")] for text in texts)

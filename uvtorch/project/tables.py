@@ -234,10 +234,10 @@ def _indexes(file: _File) -> tuple[Index, ...]:
     extra = file.get("tool.uv.extra-index-url")
     if extra is not None:
         texts = (extra,) if isinstance(extra, str) else file.check_strings("tool.uv.extra-index-url", extra)
-        found += [Index(None, url, backend=from_url(url)) for url in texts]
+        found += [Index(None, url, backend=from_url(url), legacy=True) for url in texts]
     default = file.string("tool.uv.index-url")
     if default is not None:
-        found.append(Index(None, default, default=True, backend=from_url(default)))
+        found.append(Index(None, default, default=True, backend=from_url(default), legacy=True))
     return tuple(found)
 
 
