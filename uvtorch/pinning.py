@@ -6,6 +6,7 @@ from typing import NamedTuple
 from uvtorch import edit
 from uvtorch.backend import Backend, marker, same_url
 from uvtorch.choose import Decision
+from uvtorch.errors import ProjectError
 from uvtorch.packages import normalize, roles
 from uvtorch.project import Project, Source, Target
 
@@ -52,6 +53,12 @@ def operations(
     direct = tuple(dict.fromkeys((*packages, *_direct(project))))
     anchors = _anchors(direct, dict.fromkeys((*anchored(project), *transitive)), decision, where)
     pinned = dict.fromkeys((*direct, *(name for name, _ in anchors)))
+    for source in foreign(project):
+        if source.package in pinned:
+            raise ProjectError(
+                f"{project.origin} takes {source.package} from {source.url or source.kind}, which an index would replace",
+                "take that source out first, if that is what you want",
+            )
     edits: list[edit.Operation] = [edit.SetSources(package, entries) for package in pinned]
     edits += _stale(project, pinned)
     edits += _anchor_edits(project, anchors)

@@ -10,6 +10,7 @@ from uvtorch.backend import DEFAULT_INDEX_BASE, Backend, parse
 from uvtorch.choose import Decision, Request
 from uvtorch.errors import NoBuild, ProjectError, UsageError
 from uvtorch.machine import Machine
+from uvtorch.packages import normalize
 from uvtorch.plan import Edit
 from uvtorch.project import Project, Source
 from uvtorch.project import read as read_project
@@ -190,8 +191,14 @@ def pins_of(project: Project) -> tuple[Source, ...]:
 
 
 def requirements_of(project: Project) -> tuple[str, ...]:
-    """The project's own requirements of PyTorch packages, as it writes them."""
-    return tuple(item.text for item in project.pytorch_requirements())
+    """The project's own requirements of PyTorch packages, as it writes them.
+
+    Those of extras and groups in a conflict set are resolved each apart, so they count only where there are no others.
+    """
+    items = project.pytorch_requirements()
+    apart = {(item.kind, normalize(item.name)) for items in project.conflicts for item in items}
+    together = [item.text for item in items if (item.target.kind, normalize(item.target.name or "")) not in apart]
+    return tuple(together or [item.text for item in items])
 
 
 def decide(machine: Machine, request: Request, base: str, find_uv: UvFinder) -> Decision:

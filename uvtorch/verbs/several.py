@@ -65,30 +65,41 @@ def rank(
     """The choices of a project as `machine` sees them, best first in `Ranking.best`.
 
     What uv.lock holds counts, where the requirements still admit it: what else a choice might give, it does not give.
-    A choice whose index does not say what it serves is never the best.
+    A choice whose index does not say what it serves is never the best; the base, where no source speaks of it, only if
+    no extra or group fits.
     """
     from uvtorch import catalog
-    from uvtorch.choose import Option, Request, rank_choices
+    from uvtorch.choose import Option, Ranking, Request, rank_choices
 
     project = opened.project
+
+    def among(places: Sequence[int]) -> Ranking:
+        backends = [choices[at].backend for at in places]
+        ranking = rank_choices(
+            machine,
+            Request((), python=python, requires_python=project.requires_python),
+            backends,
+            catalog.load(),
+            torch=locked_releases(opened.site.lock, backends) if use_lock else (),
+            requirements=[requirements_of_choice(project, choices[at]) for at in places],
+        )
+        options = [Option(None, None, False, "its index or wheel does not say what it was built for")] * len(choices)
+        for at, option in zip(places, ranking.options, strict=True):
+            options[at] = option
+        best = None if ranking.best is None else places[ranking.best]
+        return Ranking(best, tuple(options), ranking.warnings)
+
+    silent = [str(choice.target) for choice in choices if choice.origin == "unknown"]
     known = [at for at, choice in enumerate(choices) if choice.origin != "unknown"]
-    locked = locked_releases(opened.site.lock, [choices[at].backend for at in known]) if use_lock else ()
-    ranking = rank_choices(
-        machine,
-        Request((), python=python, requires_python=project.requires_python),
-        [choices[at].backend for at in known],
-        catalog.load(),
-        torch=locked,
-        requirements=[requirements_of_choice(project, choices[at]) for at in known],
-    )
-    options = [Option(None, None, False, "its index or wheel does not say what it was built for")] * len(choices)
-    for at, option in zip(known, ranking.options, strict=True):
-        options[at] = option
-    return ranking._replace(
-        best=None if ranking.best is None else known[ranking.best],
-        options=tuple(options),
-        warnings=ranking.warnings if known else ("no choice says which backend it gives",),
-    )
+    ranking = among(known)
+    said = [at for at in known if choices[at].kind != "base" or choices[at].stated]
+    if len(said) < len(known):
+        named = among(said)
+        if named.best is not None and named.options[named.best].fits:
+            ranking = ranking._replace(best=named.best)
+    if silent and ranking.warnings:
+        ranking = ranking._replace(warnings=(f"{ranking.warnings[0]} ({', '.join(silent)}: no backend in the URL)",))
+    return ranking
 
 
 def requirements_of_choice(project: Project, choice: Choice) -> tuple[str, ...]:

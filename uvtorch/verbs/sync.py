@@ -73,6 +73,8 @@ def compile_sync(line: CommandLine, env: Mapping[str, str], find_uv: UvFinder) -
         return _pin_transitive(line, env, opened, find_uv)
     if any(source.kind == "index" and source.package in packages for one in projects for source in one.sources):
         return _pinned(line, env, opened, projects, wanted, find_uv)
+    if not wanted.backend and any(source.kind != "index" for source in project.sources if source.package in packages):
+        return hand_over(line.argv)  # a repository, a path, a wheel: the project says where it comes from
     return _pin(line, env, opened, projects, packages, wanted, find_uv)
 
 
@@ -143,9 +145,13 @@ def _mismatch(
 
     pins = [pin for one in projects for pin in one.pins(machine.platform) if pin.kind == "index"]
     torch = next((pin for pin in pins if pin.package == "torch"), pins[0] if pins else None)
-    if torch is not None and torch.backend is None:
+    rows = opened.project.choices_for(machine.platform)
+    base = next((row for row in rows if row.kind == "base"), None)  # a member's choice that the root asks for
+    origin, backend = (base.origin, base.backend) if base else ("pypi", None)
+    if torch is not None:
+        origin, backend = "index", torch.backend
+    if backend is None and origin != "pypi":
         return ()  # an index that does not say what it serves
-    backend = torch.backend if torch else None
     request = _request(line, env, opened, projects)
     locked = locked_releases(opened.site.lock, (backend,))
     option = rank_choices(machine, request, (backend,), catalog.load(), locked).options[0]
