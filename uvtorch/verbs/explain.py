@@ -139,16 +139,15 @@ def _rows(candidates: Iterable[Candidate]) -> list[tuple[str, str, str, str]]:
     """The table: the chosen one first, then the others; neighbours rejected for one reason share a line."""
     rows: list[tuple[str, list[str], str, str]] = []
     for candidate in sorted(candidates, key=lambda candidate: not candidate.accepted):
-        mark, torch = "*" if candidate.accepted else " ", candidate.torch or "-"
+        mark, name, torch = "*" if candidate.accepted else " ", str(candidate.backend), candidate.torch or "-"
         guess = " (not yet seen on the index)" if candidate.accepted and candidate.certainty == "inferred" else ""
         reason = candidate.reason + guess
-        previous = rows[-1] if rows else None
-        alike = previous and previous[1][-1][:2] == str(candidate.backend)[:2]
-        if previous and alike and mark == " " and previous[3] == reason and not previous[0].strip():
-            previous[1].append(str(candidate.backend))
+        last, names, known, why = rows[-1] if rows else ("*", [""], "", "")
+        if (last, why) == (mark, reason) and names[-1][:2] == name[:2]:
+            rows[-1] = (mark, [*names, name], known if known == torch else "", reason)
         else:
-            rows.append((mark, [str(candidate.backend)], torch, reason))
-    return [(mark, _names(names), torch if len(names) == 1 else "", reason) for mark, names, torch, reason in rows]
+            rows.append((mark, [name], torch, reason))
+    return [(mark, _names(names), torch, reason) for mark, names, torch, reason in rows]
 
 
 def _names(names: list[str]) -> str:
