@@ -69,6 +69,15 @@ def operations(
     return edits
 
 
+def foreign(project: Project) -> tuple[Source, ...]:
+    """The project's own sources of PyTorch packages that are no index: a repository, a path, a wheel."""
+    return tuple(
+        source
+        for source in project.sources
+        if source.kind != "index" and not source.inherited and project.is_pinned(source.package)
+    )
+
+
 def like(
     project: Project, packages: tuple[str, ...], pins: tuple[Source, ...], transitive: tuple[str, ...] = ()
 ) -> list[edit.Operation]:
