@@ -190,7 +190,17 @@ def _unknown(machine: Machine, need: Need, hardware: fit.Hardware, catalog: Cata
         else candidate._replace(reason=f"not known to have {need.text}; {candidate.reason}")
         for candidate in reasons.candidates(machine, need, hardware, None, catalog)
     )
-    if family in ("cpu", "xpu"):
+    floor = unknown.floor(need, catalog)
+    index = catalog.builds[Backend(family)] if family in ("cpu", "xpu") else {}
+    newer = number(floor) > number(list(catalog.releases)[-1])
+    if index and newer and machine.platform.key not in list(index.values())[-1]:
+        where = fit.platform_name(machine.platform.key)
+        return Decision(
+            None,
+            refusal=f"{need.text} is newer than what uvtorch knows, and torch has no more wheels for {where}.{newest}",
+            candidates=candidates,
+        )
+    if index:
         # One index, so nothing to choose: uv says whether it has the version.
         backend = Backend(family)
         candidates = tuple(
@@ -205,13 +215,12 @@ def _unknown(machine: Machine, need: Need, hardware: fit.Hardware, catalog: Cata
             platforms=unknown.platforms(backend, None, catalog),
             companions=_companions(backend, None, catalog),
         )
-    floor = unknown.floor(need, catalog)
     first = next(iter(catalog.releases))
     if number(floor) < number(first):
         return Decision(
             None,
             refusal=f"{need.text} is older than what uvtorch knows (torch {first} and later).{newest}",
-            hints=("name its backend: --torch-backend cu117",),
+            hints=("name its backend with --torch-backend",),
             candidates=candidates,
         )
     ask = unknown.askable(machine, need, hardware, floor, catalog)

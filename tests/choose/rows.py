@@ -626,6 +626,15 @@ UNKNOWN = [
     Row("linux 595.58.03 9.0", "torchvision==0.30.0", "ask cu132 cu130", "an unknown pair", CONTRACT),
     Row("linux 595.58.03 15.0", "torch>=2.16", "ask cu132 cu130 cu134", "a GPU from the future", CONTRACT),
     Row("linux", "torch>=2.16", "cpu -", "one index: uv will say", CONTRACT),
+    Row(
+        "intel-mac",
+        "torch>=2.16",
+        "torch>=2.16 is newer than what uvtorch knows, and torch has no more wheels for macOS on Intel. "
+        "The newest that fits is 2.2.2 (cpu).",
+        "Intel Macs end at 2.2.2",
+        MATRIX,
+    ),
+    Row("intel-mac", "torch==1.13.1", "cpu -", "one index: uv will say", CONTRACT),
     Row("linux 8086:56a0", "torch>=2.16", "xpu -", "one index: uv will say", CONTRACT),
     Row("linux gfx942", "torch>=2.16", "ask rocm10.0 rocm7.14", "the newest ROCm", CONTRACT),
     Row(
