@@ -13,7 +13,9 @@ call='{calls}'/$n
 terminals=; for fd in 0 1 2; do [ -t $fd ] && terminals="$terminals $fd"; done
 echo $terminals >"$call/terminals"
 pwd -P >"$call/cwd"
-for fact in cmdline environ status; do cat /proc/$$/$fact >"$call/$fact"; done
+for fact in cmdline environ; do cat /proc/$$/$fact >"$call/$fact"; done
+# Not by cat: while it starts, some shells block all signals.
+while read -r line; do echo "$line"; done </proc/$$/status >"$call/status"
 : >"$call/complete"
 case "$1" in --version) echo "uv {version} (recorded)"; [ "$2" ] || exit {version_code};; esac
 {body}

@@ -64,26 +64,16 @@ def _act(words: list[str]) -> int:
     elif line.verb in command_lines.VERBS:
         if line.has("--help"):
             return _with_uv(line.argv, lambda: _help_on(line.verb or ""))
-        # Whatever changes the lock may bring PyTorch along.
-        if line.verb in ("add", "remove", "lock") or _concerns_us(line):
+        if _concerns_us(line):
             return _plan(line)
     return uv.hand_over(uv.find(os.environ), words)
 
 
 def _concerns_us(line: "CommandLine") -> bool:
     """Whether there may be something to do, told without reading more than a pyproject.toml that names uvtorch."""
-    if line.ours:
+    if line.verb in ("add", "remove", "lock"):  # whatever changes the lock may bring PyTorch along
         return True
-    if line.verb in ("add", "remove"):
-        from uvtorch.packages import named_by, pinned
-
-        if line.has("--requirements"):
-            return True
-        names = pinned()
-        return any(named_by(text) in names for text in line.positionals) or _configured(line)
-    if line.verb in ("sync", "run", "export"):
-        return bool(os.environ.get("UV_TORCH_BACKEND")) or _configured(line)
-    return line.verb == "lock" and bool(os.environ.get("UV_TORCH_BACKEND"))
+    return bool(line.ours or os.environ.get("UV_TORCH_BACKEND")) or _configured(line)
 
 
 def _configured(line: "CommandLine") -> bool:
