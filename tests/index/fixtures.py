@@ -46,6 +46,9 @@ def home(index_server: IndexServer, real_uv: str, tmp_path_factory: pytest.TempP
         "UV_NO_PROGRESS": "1",
         "UV_LINK_MODE": "copy",
         "UVTORCH_INDEX_BASE": index_server.base,
+        "HTTP_PROXY": "http://127.0.0.1:9",  # nobody listens there: what is not on this machine cannot be reached
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+        "NO_PROXY": "127.0.0.1",
         "NO_COLOR": "1",
         "PYTHONWARNINGS": "error",
     }
