@@ -34,8 +34,7 @@ def recording(tmp_path: Path) -> RecordingUv:
         ["run", "pytest", "--auto", "--torch-backend", "cu126"],
         ["run", "-m", "pytest", "--help"],
         ["tool", "run", "--", "--", "x"],
-        ["add", "requests"],
-        ["add", "requests", "--", "-x"],
+        ["init", "--", "-x"],
         ["sync", "--dry-run"],
         ["add", "torch", "--no-such-option"],
         ["sync", "--no-such-option=1", "--version"],
@@ -105,7 +104,7 @@ def test_stdin_is_not_read_ahead(launcher: Path, tmp_path: Path) -> None:
 def test_a_terminal_stays_one(which: tuple[int, ...], launcher: Path, recording: RecordingUv, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     streams = [theirs if fd in which else subprocess.DEVNULL for fd in range(3)]
-    command = [launcher, "pip", "list"]
+    command = [str(launcher), "pip", "list"]
     env = {"UVTORCH_UV": str(recording.path), "PATH": os.defpath}
     subprocess.run(command, stdin=streams[0], stdout=streams[1], stderr=streams[2], env=env, check=True, cwd=tmp_path)
     os.close(ours)
@@ -170,7 +169,7 @@ def test_ignored_signals_stay_ignored(
 ) -> None:
     """As nohup ignores SIGHUP, and a shell SIGINT for its background jobs."""
     env = {"UVTORCH_UV": str(recording.path), "PATH": os.defpath}
-    command = ["sh", "-c", f'trap "" {number.name[3:]}; "$@"', "sh", launcher, *arguments]
+    command = ["sh", "-c", f'trap "" {number.name[3:]}; "$@"', "sh", str(launcher), *arguments]
     subprocess.run(command, env=env, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
     assert recording.call.ignores(number)
 
@@ -182,7 +181,7 @@ def test_file_descriptors_are_inherited(arguments: list[str], launcher: Path, tm
     env = {"UVTORCH_UV": str(fake.path), "PATH": os.defpath}
     seen = []
     for program in (fake.path, launcher):
-        command = ["sh", "-c", 'exec "$@" 7>"$0"', theirs, program, *arguments]
+        command = ["sh", "-c", 'exec "$@" 7>"$0"', str(theirs), str(program), *arguments]
         subprocess.run(command, env=env, cwd=tmp_path, check=True, capture_output=True)
         assert theirs.read_bytes() == b"x\n"
         seen.append((tmp_path / "fds").read_text())

@@ -276,9 +276,9 @@ def _parse_short(
         name = "-" + letter
         value = None
         if name in values:
-            value = word[place + 1 :]
-            if value:
-                value = value.removeprefix("=")
+            rest = word[place + 1 :]
+            if rest:
+                value = rest.removeprefix("=")
             elif at < len(argv):
                 value = argv[at]
                 line.argv.append(value)
@@ -287,7 +287,7 @@ def _parse_short(
             line.unknown = line.unknown or name
             break
         line.options.append((ALIASES.get(name, name), value))
-        if value is not None:
+        if name in values:
             break
     return at
 
