@@ -1,12 +1,12 @@
 """Projects that offer several backends: the choice that fits here, and packages that go into every choice."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from uvtorch.argv import CommandLine, carried, is_set
-from uvtorch.backend import Backend
+from uvtorch.backend import Backend, same_url
 from uvtorch.errors import MachineError, NoBuild, ProjectError, UsageError
 from uvtorch.packages import bare_requirement, normalize
 from uvtorch.plan import Plan, hand_over
@@ -14,6 +14,8 @@ from uvtorch.project import Choice, Project, Target, selection
 from uvtorch.verbs.deciding import Asked, Opened, Requested, asked, edited, interpreter, open_project
 
 if TYPE_CHECKING:
+    from packaging.version import Version
+
     from uvtorch.choose import Ranking
     from uvtorch.edit import Operation
     from uvtorch.locate import Site
@@ -55,7 +57,8 @@ def compile_sync(line: CommandLine, env: Mapping[str, str], opened: Opened, want
     option = ranking.options[best]
     release = f", torch {option.torch}" if option.torch else ""
     build = chosen.backend or ("PyPI's build" if chosen.origin == "pypi" else "an index that names no backend")
-    text = f"using {' '.join(extra) or 'the project as it is'} ({build}{release}): {option.reason}"
+    why = f": {option.reason}" if option.fits else ""
+    text = f"using {' '.join(extra) or 'the project as it is'} ({build}{release}){why}"
     return Plan(last=tuple(line.with_options(*extra)), decisions=(text,), warnings=warnings)
 
 
@@ -261,10 +264,10 @@ def compile_add(
     target = target_of(line)
     chosen = _choices_at(target, choices)
     if target is not None and not chosen:
-        names = ", ".join(str(choice.target) for choice in choices)
+        offered = ", ".join(str(choice.target) for choice in choices)
         raise UsageError(
             f"{requested[0].package} in {target} would come from PyPI, whatever backend is chosen",
-            f"without a target it goes into every choice ({names}); `uv add` puts it there as it is",
+            f"without a target it goes into every choice ({offered}); `uv add` puts it there as it is",
         )
     wanted = asked(line, env, [item.text for item in requested])
     if wanted.backend and wanted.origin != "UV_TORCH_BACKEND":
@@ -274,14 +277,16 @@ def compile_add(
         if not chosen:
             raise no_such_choice(project.choices(), backend)
     full = target is None and len(chosen) == len(choices)
+    before = {(item.package, item.target) for item in project.requirements}
     operations: list[Operation] = []
     for item in requested:
         text = _as_told(line, item.text)
         operations += placed(project, item._replace(text=text), chosen, base=full)
     rest = _without(line, env, requested)
-    places = ", ".join(str(choice.target) for choice in chosen)
-    fresh = tuple(item.package for item in requested)
-    text = f"{', '.join(fresh)} into {places}"
+    names = [item.package for item in requested]
+    places = (Target("base"), *(choice.target for choice in chosen))
+    fresh = tuple((name, place) for name in names for place in places if (name, place) not in before)
+    text = f"{', '.join(names)} into {', '.join(str(place) for place in places[1:])}"
     return _plan(line, env, opened, operations, [tuple(rest)] if rest else [], text, fresh)
 
 
@@ -420,9 +425,9 @@ def _plan(
     operations: "list[Operation]",
     commands: list[tuple[str, ...]],
     text: str,
-    fresh: tuple[str, ...] = (),
+    fresh: tuple[tuple[str, Target], ...] = (),
 ) -> Plan:
-    """Edit, lock, give `fresh` packages their lower bounds as `uv add` does, and sync to the choice that fits here."""
+    """Edit, lock, bound what is `fresh` as `uv add` does, see to what came along, and sync to the choice that fits."""
     site = opened.site
     edits = edited(opened, operations)
     frozen = line.has("--frozen") or is_set(env, "UV_FROZEN")
@@ -430,8 +435,8 @@ def _plan(
         commands.append(("lock", *_options_for(line, "lock")))
     closing, warnings = ((), ()) if _unsynced(line, env) else _sync_command(line, env, opened)
     bounded = bool(fresh) and not frozen and not line.has("--raw")
-    then = partial(_bounded, line, env, site, fresh) if bounded else None
-    decisions = (text + ("; bare ones get their bounds from the lock, as `uv add` writes them" if bounded else ""),)
+    then = None if frozen else partial(_followed, line, env, site, fresh if bounded else ())
+    decisions = (text + ("; bounds follow from the lock, as with `uv add`" if bounded else ""),)
     guarded = (site.manifest.path, site.lock)
     return Plan(tuple(commands), edits, guarded, decisions, warnings, then=then, closing=closing)
 
@@ -473,41 +478,52 @@ def _sync_command(
     return (("sync", *inexact, *extra, *named, *_options_for(line, "sync")),), ranking.warnings
 
 
-def _bounded(line: CommandLine, env: Mapping[str, str], site: "Site", packages: tuple[str, ...]) -> Plan:
-    """The follow-up of a lock: bare requirements of `packages` get the lowest version that any choice locked."""
+def _followed(line: CommandLine, env: Mapping[str, str], site: "Site", fresh: tuple[tuple[str, Target], ...]) -> Plan:
+    """What a lock calls for: bounds for bare `fresh` requirements, then sources for what other packages brought."""
+    from uvtorch import uv
+    from uvtorch.verbs.transitive import follow
+
+    after = follow(line, env, lambda: uv.find(env), site.lock, resync=False)
+    opened = open_project(line, env) if fresh else None
+    edits = edited(opened, _bounds(opened.project, site.lock, fresh, line.value("--bounds"))) if opened else ()
+    return Plan((("lock", "--quiet", *carried(line)),), edits, then=after) if edits else after()
+
+
+def _bounds(
+    project: Project, lock: str, fresh: tuple[tuple[str, Target], ...], kind: str | None
+) -> "Iterator[Operation]":
+    """The lowest version that a choice has locked, as a bound of its bare requirements."""
     from uvtorch import edit
 
-    opened = open_project(line, env)
-    if opened is None:
-        return Plan()
-    versions = locked_versions(site.lock)
-    operations: list[Operation] = []
-    for item in opened.project.requirements:
-        lowest = versions.get(item.package)
+    versions = _locked_versions(lock)
+    for item in project.requirements:
         head, semicolon, tail = item.text.partition(";")
-        bare = head.strip() == bare_requirement(item.text)
-        if lowest and bare and item.package in packages and item.via is None and not item.inherited:
+        if (item.package, item.target) not in fresh or item.via or head.strip() != bare_requirement(item.text):
+            continue
+        urls = {one.url for one in project.sources if one.package == item.package and one.target == item.target}
+        rows = versions.get(item.package, [])
+        own = [version for version, url in rows if any(same_url(url, source) for source in urls if source)]
+        lowest = min(own or [version for version, _ in rows], default=None)
+        if lowest is not None:
+            text = head.strip() + bound(lowest.public, kind)
             where = edit.Target(item.target.kind, item.target.name or "")
-            text = head.strip() + bound(lowest, line.value("--bounds"))
-            operations.append(edit.SetRequirement(where, item.package, f"{text} ;{tail}" if semicolon else text))
-    edits = edited(opened, operations)
-    return Plan((("lock", "--quiet", *carried(line)),), edits) if edits else Plan()
+            yield edit.SetRequirement(where, item.package, f"{text} ;{tail}" if semicolon else text)
 
 
 def bound(version: str, kind: str | None) -> str:
     """The specifier that `uv add --bounds KIND` writes for a version; `lower` if no kind is given."""
-    release = ([*version.split("."), "0", "0"])[:2]
     if kind == "exact":
         return f"=={version}"
-    if kind == "major":
-        return f">={version},<{int(release[0]) + 1 if release[0] != '0' else f'0.{int(release[1]) + 1}'}"
-    if kind == "minor":
-        return f">={version},<{release[0]}.{int(release[1]) + 1}"
-    return f">={version}"
+    if kind not in ("major", "minor"):
+        return f">={version}"
+    digits = [int(part) for part in (version + ".0.0").split(".")[:3] if part.isdigit()]
+    at = (kind == "minor") + (digits[0] == 0)  # below 1.0 each part stands for the one before it
+    upper = [*digits[:at], digits[at] + 1, 0, 0][:3]
+    return f">={version},<{'.'.join(map(str, upper))}"
 
 
-def locked_versions(path: str) -> dict[str, str]:
-    """The lowest version of each package in a uv.lock, without its local part."""
+def _locked_versions(path: str) -> "dict[str, list[tuple[Version, str]]]":
+    """The versions of each package in a uv.lock, each with where it comes from."""
     from packaging.version import InvalidVersion, Version
 
     from uvtorch.project.lock import read_lock
@@ -517,15 +533,13 @@ def locked_versions(path: str) -> dict[str, str]:
             rows = read_lock(file.read(), path).packages
     except (OSError, ProjectError):
         return {}
-    lowest: dict[str, Version] = {}
+    found: dict[str, list[tuple[Version, str]]] = {}
     for row in rows:
         try:
-            version = Version(row.version or "")
+            found.setdefault(row.name, []).append((Version(row.version or ""), row.location))
         except InvalidVersion:
             continue
-        if row.name not in lowest or version < lowest[row.name]:
-            lowest[row.name] = version
-    return {name: version.public for name, version in lowest.items()}
+    return found
 
 
 def compile_remove(line: CommandLine, env: Mapping[str, str], opened: Opened, choices: tuple[Choice, ...]) -> Plan:
