@@ -116,6 +116,25 @@ def dead(marker: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def mended(marker: str) -> str | None:
+    """The marker with what `dead` finds replaced by what was meant; None where that is not plain."""
+    result = marker
+    for fault in dead(marker):
+        variable, op, value = fault.split(" ", 2)
+        name = _ALIASES.get(variable, variable)
+        value = value[1 : value.rindex("'")]
+        known = {item.lower(): item for item in _KNOWN_VALUES.get(name, ())}
+        meant = known.get(value.lower()) or _MISTAKEN.get(name, {}).get(value.lower())
+        if meant is None:
+            return None
+        for quote in "'\"":
+            pattern = rf"({re.escape(variable)}\s*{op}\s*){quote}{re.escape(value)}{quote}"
+            result = re.sub(pattern, rf"\g<1>{quote}{meant}{quote}", result)
+            pattern = rf"{quote}{re.escape(value)}{quote}(\s*{op}\s*{re.escape(variable)})\b"
+            result = re.sub(pattern, rf"{quote}{meant}{quote}\g<1>", result)
+    return result if result != marker and not dead(result) else None
+
+
 class _Unusual(Exception):
     """The marker uses a form that is left to `packaging`."""
 

@@ -1,0 +1,365 @@
+"""What a uv.lock would install: the PyTorch builds that each platform gets under each selection of extras and groups.
+
+Pure. uv locks several builds of a package side by side and says on each dependency for which platforms and selections
+it holds; so builds are mixed only if one walk from the project meets both.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, NamedTuple
+
+from uvtorch.machine import Platform
+from uvtorch.packages import normalize
+from uvtorch.pinning import ANCHORS
+from uvtorch.project import Environment, Project, Target
+from uvtorch.project.lock import Lock, Package
+from uvtorch.project.markers import holds
+
+PLATFORMS: Final = (
+    Platform("linux", "x86_64"),
+    Platform("linux", "aarch64"),
+    Platform("windows", "x86_64"),
+    Platform("macos", "arm64"),
+)
+"""The platforms that a lock is looked at for. Intel Macs and Windows on Arm have few builds, and those from PyPI."""
+
+_EDGE: Final = re.compile(
+    r'\{ name = "(?P<name>[^"\\]+)"'
+    r'(?:, version = "(?P<version>[^"\\]+)")?'
+    r'(?:, source = \{ [a-z]+ = "(?P<location>[^"\\]*)"[^}]*\})?'
+    r"(?:, extra = \[(?P<extras>[^\]]*)\])?"
+    r'(?:, marker = "(?P<marker>[^"\\]*)")? \}'
+)
+_LIST: Final = re.compile(r'^"?([^\s="]+)"? = \[(.*?)\]$', re.MULTILINE | re.DOTALL)
+_STRING: Final = re.compile(r'"([^"\\]*)"')
+_PYTHON: Final = re.compile(r"python_(?:full_)?version [<>=!]+ '(3\.[0-9]+)")
+
+
+class Edge(NamedTuple):
+    """One dependency of a locked package."""
+
+    name: str
+    version: str | None
+    location: str | None
+    extras: tuple[str, ...]
+    marker: str | None
+
+
+class Node(NamedTuple):
+    """A locked package's dependencies: its own, those of its extras and those of its groups."""
+
+    own: tuple[Edge, ...]
+    extras: Mapping[str, tuple[Edge, ...]]
+    groups: Mapping[str, tuple[Edge, ...]]
+
+
+class Selection(NamedTuple):
+    """The extras and groups that a sync selects, normalized, and how a person says so."""
+
+    extras: frozenset[str]
+    groups: frozenset[str]
+    options: str
+    """`--extra cpu`; empty: none."""
+
+
+class Situation(NamedTuple):
+    """A platform, a Python and a selection."""
+
+    platform: Platform
+    python: str
+    selection: Selection
+
+
+class Installed(NamedTuple):
+    """The PyTorch packages that one situation gets."""
+
+    situation: Situation
+    packages: tuple[Package, ...]
+
+
+def installed(
+    lock: Lock, project: Project, selections: Iterable[Selection], platforms: Iterable[Platform]
+) -> Iterator[Installed]:
+    """The builds of PyTorch's packages for every platform, Python and selection that can be told apart."""
+    names = {package.name for package in lock.packages if project.is_pytorch(package.name)}
+    if not names:
+        return
+    graph = _Graph(lock, names)
+    pythons = graph.pythons(lock.requires_python)
+    roots = _roots(lock, project)
+    for platform in platforms:
+        for python in pythons:
+            if not supports(lock, Environment(platform, python)):
+                continue
+            for selection in selections:
+                rows = graph.walk(roots, project.name or "", selection, Environment(platform, python))
+                packages = tuple(lock.packages[at] for at in sorted(rows) if lock.packages[at].name in names)
+                yield Installed(Situation(platform, python, selection), packages)
+
+
+def supports(lock: Lock, environment: Environment) -> bool:
+    """Whether the lock is made for an environment (`[tool.uv] environments`)."""
+    return not lock.supported or any(holds(marker, environment) for marker in lock.supported)
+
+
+def selections(project: Project, full: bool = True) -> tuple[Selection, ...]:
+    """No choice, then each extra and group that stands in a conflict set; each with what conflicts with nothing.
+
+    `full`: with every extra and group that can be selected along, for uv resolves them together; else with the default
+    groups alone.
+    """
+    apart = {
+        Target(item.kind, normalize(item.name))
+        for items in project.conflicts
+        for item in items
+        if item.kind != "package" and item.package in (None, project.name, project.root_name)
+    }
+    everything = [
+        *(Target("extra", normalize(name)) for name in project.extras),
+        *(Target("group", normalize(name)) for name in project.groups if name != ANCHORS),
+    ]
+    defaults = {Target("group", normalize(name)) for name in project.default_groups}
+    brings = {target: _brought(project, target) for target in everything}
+    free = [target for target in everything if not ({target} | brings[target]) & apart]
+    if not full:
+        free = [target for target in free if target in defaults]
+    off = [target for target in everything if target in defaults and ({target} | brings[target]) & apart]
+    found = []
+    for chosen in (None, *(target for target in everything if target in apart)):
+        targets = {*free, *([chosen] if chosen else [])}
+        targets |= {inner for target in targets for inner in brings.get(target, set())}
+        words = [] if chosen is None or chosen in defaults else [f"--{chosen.kind} {chosen.name}"]
+        words += [f"--no-group {target.name}" for target in off if target != chosen]
+        found.append(
+            Selection(
+                frozenset(target.name or "" for target in targets if target.kind == "extra"),
+                frozenset(target.name or "" for target in targets if target.kind == "group"),
+                " ".join(words),
+            )
+        )
+    return tuple(found)
+
+
+def _brought(project: Project, target: Target) -> set[Target]:
+    """The extras or groups that a target brings in, at any depth."""
+    edges: list[tuple[Target, Target]] = [
+        (Target("group", normalize(outer)), Target("group", normalize(inner))) for outer, inner in project.includes
+    ]
+    for item in project.requirements:
+        if item.package == project.name and item.target.kind != "base":
+            own = Target(item.target.kind, normalize(item.target.name or ""))
+            edges += [(own, Target("extra", extra)) for extra in item.extras]
+    reached = {target}
+    while more := {inner for outer, inner in edges if outer in reached} - reached:
+        reached |= more
+    return reached - {target}
+
+
+def _roots(lock: Lock, project: Project) -> tuple[int, ...]:
+    """The project's own place in the lock; where it has none, those of its workspace's members."""
+    names = {project.name} if project.name else set()
+    if project.together or not names:
+        names |= {member.name for member in project.members}
+    local = ("virtual", "editable", "directory")
+    return tuple(at for at, package in enumerate(lock.packages) if package.kind in local and package.name in names)
+
+
+class _Graph:
+    """The part of a lock that leads to some packages."""
+
+    def __init__(self, lock: Lock, wanted: Iterable[str]) -> None:
+        self.packages = lock.packages
+        self.by_name: dict[str, list[int]] = {}
+        for at, package in enumerate(lock.packages):
+            self.by_name.setdefault(package.name, []).append(at)
+        raw = [_raw(package) for package in lock.packages]
+        users: dict[str, list[int]] = {}
+        for at, node in enumerate(raw):
+            for name in node.names():
+                users.setdefault(name, []).append(at)
+        relevant: set[str] = set()
+        queue = list(wanted)
+        while queue:
+            name = queue.pop()
+            if name not in relevant:
+                relevant.add(name)
+                queue += [lock.packages[at].name for at in users.get(name, ())]
+        self.nodes = {at: raw[at].node(relevant) for name in relevant for at in self.by_name.get(name, ())}
+        self.truth: dict[tuple[str, Environment], bool] = {}
+
+    def pythons(self, requires_python: str | None) -> tuple[str, ...]:
+        """A Python for each side of every boundary that a marker on the way draws."""
+        found = {
+            text
+            for node in self.nodes.values()
+            for edges in (node.own, *node.extras.values(), *node.groups.values())
+            for edge in edges
+            for text in _PYTHON.findall(edge.marker or "")
+        }
+        lowest = re.search(r">=? *(3\.[0-9]+)", requires_python or "")
+        floor = int(lowest[1].partition(".")[2]) if lowest else 10
+        minors = {floor} | {int(text.partition(".")[2]) for text in found} | {int(text[2:]) + 1 for text in found}
+        return tuple(f"3.{minor}" for minor in sorted(minors) if minor >= floor)[:6]
+
+    def walk(self, roots: Iterable[int], project: str, selection: Selection, environment: Environment) -> set[int]:
+        """The positions of the packages that are installed."""
+        extras = {_encoded("extra", project, name) for name in selection.extras}
+        groups = {_encoded("group", project, name) for name in selection.groups}
+        active = frozenset(extras | groups | {f"project-{len(project)}-{project}"})
+        while True:
+            here = environment._replace(extras=active)
+            reached, selected = self._walk_once(roots, selection, here)
+            if selected <= active:
+                return reached
+            active |= selected
+
+    def _walk_once(
+        self, roots: Iterable[int], selection: Selection, environment: Environment
+    ) -> tuple[set[int], set[str]]:
+        seen: set[tuple[int, str]] = set()
+        selected: set[str] = set()
+        queue: list[tuple[int, str]] = []
+        edges: list[Edge] = []
+        for at in roots:
+            if at in self.nodes:
+                node = self.nodes[at]
+                seen.add((at, ""))
+                edges += node.own
+                for name in selection.extras:
+                    seen.add((at, name))
+                    edges += node.extras.get(name, ())
+                for name in selection.groups:
+                    edges += node.groups.get(name, ())
+        while True:
+            for edge in edges:
+                if edge.marker is not None and not self._holds(edge.marker, environment):
+                    continue
+                selected |= {_encoded("extra", edge.name, extra) for extra in edge.extras}
+                for at in self._targets(edge, environment):
+                    queue += [(at, ""), *((at, extra) for extra in edge.extras)]
+            edges = []
+            while queue:
+                step = queue.pop()
+                if step not in seen:
+                    seen.add(step)
+                    node = self.nodes[step[0]]
+                    edges += node.extras.get(step[1], ()) if step[1] else node.own
+            if not edges:
+                return {at for at, _ in seen}, selected
+
+    def _targets(self, edge: Edge, environment: Environment) -> list[int]:
+        rows = self.by_name.get(edge.name, [])
+        if len(rows) == 1:
+            return rows
+        packages = self.packages
+        rows = [
+            at
+            for at in rows
+            if (edge.version is None or packages[at].version == edge.version)
+            and (edge.location is None or packages[at].location == edge.location)
+        ]
+        if len(rows) == 1:
+            return rows
+        return [
+            at
+            for at in rows
+            if not packages[at].resolution_markers
+            or any(self._holds(marker, environment) for marker in packages[at].resolution_markers)
+        ]
+
+    def _holds(self, marker: str, environment: Environment) -> bool:
+        key = marker, environment
+        if key not in self.truth:
+            self.truth[key] = holds(marker, environment)
+        return self.truth[key]
+
+
+def _encoded(kind: str, package: str, name: str) -> str:
+    """How uv's markers name an extra or group of a package: `extra-4-demo-cpu`."""
+    return f"{kind}-{len(package)}-{package}-{name}"
+
+
+class _Raw(NamedTuple):
+    """A package's lists of dependencies as text."""
+
+    own: str
+    extras: tuple[tuple[str, str], ...]
+    groups: tuple[tuple[str, str], ...]
+
+    def names(self) -> set[str]:
+        found = set(_NAME.findall(self.own))
+        for _, text in (*self.extras, *self.groups):
+            found.update(_NAME.findall(text))
+        return found
+
+    def node(self, relevant: set[str]) -> Node:
+        return Node(
+            _edges(self.own, relevant),
+            {name: _edges(text, relevant) for name, text in self.extras},
+            {name: _edges(text, relevant) for name, text in self.groups},
+        )
+
+
+_NAME: Final = re.compile(r'\{ name = "([^"\\]+)"')
+
+
+def _raw(package: Package) -> _Raw:
+    if package.parsed is not None:
+        tables = package.parsed
+        return _Raw(
+            _written(tables.get("dependencies", ())),
+            tuple((name, _written(rows)) for name, rows in tables.get("optional-dependencies", {}).items()),
+            tuple((name, _written(rows)) for name, rows in tables.get("dev-dependencies", {}).items()),
+        )
+    text = package.text
+    own = ""
+    start = text.find("\ndependencies = [")
+    if start >= 0:
+        end = text.find("\n", start + 1)
+        if text[end - 1] == "[":
+            end = text.find("\n]", start)
+        own = text[start:end]
+    return _Raw(own, _lists(text, "optional-dependencies"), _lists(text, "dev-dependencies"))
+
+
+def _lists(text: str, table: str) -> tuple[tuple[str, str], ...]:
+    start = text.find(f"\n[package.{table}]\n")
+    if start < 0:
+        return ()
+    end = text.find("\n[package.", start + 1)
+    rows = _LIST.findall(text[start : end if end >= 0 else len(text)])
+    return tuple((normalize(name), rest) for name, rest in rows)
+
+
+def _written(rows: Iterable[Mapping[str, object]]) -> str:
+    """Parsed dependencies as uv writes them."""
+    lines = []
+    for row in rows:
+        parts = [f'name = "{row["name"]}"']
+        if "version" in row:
+            parts.append(f'version = "{row["version"]}"')
+        source = row.get("source")
+        if isinstance(source, Mapping) and source:
+            kind, location = next(iter(source.items()))
+            parts.append(f'source = {{ {kind} = "{location}" }}')
+        extras = row.get("extra")
+        if isinstance(extras, list):
+            parts.append("extra = [" + ", ".join(f'"{extra}"' for extra in extras) + "]")
+        if "marker" in row:
+            parts.append(f'marker = "{row["marker"]}"')
+        lines.append("{ " + ", ".join(parts) + " }")
+    return "\n".join(lines)
+
+
+def _edges(text: str, relevant: set[str]) -> tuple[Edge, ...]:
+    return tuple(
+        Edge(
+            match["name"],
+            match["version"],
+            match["location"],
+            tuple(_STRING.findall(match["extras"] or "")),
+            match["marker"],
+        )
+        for match in _EDGE.finditer(text)
+        if match["name"] in relevant
+    )
