@@ -302,6 +302,20 @@ def carried(line: CommandLine) -> tuple[str, ...]:
     return tuple(words)
 
 
+def options_for(line: CommandLine, verb: str) -> tuple[str, ...]:
+    """The options of `add` and `remove` that mean the same to the `lock` or `sync` which follows from them."""
+    other = options(_OTHER_MEANING, "" if verb == "lock" else "--upgrade --upgrade-package --upgrade-group")
+    known = options(GLOBAL_VALUES, GLOBAL_FLAGS, *VALUES[verb], *FLAGS[verb]) - other
+    words = []
+    for name, value in line.options:
+        if name in known:
+            words += [name] if value is None else [name, value]
+    return tuple(words)
+
+
+_OTHER_MEANING = "--extra --no-extra --group --no-group --dev --no-dev --editable --no-editable --script --package"
+
+
 def torch_backend(line: CommandLine) -> str | None:
     """The backend the command line itself asks for: `auto`, a well-formed name, or None where it asks for nothing.
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from uvtorch.argv import CommandLine, carried, is_set
+from uvtorch.argv import CommandLine, carried, is_set, options_for
 from uvtorch.backend import Backend, same_url
 from uvtorch.errors import MachineError, NoBuild, ProjectError, UsageError
 from uvtorch.packages import bare_requirement, normalize
@@ -432,29 +432,13 @@ def _plan(
     edits = edited(opened, operations)
     frozen = line.has("--frozen") or is_set(env, "UV_FROZEN")
     if not frozen:
-        commands.append(("lock", *_options_for(line, "lock")))
+        commands.append(("lock", *options_for(line, "lock")))
     closing, warnings = ((), ()) if _unsynced(line, env) else _sync_command(line, env, opened)
     bounded = bool(fresh) and not frozen and not line.has("--raw")
     then = None if frozen else partial(_followed, line, env, site, fresh if bounded else ())
     decisions = (text + ("; bounds follow from the lock, as with `uv add`" if bounded else ""),)
     guarded = (site.manifest.path, site.lock)
     return Plan(tuple(commands), edits, guarded, decisions, warnings, then=then, closing=closing)
-
-
-def _options_for(line: CommandLine, verb: str) -> tuple[str, ...]:
-    """The options of `add` and `remove` that mean the same to a `lock` or `sync` which follows from them."""
-    from uvtorch.argv import FLAGS, GLOBAL_FLAGS, GLOBAL_VALUES, VALUES, options
-
-    other = options(_OTHER_MEANING, "" if verb == "lock" else "--upgrade --upgrade-package --upgrade-group")
-    known = options(GLOBAL_VALUES, GLOBAL_FLAGS, *VALUES[verb], *FLAGS[verb]) - other
-    words = []
-    for name, value in line.options:
-        if name in known:
-            words += [name] if value is None else [name, value]
-    return tuple(words)
-
-
-_OTHER_MEANING = "--extra --no-extra --group --no-group --dev --no-dev --editable --no-editable --script --package"
 
 
 def _sync_command(
@@ -475,7 +459,7 @@ def _sync_command(
     package = line.value("--package")
     inexact = ("--inexact",) if line.verb == "add" else ()  # as uv: add keeps what else is installed, remove does not
     named = ("--package", package) if package else ()
-    return (("sync", *inexact, *extra, *named, *_options_for(line, "sync")),), ranking.warnings
+    return (("sync", *inexact, *extra, *named, *options_for(line, "sync")),), ranking.warnings
 
 
 def _followed(line: CommandLine, env: Mapping[str, str], site: "Site", fresh: tuple[tuple[str, Target], ...]) -> Plan:
