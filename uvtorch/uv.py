@@ -209,7 +209,9 @@ class Interrupted:
                 told = _signal.sigtimedwait(queued, 1)
                 if told and told.si_signo in self._previous:
                     self.code = 128 + told.si_signo
-                    if told.si_code <= 0:
+                    # A hangup of the terminal goes to the session's leader, which is uvtorch where no shell is.
+                    alone = told.si_signo == _signal.SIGHUP and os.getsid(0) == os.getpid()
+                    if told.si_code <= 0 or alone:
                         self._forward()
                 pid, status = os.waitpid(self._pid, os.WNOHANG)
                 if pid:
