@@ -1,13 +1,25 @@
 """The smallest set of backends that serves many machines. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
+from uvtorch import fit
 from uvtorch.backend import Backend
 from uvtorch.catalog import Catalog, number
-from uvtorch.choose import Request, choose, rank_choices
+from uvtorch.choose import Decision, Request, choose, rank_choices
 from uvtorch.machine import Machine
+
+Worth = tuple[tuple[int, ...], bool]
+"""What a backend gives a machine: the torch release, and whether the driver supports it natively."""
+
+
+class Unserved(NamedTuple):
+    """Machines that are alike and that no build serves."""
+
+    machines: tuple[int, ...]
+    """Their places among those that were given."""
+    reason: str
 
 
 class Served(NamedTuple):
@@ -15,69 +27,95 @@ class Served(NamedTuple):
 
     backends: tuple[Backend, ...]
     """In the order of `Backend.rank`."""
-    unserved: tuple[tuple[Machine, str], ...] = ()
-    """Machines that no build fits, and why."""
+    unserved: tuple[Unserved, ...] = ()
 
 
-def smallest(machines: Iterable[Machine], request: Request, catalog: Catalog) -> Served:
+def smallest(machines: Sequence[Machine], request: Request, catalog: Catalog) -> Served:
     """The fewest backends such that every machine has one that uses its GPU (`cpu` where it has none).
 
-    Among sets of that size, the one that gives the machines the newest torch. Machines alike count once for each of
-    them. Ignores `request.backend`.
+    Served is a machine on which the newest torch that `request` allows on that backend runs: a project that offers
+    several backends has one requirement, and uv takes the newest. Among sets of the same size, the one that gives the
+    machines the newest torch, then most of them one that their driver supports natively. Ignores `request.backend`.
     """
-    kinds: dict[Machine, int] = {}
-    for machine in machines:
-        kind = machine._replace(probes=(), notes=())
-        kinds[kind] = kinds.get(kind, 0) + 1
-    offers: dict[Machine, dict[Backend, tuple[int, ...]]] = {}
+    kinds: dict[Hashable, list[int]] = {}
+    for at, machine in enumerate(machines):
+        kinds.setdefault(_kind(machine, catalog), []).append(at)
+    offers: dict[str, list[tuple[dict[Backend, Worth], int]]] = {}
     unserved = []
-    for machine in kinds:
-        fitting, why = _fitting(machine, request, catalog)
+    for places in kinds.values():
+        machine = machines[places[0]]
+        decision = choose(machine, request._replace(backend=None), catalog)
+        fitting = _fitting(machine, request, decision, catalog)
         if fitting:
-            offers[machine] = fitting
+            offers.setdefault(next(iter(fitting)).family, []).append((fitting, len(places)))
         else:
-            unserved.append((machine, why))
-    return Served(_cover(offers, kinds), tuple(unserved))
+            unserved.append(Unserved(tuple(places), _reason(machine, decision)))
+    # No machine is served by two families, so each has its own smallest set.
+    found = [backend for rows in offers.values() for backend in _cover(rows)]
+    return Served(tuple(sorted(found, key=lambda backend: backend.rank)), tuple(unserved))
 
 
-def _fitting(machine: Machine, request: Request, catalog: Catalog) -> tuple[dict[Backend, tuple[int, ...]], str]:
-    """The backends that run here with the newest torch each gives; why there are none."""
-    decision = choose(machine, request._replace(backend=None), catalog)
+def _kind(machine: Machine, catalog: Catalog) -> Hashable:
+    """What the choice sees of a machine: the same for machines that cannot be told apart by it."""
+    driver = machine.nvidia_driver
+    drives: Hashable = None
+    if driver:
+        system = machine.platform.system
+        cuda = fit.driver_cuda(driver, system, catalog)
+        least = [row["windows" if system == "windows" else "linux"] for row in catalog.minimum_driver.values()]
+        reported = number(driver.cuda or "")[:1]
+        drives = cuda, reported, tuple(number(driver.version) >= number(version) for version in least)
+    gpus = frozenset(
+        (gpu.vendor, gpu.compute_capability, gpu.architecture, gpu.pci_id, gpu.integrated)
+        if gpu.compute_capability or gpu.architecture or gpu.pci_id
+        else gpu
+        for gpu in machine.gpus
+    )
+    platform = machine.platform._replace(container=False, wsl=False)
+    return platform, gpus, drives, machine.problems
+
+
+def _fitting(machine: Machine, request: Request, decision: Decision, catalog: Catalog) -> dict[Backend, Worth]:
+    """The backends that run here, all of the family that `choose` decided for, with what each gives."""
     if decision.backend is None:
-        return {}, decision.refusal or "no build is known for it"
-    if decision.backend.family == "cpu":
-        return {decision.backend: number(decision.torch) if decision.torch else ()}, ""
+        return {}
     known = [backend for backend in catalog.builds if backend.family == decision.backend.family]
     options = rank_choices(machine, request, known, catalog).options
     return {
-        backend: number(option.torch) if option.torch else ()
+        backend: (number(option.torch) if option.torch else (), option.native)
         for backend, option in zip(known, options, strict=True)
         if option.fits
-    }, ""
+    }
 
 
-def _cover(
-    offers: Mapping[Machine, Mapping[Backend, tuple[int, ...]]], counts: Mapping[Machine, int]
-) -> tuple[Backend, ...]:
-    backends = sorted({backend for fitting in offers.values() for backend in fitting}, key=lambda one: one.rank)
-    needs = {frozenset(fitting) for fitting in offers.values()}
-    for size in range(len(backends) + 1):
+def _reason(machine: Machine, decision: Decision) -> str:
+    if decision.refusal:
+        return decision.refusal.rstrip(".")
+    if decision.backend and decision.torch:
+        what = fit.labels(machine.gpus) or "this machine"
+        return f"{what} runs torch {decision.torch} ({decision.backend}) at most, and the project allows a newer one"
+    return "the catalog does not know what is asked for"
+
+
+def _cover(rows: Sequence[tuple[Mapping[Backend, Worth], int]]) -> tuple[Backend, ...]:
+    """The best of the smallest sets that serve every row of (what each backend gives, number of machines)."""
+    backends = sorted({backend for fitting, _ in rows for backend in fitting}, key=lambda one: one.rank)
+    needs = {frozenset(fitting) for fitting, _ in rows}
+    for size in range(1, len(backends) + 1):
         covers = [
             subset for subset in combinations(backends, size) if all(not need.isdisjoint(subset) for need in needs)
         ]
         if covers:
-            return max(covers, key=lambda subset: _worth(subset, offers, counts))
+            return max(covers, key=lambda subset: _worth(subset, rows))
     return ()
 
 
-def _worth(
-    subset: tuple[Backend, ...],
-    offers: Mapping[Machine, Mapping[Backend, tuple[int, ...]]],
-    counts: Mapping[Machine, int],
-) -> list[tuple[tuple[int, ...], int]]:
-    """The torch releases that a set gives, newest first, with the number of machines: to be compared."""
+def _worth(subset: tuple[Backend, ...], rows: Sequence[tuple[Mapping[Backend, Worth], int]]) -> tuple[object, int]:
+    """To be compared: the releases that a set gives, newest first, with their machines; then how many are native."""
     given: dict[tuple[int, ...], int] = {}
-    for machine, fitting in offers.items():
-        best = max(fitting[backend] for backend in subset if backend in fitting)
-        given[best] = given.get(best, 0) + counts[machine]
-    return sorted(given.items(), reverse=True)
+    native = 0
+    for fitting, count in rows:
+        release, natively = max(fitting[backend] for backend in subset if backend in fitting)
+        given[release] = given.get(release, 0) + count
+        native += count * natively
+    return sorted(given.items(), reverse=True), native

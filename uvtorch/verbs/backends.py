@@ -165,7 +165,7 @@ def _warnings(opened: Opened, kind: str, had_choices: bool) -> tuple[str, ...]:
 
 
 def serving(context: Context, files: Sequence[str]) -> tuple[tuple[Backend, ...], tuple[str, ...]]:
-    """The smallest set of backends for the described machines, and a line for each kind that nothing serves.
+    """The smallest set of backends for the described machines, and lines about those that nothing serves.
 
     Raises MachineError for a file that cannot be read, NoBuild where no machine is served.
     """
@@ -175,11 +175,24 @@ def serving(context: Context, files: Sequence[str]) -> tuple[tuple[Backend, ...]
         python=interpreter(context.line, context.env, opened.site),
         requires_python=opened.project.requires_python,
     )
-    served = fleet.smallest((hardware.read_description(path) for path in files), request, catalog.load())
-    lines = tuple(dict.fromkeys(why for _, why in served.unserved))
+    served = fleet.smallest([hardware.read_description(path) for path in files], request, catalog.load())
+    lines = tuple(_unserved(one, files) for one in served.unserved[:_TOLD])
+    if len(served.unserved) > _TOLD:
+        more = sum(len(one.machines) for one in served.unserved[_TOLD:])
+        lines += (f"{more} more machines of {len(served.unserved) - _TOLD} kinds are not served",)
     if not served.backends:
         raise NoBuild("no build fits any of these machines", *lines)
     return served.backends, lines
+
+
+_TOLD = 10
+"""How many kinds of machines that nothing serves are told apart."""
+
+
+def _unserved(one: fleet.Unserved, files: Sequence[str]) -> str:
+    alike = len(one.machines) - 1
+    more = f" and {alike} like it" if alike else ""
+    return f"nothing serves {files[one.machines[0]]}{more}: {one.reason}"
 
 
 @click.command()
