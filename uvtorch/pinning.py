@@ -56,16 +56,38 @@ def operations(
     for source in foreign(project):
         if source.package in pinned:
             raise ProjectError(
-                f"{project.origin} takes {source.package} from {source.url or source.kind}, which an index would replace",
+                f"{project.origin} takes {source.package} from {source.url or source.kind}, which a pin would replace",
                 "take that source out first, if that is what you want",
             )
+    stale = _stale(project, pinned)
     edits: list[edit.Operation] = [edit.SetSources(package, entries) for package in pinned]
-    edits += _stale(project, pinned)
+    edits += [edit.RemoveSources(package) for package in stale]
     edits += _anchor_edits(project, anchors)
-    edits += _unused_indexes(project, index, frozenset(pinned))
+    edits += _unused_indexes(project, index, frozenset((*pinned, *stale)))
     inherited = any(one.name == index.name and one.inherited and one.explicit for one in project.indexes)
     if not inherited:
         edits.append(edit.SetIndex(index.name, index.url))
+    return edits
+
+
+def in_script(project: Project, operations: Iterable[edit.Operation]) -> list[edit.Operation]:
+    """The same edits for a script, which has no groups: its anchors stand among its dependencies."""
+    base = edit.Target("base")
+    edits: list[edit.Operation] = []
+    for operation in operations:
+        if isinstance(operation, edit.RemoveTarget) and operation.target == _GROUP:
+            edits += [
+                edit.RemoveRequirement(base, item.package)
+                for item in project.requirements
+                if item.target.name == ANCHORS
+            ]
+        elif (
+            isinstance(operation, edit.AddRequirement | edit.SetRequirement | edit.RemoveRequirement)
+            and operation.target == _GROUP
+        ):
+            edits.append(operation._replace(target=base))
+        else:
+            edits.append(operation)
     return edits
 
 
@@ -109,33 +131,65 @@ def like(
     return edits + [edit.RemoveRequirement(_GROUP, name) for name in gone]
 
 
-def without(project: Project, gone: set[str], target: Target | None) -> list[edit.Operation]:
+def without(
+    project: Project, gone: set[str], target: Target | None, users: Mapping[str, tuple[str, ...]]
+) -> list[edit.Operation]:
     """The edits beside `uv remove` of `gone` from `target` (None: the project's dependencies).
 
-    Where no PyTorch package stays, the anchors go with their sources. Where torch was required directly and others
-    stay, an anchor takes its place.
+    `users`: for each PyTorch package of the lock, the packages that require it, the project itself and what is removed
+    left out. What they need stays routed: an anchor takes the place of a direct requirement. Where nothing needs a
+    PyTorch package any more, the anchors go, with their sources and the index that uvtorch wrote for them.
     """
     where = target or Target("base")
-    stay = {
-        item.package
-        for item in project.requirements
-        if project.is_pinned(item.package)
-        and item.target.name != ANCHORS
-        and not (item.package in gone and item.target == where)
-    }
+    named = [item for item in project.requirements if project.is_pinned(item.package) and item.target.name != ANCHORS]
+    stay = {item.package for item in named if not (item.package in gone and item.target == where)}
+    anchors = set(anchored(project))
+    candidates = ({item.package for item in named} & gone | anchors) - stay
+    needed = candidates - _idle({name: users.get(name, ()) for name in candidates})
+    if not stay and not needed:
+        return _nothing_left(project, gone)
+    if "torch" in gone - stay:  # its sisters need it, whatever the lock says
+        needed.add("torch")
+    return [edit.AddRequirement(_GROUP, name) for name in sorted(needed - anchors) if _has_source(project, name)]
+
+
+def _nothing_left(project: Project, gone: set[str]) -> list[edit.Operation]:
+    """The edits that take out all that uvtorch wrote. uv takes out the sources of what it removes, no index."""
     present = [item.package for item in project.requirements if item.target.name == ANCHORS]
-    if stay:
-        needed = "torch" in gone and "torch" not in stay and "torch" not in present
-        return [edit.AddRequirement(_GROUP, "torch")] if needed and _has_source(project, "torch") else []
-    ours = {name for name in present if name in roles()}
-    if not ours:
-        return []
-    last = ours == set(present)
-    edits: list[edit.Operation] = (
-        [edit.RemoveTarget(_GROUP)] if last else [edit.RemoveRequirement(_GROUP, name) for name in sorted(ours)]
-    )
-    edits += [edit.RemoveSources(name) for name in sorted(ours - gone) if _has_source(project, name)]
-    return edits
+    ours = {name for name in present if name in roles() or project.is_pinned(name)}
+    edits: list[edit.Operation] = []
+    if ours:
+        last = ours == set(present)
+        edits += [edit.RemoveTarget(_GROUP)] if last else [edit.RemoveRequirement(_GROUP, one) for one in sorted(ours)]
+        edits += [edit.RemoveSources(name) for name in sorted(ours - gone) if _has_source(project, name)]
+    return edits + _abandoned_indexes(project, ours | gone)
+
+
+def _abandoned_indexes(project: Project, released: set[str]) -> list[edit.Operation]:
+    """Indexes under the name that uvtorch gives them, for sources of `released` only: nobody else wrote them for more.
+
+    One that the user named stays, as with `uv remove`. Left in place, ours would be no harm (it is explicit), but the
+    next `uvtorch add` may choose another.
+    """
+    kept = {source.index for source in project.sources if source.package not in released}
+    used = {source.index for source in project.sources if source.package in released} - kept
+    return [
+        edit.RemoveIndex(index.name)
+        for index in project.indexes
+        if index.name in used
+        and index.explicit
+        and not index.inherited
+        and index.backend is not None
+        and index.name == index.backend.index_name
+    ]
+
+
+def _idle(users: Mapping[str, tuple[str, ...]]) -> set[str]:
+    """The packages that nothing requires, or only packages of which that is true as well."""
+    idle: set[str] = set()
+    while more := {name for name, names in users.items() if name not in idle and idle.issuperset(names)}:
+        idle |= more
+    return idle
 
 
 def anchored(project: Project) -> tuple[str, ...]:
@@ -152,15 +206,14 @@ def unneeded(project: Project, dependents: Mapping[str, tuple[str, ...]]) -> lis
 
     `dependents`: for each anchored package the locked packages that require it, the project itself left out.
     """
-    idle: set[str] = set()
-    while more := {name for name, users in dependents.items() if name not in idle and idle.issuperset(users)}:
-        idle |= more
-    idle -= set(_direct(project))
+    idle = _idle(dependents) - set(_direct(project))
     if not idle:
         return []
     if not _direct(project) and idle.issuperset(anchored(project)):
-        return without(project, set(), None)
+        return _nothing_left(project, set())
     edits: list[edit.Operation] = [edit.RemoveRequirement(_GROUP, name) for name in sorted(idle)]
+    if idle.issuperset(item.package for item in project.requirements if item.target.name == ANCHORS):
+        edits = [edit.RemoveTarget(_GROUP)]
     return edits + [edit.RemoveSources(name) for name in sorted(idle) if _has_source(project, name)]
 
 
@@ -195,20 +248,22 @@ def _anchor_edits(project: Project, anchors: list[tuple[str, str]]) -> list[edit
     return edits + [edit.SetRequirement(_GROUP, name, text) for name, text in anchors]
 
 
-def _stale(project: Project, pinned: dict[str, None]) -> list[edit.Operation]:
-    """Sources of an earlier backend's companions."""
+def _stale(project: Project, pinned: dict[str, None]) -> list[str]:
+    """An earlier backend's companions that have a source, those that the user requires left alone."""
+    own = {item.package for item in project.requirements if item.target.name != ANCHORS}
     return [
-        edit.RemoveSources(source.package)
+        source.package
         for source in project.sources
         if roles().get(source.package) == "companion"
         and source.package not in pinned
+        and source.package not in own
         and source.backend is not None
         and not source.inherited
     ]
 
 
 def _unused_indexes(project: Project, kept: Indexed, pinned: frozenset[str]) -> list[edit.Operation]:
-    """Indexes of an earlier backend that no source names any more once `pinned` are taken from `kept`."""
+    """Indexes of an earlier backend that no source names any more once `pinned` are taken from `kept` or from none."""
     before = {source.index for source in project.sources if source.package in pinned and source.index}
     after = {source.index for source in project.sources if source.package not in pinned}
     return [

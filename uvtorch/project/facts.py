@@ -184,7 +184,7 @@ class Project(NamedTuple):
         merely have builds for single backends (vllm, torchao) are not.
         """
         role = packages.roles().get(package)
-        return role in ("pin", "companion") or package == "triton" or package in self.config.packages
+        return role in ("pin", "companion") or package in self.config.packages
 
     def is_pinned(self, package: str) -> bool:
         """Whether a normalized name is a package that always comes from the backend's index."""

@@ -4,13 +4,13 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from uvtorch import locate, uv
+from uvtorch import locate
 from uvtorch.argv import CommandLine, backend_name, torch_backend
 from uvtorch.backend import DEFAULT_INDEX_BASE, Backend, parse
 from uvtorch.choose import Decision, Request
 from uvtorch.errors import NoBuild, ProjectError, UsageError
 from uvtorch.machine import Machine
-from uvtorch.packages import normalize
+from uvtorch.packages import named_by, normalize, roles
 from uvtorch.plan import Edit
 from uvtorch.project import Project, Source
 from uvtorch.project import read as read_project
@@ -60,9 +60,24 @@ class Requested(NamedTuple):
 
 
 def script_tables(block: Mapping[str, object]) -> dict[str, object]:
-    """A script's inline metadata in the shape of a pyproject.toml."""
+    """A script's inline metadata in the shape of a pyproject.toml.
+
+    A script has no groups: what uvtorch would name in the group `uvtorch` stands among its dependencies. Companions
+    are read as that group's, so that they come and go with their backend.
+    """
     project = {key: block[key] for key in ("dependencies", "requires-python") if key in block}
-    return {"project": project, "tool": block.get("tool", {})}
+    dependencies = project.get("dependencies")
+    groups: dict[str, object] = {}
+    if isinstance(dependencies, list):
+        companions = [text for text in dependencies if isinstance(text, str) and _is_companion(text)]
+        if companions:
+            project["dependencies"] = [text for text in dependencies if text not in companions]
+            groups["uvtorch"] = companions
+    return {"project": project, "dependency-groups": groups, "tool": block.get("tool", {})}
+
+
+def _is_companion(requirement: str) -> bool:
+    return roles().get(named_by(requirement) or "") == "companion"
 
 
 def missing(line: CommandLine, env: Mapping[str, str]) -> ProjectError:
@@ -78,8 +93,12 @@ def edited(opened: Opened, operations: "Iterable[Operation]") -> tuple[Edit, ...
     from uvtorch import edit
 
     manifest = opened.site.manifest
-    change = edit.apply_script if manifest.script else edit.apply
-    after = change(manifest.raw, operations, opened.project.origin)
+    if manifest.script:
+        from uvtorch.pinning import in_script
+
+        after = edit.apply_script(manifest.raw, in_script(opened.project, operations), opened.project.origin)
+    else:
+        after = edit.apply(manifest.raw, operations, opened.project.origin)
     return (Edit(manifest.path, manifest.raw, after),) if after != manifest.raw else ()
 
 
@@ -213,54 +232,14 @@ def decide(machine: Machine, request: Request, base: str, find_uv: UvFinder) -> 
     if decision.refusal:
         raise NoBuild(decision.refusal, *decision.hints)
     if decision.ask:
-        return _ask(decision, machine, request, base, find_uv())
+        from uvtorch.asking import settle
+
+        return settle(decision, machine, request, base, find_uv())
+    if decision.backend and decision.backend.channel:
+        from uvtorch.asking import nightly_companions
+
+        return decision._replace(companions=nightly_companions(decision.backend, request, base, find_uv()))
     return decision
-
-
-def _ask(decision: Decision, machine: Machine, request: Request, base: str, path: str) -> Decision:
-    from uvtorch import catalog
-    from uvtorch.choose import after_asking
-
-    wanted = "\n".join(request.requirements) + "\n"
-    found = None
-    for backend in decision.ask:
-        url = backend.index_url(base)
-        command = ["pip", "compile", "-q", "--no-config", "--no-deps", "--no-header", "--default-index", url]
-        code, out, err = uv.ask(path, [*command, *_tags(machine, request), "-"], given=wanted)
-        if code == 0:
-            found = backend
-            releases = [
-                row.partition("==")[2].partition("+")[0] for row in out.splitlines() if row.startswith("torch==")
-            ]
-            decision = decision._replace(torch=releases[0].strip() if releases else None)
-            break
-        if code != 1:
-            reasons = [row.strip() for row in err.splitlines() if "cause:" in row or row.startswith("error:")]
-            raise NoBuild(
-                f"the catalog does not know this release, and {url} could not be asked"
-                + "".join(f" ({reason.partition(': ')[2]})" for reason in reasons[-1:]),
-                "name a backend with --torch-backend, or try again when the index answers",
-            )
-    decision = after_asking(decision, found, request, catalog.load())
-    if decision.refusal:
-        raise NoBuild(decision.refusal, *decision.hints)
-    return decision
-
-
-def _tags(machine: Machine, request: Request) -> list[str]:
-    """The options that make uv look for this machine's wheels, which may not be the one uvtorch runs on."""
-    platforms = {
-        "linux_x86_64": "x86_64-manylinux_2_28",
-        "linux_aarch64": "aarch64-manylinux_2_28",
-        "windows_amd64": "x86_64-pc-windows-msvc",
-        "windows_arm64": "aarch64-pc-windows-msvc",
-        "macos_arm64": "aarch64-apple-darwin",
-        "macos_x86_64": "x86_64-apple-darwin",
-    }
-    tags = ["--python-platform", platforms[machine.platform.key]] if machine.platform.key in platforms else []
-    if request.python and not request.python.endswith("t"):
-        tags += ["--python-version", request.python]
-    return tags
 
 
 def decision_line(decision: Decision) -> str:

@@ -1,0 +1,77 @@
+"""What the catalog does not know, asked of the indexes: through uv, which has the client, cache and settings for it."""
+
+from collections.abc import Sequence
+
+from uvtorch import catalog, uv
+from uvtorch.backend import Backend
+from uvtorch.choose import Decision, Request, after_asking
+from uvtorch.errors import NoBuild
+from uvtorch.machine import Machine
+from uvtorch.packages import roles
+
+_PLATFORMS = {
+    "linux_x86_64": "x86_64-manylinux_2_28",
+    "linux_aarch64": "aarch64-manylinux_2_28",
+    "windows_amd64": "x86_64-pc-windows-msvc",
+    "windows_arm64": "aarch64-pc-windows-msvc",
+    "macos_arm64": "aarch64-apple-darwin",
+    "macos_x86_64": "x86_64-apple-darwin",
+}
+
+
+def settle(decision: Decision, machine: Machine, request: Request, base: str, path: str) -> Decision:
+    """Put `decision.ask` to the indexes, in order, until one has what the request admits; uv is at `path`.
+
+    Raises NoBuild where none has it, and where one cannot be asked: a network failure is not a no.
+    """
+    found = None
+    for backend in decision.ask:
+        versions = _resolved(path, backend.index_url(base), request.requirements, machine.platform.key, request.python)
+        if versions is not None:
+            found = backend
+            release = versions.get("torch", "").partition("+")[0]
+            decision = decision._replace(torch=release or None)
+            break
+    decision = after_asking(decision, found, request, catalog.load())
+    if decision.refusal:
+        raise NoBuild(decision.refusal, *decision.hints)
+    return decision
+
+
+def nightly_companions(backend: Backend, request: Request, base: str, path: str) -> tuple[str, ...]:
+    """What torch on a nightly or test index takes from that index besides itself: Triton, under its name of the day.
+
+    Raises NoBuild where the index cannot be asked or has no torch for Linux.
+    """
+    url = backend.index_url(base)
+    versions = _resolved(path, url, ("torch",), "linux_x86_64", request.python, deep=True)
+    if versions is None:
+        raise NoBuild(f"{url} has no torch", "name another backend or channel")
+    return tuple(name for name, version in versions.items() if roles().get(name) == "companion" and "+" in version)
+
+
+def _resolved(
+    path: str, url: str, requirements: Sequence[str], platform: str, python: str | None, deep: bool = False
+) -> dict[str, str] | None:
+    """What an index has for these requirements: name -> version; None: nothing.
+
+    `deep`: and for all that they need, which PyTorch's indexes mirror.
+    """
+    command = ["pip", "compile", "-q", "--no-config", "--no-header", "--no-annotate", "--default-index", url]
+    command += ["--prerelease", "allow"] if deep else ["--no-deps"]
+    if platform in _PLATFORMS:
+        command += ["--python-platform", _PLATFORMS[platform]]
+    if python and not python.endswith("t"):
+        command += ["--python-version", python]
+    code, out, err = uv.ask(path, [*command, "-"], given="\n".join(requirements) + "\n")
+    if code == 1:
+        return None
+    if code != 0:
+        reasons = [row.strip() for row in err.splitlines() if "cause:" in row or row.startswith("error:")]
+        raise NoBuild(
+            f"the catalog does not know this release, and {url} could not be asked"
+            + "".join(f" ({reason.partition(': ')[2]})" for reason in reasons[-1:]),
+            "name a backend with --torch-backend, or try again when the index answers",
+        )
+    rows = (row.partition(";")[0].strip().partition("==") for row in out.splitlines())
+    return {name: version for name, equals, version in rows if equals and not name.startswith("#")}
