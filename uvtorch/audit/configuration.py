@@ -152,7 +152,7 @@ def _missing(project: Project) -> Iterator[Finding]:
 
 
 def _gaps(project: Project) -> Iterator[Finding]:
-    for gap in gaps(project):
+    for gap in gaps(project) if project.has_project else ():
         package, _, place = gap.partition(" is not in ")
         kind, _, name = place.partition(" ")
         known = project.declared(kind, name) is not None
@@ -204,7 +204,9 @@ def _not_explicit(project: Project, catalog: Catalog) -> Iterator[Finding]:
             continue  # a mirror that stands in for PyPI, with all that PyPI has
         if naming and not any(project.is_pytorch(source.package) for source in naming):
             continue  # an index of another project's (vllm, flashinfer), which has nothing else
-        edits = () if index.legacy or index.default or index.inherited else _explicit(project, index, catalog)
+        settled = naming or _under(index.url, DEFAULT_INDEX_BASE) or not project.choices()
+        fixed = index.legacy or index.default or index.inherited or not settled
+        edits = () if fixed else _explicit(project, index, catalog)
         label = index.name or index.url
         why = (
             f"The index `{label}` is not explicit: uv takes numpy, jinja2 and whatever else it finds there from it, "

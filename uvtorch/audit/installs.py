@@ -126,7 +126,7 @@ def selections(project: Project, full: bool = True) -> tuple[Selection, ...]:
     off = [target for target in everything if target in defaults and ({target} | brings[target]) & apart]
     found = []
     for chosen in (None, *(target for target in everything if target in apart)):
-        targets = {*free, *([chosen] if chosen else [])}
+        targets = set(free) if chosen is None else {*free, chosen}
         targets |= {inner for target in targets for inner in brings.get(target, set())}
         words = [] if chosen is None or chosen in defaults else [f"--{chosen.kind} {chosen.name}"]
         words += [f"--no-group {target.name}" for target in off if target != chosen]
@@ -159,7 +159,7 @@ def _roots(lock: Lock, project: Project) -> tuple[int, ...]:
     """The project's own place in the lock; where it has none, those of its workspace's members."""
     names = {project.name} if project.name else set()
     if project.together or not names:
-        names |= {member.name for member in project.members}
+        names |= {member.name for member in project.members if member.name}
     local = ("virtual", "editable", "directory")
     return tuple(at for at, package in enumerate(lock.packages) if package.kind in local and package.name in names)
 

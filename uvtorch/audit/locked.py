@@ -12,7 +12,7 @@ from uvtorch.backend import Backend, parse, same_url
 from uvtorch.catalog import Catalog
 from uvtorch.packages import from_pytorch_index
 from uvtorch.pinning import ANCHORS
-from uvtorch.project import Choice, Environment, Index, Project, Source, Target
+from uvtorch.project import Choice, Environment, Index, Project, Source
 from uvtorch.project.lock import Lock, Package, stray
 
 _WHEEL: Final = re.compile(r"/[^/\"]+?-([^-/\"]+)\.whl[\"#]")
@@ -51,8 +51,8 @@ def _generic(project: Project, lock: Lock) -> Iterator[Finding]:
         if package.kind != "registry" or package.name in right:
             continue
         url = package.location.rstrip("/")
-        index = known.get(url) or Index(None, url, backend=package.backend)
-        if is_pytorch_index(index) and not index.default:
+        of_project = known.get(url) or Index(None, url, backend=package.backend)
+        if is_pytorch_index(of_project) and not of_project.default:
             by_index.setdefault(url, []).append(package)
     total = sum(package.kind == "registry" for package in lock.packages)
     for url, packages in by_index.items():
@@ -150,7 +150,7 @@ def _mixed_findings(project: Project, mixed: dict[_Mix, list[Installed]]) -> Ite
     for mix, where in mixed.items():
         grouped.setdefault(tuple(sorted({*mix.names})), []).extend((mix, one) for one in where)
     for rows in grouped.values():
-        mix, first = rows[0]
+        mix = rows[0][0]
         platforms = {one.situation.platform.key for _, one in rows}
         options = list(dict.fromkeys(one.situation.selection.options for _, one in rows))
         with_ = f" with `{'`, `'.join(option for option in options if option)}`" if all(options) else ""
@@ -167,7 +167,6 @@ def _mixed_findings(project: Project, mixed: dict[_Mix, list[Installed]]) -> Ite
             edits,
             tuple(dict.fromkeys(others)) if edits else (),
         )
-        del first
 
 
 def _anchored(project: Project, names: tuple[str, ...], mix: _Mix | None = None) -> tuple[edit.Operation, ...]:

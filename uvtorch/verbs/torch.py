@@ -15,6 +15,7 @@ _VERBS: Final = {
     "list": ("list", "list_"),
     "use": ("use", "use"),
     "backends": ("backends", "backends"),
+    "doctor": ("doctor", "doctor"),
 }
 """Verb -> (module in `uvtorch.verbs`, name of its click command)."""
 
