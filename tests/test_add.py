@@ -320,6 +320,63 @@ def test_a_script(project: Project) -> None:
     assert project.state() == before
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import torch\n",
+        "#!/usr/bin/env python\nimport torch\n",
+        "#!/usr/bin/env python",
+        "# a comment\n\nimport torch\n",
+        '"""A docstring."""\r\nimport torch\r\n',
+        "",
+    ],
+)
+def test_a_script_without_metadata_is_begun_as_uv_begins_it(project: Project, text: str) -> None:
+    mine, uvs = project.path / "mine.py", project.path / "uvs.py"
+    mine.write_bytes(text.encode())
+    uvs.write_bytes(text.encode())
+    project.uvtorch("add", "--script", "mine.py", "torch", machine="h200-580").must()
+    project.uv("add", "--script", "uvs.py", "torch").must()
+    rows = [row for row in mine.read_bytes().decode().splitlines() if row]
+    after = rows[rows.index("# explicit = true") + 1 :]
+    before = rows[: rows.index("# [tool.uv.sources]") - 1]
+    assert before + after == [row for row in uvs.read_bytes().decode().splitlines() if row]
+    project.uv("lock", "--script", "mine.py").must()
+    assert "whl/cu130" in {index for _, index in project.locked("mine.py.lock")["torch"]}
+    state = project.state()
+    project.uvtorch("add", "--script", "mine.py", "torch", machine="h200-580").must()
+    assert project.state() == state
+
+
+def test_a_script_without_metadata_is_given_back_as_it_was(project: Project) -> None:
+    (project.path / "train.py").write_bytes(b"import torch\r\n")
+    before = project.state()
+    project.uvtorch("add", "--script", "train.py", "torch==99", "--torch-backend", "cpu").must(1)
+    assert project.state() == before
+    done = project.uvtorch("add", "--script", "none.py", "torch").must(2)
+    assert done.err.startswith("error: cannot read ")
+
+
+@pytest.mark.parametrize(
+    ("packages", "backend"), [(["torchvision"], "cu130"), (["torch"], "xpu"), (["torch==2.9.1"], "rocm6.4")]
+)
+def test_a_script_has_no_groups_for_what_must_be_named(project: Project, packages: list[str], backend: str) -> None:
+    """What else must come from the index is named in the script's dependencies."""
+    script = project.path / "train.py"
+    script.write_text('# /// script\n# requires-python = ">=3.11"\n# dependencies = []\n# ///\n')
+    project.uvtorch("add", "--script", "train.py", *packages, "--torch-backend", backend).must()
+    project.uv("lock", "--script", "train.py").must()
+    locked = project.locked("train.py.lock")
+    assert f"whl/{backend}" in {index for _, index in locked["torch"]}
+    before = project.state()
+    project.uvtorch("add", "--script", "train.py", *packages, "--torch-backend", backend).must()
+    assert project.state() == before
+    project.uvtorch("add", "--script", "train.py", *packages, "--torch-backend", "cpu").must()
+    assert "triton" not in script.read_text()
+    project.uv("lock", "--script", "train.py").must()
+    assert {index for _, index in project.locked("train.py.lock")["torch"]} == {"whl/cpu"}
+
+
 def test_frozen_edits_and_does_not_lock(project: Project) -> None:
     project.uvtorch("add", "torch", "--frozen", machine="h200-580").must()
     assert project.data["project"]["dependencies"] == ["torch"]

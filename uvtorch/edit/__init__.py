@@ -56,6 +56,7 @@ __all__ = [
     "Target",
     "apply",
     "apply_script",
+    "begin_script",
 ]
 
 _BOM = "\ufeff"
@@ -94,6 +95,24 @@ def apply_script(raw: bytes, operations: Iterable[Operation], origin: str = "scr
         if contents[0][low:high] == contents[1][new_low:new_high]:
             commented[new_low:new_high] = old[low:high]
     return "".join([*lines[:start], *commented, *lines[end:]]).encode()
+
+
+def begin_script(raw: bytes, python: str | None) -> bytes:
+    """A script without a block with an empty one, where `uv add --script` begins it; `python`: its minor version."""
+    text = _decoded(raw, "script")
+    bom = _BOM if text.startswith(_BOM) else ""
+    above, *below = _lines(text[len(bom) :]) or [""]
+    if not above.startswith("#!"):
+        above, below = "", [above, *below]
+    newline = "\r\n" if "\r\n" in text else "\n"
+    if above and not above.endswith("\n"):
+        above += newline
+    block = ["# /// script", "# dependencies = []", "# ///"]
+    if python:
+        block.insert(1, f'# requires-python = ">={python}"')
+    if below and below[0].startswith("#"):
+        block.append("")  # or the comment would go on
+    return "".join([bom, above, *(row + newline for row in block), *below]).encode()
 
 
 def _decoded(raw: bytes, origin: str) -> str:

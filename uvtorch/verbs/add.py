@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from uvtorch.argv import CommandLine, is_set
 from uvtorch.errors import ProjectError, UsageError
-from uvtorch.locate import current_directory
+from uvtorch.locate import current_directory, script_block
 from uvtorch.packages import named_by
 from uvtorch.plan import Edit, Plan, hand_over
 from uvtorch.project import Project, Source
@@ -38,10 +38,30 @@ def compile_add(line: CommandLine, env: Mapping[str, str], find_uv: UvFinder) ->
             from uvtorch.verbs.several import compile_add as compile_several
 
             return compile_several(line, env, opened, requested, choices)
+    if opened.site.manifest.script:
+        raw = opened.site.manifest.raw
+        plan = _compile_single(line, env, _begun(line, env, opened, find_uv), requested, find_uv)
+        return plan._replace(edits=tuple(edit._replace(before=raw) for edit in plan.edits))
     plan = _compile_single(line, env, opened, requested, find_uv)
-    if opened.site.manifest.script or line.has("--frozen") or is_set(env, "UV_FROZEN"):
+    if line.has("--frozen") or is_set(env, "UV_FROZEN"):
         return plan
     return plan._replace(then=follow(line, env, find_uv, opened.site.lock))
+
+
+def _begun(line: CommandLine, env: Mapping[str, str], opened: Opened, find_uv: UvFinder) -> Opened:
+    """A script with metadata: where it has none, with the block that `uv add --script` begins, for the same Python."""
+    manifest = opened.site.manifest
+    if script_block(manifest.raw.decode("utf-8-sig")) is not None:
+        return opened
+    from uvtorch import uv
+    from uvtorch.edit import begin_script
+
+    wanted = [text for text in (line.value("--python") or env.get("UV_PYTHON"),) if text]
+    command = ["--directory", current_directory(line, env), "python", "find", "--no-project", "--show-version"]
+    code, out, _ = uv.ask(find_uv(), [*command, *wanted])
+    python = ".".join(out.strip().split(".")[:2]) if code == 0 else None
+    manifest = manifest._replace(raw=begin_script(manifest.raw, python))
+    return opened._replace(site=opened.site._replace(manifest=manifest))
 
 
 def _compile_single(
@@ -166,8 +186,6 @@ def requirements_in(path: str, seen: frozenset[str] = frozenset()) -> Iterator[s
 
 def _metadata_requirements(path: str, text: str) -> Iterator[str]:
     import tomllib
-
-    from uvtorch.locate import script_block
 
     try:
         data = tomllib.loads((script_block(text) or "") if path.endswith(".py") else text)
