@@ -14,7 +14,7 @@ from uvtorch.machine import Machine
 from uvtorch.plan import Plan
 from uvtorch.project import Choice, Project, selection
 from uvtorch.verbs.deciding import Opened, edited, index_base, interpreter
-from uvtorch.verbs.several import rank
+from uvtorch.verbs.several import broken, rank
 from uvtorch.verbs.torch import Context, Outcome
 from uvtorch.verbs.use import required_project
 
@@ -36,11 +36,14 @@ def listing(context: Context, described: str | None, as_json: bool) -> str:
         for choice, option in zip(choices, ranking.options, strict=True)
     ]
     best = choices[ranking.best] if ranking.best is not None else None
+    warnings = ranking.warnings
+    if problem := broken(machine, choices, ranking):  # --auto refuses
+        best, warnings = None, (f"{problem.reason}: --auto refuses to choose",)
     if as_json:
         return json.dumps({"schema": 1, "choices": rows, "selected": best.name if best else None}, indent=2)
     if not choices:
         return "The project requires no PyTorch package."
-    return _table(opened.project, choices, rows, best, ranking.warnings)
+    return _table(opened.project, choices, rows, best, warnings)
 
 
 def _single(opened: Opened, machine: Machine) -> tuple[Choice, ...]:

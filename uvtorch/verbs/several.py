@@ -47,7 +47,8 @@ def compile_sync(line: CommandLine, env: Mapping[str, str], opened: Opened, want
     if wanted.backend:
         best = _named(project, choices, wanted.backend)
         option = ranking.options[best]
-        warnings = () if option.fits else (f"{wanted.backend} will not run on this machine: it {option.reason}",)
+        who = "" if option.reason.startswith("torch ") else "it "
+        warnings = () if option.fits else (f"{wanted.backend} will not run on this machine: {who}{option.reason}",)
     elif problem := broken(machine, choices, ranking):
         raise _refusal(problem, project, choices, said)
     if best is None:
@@ -150,10 +151,12 @@ def broken(machine: "Machine", choices: Iterable[Choice], ranking: "Ranking") ->
     """The broken driver that keeps a choice of this project from running; None where there is no such thing."""
     from uvtorch.fit import FAMILY
 
-    if ranking.best is not None and ranking.options[ranking.best].fits:
+    choices = tuple(choices)
+    best = choices[ranking.best].backend if ranking.best is not None else None
+    if best and best.family != "cpu" and ranking.options[ranking.best or 0].fits:
         return None
     families = {choice.backend.family for choice in choices if choice.backend}
-    if any(choice.origin == "pypi" for choice in choices):
+    if any(choice.origin == "pypi" for choice in choices) and machine.platform.system != "macos":
         families.add("cu")
     return next((one for one in machine.problems if one.kind == "broken" and FAMILY.get(one.vendor) in families), None)
 
