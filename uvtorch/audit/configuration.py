@@ -46,6 +46,12 @@ def is_pytorch_index(index: Index) -> bool:
     return index.backend is not None or _under(index.url, DEFAULT_INDEX_BASE)
 
 
+def _is_mirror(index: Index) -> bool:
+    """Whether an index is laid out as PyTorch's are: its URL ends in the backend and nothing else."""
+    url = index.url.rstrip("/").removesuffix("/+simple").removesuffix("/simple")
+    return index.backend is not None and url.endswith(f"/{index.backend.name}")
+
+
 def _under(url: str, base: str) -> bool:
     return url.rstrip("/") == base or url.startswith(base + "/")
 
@@ -200,11 +206,13 @@ def _not_explicit(project: Project, catalog: Catalog) -> Iterator[Finding]:
         if index.explicit or not is_pytorch_index(index):
             continue
         naming = [source for source in _all_sources(project) if source.index == index.name and index.name]
-        if index.default and not _under(index.url, DEFAULT_INDEX_BASE):
+        own = _under(index.url, DEFAULT_INDEX_BASE)
+        if index.default and not own:
             continue  # a mirror that stands in for PyPI, with all that PyPI has
-        if naming and not any(project.is_pytorch(source.package) for source in naming):
+        serves = any(project.is_pytorch(source.package) for source in naming)
+        if not own and not serves and (naming or not _is_mirror(index)):
             continue  # an index of another project's (vllm, flashinfer), which has nothing else
-        settled = naming or _under(index.url, DEFAULT_INDEX_BASE) or not project.choices()
+        settled = naming or own or not project.choices()
         fixed = index.legacy or index.default or index.inherited or not settled
         edits = () if fixed else _explicit(project, index, catalog)
         label = index.name or index.url
