@@ -101,7 +101,7 @@ def _starts_uvtorch(line: bytes) -> bool:
     from itertools import pairwise
 
     return any(
-        left[-1:] in b" \t/\\\"'=;&|(`"
+        (left[-1:] in b" \t/\\\"'=;&|(`" or left.endswith(b"-m"))
         and (right[:1] in b" \t\"';&|)`" or right.startswith((b".cli", b".__main__", b".exe")))
         for left, right in pairwise(line.split(b"uvtorch"))
     )
