@@ -11,10 +11,11 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 
 from tests.index.project import MACHINES, Project
-from uvtorch import argv, errors, packages, project
+from uvtorch import argv, errors, packages, project, uv
 from uvtorch.verbs import torch as torch_verbs
 
 pytest_plugins = ["tests.index.fixtures"]
@@ -118,6 +119,8 @@ def test_documented_commands_run(
     where = empty(UNPINNED)
     (where.path / "train.py").write_text("import torch\n")
     text = blocks(section(title), language)[number]
+    if "timm" in text:
+        where = empty(UNPINNED.replace('"torch", "torchvision"', ""))
     if language != "sh":  # what is used there, a person has made
         assert shell(where, "uvtorch lock --torch-backend auto").returncode == 0
         shutil.copy(MACHINES / "h200-580.json", where.path / "gpu-machine.json")
@@ -192,8 +195,19 @@ def test_the_configuration_is_read_as_documented() -> None:
     assert set(re.findall(r"[a-z-]+", known)) == set(tomllib.loads(text)["tool"]["uvtorch"])
 
 
-def test_the_verbs_are_those_that_exist() -> None:
-    assert set(table("uvtorch's own verbs")) == {f"uvtorch torch {name}" for name in torch_verbs._VERBS}
+def test_the_verbs_and_their_options_are_those_that_exist() -> None:
+    group = torch_verbs.torch
+    context = click.Context(group)
+    documented = {
+        name.removeprefix("uvtorch torch "): set(re.findall(r"`(--[a-z-]+)`", cells[0]))
+        for name, cells in table("uvtorch's own verbs").items()
+    }
+    existing = {}
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        existing[name] = {text for option in command.params for text in option.opts if text.startswith("--")}
+    assert documented == existing
 
 
 def test_the_exit_codes_are_those_of_the_errors() -> None:
@@ -204,12 +218,18 @@ def test_the_exit_codes_are_those_of_the_errors() -> None:
         if isinstance(kind, type) and issubclass(kind, errors.UvtorchError)
     }
     assert codes <= documented
-    assert documented == {"uv's own", "2", "130"}
+    assert documented == {"uv's own", "1", "2", "130"}
 
 
 def test_what_it_writes_is_what_the_readme_shows(project: Project) -> None:
     project.uvtorch("add", "torch", "--torch-backend", "cu128").must()
     assert project.text.endswith("\n" + blocks(section("What it writes"), "toml")[0])
+
+
+def test_the_oldest_versions_are_those_of_the_code() -> None:
+    assert f"uv {'.'.join(map(str, uv.MINIMUM))} is the oldest" in README
+    metadata = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert f"Python {metadata['requires-python'].removeprefix('>=')} or newer" in README
 
 
 def test_links_lead_somewhere() -> None:
