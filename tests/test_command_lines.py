@@ -2,12 +2,11 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from uvtorch.argv import parse
-from uvtorch.errors import MachineError, UvtorchError
+from uvtorch.errors import UvtorchError
 from uvtorch.verbs.sync import compile_sync
 
 HERE = Path(__file__).parent
