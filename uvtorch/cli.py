@@ -76,6 +76,21 @@ def _concerns_us(line: "CommandLine") -> bool:
     return bool(line.ours or os.environ.get("UV_TORCH_BACKEND")) or _configured(line)
 
 
+def _names_pytorch(line: "CommandLine") -> bool:
+    """Whether an `add`, `remove` or `lock` speaks of PyTorch; if not, only what uv makes of it may concern us."""
+    if line.ours_has("--torch-backend") or os.environ.get("UV_TORCH_BACKEND"):
+        return True
+    if line.verb == "lock":
+        return False
+    if line.has("--requirements"):
+        return True
+    from uvtorch.packages import extension, named_by, pinned
+
+    names = pinned()
+    found = [named_by(text) for text in line.positionals]
+    return any(name in names or extension(name or "") for name in found) or _configured(line)
+
+
 def _configured(line: "CommandLine") -> bool:
     """Whether a pyproject.toml here or above speaks of uvtorch."""
     try:
@@ -123,7 +138,7 @@ def _carry_out(compiled: "Plan", *, quiet: bool, only_show: bool) -> int:
 
 
 def _compiled(line: "CommandLine") -> "Plan":
-    if not _concerns_us(line):
+    if line.verb in ("add", "remove", "lock") and not _names_pytorch(line):
         from uvtorch.verbs.transitive import compile_watched
 
         return compile_watched(line, os.environ, _find_uv)

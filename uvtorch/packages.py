@@ -30,6 +30,13 @@ def dependents() -> dict[str, str]:
     return {name: extra for name, _, extra in (row.partition("[") for row in rows)}
 
 
+def extension(name: str) -> bool:
+    """Whether a normalized name is a package compiled against torch (see `extensions.toml`), told without TOML."""
+    path = os.path.join(os.path.dirname(__file__), "catalog", "extensions.toml")
+    with open(path, "rb") as file:
+        return f'\n[package.{name}]\n'.encode() in file.read()
+
+
 def pinned() -> frozenset[str]:
     """The packages that always come from the backend's index: role `pin`."""
     return frozenset(name for name, role in roles().items() if role == "pin")

@@ -1,6 +1,7 @@
 """From a project and a decision to the edits that pin PyTorch's packages, as contract and uv need them. Pure."""
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from uvtorch import edit
@@ -147,14 +148,17 @@ def without(
     candidates = ({item.package for item in named} & gone | anchors) - stay
     needed = candidates - _idle({name: users.get(name, ()) for name in candidates})
     if not stay and not needed:
-        return _nothing_left(project, gone)
+        return forsaken(project, gone)
     if "torch" in gone - stay:  # its sisters need it, whatever the lock says
         needed.add("torch")
     return [edit.AddRequirement(_GROUP, name) for name in sorted(needed - anchors) if _has_source(project, name)]
 
 
-def _nothing_left(project: Project, gone: set[str]) -> list[edit.Operation]:
-    """The edits that take out all that uvtorch wrote. uv takes out the sources of what it removes, no index."""
+def forsaken(project: Project, gone: AbstractSet[str] = frozenset()) -> list[edit.Operation]:
+    """The edits that take out all that uvtorch wrote, where no PyTorch package is left once `gone` are removed.
+
+    uv takes out the sources of what it removes, no index.
+    """
     present = [item.package for item in project.requirements if item.target.name == ANCHORS]
     ours = {name for name in present if name in roles() or project.is_pinned(name)}
     edits: list[edit.Operation] = []
@@ -165,7 +169,7 @@ def _nothing_left(project: Project, gone: set[str]) -> list[edit.Operation]:
     return edits + _abandoned_indexes(project, ours | gone)
 
 
-def _abandoned_indexes(project: Project, released: set[str]) -> list[edit.Operation]:
+def _abandoned_indexes(project: Project, released: AbstractSet[str]) -> list[edit.Operation]:
     """Indexes under the name that uvtorch gives them, for sources of `released` only: nobody else wrote them for more.
 
     One that the user named stays, as with `uv remove`. Left in place, ours would be no harm (it is explicit), but the
@@ -210,7 +214,7 @@ def unneeded(project: Project, dependents: Mapping[str, tuple[str, ...]]) -> lis
     if not idle:
         return []
     if not _direct(project) and idle.issuperset(anchored(project)):
-        return _nothing_left(project, set())
+        return forsaken(project)
     edits: list[edit.Operation] = [edit.RemoveRequirement(_GROUP, name) for name in sorted(idle)]
     if idle.issuperset(item.package for item in project.requirements if item.target.name == ANCHORS):
         edits = [edit.RemoveTarget(_GROUP)]

@@ -57,6 +57,14 @@ CURRENT: Final = (
     Wheel("nvidia-cublas", "13.1.0.3"),
     Wheel("timm", "1.0.22", requires=("torch", "torchvision", "numpy")),
     Wheel("toml-cli", "0.1"),
+    # What depends on PyTorch without a build of its own; uvtorch knows timm, transformers[torch] and accelerate.
+    Wheel("any-models", "1.0", requires=("torch", "torchvision")),
+    Wheel("old-models", "1.0", requires=("torch==2.8.0", "torchvision==0.23.0")),
+    Wheel("capped-models", "1.0", requires=("torch<2.12", "torchvision")),
+    Wheel("newest-models", "1.0", requires=("torch>=2.15",)),
+    Wheel("sound-models", "1.0", requires=("torchaudio", "any-models")),
+    Wheel("accelerate", "1.12.0", requires=("torch>=2.0.0", "numpy")),
+    Wheel("transformers", "5.0.0", requires=("numpy", "torch>=2.4 ; extra == 'torch'"), extras=("torch",)),
 )
 GENERIC: Final = tuple(wheel.name for wheel in CURRENT)
 """Packages that must never come from a PyTorch index."""

@@ -16,6 +16,7 @@ class WheelParts(NamedTuple):
     version: str
     tag: str = "py3-none-any"
     requires: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
 
 
 class Wheel(WheelParts):
@@ -32,6 +33,7 @@ class Wheel(WheelParts):
     @cached_property
     def metadata(self) -> bytes:
         rows = ["Metadata-Version: 2.1", f"Name: {self.name}", f"Version: {self.version}"]
+        rows += [f"Provides-Extra: {extra}" for extra in self.extras]
         rows += [f"Requires-Dist: {requirement}" for requirement in self.requires]
         return ("\n".join(rows) + "\n").encode()
 

@@ -13,7 +13,7 @@ def compile_remove(line: CommandLine, env: Mapping[str, str], find_uv: UvFinder)
     """What `remove` comes to: uv's own command, after the edits that uv does not make.
 
     uv takes a package's sources out with its last requirement. The anchors that uvtorch wrote for it are ours to take
-    out, and torch gets one where it was required directly and is still needed by the packages that stay.
+    out, and what was required directly gets one where the packages that stay still need it.
     Raises UvtorchError where the project cannot be read.
     """
     opened = open_project(line, env)
@@ -31,6 +31,11 @@ def compile_remove(line: CommandLine, env: Mapping[str, str], find_uv: UvFinder)
             return compile_several(line, env, opened, choices)
     from uvtorch import pinning
     from uvtorch.verbs.several import target_of
+    from uvtorch.verbs.transitive import users_of
 
-    edits = edited(opened, pinning.without(project, gone, target_of(line)))
+    names = (*gone, *pinning.anchored(project))
+    users = users_of(opened, names, without=gone)
+    edits = edited(opened, pinning.without(project, gone, target_of(line), users))
+    if opened.site.manifest.script:
+        return Plan((tuple(line.argv),), edits, guarded=(opened.site.manifest.path, opened.site.lock))
     return compile_watched(line, env, find_uv)._replace(edits=edits)
