@@ -43,7 +43,7 @@ def lay_out(name: str, path: Path) -> Path:
 def _member_directory(root: Path, member: Path) -> str:
     (pattern,) = tomllib.loads(root.read_text())["tool"]["uv"]["workspace"]["members"]
     name: str = tomllib.loads(member.read_text())["project"]["name"]
-    return pattern.replace("*", name)
+    return str(pattern).replace("*", name)
 
 
 def told(words: list[str], machine: str, **env: str) -> str:

@@ -415,7 +415,7 @@ def test_a_base_that_has_torch_too_keeps_step(empty: Make) -> None:
     project = empty(BASE_TOO)
     project.uvtorch("add", "torchvision", machine="rtx4090-550").must()
     assert requirements(project) == {
-        "base": ["torch", "torchvision>=0.29.2"],
+        "base": ["torch", "torchvision>=0.29.1"],
         "cpu": ["torch", "torchvision>=0.29.2"],
         "gpu": ["torch", "torchvision>=0.29.1"],
     }

@@ -488,11 +488,9 @@ def _bounds(
         if (item.package, item.target) not in fresh or item.via or head.strip() != bare_requirement(item.text):
             continue
         urls = {one.url or "" for one in project.sources if one.package == item.package and one.target == item.target}
-        others = {one.url for one in project.indexes if one.explicit}
         rows = versions.get(item.package, [])
-        own = [version for version, url in rows if any(same_url(url, source) for source in urls)] or [
-            version for version, url in rows if not any(same_url(url, index) for index in others)
-        ]
+        # The base is resolved with each choice, so it must admit what each of them has.
+        own = [version for version, url in rows if any(same_url(url, source) for source in urls)]
         lowest = min(own or [version for version, _ in rows], default=None)
         if lowest is not None:
             text = head.strip() + bound(lowest.public, kind)
