@@ -15,13 +15,14 @@ from uvtorch.plan import Plan
 from uvtorch.project import Choice, Project, selection
 from uvtorch.verbs.deciding import Opened, edited, index_base, interpreter
 from uvtorch.verbs.several import broken, rank
+from uvtorch.verbs.sync import with_members
 from uvtorch.verbs.torch import Context, Outcome
 from uvtorch.verbs.use import required_project
 
 
 def listing(context: Context, described: str | None, as_json: bool) -> str:
     """The choices of the project, whether each fits this machine (or a described one), and the one `--auto` takes."""
-    opened = required_project(context)
+    opened = with_members(context.line, required_project(context))
     machine = hardware.read_description(described) if described is not None else hardware.detect(context.env)
     choices = opened.project.choices_for(machine.platform) or _single(opened, machine)
     ranking = rank(machine, opened, choices, interpreter(context.line, context.env, opened.site))

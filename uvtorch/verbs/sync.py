@@ -60,7 +60,7 @@ def compile_sync(line: CommandLine, env: Mapping[str, str], find_uv: UvFinder) -
         return hand_over(line.argv)
     if line.has("--no-sources") or is_set(env, "UV_NO_SOURCES"):
         return hand_over(line.argv)
-    opened = _with_members(line, opened)
+    opened = with_members(line, opened)
     projects = (opened.project, *opened.project.members)
     if any(source.extra or source.group for one in projects for source in one.sources):
         from uvtorch.verbs.several import compile_sync as compile_several
@@ -97,7 +97,7 @@ def _has_metadata(path: str) -> bool:
         return False
 
 
-def _with_members(line: CommandLine, opened: Opened) -> Opened:
+def with_members(line: CommandLine, opened: Opened) -> Opened:
     """The workspace's members along, where its root is what uv works on: their requirements end in the same lock."""
     site = opened.site
     if site.manifest.script or site.manifest is not site.root:
