@@ -17,7 +17,7 @@ for fact in cmdline environ; do cat /proc/$$/$fact >"$call/$fact"; done
 # Not by cat: while it starts, some shells block all signals.
 while read -r line; do echo "$line"; done </proc/$$/status >"$call/status"
 : >"$call/complete"
-case "$1" in --version) echo "uv {version} (recorded)"; [ "$2" ] || exit {version_code};; esac
+case "$1" in --version) {{ echo "uv {version} (recorded)"; }} 2>/dev/null; [ "$2" ] || exit {version_code};; esac
 {body}
 """
 
