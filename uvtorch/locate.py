@@ -1,9 +1,9 @@
 """Which files a command works on: the project uv would find, its workspace's root, its lock; or a script."""
 
 import os
-from typing import NamedTuple
 
 from uvtorch.errors import ProjectError
+from uvtorch.named import NamedTuple
 from uvtorch.packages import normalize
 
 TYPE_CHECKING = False

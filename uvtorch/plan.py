@@ -3,10 +3,10 @@
 import os
 import stat
 import sys
-from typing import NamedTuple
 
 from uvtorch import uv
 from uvtorch.errors import ProjectError
+from uvtorch.named import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

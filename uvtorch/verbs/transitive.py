@@ -129,7 +129,8 @@ def _read(path: str, raw: bytes) -> "Lock | None":
 
 def _holds(raw: bytes, package: str) -> bool:
     """Whether a uv.lock has the package, told without reading it."""
-    return b'\nname = "' + package.encode() + b'"\n' in raw.replace(b"\r\n", b"\n")
+    line = b'\nname = "' + package.encode() + b'"'
+    return line + b"\n" in raw or line + b"\r\n" in raw
 
 
 def users_of(opened: "Opened", names: Iterable[str], without: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:
