@@ -253,7 +253,12 @@ def _explicit(project: Project, index: Index, catalog: Catalog) -> tuple[edit.Op
 def _unused(project: Project) -> Iterator[Finding]:
     named = {source.index for source in _all_sources(project)}
     for index in _own(project):
-        if index.explicit and index.name and index.name not in named and is_pytorch_index(index):
+        if (
+            index.explicit
+            and index.name
+            and index.name not in named
+            and (_is_mirror(index) or _under(index.url, DEFAULT_INDEX_BASE))
+        ):
             yield Finding(
                 "index-unused",
                 "warning",

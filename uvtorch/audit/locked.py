@@ -155,21 +155,24 @@ def _mixed_findings(project: Project, mixed: dict[_Mix, list[Installed]]) -> Ite
         options = list(dict.fromkeys(one.situation.selection.options for _, one in rows))
         with_ = f" with `{'`, `'.join(option for option in options if option)}`" if all(options) else ""
         builds = ", ".join(f"{name} {version} ({build})" for name, version, build in mix.builds)
-        main = mix.builds[0][2]
-        others = [name for name, _, build in mix.builds if build != main]
-        edits = _anchored(project, tuple(others), mix)
+        pinned = {source.package for source in project.sources if source.kind == "index" and source.backend}
+        direct = {item.package for item in project.requirements}
+        # The odd ones, be it torch itself, are those that no source reaches; else the lock is older than the sources.
+        others = tuple(name for name in mix.names if name not in pinned or name not in direct)
+        edits = _anchored(project, others)
+        upgrade = others if edits else mix.names if not others else ()
         yield Finding(
             "mixed-builds",
             "error",
             f"One environment gets builds of different backends: {builds}, on {platforms_text(platforms)}{with_}. "
             "Their compiled parts do not fit together: importing or using them fails.",
-            MEND if edits else None,
+            MEND if upgrade else None,
             edits,
-            tuple(dict.fromkeys(others)) if edits else (),
+            upgrade,
         )
 
 
-def _anchored(project: Project, names: tuple[str, ...], mix: _Mix | None = None) -> tuple[edit.Operation, ...]:
+def _anchored(project: Project, names: tuple[str, ...]) -> tuple[edit.Operation, ...]:
     """The edits that take packages from where the project takes its others: sources, and an anchor where needed."""
     choices = tuple(choice for choice in project.choices() if choice.kind != "base")
     if choices:
@@ -186,9 +189,6 @@ def _anchored(project: Project, names: tuple[str, ...], mix: _Mix | None = None)
         return ()
     model = next((pin.package for pin in pins if pin.package == "torch"), pins[0].package)
     like = tuple(entry(source) for source in project.sources if source.package == model)
-    if mix is not None and model in names:
-        # torch itself is the odd one out: it follows the packages that are pinned.
-        names = tuple(name for name in mix.names if not any(pin.package == name for pin in pins))
     edits: list[edit.Operation] = []
     direct = {item.package for item in project.requirements}
     for name in names:
@@ -299,11 +299,12 @@ def _leak_finding(name: str, names: tuple[str, ...], url: str) -> Finding:
 
 
 def _without_wheels(project: Project, seen: Iterable[Installed], here: Environment | None) -> Iterator[Finding]:
-    meant: dict[Package, set[str]] = {}
+    meant: dict[tuple[str, str | None, str], tuple[Package, set[str]]] = {}
     for one in seen:
         for package in one.packages:
-            meant.setdefault(package, set()).add(one.situation.platform.key)
-    for package, platforms in meant.items():
+            key = package.name, package.version, package.location
+            meant.setdefault(key, (package, set()))[1].add(one.situation.platform.key)
+    for package, platforms in meant.values():
         if package.kind != "registry" or not project.is_pytorch(package.name) or has_sdist(package):
             continue
         has = wheel_platforms(package)

@@ -167,7 +167,9 @@ def _suits(
 ) -> Iterator[Finding]:
     verdict = runs_here(machine, backend, release, catalog.load())
     if not verdict.runs:
-        yield Finding("cannot-run-here", "error", f"{what} does not run on this machine: {verdict.reason}.", remedy)
+        # Without such a GPU the build still imports, and computes on the processor.
+        severity = "error" if backend.family == "cpu" or environment.expects_gpu(backend, machine.gpus) else "warning"
+        yield Finding("cannot-run-here", severity, f"{what} does not run on this machine: {verdict.reason}.", remedy)
     elif idle := leaves_idle(machine, backend, release, catalog.load()):
         yield Finding("gpu-idle", "warning", f"{what} does not use this machine's GPU: {idle}.", remedy)
 

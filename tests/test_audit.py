@@ -1,0 +1,527 @@
+"""The audit: each fault is found in what the real uv locks, `doctor --fix` mends it where it can, and then it is gone.
+
+Every case is a project that people really write. After `--fix`, plain uv must be content with the result too.
+"""
+
+import json
+import tomllib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.index.project import Project as Site
+from tests.test_choices import EXPECTED, LAYOUTS, layout, tables
+from uvtorch import catalog
+from uvtorch.audit import MEND, Finding, audit
+from uvtorch.audit.installs import PLATFORMS, installed, selections
+from uvtorch.machine import Platform
+from uvtorch.project import Environment, read
+from uvtorch.project.lock import read_lock
+
+pytest_plugins = ["tests.index.fixtures"]
+
+Empty = Callable[[str], Site]
+
+LINUX_WINDOWS = "sys_platform == 'linux' or sys_platform == 'win32'"
+LINUX_X86_64 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
+
+
+def head(*requirements: str) -> str:
+    listed = ", ".join(f'"{requirement}"' for requirement in requirements)
+    return f'[project]\nname = "demo"\nversion = "0.1.0"\nrequires-python = ">=3.11"\ndependencies = [{listed}]\n'
+
+
+def index(name: str, backend: str, explicit: bool = True) -> str:
+    return f'[[tool.uv.index]]\nname = "{name}"\nurl = "BASE/{backend}"\n' + ("explicit = true\n" if explicit else "")
+
+
+def findings(site: Site, *options: str, code: int = 1, machine: str = "cpu-only") -> list[dict[str, Any]]:
+    """What doctor says, without what concerns this machine alone."""
+    done = site.uvtorch("torch", "doctor", "--json", *options, machine=machine).must(code)
+    told = json.loads(done.out)
+    assert set(told) == {"schema", "ok", "findings"}
+    assert told["ok"] == (not told["findings"]) == (code == 0)
+    for finding in told["findings"]:
+        assert set(finding) == {"code", "severity", "message", "fix"}
+        assert finding["severity"] in ("error", "warning")
+        assert finding["fix"] is None or all(isinstance(word, str) for word in finding["fix"])
+    return list(told["findings"])
+
+
+def codes(found: list[dict[str, Any]]) -> set[str]:
+    return {finding["code"] for finding in found}
+
+
+def machine_for(text: str) -> str:
+    """A machine of tests/machines that runs every GPU build this project names; several: by the first."""
+    machines = {"cu126": "h100-535", "cu130": "h200-580", "rocm": "mi300x-gfx942", "xpu": "arc-b580"}
+    if "[project.optional-dependencies]" in text or "[dependency-groups]\ncpu" in text:
+        return "cpu-only"
+    return next((name for backend, name in machines.items() if f"BASE/{backend}" in text), "cpu-only")
+
+
+class Fault(NamedTuple):
+    """A project with a fault."""
+
+    text: str
+    codes: set[str]
+    """What the audit says before `--fix`."""
+    locks: bool = True
+    """uv can lock it as it is."""
+    relocked: str = ""
+    """Appended after locking: what the lock does not know of."""
+    backend: str | None = None
+    """After `--fix`: the backend of every PyTorch package where the project has one."""
+
+    @property
+    def machine(self) -> str:
+        """One that the project's pins fit, so that only the project is to blame."""
+        return machine_for(self.text)
+
+
+CPU_PIN = '[tool.uv.sources]\ntorch = { index = "pt" }\n' + index("pt", "cpu")
+CHOICES = (
+    '[project.optional-dependencies]\ncpu = ["torch"]\ncu130 = ["torch"]\n'
+    '[tool.uv]\nconflicts = [[{ extra = "cpu" }, { extra = "cu130" }]]\n'
+    '[tool.uv.sources]\ntorch = [{ index = "cpu", extra = "cpu" }, '
+    f'{{ index = "cu130", extra = "cu130", marker = "{LINUX_WINDOWS}" }}]\n'
+    + index("cpu", "cpu")
+    + index("cu130", "cu130")
+)
+
+MENDED: dict[str, Fault] = {
+    "mixed: torchvision without a source": Fault(
+        head("torch", "torchvision")
+        + f'[tool.uv.sources]\ntorch = {{ index = "pt", marker = "{LINUX_WINDOWS}" }}\n'
+        + index("pt", "cu126"),
+        {"mixed-builds"},
+        backend="cu126",
+    ),
+    "mixed: torchvision that another package brings": Fault(
+        head("torch", "timm") + CPU_PIN, {"mixed-builds"}, backend="cpu"
+    ),
+    "mixed: torchvision pinned and torch forgotten": Fault(
+        head("torchvision") + '[tool.uv.sources]\ntorchvision = { index = "pt" }\n' + index("pt", "cpu"),
+        {"mixed-builds"},
+        backend="cpu",
+    ),
+    "mixed: torchvision added beside the choices": Fault(head("torchvision") + CHOICES, {"mixed-builds"}),
+    "mixed: torchvision with a source, brought by another package": Fault(
+        head("torch", "timm")
+        + '[tool.uv.sources]\ntorch = { index = "pt" }\ntorchvision = { index = "pt" }\n'
+        + index("pt", "cpu"),
+        {"mixed-builds"},
+        backend="cpu",
+    ),
+    "mixed: torchvision pinned after locking": Fault(
+        head("torch", "torchvision") + CPU_PIN,
+        {"mixed-builds"},
+        relocked="torchvision",
+        backend="cpu",
+    ),
+    "an index that is not explicit": Fault(
+        head("torch", "torchvision")
+        + '[tool.uv.sources]\ntorch = { index = "pt" }\ntorchvision = { index = "pt" }\n'
+        + index("pt", "cpu", explicit=False),
+        {"index-not-explicit", "generic-from-pytorch-index"},
+        backend="cpu",
+    ),
+    "an index without a source, not explicit": Fault(
+        head("torch") + index("pt", "cpu", explicit=False),
+        {"index-not-explicit", "generic-from-pytorch-index"},
+        backend="cpu",
+    ),
+    "an index without a name": Fault(
+        head("torch") + '[[tool.uv.index]]\nurl = "BASE/cpu"\n',
+        {"index-not-explicit", "generic-from-pytorch-index"},
+        backend="cpu",
+    ),
+    "explicit now, and the lock as it was": Fault(
+        head("torch") + '[tool.uv.sources]\ntorch = { index = "pt" }\n' + index("pt", "cpu", explicit=False),
+        {"generic-from-pytorch-index"},
+        relocked="explicit = true\n",
+        backend="cpu",
+    ),
+    "a pin where there are no wheels": Fault(
+        head("torch")
+        + '[tool.uv.sources]\ntorch = { index = "pt", marker = "sys_platform == \'darwin\'" }\n'
+        + index("pt", "cu130"),
+        {"no-wheels"},
+    ),
+    "a marker that is never true": Fault(
+        head("torch")
+        + '[tool.uv.sources]\ntorch = { index = "pt", marker = "sys_platform == \'Linux\'" }\n'
+        + index("pt", "cu126"),
+        {"marker-never-true"},
+        backend="cu126",
+    ),
+    "ROCm without its Triton": Fault(
+        head("torch")
+        + f'[tool.uv.sources]\ntorch = {{ index = "pt", marker = "{LINUX_X86_64}" }}\n'
+        + index("pt", "rocm7.2"),
+        {"companion-missing"},
+        locks=False,
+        backend="rocm7.2",
+    ),
+    "ROCm before torch 2.10 without its Triton": Fault(
+        head("torch==2.9.1")
+        + f'[tool.uv.sources]\ntorch = {{ index = "pt", marker = "{LINUX_X86_64}" }}\n'
+        + index("pt", "rocm6.4"),
+        {"companion-missing"},
+        locks=False,
+        backend="rocm6.4",
+    ),
+    "XPU as a choice without its Triton": Fault(
+        head()
+        + '[project.optional-dependencies]\ncpu = ["torch"]\nxpu = ["torch"]\n'
+        + '[tool.uv]\nconflicts = [[{ extra = "cpu" }, { extra = "xpu" }]]\n[tool.uv.sources]\n'
+        + 'torch = [{ index = "cpu", extra = "cpu" }, '
+        + f'{{ index = "xpu", extra = "xpu", marker = "({LINUX_X86_64}) or sys_platform == \'win32\'" }}]\n'
+        + index("cpu", "cpu")
+        + index("xpu", "xpu"),
+        {"companion-missing"},
+        locks=False,
+    ),
+    "torch that another package brings": Fault(
+        head("timm")
+        + '[tool.uv.sources]\ntorch = { index = "pt" }\ntorchvision = { index = "pt" }\n'
+        + index("pt", "cpu"),
+        {"not-anchored"},
+        backend="cpu",
+    ),
+    "torch that another package brings beside the choices": Fault(
+        head("timm") + CHOICES.replace('["torch"]', '["torchaudio"]').replace("torch = [", "torchaudio = ["),
+        {"mixed-builds"},
+    ),
+    "a source that the lock does not know of": Fault(
+        head("torch") + index("pt", "cpu"),
+        {"lock-outdated"},
+        relocked='[tool.uv.sources]\ntorch = { index = "pt" }\n',
+        backend="cpu",
+    ),
+    "an index twice by name": Fault(
+        head("torch") + CPU_PIN + index("pt", "cpu"), {"index-twice"}, locks=False, backend="cpu"
+    ),
+    "an index twice by URL": Fault(
+        head("torch", "torchvision")
+        + '[tool.uv.sources]\ntorch = { index = "pt" }\ntorchvision = { index = "other" }\n'
+        + index("pt", "cpu")
+        + index("other", "cpu"),
+        {"index-twice"},
+        backend="cpu",
+    ),
+    "an index twice by URL, open once": Fault(
+        head("torch") + CPU_PIN + index("other", "cpu", explicit=False),
+        {"index-twice", "index-not-explicit", "generic-from-pytorch-index"},
+        backend="cpu",
+    ),
+    "environments for required-environments": Fault(
+        head("torch")
+        + "[tool.uv]\nenvironments = [\"sys_platform == 'linux'\"]\n"
+        + '[tool.uv.sources]\ntorch = [{ index = "pt", marker = "sys_platform == \'linux\'" }, '
+        + '{ index = "cpu", marker = "sys_platform == \'darwin\'" }]\n'
+        + index("pt", "cu126")
+        + index("cpu", "cpu"),
+        {"environments-drop-platform"},
+    ),
+    "environments without this machine": Fault(
+        head("torch") + "[tool.uv]\nenvironments = [\"sys_platform == 'darwin'\"]\n" + CPU_PIN,
+        {"environments-drop-platform"},
+        backend="cpu",
+    ),
+    "a source for an extra without the package": Fault(
+        head("torch")
+        + '[project.optional-dependencies]\ncpu = ["numpy"]\n'
+        + '[tool.uv.sources]\ntorch = { index = "pt", extra = "cpu" }\n'
+        + index("pt", "cpu"),
+        {"source-binds-nothing"},
+        locks=False,
+    ),
+    "a source for an extra that is gone": Fault(
+        head("torch")
+        + '[tool.uv.sources]\ntorch = [{ index = "pt", extra = "cpu" }, { index = "pt" }]\n'
+        + index("pt", "cpu"),
+        {"source-binds-nothing"},
+        locks=False,
+        backend="cpu",
+    ),
+    "an index that a removed package left": Fault(
+        head("torch") + CPU_PIN + index("left", "cu126"), {"index-unused"}, backend="cpu"
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", MENDED.values(), ids=MENDED)
+def test_a_fault_is_found_and_mended_and_then_gone(empty: Empty, fault: Fault) -> None:
+    site = empty(fault.text)
+    site.uv("lock").must(0) if fault.locks else site.uv("lock")
+    if fault.relocked:
+        text = site.file.read_text()
+        if fault.relocked.startswith("explicit"):
+            site.append(fault.relocked)
+        elif fault.relocked == "torchvision":
+            site.write(text.replace("[tool.uv.sources]", '[tool.uv.sources]\ntorchvision = { index = "pt" }'))
+        else:
+            site.write(text + fault.relocked)
+    found = findings(site, machine=fault.machine)
+    assert codes(found) - {"cannot-run-here"} == fault.codes  # PyPI's build, where the fault lets it in
+    assert any(finding["fix"] == list(MEND) for finding in found)
+
+    preview = site.state()
+    site.uvtorch("torch", "doctor", "--fix", "--dry-run").must()
+    assert site.state() == preview
+
+    assert findings(site, "--fix", code=0, machine=fault.machine) == []
+    assert findings(site, code=0, machine=fault.machine) == []
+    site.uv("lock", "--check").must()
+    if fault.backend:
+        site.check(fault.backend)
+    after = site.state()
+    assert findings(site, "--fix", code=0, machine=fault.machine) == []
+    assert site.state() == after
+
+
+def test_choices_mended_have_one_build_each(empty: Empty) -> None:
+    site = empty(MENDED["mixed: torchvision added beside the choices"].text)
+    site.uv("lock").must()
+    findings(site, "--fix", code=0)
+    for extra, wanted in (("cpu", "+cpu"), ("cu130", "+cu130")):
+        site.uv("sync", "--locked", "--extra", extra).must()
+        assert {version[-len(wanted) :] for name, version in site.installed().items() if name.startswith("torch")} == {
+            wanted
+        }
+
+
+def test_what_a_non_explicit_index_gave_moves_to_the_default_index(empty: Empty) -> None:
+    site = empty(MENDED["an index that is not explicit"].text)
+    site.uv("lock").must()
+    assert site.locked()["numpy"] == {("1.26.3", "whl/cpu")}
+    found = {finding["code"]: finding for finding in findings(site)}
+    assert "numpy 1.26.3" in found["generic-from-pytorch-index"]["message"]
+    findings(site, "--fix", code=0)
+    assert site.locked()["numpy"] == {("2.3.5", "simple")}
+    assert site.data["tool"]["uv"]["index"] == [
+        {"name": "pt", "url": "https://download.pytorch.org/whl/cpu", "explicit": True}
+    ]
+
+
+def test_a_fix_that_uv_cannot_lock_leaves_everything_as_it_was(empty: Empty) -> None:
+    site = empty(head("torch==99") + CPU_PIN + index("left", "cu126"))
+    before = site.state()
+    done = site.uvtorch("torch", "doctor", "--fix")
+    assert done.code == 1
+    assert site.state() == before
+    assert "No solution found" in done.err
+
+
+# Faults that take a person
+
+
+def test_two_indexes_of_one_name_and_different_urls_are_for_a_person(empty: Empty) -> None:
+    site = empty(head("torch") + CPU_PIN + index("pt", "cu126"))
+    before = site.state()
+    (finding,) = findings(site, "--fix")
+    assert (finding["code"], finding["fix"]) == ("index-twice", None)
+    assert site.state() == before
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+def test_a_uv_toml_beside_it_is_told(empty: Empty, explicit: bool) -> None:
+    text = head("torch") + '[tool.uv.sources]\ntorch = { index = "pt" }\n' + index("pt", "cpu", explicit)
+    site = empty(text)
+    (site.path / "uv.toml").write_text("offline = false\n")
+    done = site.uv("lock").must()
+    assert "will be ignored" in done.err
+    found = {finding["code"]: finding for finding in findings(site)}
+    assert found["index-ignored"]["severity"] == ("warning" if explicit else "error")
+    assert "uv.toml" in found["index-ignored"]["message"]
+    (site.path / "uv.toml").unlink()
+    assert "index-ignored" not in codes(findings(site, code=0 if explicit else 1))
+
+
+@pytest.mark.parametrize("kind", ["path", "git"])
+def test_a_source_that_a_dependency_brings_is_told(empty: Empty, kind: str) -> None:
+    site = empty(head("dep"))
+    dep = site.path / "dep"
+    (dep / "dep").mkdir(parents=True)
+    (dep / "dep" / "__init__.py").touch()
+    base = site.home.server.base
+    text = head("torch").replace("demo", "dep") + '[tool.uv.sources]\ntorch = { index = "pt" }\n'
+    text += index("pt", "cu126").replace("BASE", base)
+    (dep / "pyproject.toml").write_text(text)
+    if kind == "git":
+        who = ["-c", "user.email=a@example.com", "-c", "user.name=a"]
+        for words in (["init", "-q"], ["add", "-A"], [*who, "commit", "-qm", "first"]):
+            site._run(["git", "-C", str(dep), *words], {}).must()
+    source = f'{{ git = "{dep.as_uri()}" }}' if kind == "git" else '{ path = "dep" }'
+    site.append(f"[tool.uv.sources]\ndep = {source}\n")
+    site.uv("lock").must()
+    (finding,) = (one for one in findings(site) if one["code"] == "source-leaked")
+    assert finding["fix"] is None
+    assert "dep" in finding["message"]
+    assert f"{base}/cu126" in finding["message"]
+
+
+def test_a_locked_build_without_a_wheel_for_this_machine_is_told(empty: Empty) -> None:
+    site = empty(head("torch") + '[tool.uv.sources]\ntorch = { index = "pt" }\n' + index("pt", "cu126"))
+    site.uv("lock").must()
+    assert "no-wheels" not in codes(findings(site, code=0, machine="h100-570"))
+    (finding,) = (one for one in findings(site, machine="macos-m3") if one["code"] == "no-wheels")
+    assert "macOS arm64" in finding["message"]
+
+
+def test_an_index_that_a_source_names_and_nobody_defines_is_told() -> None:
+    project = read(tomllib.loads(head("torch") + '[tool.uv.sources]\ntorch = { index = "pt" }\n'))
+    assert [finding.code for finding in audit(project, None, catalog.load())] == ["index-missing"]
+
+
+# No false alarms
+
+CLEAN = {
+    "nothing of PyTorch": head("numpy"),
+    "no pins": head("torch", "torchvision"),
+    "a pin": head("torch", "torchvision", "timm")
+    + f'[tool.uv.sources]\ntorch = {{ index = "pt", marker = "{LINUX_WINDOWS}" }}\n'
+    + f'torchvision = {{ index = "pt", marker = "{LINUX_WINDOWS}" }}\n'
+    + index("pt", "cu130"),
+    "CPU builds": head("torch", "torchvision")
+    + '[tool.uv.sources]\ntorch = { index = "pt" }\ntorchvision = { index = "pt" }\n'
+    + index("pt", "cpu"),
+    "backends by platform": head("torch", "torchvision")
+    + "[tool.uv.sources]\n"
+    + "".join(
+        f'{name} = [{{ index = "gpu", marker = "sys_platform == \'linux\'" }}, '
+        f'{{ index = "cpu", marker = "sys_platform != \'linux\'" }}]\n'
+        for name in ("torch", "torchvision")
+    )
+    + index("gpu", "cu126")
+    + index("cpu", "cpu"),
+    "choices": head() + CHOICES,
+    "choices, and torch in the base": head("torch") + CHOICES,
+    "choices as groups": head("numpy")
+    + '[dependency-groups]\ncpu = ["torch", "torchvision"]\ngpu = ["torch", "torchvision"]\ndev = ["numpy"]\n'
+    + '[tool.uv]\ndefault-groups = ["dev", "cpu"]\nconflicts = [[{ group = "cpu" }, { group = "gpu" }]]\n'
+    + "[tool.uv.sources]\n"
+    + "".join(
+        f'{name} = [{{ index = "cpu", group = "cpu" }}, '
+        f'{{ index = "gpu", group = "gpu", marker = "{LINUX_WINDOWS}" }}]\n'
+        for name in ("torch", "torchvision")
+    )
+    + index("cpu", "cpu")
+    + index("gpu", "cu126"),
+    "an extra for every backend together": head()
+    + '[project.optional-dependencies]\ncpu = ["torch"]\ncu130 = ["torch"]\ngpu = ["demo[cu130]"]\n'
+    + CHOICES.partition("\n")[2].partition("\n")[2].partition("\n")[2],
+    "ROCm": head("torch")
+    + f'[dependency-groups]\nuvtorch = ["triton-rocm ; {LINUX_X86_64}"]\n[tool.uv.sources]\n'
+    + "".join(f'{name} = {{ index = "pt", marker = "{LINUX_X86_64}" }}\n' for name in ("torch", "triton-rocm"))
+    + index("pt", "rocm7.2"),
+    "environments that are meant": head("torch")
+    + "[tool.uv]\nenvironments = [\"sys_platform == 'linux'\"]\n"
+    + CPU_PIN,
+    "another index with a backend in its URL": head("torch")
+    + CPU_PIN
+    + '[[tool.uv.index]]\nname = "kernels"\nurl = "https://example.com/kernels/cu126_torch211"\nexplicit = true\n',
+}
+
+
+@pytest.mark.parametrize("text", CLEAN.values(), ids=CLEAN)
+def test_a_project_that_is_well_has_no_finding(empty: Empty, text: str) -> None:
+    site = empty(text)
+    site.uv("lock").must()
+    assert findings(site, code=0, machine=machine_for(text)) == []
+
+
+def test_what_uvtorch_writes_has_no_finding(project: Site) -> None:
+    project.uvtorch("add", "torch", "torchvision", machine="h200-580").must()
+    assert findings(project, code=0, machine="h200-580") == []
+
+
+FAULTY_LAYOUTS = {
+    "choice-without-its-source": {"index-unused"},  # the choice's source was forgotten, its index was not
+    "dead-markers": {"marker-never-true"},
+    "indexes-not-explicit": {"index-not-explicit"},
+    "indexes-unused": {"index-unused"},
+    "mirror-as-default": {"index-not-explicit"},  # a mirror of CPU builds that anything may come from
+    "mirrors": {"companion-missing"},  # ROCm and XPU choices without Triton: uv cannot lock them
+    "source-without-requirement": {"source-binds-nothing"},
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_layouts_have_the_faults_they_have_and_no_other(name: str) -> None:
+    found = audit(layout(name), None, catalog.load())
+    assert {finding.code for finding in found} == FAULTY_LAYOUTS.get(name, set()), found
+
+
+@pytest.mark.parametrize("name", sorted(path.name[:-10] for path in LAYOUTS.glob("*.root.toml")))
+def test_a_workspaces_root_is_judged_with_its_members(name: str) -> None:
+    root = read(tables(f"{name}.root"), members=[tables(name)])
+    assert audit(root, None, catalog.load()) == ()
+
+
+# Reading locks
+
+
+def test_the_walk_meets_the_builds_that_uv_installs(empty: Empty) -> None:
+    site = empty(head("timm") + CHOICES)
+    site.uv("lock").must()
+    project = read(tomllib.loads(site.file.read_text()))
+    lock = read_lock((site.path / "uv.lock").read_text())
+    rows = {
+        (one.situation.platform.key, one.situation.selection.options): {
+            package.name: package.version for package in one.packages
+        }
+        for one in installed(lock, project, selections(project), PLATFORMS)
+    }
+    for extra in ("cpu", "cu130"):
+        site.uv("sync", "--locked", "--extra", extra).must()
+        ours = {name: version for name, version in site.installed().items() if name.startswith("torch")}
+        assert rows["linux_x86_64", f"--extra {extra}"] == ours
+    assert rows["macos_arm64", "--extra cu130"]["torch"] == "2.15.0"
+
+
+def test_a_lock_parsed_as_a_whole_is_judged_alike(empty: Empty) -> None:
+    site = empty(MENDED["mixed: torchvision added beside the choices"].text)
+    site.uv("lock").must()
+    project = read(tomllib.loads(site.file.read_text()))
+    text = (site.path / "uv.lock").read_text()
+    first = audit(project, read_lock(text), catalog.load())
+    whole = read_lock("# a comment\n" + text)
+    assert whole.packages[0].parsed is not None
+    assert audit(project, whole, catalog.load()) == first
+    assert [finding.code for finding in first] == ["mixed-builds"]
+
+
+def test_findings_say_where_builds_meet(empty: Empty) -> None:
+    site = empty(MENDED["mixed: torchvision added beside the choices"].text)
+    site.uv("lock").must()
+    (finding,) = findings(site)
+    for part in ("torch 2.15.0+cpu", "torchvision 0.29.2", "--extra cpu", "--extra cu130", "Linux x86_64"):
+        assert part in finding["message"]
+    assert "macOS" not in finding["message"]
+
+
+def test_a_build_for_another_environment_is_no_finding_here() -> None:
+    lock = read_lock(
+        'version = 1\nrequires-python = ">=3.11"\nsupported-markers = [\n    "sys_platform == \'linux\'",\n]\n\n'
+        '[[package]]\nname = "demo"\nsource = { virtual = "." }\n'
+    )
+    project = read(tomllib.loads(head()))
+    here = Environment(Platform("windows", "x86_64"), "3.12")
+    assert [finding.code for finding in audit(project, lock, catalog.load(), here=here)] == [
+        "environments-drop-platform"
+    ]
+    linux = Environment(Platform("linux", "x86_64"), "3.12")
+    assert audit(project, lock, catalog.load(), here=linux) == ()
+
+
+def test_findings_that_touch_the_same_are_mended_one_after_the_other() -> None:
+    text = (
+        head("torch") + '[tool.uv.sources]\ntorch = { index = "pt" }\n' + CPU_PIN.partition("\n")[2].partition("\n")[2]
+    )
+    text = text.replace("BASE", "https://download.pytorch.org/whl")
+    text += index("other", "cpu", explicit=False).replace("BASE", "https://download.pytorch.org/whl")
+    found: dict[str, Finding] = {one.code: one for one in audit(read(tomllib.loads(text)), None, catalog.load())}
+    assert found["index-twice"].touched & found["index-not-explicit"].touched
