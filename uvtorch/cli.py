@@ -92,7 +92,7 @@ def _names_pytorch(line: "CommandLine") -> bool:
 
 
 def _configured(line: "CommandLine") -> bool:
-    """Whether a pyproject.toml here or above speaks of uvtorch."""
+    """Whether a pyproject.toml here or above configures uvtorch."""
     try:
         directory = os.getcwd()
     except OSError:
@@ -104,8 +104,12 @@ def _configured(line: "CommandLine") -> bool:
     while True:
         try:
             with open(os.path.join(directory, "pyproject.toml"), "rb") as file:
-                if b"uvtorch" in file.read():
-                    return True
+                text = file.read()
+                if b"uvtorch" in text:
+                    from uvtorch.packages import configures
+
+                    if configures(text):
+                        return True
         except OSError:
             pass
         parent = os.path.dirname(directory)

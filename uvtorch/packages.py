@@ -34,7 +34,16 @@ def extension(name: str) -> bool:
     """Whether a normalized name is a package compiled against torch (see `extensions.toml`), told without TOML."""
     path = os.path.join(os.path.dirname(__file__), "catalog", "extensions.toml")
     with open(path, "rb") as file:
-        return f'\n[package.{name}]\n'.encode() in file.read()
+        return f"\n[package.{name}]\n".encode() in file.read()
+
+
+def configures(pyproject: bytes) -> bool:
+    """Whether a pyproject.toml has a `[tool.uvtorch]`, however it is spelled, told without reading TOML.
+
+    The dependency group `uvtorch`, and the name among requirements, configure nothing.
+    """
+    text = b"\n" + pyproject.translate(None, b" \t\"'\r")
+    return any(part in text for part in (b"tool.uvtorch", b"uvtorch={", b"\nuvtorch.", b"{uvtorch.", b",uvtorch."))
 
 
 def pinned() -> frozenset[str]:

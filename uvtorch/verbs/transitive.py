@@ -42,15 +42,24 @@ def compile_watched(line: CommandLine, env: Mapping[str, str], find_uv: "UvFinde
         return hand_over(line.argv)
     if manifest is None:
         return hand_over(line.argv)
-    plan = Plan((tuple(line.argv),), guarded=(manifest, lock), then=follow(line, env, find_uv, lock))
+    # What an `add` leaves as it is among PyTorch's packages it gives no reason to look at.
+    brief = line.verb == "add" and not line.ours_has("--torch-backend") and not _configured(manifest)
+    then = follow(line, env, find_uv, lock, brief=brief)
+    plan = Plan((tuple(line.argv),), guarded=(manifest, lock), then=then)
     if line.ours_has("--dry-run"):
         plan = plan._replace(decisions=("what it brings along of PyTorch is pinned once uv has locked",))
     if line.verb == "add" and not unsynced(line, env) and _brings_torch(line):
         # Syncing at once would install gigabytes of a build that is replaced a moment later.
         command = tuple(line.with_options("--no-sync"))
-        then = follow(line, env, find_uv, lock, resync=False)
+        then = follow(line, env, find_uv, lock, resync=False, brief=brief)
         return plan._replace(commands=(command,), then=then, closing=(sync_command(line),))
     return plan
+
+
+def _configured(manifest: str) -> bool:
+    from uvtorch.packages import configures
+
+    return configures(content(manifest))
 
 
 def lock_of(manifest: str) -> str:
@@ -133,6 +142,19 @@ def _holds(raw: bytes, package: str) -> bool:
     return line + b"\n" in raw or line + b"\r\n" in raw
 
 
+def _pytorch(raw: bytes) -> list[bytes]:
+    """The pieces of a uv.lock that are packages of PyTorch's."""
+    from uvtorch.packages import pinned
+
+    found = []
+    for name in sorted(pinned()):
+        start = -1
+        while (start := raw.find(b'\nname = "' + name.encode() + b'"', start + 1)) >= 0:
+            end = raw.find(b"\n[[package]]", start)
+            found.append(raw[start:end] if end >= 0 else raw[start:].rstrip())
+    return found
+
+
 def users_of(opened: "Opened", names: Iterable[str], without: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:
     """For each name the locked packages that require it, the project itself and `without` left out."""
     lock = locked_torch(opened.site.lock)
@@ -143,16 +165,27 @@ def users_of(opened: "Opened", names: Iterable[str], without: Iterable[str] = ()
 
 
 def follow(
-    line: CommandLine, env: Mapping[str, str], find_uv: "UvFinder", lock: str, resync: bool = True
+    line: CommandLine,
+    env: Mapping[str, str],
+    find_uv: "UvFinder",
+    lock: str,
+    *,
+    resync: bool = True,
+    brief: bool = False,
 ) -> "Callable[[], Plan]":
-    """The follow-up for a plan whose commands change this lock; it syncs again after an edit, where they did."""
-    return partial(_followed, line, env, find_uv, lock, content(lock), resync)
+    """The follow-up for a plan whose commands change this lock; it syncs again after an edit, where they did.
+
+    `brief`: there is nothing to do where they change none of PyTorch's packages.
+    """
+    return partial(_followed, line, env, find_uv, lock, content(lock), resync, brief)
 
 
 def _followed(
-    line: CommandLine, env: Mapping[str, str], find_uv: "UvFinder", path: str, before: bytes, resync: bool
+    line: CommandLine, env: Mapping[str, str], find_uv: "UvFinder", path: str, before: bytes, resync: bool, brief: bool
 ) -> Plan:
     after = content(path)
+    if brief and _pytorch(before) == _pytorch(after):
+        return Plan()
     lock = _read(path, after) if after != before else None
     if lock is None and not (after != before and _holds(before, "torch")):
         return Plan(warnings=_unused_option(line, after))

@@ -1,0 +1,156 @@
+"""What follows from a project and a decision, as edits: no text, no files."""
+
+import pytest
+
+from uvtorch import edit, pinning
+from uvtorch.backend import Backend
+from uvtorch.decision import Decision
+from uvtorch.packages import configures
+from uvtorch.project import Project, Target, read
+
+CU126 = "https://download.pytorch.org/whl/cu126"
+GROUP = edit.Target("group", "uvtorch")
+
+
+def project(*dependencies: str, anchors: tuple[str, ...] = (), pinned: tuple[str, ...] = ()) -> Project:
+    """A project of direct and anchored requirements whose `pinned` packages come from uvtorch's index for cu126."""
+    uv: dict[str, object] = {}
+    if pinned:
+        uv["sources"] = {name: [{"index": "pytorch-cu126"}] for name in pinned}
+        uv["index"] = [{"name": "pytorch-cu126", "url": CU126, "explicit": True}]
+    groups = {"uvtorch": list(anchors)} if anchors else {}
+    table = {"name": "demo", "dependencies": list(dependencies)}
+    return read({"project": table, "dependency-groups": groups, "tool": {"uv": uv}})
+
+
+def without(
+    what: Project, *gone: str, users: dict[str, tuple[str, ...]] | None = None, target: Target | None = None
+) -> list[edit.Operation]:
+    return pinning.without(what, set(gone), target, users or {})
+
+
+def test_the_last_package_takes_everything_along() -> None:
+    found = without(project("torch", pinned=("torch",)), "torch")
+    assert found == [edit.RemoveIndex("pytorch-cu126")]
+    what = project("torch", anchors=("triton-xpu ; sys_platform == 'linux'",), pinned=("torch", "triton-xpu"))
+    assert without(what, "torch") == [
+        edit.RemoveTarget(GROUP),
+        edit.RemoveSources("triton-xpu"),
+        edit.RemoveIndex("pytorch-cu126"),
+    ]
+
+
+def test_an_index_that_others_use_stays() -> None:
+    what = project("torch", "xformers", pinned=("torch", "xformers"))
+    assert without(what, "torch") == []
+
+
+def test_what_a_user_put_into_the_group_stays() -> None:
+    what = project("torch", anchors=("torchvision", "house-package"), pinned=("torch", "torchvision"))
+    assert without(what, "torch") == [
+        edit.RemoveRequirement(GROUP, "torchvision"),
+        edit.RemoveSources("torchvision"),
+        edit.RemoveIndex("pytorch-cu126"),
+    ]
+
+
+def test_what_is_still_needed_gets_an_anchor() -> None:
+    what = project("torch", "timm", pinned=("torch",))
+    assert without(what, "torch", users={"torch": ("timm",)}) == [edit.AddRequirement(GROUP, "torch")]
+    what = project("torch", "torchvision", "timm", pinned=("torch", "torchvision"))
+    users = {"torch": ("timm", "torchvision"), "torchvision": ("timm",)}
+    assert without(what, "torch", "torchvision", users=users) == [
+        edit.AddRequirement(GROUP, "torch"),
+        edit.AddRequirement(GROUP, "torchvision"),
+    ]
+
+
+def test_packages_that_need_only_each_other_are_not_needed() -> None:
+    what = project("torchvision", anchors=("torch",), pinned=("torch", "torchvision"))
+    found = without(what, "torchvision", users={"torch": ("torchvision",)})
+    assert edit.RemoveTarget(GROUP) in found
+    assert edit.RemoveIndex("pytorch-cu126") in found
+
+
+def test_torch_stays_routed_while_a_sister_is_required() -> None:
+    what = project("torch", "torchvision", pinned=("torch", "torchvision"))
+    assert without(what, "torch") == [edit.AddRequirement(GROUP, "torch")]
+    assert without(what, "torchvision") == []
+
+
+def test_what_has_no_source_is_not_anchored() -> None:
+    assert without(project("torch", "timm"), "torch", users={"torch": ("timm",)}) == []
+
+
+def test_another_targets_requirement_is_not_removed() -> None:
+    what = project("torch", pinned=("torch",))
+    assert without(what, "torch", target=Target("group", "dev")) == []
+
+
+@pytest.mark.parametrize(
+    ("users", "gone"),
+    [
+        ({"torch": ("timm",), "torchvision": ("timm",)}, []),
+        ({"torch": ("timm", "torchvision"), "torchvision": ()}, ["torchvision"]),
+        ({"torch": ("torchvision",), "torchvision": ()}, ["torch", "torchvision"]),
+        ({"torch": (), "torchvision": ("timm",)}, ["torch"]),
+    ],
+)
+def test_anchors_that_nothing_needs_go(users: dict[str, tuple[str, ...]], gone: list[str]) -> None:
+    what = project("timm", anchors=("torch", "torchvision"), pinned=("torch", "torchvision"))
+    found = pinning.unneeded(what, users)
+    assert [item.package for item in found if isinstance(item, edit.RemoveSources)] == gone
+    everything = len(gone) == 2
+    assert (edit.RemoveTarget(GROUP) in found) == everything
+    assert (edit.RemoveIndex("pytorch-cu126") in found) == everything
+
+
+def test_a_companion_goes_with_its_torch_only() -> None:
+    what = project("timm", anchors=("torch", "triton-xpu"), pinned=("torch", "triton-xpu"))
+    assert pinning.unneeded(what, {"torch": ("timm",)}) == []
+    assert edit.RemoveTarget(GROUP) in pinning.unneeded(what, {"torch": ()})
+
+
+def test_transitive_packages_are_anchored_and_direct_ones_are_not() -> None:
+    decision = Decision(Backend("cu", (12, 6)), "2.9.1", bounds=(("torch", "<2.10"),))
+    found = pinning.operations(
+        project("torchvision", "timm"), (), decision, "https://download.pytorch.org/whl", transitive=("torchaudio",)
+    )
+    anchors = [item for item in found if isinstance(item, edit.SetRequirement)]
+    assert anchors == [
+        edit.SetRequirement(GROUP, "torch", "torch<2.10"),
+        edit.SetRequirement(GROUP, "torchaudio", "torchaudio"),
+    ]
+    sources = {item.package for item in found if isinstance(item, edit.SetSources)}
+    assert sources == {"torch", "torchvision", "torchaudio"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[tool.uvtorch]\nauto = true\n",
+        '[ tool . "uvtorch" ]\r\n',
+        "tool.uvtorch.auto = true\n",
+        "[tool]\nuvtorch = { auto = true }\n",
+        "[tool]\nuvtorch.auto = true\n",
+        "tool = { uvtorch = { auto = true } }",
+        "tool = { other = 1, uvtorch.auto = true }",
+        "[tool.\tuvtorch]",
+    ],
+)
+def test_configuration_is_seen_however_it_is_spelled(text: str) -> None:
+    assert configures(text.encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        '[dependency-groups]\nuvtorch = ["torch"]\n',
+        'dependency-groups.uvtorch = ["torch"]\n',
+        '[dependency-groups]\ndev = ["uvtorch", "uvtorch>=0.1"]\n',
+        "# see uvtorch\n",
+    ],
+)
+def test_anchors_and_requirements_are_no_configuration(text: str) -> None:
+    assert not configures(text.encode())
