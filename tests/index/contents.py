@@ -17,6 +17,7 @@ WINDOWS: Final = "win_amd64"
 MACOS: Final = "macosx_11_0_arm64"
 
 PAIRS: Final = {
+    "2.6.0": ("0.21.0", "2.6.0"),
     "2.8.0": ("0.23.0", "2.8.0"),
     "2.9.1": ("0.24.1", "2.9.1"),
     "2.10.0": ("0.25.0", "2.10.0"),
@@ -29,18 +30,25 @@ last one, for nothing."""
 
 BACKENDS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "cpu": dict.fromkeys(PAIRS, (LINUX, ARM, WINDOWS, MACOS)),
+    "cu118": {"2.6.0": (LINUX, WINDOWS)},
+    "cu124": {"2.6.0": (LINUX, WINDOWS)},
     "cu126": {
+        "2.6.0": (LINUX, ARM, WINDOWS),
         "2.8.0": (LINUX, WINDOWS),
         **dict.fromkeys(("2.9.1", "2.10.0", "2.11.0", "2.14.1"), (LINUX, ARM, WINDOWS)),
     },
     "cu128": {"2.8.0": (LINUX, WINDOWS), **dict.fromkeys(("2.9.1", "2.10.0", "2.11.0"), (LINUX, ARM, WINDOWS))},
     "cu130": dict.fromkeys(("2.9.1", "2.10.0", "2.11.0", "2.14.1", "2.15.0"), (LINUX, ARM, WINDOWS)),
+    "cu132": {"2.16.0": (LINUX, ARM, WINDOWS)},
     "cu129": dict.fromkeys(("2.9.1", "2.10.0", "2.11.0"), (LINUX, ARM)),
     "rocm7.2": dict.fromkeys(("2.11.0", "2.14.1"), (LINUX,)),
     "rocm6.4": dict.fromkeys(("2.8.0", "2.9.1"), (LINUX,)),
     "xpu": dict.fromkeys(PAIRS, (LINUX, WINDOWS)),
 }
-"""backend -> torch release -> platforms."""
+"""backend -> torch release -> platforms. 2.16.0 is one that no catalog knows yet."""
+
+NIGHTLY: Final = "nightly/cu130"
+"""An index of pre-releases alone, which need a Triton that is nowhere else."""
 
 STALE: Final = (
     Wheel("numpy", "1.26.3"),
@@ -81,7 +89,9 @@ def default_index() -> Iterator[Wheel]:
 def pytorch_index(backend: str) -> Iterator[Wheel]:
     """What PyTorch's index of a backend has."""
     yield from STALE
-    for torch, platforms in BACKENDS[backend].items():
+    if backend == NIGHTLY:
+        yield from _nightly()
+    for torch, platforms in BACKENDS.get(backend, {}).items():
         companion = _triton(backend, torch)
         requires: tuple[str, ...] = ()
         if companion:
@@ -91,6 +101,19 @@ def pytorch_index(backend: str) -> Iterator[Wheel]:
         elif backend.startswith("cu"):
             requires = ("nvidia-cublas ; platform_system == 'Linux'",)
         yield from _release(torch, f"+{backend}", platforms, requires)
+
+
+def _nightly() -> Iterator[Wheel]:
+    triton = Wheel("triton", "3.9.0+git1a2b3c4d", f"py3-none-{LINUX}")
+    yield triton
+    requires = ("filelock", "jinja2", f"triton=={triton.version} ; platform_system == 'Linux'")
+    for day in ("20261101", "20261119"):
+        for platform in (LINUX, WINDOWS):
+            for python in PYTHONS:
+                tag = f"{python}-{python}-{platform}"
+                torch = f"2.17.0.dev{day}"
+                yield Wheel("torch", f"{torch}+cu130", tag, requires)
+                yield Wheel("torchvision", f"0.31.0.dev{day}+cu130", tag, ("numpy", f"torch=={torch}"))
 
 
 def _triton(backend: str, torch: str) -> Wheel | None:
@@ -103,7 +126,7 @@ def _triton(backend: str, torch: str) -> Wheel | None:
 
 def _release(torch: str, local: str, platforms: tuple[str, ...], requires: tuple[str, ...]) -> Iterator[Wheel]:
     """torch and what goes with it, for each platform and Python."""
-    vision, audio = PAIRS[torch]
+    vision, audio = PAIRS.get(torch, ("0.30.0", None))
     exact = f"torch=={torch}"
     for platform in platforms:
         tagged = "" if platform == MACOS else local

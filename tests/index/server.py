@@ -51,8 +51,10 @@ class IndexServer:
         if parts[:1] == ["whl"]:
             missing = Answer(403, b"access denied", "text/plain")
             parts.pop(0)
+            if parts[:1] == ["nightly"]:
+                parts[:2] = ["/".join(parts[:2])]
             index = parts[0] if parts else "none"
-        wheels = _index(index) if index in ("", *contents.BACKENDS) else {}
+        wheels = _index(index) if index in ("", *contents.BACKENDS, contents.NIGHTLY) else {}
         if len(parts) == 2 and parts[1] in wheels:
             if not path.endswith("/"):
                 return missing._replace(code=301)
