@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.index.project import Project
+from tests.index.project import Home, Project
 
 pytest_plugins = ["tests.index.fixtures"]
 
@@ -740,3 +741,27 @@ def test_the_published_metadata_knows_nothing_of_uvtorch(project: Project, tmp_p
     assert [row for row in metadata.splitlines() if row.startswith(("Requires-Dist", "Provides-Extra"))] == [
         "Requires-Dist: torchvision>=0.24.1"
     ]
+
+
+def test_a_directory_with_spaces_and_other_letters(home: Home, initialized: Path, tmp_path: Path) -> None:
+    shutil.copytree(initialized, tmp_path / "ein Großes $HOME 'x'")
+    project = Project(home, tmp_path / "ein Großes $HOME 'x'")
+    project.uvtorch("add", "torch", machine="h200-580").must()
+    project.check("cu130")
+    before = project.state()
+    done = project.uvtorch("add", "torchvision", "--dry-run", machine="h200-580").must()
+    assert done.out.splitlines()[1] == "--- a/pyproject.toml"
+    assert project.state() == before
+
+
+def test_windows_line_endings_and_a_byte_order_mark(project: Project) -> None:
+    """uv writes the file anew, with Unix line endings and no mark; what it says is the same as elsewhere."""
+    initial = project.text
+    project.file.write_bytes(("\ufeff" + initial.replace("\n", "\r\n")).encode())
+    project.uvtorch("add", "torch", "--torch-backend", "cu128").must()
+    assert project.text.replace("\r\n", "\n") == written(initial, "cu128", '    "torch>=2.11.0",\n', "torch")
+    assert project.text.count("\r\n") in (0, project.text.count("\n"))  # never a mixture
+    project.check("cu128")
+    before = project.state()
+    project.uvtorch("add", "torch", "--torch-backend", "cu128").must()
+    assert project.state() == before
