@@ -5,7 +5,8 @@ it holds; so builds are mixed only if one walk from the project meets both.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from uvtorch.machine import Platform
@@ -52,6 +53,12 @@ class Node(NamedTuple):
     extras: Mapping[str, tuple[Edge, ...]]
     groups: Mapping[str, tuple[Edge, ...]]
 
+    def edges(self) -> Iterator[Edge]:
+        """All of them."""
+        yield from self.own
+        for edges in (*self.extras.values(), *self.groups.values()):
+            yield from edges
+
 
 class Selection(NamedTuple):
     """The extras and groups that a sync selects, normalized, and how a person says so."""
@@ -85,16 +92,18 @@ def installed(
     if not names:
         return
     graph = _Graph(lock, names)
-    pythons = graph.pythons(lock.requires_python)
-    roots = _roots(lock, project)
-    for platform in platforms:
-        for python in pythons:
-            if not supports(lock, Environment(platform, python)):
-                continue
-            for selection in selections:
-                rows = graph.walk(roots, project.name or "", selection, Environment(platform, python))
-                packages = tuple(lock.packages[at] for at in sorted(rows) if lock.packages[at].name in names)
-                yield Installed(Situation(platform, python, selection), packages)
+    chosen = tuple(selections)
+    situations = [
+        Situation(platform, python, selection)
+        for platform in platforms
+        for python in graph.pythons(lock.requires_python)
+        if supports(lock, Environment(platform, python))
+        for selection in chosen
+    ]
+    reached = graph.reached(_roots(lock, project), project.name or "", situations)
+    rows = [(at, mask) for at, mask in sorted(reached.items()) if lock.packages[at].name in names]
+    for number, situation in enumerate(situations):
+        yield Installed(situation, tuple(lock.packages[at] for at, mask in rows if mask >> number & 1))
 
 
 def supports(lock: Lock, environment: Environment) -> bool:
@@ -185,93 +194,148 @@ class _Graph:
                 relevant.add(name)
                 queue += [lock.packages[at].name for at in users.get(name, ())]
         self.nodes = {at: raw[at].node(relevant) for name in relevant for at in self.by_name.get(name, ())}
-        self.truth: dict[tuple[str, Environment], bool] = {}
 
     def pythons(self, requires_python: str | None) -> tuple[str, ...]:
         """A Python for each side of every boundary that a marker on the way draws."""
-        found = {
-            text
-            for node in self.nodes.values()
-            for edges in (node.own, *node.extras.values(), *node.groups.values())
-            for edge in edges
-            for text in _PYTHON.findall(edge.marker or "")
-        }
+        markers = {edge.marker for node in self.nodes.values() for edge in node.edges() if edge.marker}
+        found = {text for marker in markers for text in _PYTHON.findall(marker)}
         lowest = re.search(r">=? *(3\.[0-9]+)", requires_python or "")
         floor = int(lowest[1].partition(".")[2]) if lowest else 10
-        minors = {floor} | {int(text.partition(".")[2]) for text in found} | {int(text[2:]) + 1 for text in found}
+        minors = {floor} | {int(text[2:]) + more for text in found for more in (0, 1)}
         return tuple(f"3.{minor}" for minor in sorted(minors) if minor >= floor)[:6]
 
-    def walk(self, roots: Iterable[int], project: str, selection: Selection, environment: Environment) -> set[int]:
-        """The positions of the packages that are installed."""
-        extras = {_encoded("extra", project, name) for name in selection.extras}
-        groups = {_encoded("group", project, name) for name in selection.groups}
-        active = frozenset(extras | groups | {f"project-{len(project)}-{project}"})
+    def reached(self, roots: Iterable[int], project: str, situations: Sequence[Situation]) -> dict[int, int]:
+        """The positions of the packages that are installed, each with the situations in which it is, as a bit mask.
+
+        One pass for all situations: a walk for each would take a second in a large lock.
+        """
+        roots = [at for at in roots if at in self.nodes]
+        active = [
+            {_encoded("extra", project, name) for name in situation.selection.extras}
+            | {_encoded("group", project, name) for name in situation.selection.groups}
+            | {f"project-{len(project)}-{project}"}
+            for situation in situations
+        ]
         while True:
-            here = environment._replace(extras=active)
-            reached, selected = self._walk_once(roots, selection, here)
-            if selected <= active:
+            reached, selected = self._pass(roots, _Masks(situations, active))
+            more = False
+            for (name, extra), mask in selected.items():
+                for number, names in enumerate(active):
+                    encoded = _encoded("extra", name, extra)
+                    if mask >> number & 1 and encoded not in names:
+                        names.add(encoded)
+                        more = more or any(encoded in marker for marker in self._extra_markers())
+            if not more:
                 return reached
-            active |= selected
 
-    def _walk_once(
-        self, roots: Iterable[int], selection: Selection, environment: Environment
-    ) -> tuple[set[int], set[str]]:
-        seen: set[tuple[int, str]] = set()
-        selected: set[str] = set()
-        queue: list[tuple[int, str]] = []
-        edges: list[Edge] = []
-        for at in roots:
-            if at in self.nodes:
-                node = self.nodes[at]
-                seen.add((at, ""))
-                edges += node.own
-                for name in selection.extras:
-                    seen.add((at, name))
-                    edges += node.extras.get(name, ())
-                for name in selection.groups:
-                    edges += node.groups.get(name, ())
-        while True:
+    def _extra_markers(self) -> set[str]:
+        return {
+            edge.marker
+            for node in self.nodes.values()
+            for edge in node.edges()
+            if edge.marker and "extra" in edge.marker
+        }
+
+    def _pass(self, roots: Iterable[int], masks: "_Masks") -> tuple[dict[int, int], dict[tuple[str, str], int]]:
+        """What is reached; and the extras that are asked for on the way, each with the situations."""
+        found: dict[tuple[int, str], int] = {}
+        selected: dict[tuple[str, str], int] = {}
+        queue: deque[tuple[int, str]] = deque()
+        waiting: set[tuple[int, str]] = set()
+
+        def arrive(state: tuple[int, str], mask: int) -> None:
+            before = found.get(state, 0)
+            if mask & ~before:
+                found[state] = before | mask
+                if state not in waiting:
+                    waiting.add(state)
+                    queue.append(state)
+
+        def follow(edges: Iterable[Edge], mask: int) -> None:
             for edge in edges:
-                if edge.marker is not None and not self._holds(edge.marker, environment):
+                there = mask & masks.of(edge.marker) if edge.marker is not None else mask
+                if not there:
                     continue
-                selected |= {_encoded("extra", edge.name, extra) for extra in edge.extras}
-                for at in self._targets(edge, environment):
-                    queue += [(at, ""), *((at, extra) for extra in edge.extras)]
-            edges = []
-            while queue:
-                step = queue.pop()
-                if step not in seen:
-                    seen.add(step)
-                    node = self.nodes[step[0]]
-                    edges += node.extras.get(step[1], ()) if step[1] else node.own
-            if not edges:
-                return {at for at, _ in seen}, selected
+                for at, where in self._targets(edge, masks):
+                    if here := there & where:
+                        arrive((at, ""), here)
+                        for extra in edge.extras:
+                            arrive((at, extra), here)
+                            selected[edge.name, extra] = selected.get((edge.name, extra), 0) | here
 
-    def _targets(self, edge: Edge, environment: Environment) -> list[int]:
+        for at in roots:
+            arrive((at, ""), masks.all)
+            for extra in self.nodes[at].extras:
+                arrive((at, extra), masks.selecting("extra", extra))
+            for group, edges in self.nodes[at].groups.items():
+                follow(edges, masks.selecting("group", group))
+        while queue:
+            state = queue.popleft()
+            waiting.discard(state)
+            at, extra = state
+            node = self.nodes[at]
+            follow(node.extras.get(extra, ()) if extra else node.own, found[state])
+        reached: dict[int, int] = {}
+        for (at, _), mask in found.items():
+            reached[at] = reached.get(at, 0) | mask
+        return reached, selected
+
+    def _targets(self, edge: Edge, masks: "_Masks") -> list[tuple[int, int]]:
+        """The rows that an edge leads to, each with the situations in which it does."""
         rows = self.by_name.get(edge.name, [])
+        if len(rows) > 1:
+            packages = self.packages
+            rows = [
+                at
+                for at in rows
+                if (edge.version is None or packages[at].version == edge.version)
+                and (edge.location is None or packages[at].location == edge.location)
+            ]
         if len(rows) == 1:
-            return rows
-        packages = self.packages
-        rows = [
-            at
-            for at in rows
-            if (edge.version is None or packages[at].version == edge.version)
-            and (edge.location is None or packages[at].location == edge.location)
-        ]
-        if len(rows) == 1:
-            return rows
-        return [
-            at
-            for at in rows
-            if not packages[at].resolution_markers
-            or any(self._holds(marker, environment) for marker in packages[at].resolution_markers)
-        ]
+            return [(rows[0], masks.all)]
+        return [(at, masks.of_any(self.packages[at].resolution_markers)) for at in rows]
 
-    def _holds(self, marker: str, environment: Environment) -> bool:
-        key = marker, environment
-        if key not in self.truth:
-            self.truth[key] = holds(marker, environment)
-        return self.truth[key]
+
+class _Masks:
+    """The situations in which markers hold, as bit masks."""
+
+    def __init__(self, situations: Sequence[Situation], active: Sequence[set[str]]) -> None:
+        self.situations = situations
+        self.all = (1 << len(situations)) - 1
+        self.known: dict[str, int] = {}
+        self.plain: dict[Environment, int] = {}
+        self.full: list[Environment] = []
+        for number, (situation, extras) in enumerate(zip(situations, active, strict=True)):
+            environment = Environment(situation.platform, situation.python)
+            self.plain[environment] = self.plain.get(environment, 0) | 1 << number
+            self.full.append(environment._replace(extras=frozenset(extras)))
+
+    def of(self, marker: str) -> int:
+        """Where a marker holds."""
+        mask = self.known.get(marker)
+        if mask is None:
+            if "extra" in marker:
+                mask = sum(1 << number for number, environment in enumerate(self.full) if holds(marker, environment))
+            else:
+                mask = sum(bits for environment, bits in self.plain.items() if holds(marker, environment))
+            self.known[marker] = mask
+        return mask
+
+    def of_any(self, markers: Iterable[str]) -> int:
+        """Where one of them holds; everywhere if there are none."""
+        found, some = 0, False
+        for marker in markers:
+            found |= self.of(marker)
+            some = True
+        return found if some else self.all
+
+    def selecting(self, kind: str, name: str) -> int:
+        """Where an extra or group of the project is selected."""
+        mask = 0
+        for number, (_, _, selection) in enumerate(self.situations):
+            if name in (selection.extras if kind == "extra" else selection.groups):
+                mask |= 1 << number
+        return mask
 
 
 def _encoded(kind: str, package: str, name: str) -> str:

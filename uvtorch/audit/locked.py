@@ -8,7 +8,7 @@ from uvtorch import edit
 from uvtorch.audit.configuration import entries, entry, is_pytorch_index, platforms_text, rewritable
 from uvtorch.audit.finding import MEND, Finding
 from uvtorch.audit.installs import PLATFORMS, Installed, installed, selections, supports
-from uvtorch.backend import Backend, parse, same_url
+from uvtorch.backend import Backend, from_url, parse, same_url
 from uvtorch.catalog import Catalog
 from uvtorch.packages import from_pytorch_index
 from uvtorch.pinning import ANCHORS
@@ -46,14 +46,15 @@ def findings(project: Project, lock: Lock, catalog: Catalog, here: Environment |
 def _generic(project: Project, lock: Lock) -> Iterator[Finding]:
     right = from_pytorch_index() | set(project.config.packages) | {source.package for source in _sources(project)}
     known = {index.url.rstrip("/"): index for index in project.indexes}
-    by_index: dict[str, list[Package]] = {}
+    counted: dict[str, list[Package]] = {}
     for package in lock.packages:
-        if package.kind != "registry" or package.name in right:
-            continue
-        url = package.location.rstrip("/")
-        of_project = known.get(url) or Index(None, url, backend=package.backend)
+        if package.kind == "registry" and package.name not in right:
+            counted.setdefault(package.location.rstrip("/"), []).append(package)
+    by_index: dict[str, list[Package]] = {}
+    for url, packages in counted.items():
+        of_project = known.get(url) or Index(None, url, backend=from_url(url))
         if is_pytorch_index(of_project) and not of_project.default:
-            by_index.setdefault(url, []).append(package)
+            by_index[url] = packages
     total = sum(package.kind == "registry" for package in lock.packages)
     for url, packages in by_index.items():
         if url not in known and 2 * len(packages) > total:

@@ -1,0 +1,132 @@
+"""What the audit of a large lock costs.
+
+usage: python benchmarks/audit.py [PACKAGES]
+
+Makes up the uv.lock of a project with three backend choices (default: 2,000 packages, of which every fifth leads to
+torch; about 20 wheels each), reads and audits it, and prints the time of each step. Target: 100 ms for both.
+"""
+
+import sys
+import time
+import tomllib
+from collections.abc import Callable
+from typing import TypeVar
+
+from uvtorch import catalog
+from uvtorch.audit import audit
+from uvtorch.machine import Platform
+from uvtorch.project import Environment, read
+from uvtorch.project.lock import read_lock
+
+T = TypeVar("T")
+
+BACKENDS = ("cpu", "cu126", "cu130")
+ROOT = "https://download.pytorch.org/whl"
+DEFAULT = "https://index.example.com/simple"
+PROJECT = (
+    '[project]\nname = "demo"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = ["p0"]\n'
+    "[project.optional-dependencies]\n"
+    + "".join(f'{name} = ["torch", "torchvision"]\n' for name in BACKENDS)
+    + "[tool.uv]\nconflicts = [["
+    + ", ".join(f'{{ extra = "{name}" }}' for name in BACKENDS)
+    + "]]\n[tool.uv.sources]\n"
+    + "".join(
+        f"{package} = [" + ", ".join(f'{{ index = "{name}", extra = "{name}" }}' for name in BACKENDS) + "]\n"
+        for package in ("torch", "torchvision")
+    )
+    + "".join(f'[[tool.uv.index]]\nname = "{name}"\nurl = "{ROOT}/{name}"\nexplicit = true\n' for name in BACKENDS)
+)
+
+
+def marker(backend: str) -> str:
+    """The marker of one choice, as uv writes it."""
+    return " and ".join(
+        f"extra {'==' if name == backend else '!='} 'extra-4-demo-{name}'" for name in sorted(BACKENDS)
+    )
+
+
+def edges(package: str, version: str) -> str:
+    """The dependencies on a package's builds of every choice."""
+    return "".join(
+        f'    {{ name = "{package}", version = "{version}+{name}", source = {{ registry = "{ROOT}/{name}" }}, '
+        f'marker = "{marker(name)}" }},\n'
+        for name in BACKENDS
+    )
+
+
+def wheels(url: str, name: str, version: str, count: int) -> str:
+    """A package's wheels, with hashes as long as the real ones."""
+    rows = "".join(
+        f'    {{ url = "{url}/{name}-{version}-cp3{10 + at % 5}-cp3{10 + at % 5}-manylinux_2_28_x86_64.whl", '
+        f'hash = "sha256:{at:064x}", size = 123456, upload-time = "2026-01-01T00:00:00Z" }},\n'
+        for at in range(count)
+    )
+    return f"wheels = [\n{rows}]\n"
+
+
+def made_up(count: int) -> str:
+    """The text of a uv.lock with `count` packages and PyTorch's."""
+    parts = [
+        'version = 1\nrevision = 3\nrequires-python = ">=3.11"\nresolution-markers = [\n'
+        + "".join(f'    "{marker(name)}",\n' for name in BACKENDS)
+        + "]\n"
+    ]
+    optional = "".join(
+        f'{name} = [\n    {{ name = "torch", version = "2.11.0+{name}", source = {{ registry = "{ROOT}/{name}" }} }},\n'
+        f'    {{ name = "torchvision", version = "0.26.0+{name}", source = {{ registry = "{ROOT}/{name}" }} }},\n]\n'
+        for name in BACKENDS
+    )
+    parts.append(
+        'name = "demo"\nversion = "1"\nsource = { virtual = "." }\n'
+        f'dependencies = [\n    {{ name = "p0" }},\n]\n\n[package.optional-dependencies]\n{optional}'
+    )
+    for at in range(count):
+        near = "".join(
+            f"    {{ name = \"p{other}\", marker = \"python_full_version < '3.13' or sys_platform == 'linux'\" }},\n"
+            for other in (at + 1, at + 2, at + 7, 2 * at + 1, 3 * at + 2)
+            if other < count
+        )
+        torch = edges("torch", "2.11.0") if at % 5 == 0 else ""
+        parts.append(
+            f'name = "p{at}"\nversion = "1.{at}"\nsource = {{ registry = "{DEFAULT}" }}\n'
+            f'dependencies = [\n{near}{torch}]\nsdist = {{ url = "https://files.example.com/p{at}.tar.gz", '
+            f'hash = "sha256:{at:064x}", size = 1 }}\n' + wheels("https://files.example.com", f"p{at}", f"1.{at}", 20)
+        )
+    for package, version in (("torch", "2.11.0"), ("torchvision", "0.26.0")):
+        for name in BACKENDS:
+            needs = edges("torch", "2.11.0") if package == "torchvision" else '    { name = "p1" },\n'
+            parts.append(
+                f'name = "{package}"\nversion = "{version}+{name}"\nsource = {{ registry = "{ROOT}/{name}" }}\n'
+                f'resolution-markers = [\n    "{marker(name)}",\n]\ndependencies = [\n{needs}]\n'
+                + wheels(f"{ROOT}/{name}", package, f"{version}%2B{name}", 20)
+            )
+    return "\n[[package]]\n".join(parts)
+
+
+def timed(label: str, action: Callable[[], T], times: int = 5) -> T:
+    """Print the best of some runs in ms."""
+    best = float("inf")
+    for _ in range(times):
+        start = time.perf_counter()
+        result = action()
+        best = min(best, time.perf_counter() - start)
+    print(f"{label:32} {best * 1000:7.1f} ms")
+    return result
+
+
+def main(count: int) -> None:
+    """Print the table."""
+    text = made_up(count)
+    known = catalog.load()
+    here = Environment(Platform("linux", "x86_64"), "3.12")
+    project = read(tomllib.loads(PROJECT))
+    print(f"{count} packages, {len(text) / 1e6:.1f} MB")
+    lock = timed("read uv.lock", lambda: read_lock(text))
+    found = timed("audit", lambda: audit(project, lock, known, here=here))
+    timed("both", lambda: audit(project, read_lock(text), known, here=here))
+    timed("tomllib alone, for comparison", lambda: tomllib.loads(text), 1)
+    print("findings:", ", ".join(finding.code for finding in found) or "none")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2000)
