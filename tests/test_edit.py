@@ -30,6 +30,7 @@ from uvtorch.edit import (
     Target,
     apply,
     apply_script,
+    restyled,
 )
 from uvtorch.edit.scan import Item, Path, Value, scan
 from uvtorch.errors import ProjectError
@@ -763,8 +764,11 @@ def test_any_operations_on_any_document_do_what_they_mean_or_refuse(raw: bytes, 
     assume(valid(raw))
     operations = tuple(operation for name in names for operation in OPERATIONS[name])
     data = parsed(raw)
-    # "Torch is listed once" and "another torch is listed too" never settle; that is refused, and tested above.
+    # "Torch is listed once" and "another torch is listed too" never settle; that is refused, and tested above. Nor need
+    # "torch has no source" and "torch has this source".
     assume(not any({f"set in {target}", f"add to {target}"} <= set(names) for target in ("base", "extra", "group")))
+    sources = [normalize(one.package) for one in operations if isinstance(one, SetSources | RemoveSources)]
+    assume(len(sources) == len(set(sources)))
     if any(refused(data, operation) for operation in operations):
         with pytest.raises(ProjectError, match=r"there is no \[project\] table"):
             apply(raw, operations)
@@ -790,3 +794,27 @@ def test_the_scanner_agrees_with_tomllib_on_any_document(section: str, raw: byte
     assume(valid(raw) and valid(section.encode()))
     assert_scan_agrees_with_tomllib(raw.decode("utf-8-sig").rstrip("\r\n") + "\n")
     assert_scan_agrees_with_tomllib(section)
+
+
+@pytest.mark.parametrize(
+    ("model", "raw", "result"),
+    [
+        (b"a\r\nb\r\n", b"a\nnew\nb\n", b"a\r\nnew\r\nb\r\n"),
+        (b"a\r\nb\nc\r\n", b"a\nb\nc\nnew\n", b"a\r\nb\nc\r\nnew\r\n"),
+        (b"\xef\xbb\xbfa\nb\n", b"a\nnew\nb\n", b"\xef\xbb\xbfa\nnew\nb\n"),
+        (b"a\r\nb", b"a\nc\nb", b"a\r\nc\r\nb"),
+        (b"a\r\nb", b"a\nb\nc\n", b"a\r\nb\r\nc\r\n"),
+        (b"a\nb\n", b"a\r\nb\n", b"a\r\nb\n"),
+        (b"a\r\n\xff", b"a\n\xff", b"a\n\xff"),
+    ],
+    ids=["CRLF", "mixed", "BOM", "no last break", "after the last break", "nothing to keep", "not UTF-8"],
+)
+def test_line_breaks_and_bom_are_put_back(model: bytes, raw: bytes, result: bytes) -> None:
+    assert restyled(raw, model) == result
+    assert restyled(result, model) == result
+
+
+@settings(max_examples=150, deadline=None)
+@given(documents())
+def test_what_uv_makes_of_line_breaks_is_undone_to_the_byte(raw: bytes) -> None:
+    assert restyled(raw.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n"), raw) == raw

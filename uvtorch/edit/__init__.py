@@ -57,6 +57,7 @@ __all__ = [
     "apply",
     "apply_script",
     "begin_script",
+    "restyled",
 ]
 
 _BOM = "\ufeff"
@@ -113,6 +114,32 @@ def begin_script(raw: bytes, python: str | None) -> bytes:
     if below and below[0].startswith("#"):
         block.append("")  # or the comment would go on
     return "".join([bom, above, *(row + newline for row in block), *below]).encode()
+
+
+def restyled(raw: bytes, model: bytes) -> bytes:
+    """`raw` with the BOM and the line breaks of `model`, an earlier state of the same file.
+
+    `uv add` writes every line break as LF and drops a BOM. Lines that are still there get back the break they had, new
+    ones the one that `model` mostly has. What is not UTF-8 is returned as it is.
+    """
+    if b"\r" not in model and not model.startswith(_BOM.encode()):
+        return raw
+    from difflib import SequenceMatcher
+
+    try:
+        text, old = raw.decode("utf-8-sig"), model.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return raw
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    models = [line.removesuffix("\r") for line in old.split("\n")]
+    breaks = [line[-1:] == "\r" for line in old.split("\n")]
+    wanted = [splice.line_break(old) == "\r\n"] * len(lines)
+    for at, was, size in SequenceMatcher(None, lines, models, autojunk=False).get_matching_blocks():
+        size = min(size, len(breaks) - 1 - was)  # noqa: PLW2901  # what follows the last break has none to give
+        wanted[at : at + size] = breaks[was : was + size]
+    wanted[-1] = False
+    bom = _BOM if model.startswith(_BOM.encode()) else ""
+    return (bom + "\n".join(line + "\r" * cr for line, cr in zip(lines, wanted, strict=True))).encode()
 
 
 def _decoded(raw: bytes, origin: str) -> str:
