@@ -10,8 +10,8 @@ from uvtorch.catalog import Catalog, number
 from uvtorch.choose import Decision, Request, choose, rank_choices
 from uvtorch.machine import Machine
 
-Worth = tuple[tuple[int, ...], bool]
-"""What a backend gives a machine: the torch release, and whether the driver supports it natively."""
+Worth = tuple[tuple[int, ...], tuple[object, ...]]
+"""What a backend gives a machine: the torch release, and how `choose` ranks it among those with the same release."""
 
 
 class Unserved(NamedTuple):
@@ -35,7 +35,7 @@ def smallest(machines: Sequence[Machine], request: Request, catalog: Catalog) ->
 
     Served is a machine on which the newest torch that `request` allows on that backend runs: a project that offers
     several backends has one requirement, and uv takes the newest. Among sets of the same size, the one that gives the
-    machines the newest torch, then most of them one that their driver supports natively. Ignores `request.backend`.
+    machines the newest torch, then what `choose` would prefer for them. Ignores `request.backend`.
     """
     kinds: dict[Hashable, list[int]] = {}
     for at, machine in enumerate(machines):
@@ -81,8 +81,9 @@ def _fitting(machine: Machine, request: Request, decision: Decision, catalog: Ca
         return {}
     known = [backend for backend in catalog.builds if backend.family == decision.backend.family]
     options = rank_choices(machine, request, known, catalog).options
+    cuda = fit.driver_cuda(machine.nvidia_driver, machine.platform.system, catalog)
     return {
-        backend: (number(option.torch) if option.torch else (), option.native)
+        backend: (number(option.torch) if option.torch else (), fit.preference(backend, cuda, catalog))
         for backend, option in zip(known, options, strict=True)
         if option.fits
     }
@@ -110,12 +111,10 @@ def _cover(rows: Sequence[tuple[Mapping[Backend, Worth], int]]) -> tuple[Backend
     return ()
 
 
-def _worth(subset: tuple[Backend, ...], rows: Sequence[tuple[Mapping[Backend, Worth], int]]) -> tuple[object, int]:
-    """To be compared: the releases that a set gives, newest first, with their machines; then how many are native."""
-    given: dict[tuple[int, ...], int] = {}
-    native = 0
-    for fitting, count in rows:
-        release, natively = max(fitting[backend] for backend in subset if backend in fitting)
-        given[release] = given.get(release, 0) + count
-        native += count * natively
-    return sorted(given.items(), reverse=True), native
+def _worth(subset: tuple[Backend, ...], rows: Sequence[tuple[Mapping[Backend, Worth], int]]) -> tuple[object, ...]:
+    """To be compared: the releases that a set gives, newest first, with their machines; the same of the preferences."""
+    counts: tuple[dict[object, int], dict[object, int]] = ({}, {})
+    for fitting, machines in rows:
+        for value, count in zip(max(fitting[one] for one in subset if one in fitting), counts, strict=True):
+            count[value] = count.get(value, 0) + machines
+    return tuple(sorted(count.items(), reverse=True) for count in counts)
