@@ -201,7 +201,7 @@ def test_no_verb_answers_with_a_traceback(
     monkeypatch.setattr(sys, "argv", ["uvtorch", *arguments])
     monkeypatch.setenv("UVTORCH_UV", str(recording.path))
     try:
-        code = cli.main()
+        code = cli.run()
     except HandedOver:
         return
     assert code in (0, 1, 2)
@@ -326,7 +326,7 @@ def test_a_fault_of_our_own_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(cli, "_act", fail)
     with pytest.raises(ZeroDivisionError):
-        cli.main()
+        cli.run()
 
 
 def test_python_dash_m_is_the_same(demo: Path, recording: RecordingUv) -> None:

@@ -116,7 +116,7 @@ def test_none_on_the_machine_is_one_error_that_says_how_to_get_one(
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     monkeypatch.setattr(sys, "argv", ["uvtorch", "pip", "list"])
     monkeypatch.setenv("PATH", "/nowhere")
-    assert cli.main() == 2
+    assert cli.run() == 2
     out, err = capsys.readouterr()
     first, *hints = err.splitlines()
     assert (out, first) == ("", "error: there is no uv on PATH")

@@ -1,7 +1,5 @@
 """`python -m uvtorch`."""
 
-import sys
-
 from uvtorch.cli import main
 
-sys.exit(main())
+main()

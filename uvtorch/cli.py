@@ -12,13 +12,29 @@ from uvtorch import uv
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import NoReturn
 
     from uvtorch.argv import CommandLine
     from uvtorch.errors import UvtorchError
     from uvtorch.plan import Plan
 
 
-def main() -> int:
+def main() -> "NoReturn":
+    """The program: `run`, and the end of the process, without taking the interpreter apart piece by piece.
+
+    That takes a third of a bare start of Python, and all that it would do for us is to write what is buffered.
+    """
+    code = run()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            pass
+    os._exit(code)
+
+
+def run() -> int:
     """Run uvtorch on `sys.argv`; the exit code. Does not return where uv takes over."""
     try:
         code = _act(sys.argv[1:])
