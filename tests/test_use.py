@@ -1,0 +1,137 @@
+"""`uvtorch torch use` on the real uv: one pin, taken elsewhere with all that belongs to it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.index.project import Home, Project
+from tests.test_command_lines import lay_out
+
+pytest_plugins = ["tests.index.fixtures"]
+
+Make = Callable[[str], Project]
+LINUX = "sys_platform == 'linux' and platform_machine == 'x86_64'"
+LINUX_WINDOWS = "sys_platform == 'linux' or sys_platform == 'win32'"
+
+
+def fresh(*packages: str) -> str:
+    listed = ", ".join(f'"{name}"' for name in packages)
+    return f'[project]\nname = "demo"\nversion = "0.1"\nrequires-python = ">=3.11"\ndependencies = [{listed}]\n'
+
+
+def indexes(project: Project) -> list[str]:
+    return [index["name"] for index in project.data["tool"]["uv"]["index"]]
+
+
+def test_every_package_moves_and_nothing_of_the_old_pin_stays(empty: Make) -> None:
+    project = empty(fresh("torch", "torchvision", "torchaudio", "numpy"))
+    project.uvtorch("torch", "use", "cu126").must()
+    project.check("cu126")
+    first, locked = project.file.read_bytes(), project.locked()
+    project.uvtorch("torch", "use", "rocm7.2").must()
+    data = project.data
+    assert data["dependency-groups"] == {"uvtorch": [f"triton-rocm ; {LINUX}"]}
+    assert data["tool"]["uv"]["sources"] == {
+        name: [{"index": "pytorch-rocm7.2", "marker": LINUX}]
+        for name in ("torch", "torchvision", "torchaudio", "triton-rocm")
+    }
+    assert indexes(project) == ["pytorch-rocm7.2"]
+    project.check("rocm7.2", "--no-install-project")
+    project.uvtorch("torch", "use", "cu126").must()
+    assert (project.file.read_bytes(), project.locked()) == (first, locked)
+    assert project.data["project"]["dependencies"] == ["torch", "torchvision", "torchaudio", "numpy"]
+
+
+def test_the_same_again_changes_no_byte(empty: Make) -> None:
+    project = empty(fresh("torch"))
+    project.uvtorch("torch", "use", "cu128").must()
+    before = project.state()
+    project.uvtorch("torch", "use", "cu128").must()
+    assert project.state() == before
+
+
+@pytest.mark.parametrize(
+    ("machine", "index"),
+    [
+        ("cpu-only", "pytorch-cpu"),
+        ("rtx4090-550", "pytorch-cu126"),
+        ("h200-580", "pytorch-cu130"),
+        ("arc-b580", "pytorch-xpu"),
+    ],
+)
+def test_auto_takes_what_fits_whatever_was_pinned(empty: Make, machine: str, index: str) -> None:
+    project = empty(fresh("torch"))
+    project.uvtorch("torch", "use", "rocm7.2").must()
+    done = project.uvtorch("torch", "use", "auto", machine=machine).must()
+    assert indexes(project) == [index]
+    assert done.ours[0].startswith(f"uvtorch: using {index.removeprefix('pytorch-')} (torch ")
+    project.uv("lock", "--check").must()
+
+
+def test_a_backend_for_another_machine_is_obeyed_with_a_warning(empty: Make) -> None:
+    project = empty(fresh("torch"))
+    done = project.uvtorch("torch", "use", "cu130", machine="rtx4090-550").must()
+    assert "warning: cu130 will not run on this machine: torch 2.15.0 needs a driver >= 580" in done.err
+    assert indexes(project) == ["pytorch-cu130"]
+
+
+def test_a_dry_run_shows_and_changes_nothing(empty: Make) -> None:
+    project = empty(fresh("torch"))
+    before = project.state()
+    done = project.uvtorch("torch", "use", "cu126", "--dry-run", machine="rtx4090-550").must()
+    assert done.out.splitlines()[0] == "# using cu126 (torch 2.14.1): asked for"
+    assert f'+torch = [{{ index = "pytorch-cu126", marker = "{LINUX_WINDOWS}" }}]' in done.out
+    assert done.out.endswith("$ uv lock\n")
+    assert project.state() == before
+
+
+def test_a_lock_that_fails_leaves_everything_as_it_was(empty: Make) -> None:
+    project = empty(fresh("torch==2.15.0"))
+    project.uvtorch("torch", "use", "cpu").must()
+    before = project.state()
+    assert project.uvtorch("torch", "use", "cu126").code == 1
+    assert project.state() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "says"),
+    [
+        (fresh("numpy"), ["cpu"], "requires no PyTorch package"),
+        (fresh("torch"), ["cuda"], "torch use: `cuda` is not a backend"),
+        (fresh("torch"), [], "missing argument"),
+        (fresh("torch"), ["cpu", "cu126"], "unexpected extra argument"),
+    ],
+)
+def test_what_cannot_be_is_one_error(empty: Make, text: str, words: list[str], says: str) -> None:
+    project = empty(text)
+    before = project.state()
+    done = project.uvtorch("torch", "use", *words).must(2)
+    assert done.err.startswith("error: ")
+    assert says in done.err
+    assert project.state() == before
+
+
+def test_no_project_is_one_error(home: Home, tmp_path: Path) -> None:
+    done = Project(home, tmp_path).uvtorch("torch", "use", "cpu").must(2)
+    assert done.err.startswith("error: no `pyproject.toml` found in")
+
+
+def test_several_backends_are_not_made_one(home: Home, tmp_path: Path) -> None:
+    project = Project(home, lay_out("extras-documented", tmp_path))
+    done = project.uvtorch("torch", "use", "cpu").must(2)
+    assert "offers several backends; each machine picks its own with --auto" in done.err
+
+
+def test_a_repository_as_source_is_not_replaced(home: Home, tmp_path: Path) -> None:
+    project = Project(home, lay_out("torch-from-a-repository", tmp_path))
+    before = project.state()
+    done = project.uvtorch("torch", "use", "cpu").must(2)
+    assert "takes torch from https://github.com/pytorch/pytorch, which a pin would replace" in done.err
+    assert project.state() == before
+
+
+def test_a_broken_driver_is_an_error_for_auto_alone(empty: Make) -> None:
+    project = empty(fresh("torch"))
+    assert "error: NVIDIA: " in project.uvtorch("torch", "use", "auto", machine="broken-mismatch").must(2).err
+    project.uvtorch("torch", "use", "cu126", machine="broken-mismatch").must()
