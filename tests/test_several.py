@@ -253,6 +253,33 @@ def test_a_lock_that_cannot_be_read_is_uvs_affair(text: str, tmp_path: Path, mon
     assert told(["sync", "--auto"], "h200-580") == "sync --extra cu128"
 
 
+@pytest.mark.parametrize(
+    ("layout", "options"),
+    [
+        ("workspace-forwards-extras", []),
+        ("workspace-forwards-extras", ["--all-packages"]),
+        ("workspace-forwards-extras", ["--package", "member"]),
+        ("workspace-forwards-groups", []),
+        ("workspace-without-a-root-project", []),
+        ("workspace-without-a-root-project", ["--all-packages"]),
+        ("workspace-without-a-root-project", ["--package", "member"]),
+        ("workspace-member-chooses", []),
+        ("workspace-root-groups", []),
+        ("workspace-root-sources-for-members-extras", []),
+    ],
+)
+def test_choices_in_a_workspace(layout: str, options: list[str], home: Home, tmp_path: Path) -> None:
+    project = Project(home, lay_out(layout, tmp_path))
+    for path in tmp_path.rglob("pyproject.toml"):
+        path.write_text(path.read_text().replace("https://download.pytorch.org/whl", home.server.base))
+    for machine, backend in (("cpu-only", "cpu"), ("rtx4090-550", "cu128")):
+        done = project.uvtorch("sync", "--auto", *options, machine=machine, UV_PROJECT_ENVIRONMENT="env").must()
+        assert f" ({backend}, torch" in done.ours[0]
+        environment = next(path for path in (tmp_path / "env", project.path / "env") if path.exists())
+        freeze = project.uv("pip", "freeze", "--python", str(environment)).must().out.splitlines()
+        assert [row.partition("+")[2] for row in freeze if row.startswith("torch==")] == [backend]
+
+
 # Adding
 
 
