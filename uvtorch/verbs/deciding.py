@@ -1,5 +1,7 @@
 """What every verb that chooses has in common: the project, what is asked for, the machine, and the decision."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -7,16 +9,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from uvtorch import locate
 from uvtorch.argv import CommandLine, backend_name, torch_backend
 from uvtorch.backend import DEFAULT_INDEX_BASE, Backend, parse
-from uvtorch.choose import Decision, Request
 from uvtorch.errors import NoBuild, ProjectError, UsageError
-from uvtorch.machine import Machine
 from uvtorch.packages import named_by, normalize, roles
 from uvtorch.plan import Edit
 from uvtorch.project import Project, Source
 from uvtorch.project import read as read_project
 
 if TYPE_CHECKING:
+    from uvtorch.choose import Decision, Request  # not loaded where a project keeps the pins it has
     from uvtorch.edit import Operation
+    from uvtorch.machine import Machine
 
 AUTO: Final = "auto"
 
@@ -88,7 +90,7 @@ def missing(line: CommandLine, env: Mapping[str, str]) -> ProjectError:
     )
 
 
-def edited(opened: Opened, operations: "Iterable[Operation]") -> tuple[Edit, ...]:
+def edited(opened: Opened, operations: Iterable[Operation]) -> tuple[Edit, ...]:
     """The edit of the manifest that these operations come to; empty where the file says it all already."""
     from uvtorch import edit
 
