@@ -12,12 +12,13 @@ import pytest
 
 from tests.index.project import Project as Site
 from tests.test_choices import EXPECTED, LAYOUTS, layout, tables
-from uvtorch import catalog
+from uvtorch import catalog, edit
 from uvtorch.audit import MEND, Finding, audit
 from uvtorch.audit.installs import PLATFORMS, installed, selections
 from uvtorch.machine import Platform
 from uvtorch.project import Environment, read
 from uvtorch.project.lock import read_lock
+from uvtorch.project.markers import holds, mended
 
 pytest_plugins = ["tests.index.fixtures"]
 
@@ -525,3 +526,83 @@ def test_findings_that_touch_the_same_are_mended_one_after_the_other() -> None:
     text += index("other", "cpu", explicit=False).replace("BASE", "https://download.pytorch.org/whl")
     found: dict[str, Finding] = {one.code: one for one in audit(read(tomllib.loads(text)), None, catalog.load())}
     assert found["index-twice"].touched & found["index-not-explicit"].touched
+
+
+# Anchors taken away by hand
+
+
+@pytest.mark.parametrize(("machine", "backend"), [("cpu-only", "cpu"), ("h200-580", "cu130"), ("h100-535", "cu126")])
+def test_an_anchor_removed_by_hand_is_found_and_put_back(project: Site, machine: str, backend: str) -> None:
+    project.uvtorch("add", "timm", machine=machine).must()
+    anchored = project.file.read_bytes()
+    text = project.file.read_text()
+    start = text.index("[dependency-groups]")
+    end = text.index("\n[", start)
+    project.file.write_text(text[:start] + text[end + 1 :])
+    project.uv("lock").must()
+    found = findings(project, machine=machine)
+    assert codes(found) - {"cannot-run-here", "installed-differs"} == {"not-anchored"}
+    assert {finding["message"].split()[0] for finding in found if finding["code"] == "not-anchored"} == {
+        "torch",
+        "torchvision",
+    }
+    assert findings(project, "--fix", code=0, machine=machine) == []
+    project.check(backend)
+    assert tomllib.loads(anchored.decode())["dependency-groups"] == project.data["dependency-groups"]
+
+
+def test_anchors_removed_from_the_choices_are_found_and_put_back(empty: Empty) -> None:
+    site = empty(head() + CHOICES)
+    site.uv("lock").must()
+    site.uvtorch("add", "timm").must()
+    assert findings(site, code=0) == []
+    gone: list[edit.Operation] = [edit.RemoveSources("torchvision")]
+    gone += [edit.RemoveRequirement(edit.Target("extra", extra), "torchvision") for extra in ("cpu", "cu130")]
+    site.file.write_bytes(edit.apply(site.file.read_bytes(), gone))
+    assert "torchvision" not in site.file.read_text()
+    site.uv("lock").must()
+    assert codes(findings(site)) - {"installed-differs"} == {"mixed-builds"}
+    assert findings(site, "--fix", code=0) == []
+
+
+# Reading markers
+
+
+@pytest.mark.parametrize(
+    ("marker", "expected"),
+    [
+        ("extra == 'extra-4-demo-cpu'", True),
+        ("extra != 'extra-4-demo-cpu'", False),
+        ("extra == 'extra-4-demo-gpu'", False),
+        ("extra != 'extra-4-demo-gpu'", True),
+        ("'extra-4-demo-cpu' == extra", True),
+        ("extra == 'extra-4-demo-cpu' and extra == 'group-4-demo-dev'", True),
+        ("(sys_platform == 'linux' and extra == 'extra-4-demo-gpu') or extra == 'group-4-demo-dev'", True),
+        ("python_full_version == '3.12.*'", True),
+        ("python_full_version != '3.12.*'", False),
+        ("python_full_version == '3.1.*'", False),
+        ("python_full_version == '3.1.*' or python_full_version == '3.12.*'", True),
+    ],
+)
+def test_uvs_markers_are_read_as_uv_means_them(marker: str, expected: bool) -> None:
+    active = frozenset(("extra-4-demo-cpu", "group-4-demo-dev"))
+    assert holds(marker, Environment(Platform("linux", "x86_64"), "3.12.4", active)) is expected
+
+
+@pytest.mark.parametrize(
+    ("marker", "better"),
+    [
+        ("sys_platform == 'Linux'", "sys_platform == 'linux'"),
+        ('sys_platform=="Windows"', 'sys_platform=="win32"'),
+        ("'Darwin' != sys_platform", "'darwin' != sys_platform"),
+        (
+            "platform_system == 'linux' and sys_platform != 'macos'",
+            "platform_system == 'Linux' and sys_platform != 'darwin'",
+        ),
+        ("os_name == 'windows' or python_version < '3.12'", "os_name == 'nt' or python_version < '3.12'"),
+        ("sys_platform == 'linux'", None),
+        ("extra == 'cpu'", None),
+    ],
+)
+def test_a_dead_marker_is_mended_only_where_it_is_plain(marker: str, better: str | None) -> None:
+    assert mended(marker) == better
