@@ -79,6 +79,11 @@ def _generic(project: Project, lock: Lock) -> Iterator[Finding]:
         )
 
 
+def _required(project: Project) -> set[str]:
+    """What the project and the members read with it require themselves: what a source reaches."""
+    return {item.package for one in (project, *project.members) for item in one.requirements}
+
+
 def _sources(project: Project) -> Iterator[Source]:
     yield from project.sources
     for member in project.members:
@@ -157,7 +162,7 @@ def _mixed_findings(project: Project, mixed: dict[_Mix, list[Installed]]) -> Ite
         with_ = f" with `{'`, `'.join(option for option in options if option)}`" if all(options) else ""
         builds = ", ".join(f"{name} {version} ({build})" for name, version, build in mix.builds)
         pinned = {source.package for source in project.sources if source.kind == "index" and source.backend}
-        direct = {item.package for item in project.requirements}
+        direct = _required(project)
         # The odd ones, be it torch itself, are those that no source reaches; else the lock is older than the sources.
         others = tuple(name for name in mix.names if name not in pinned or name not in direct)
         edits = _anchored(project, others)
@@ -191,7 +196,7 @@ def _anchored(project: Project, names: tuple[str, ...]) -> tuple[edit.Operation,
     model = next((pin.package for pin in pins if pin.package == "torch"), pins[0].package)
     like = tuple(entry(source) for source in project.sources if source.package == model)
     edits: list[edit.Operation] = []
-    direct = {item.package for item in project.requirements}
+    direct = _required(project)
     for name in names:
         have = entries(project, name)
         if not any(pin.package == name for pin in pins):
@@ -240,7 +245,7 @@ def _strays(project: Project, lock: Lock, told: set[str]) -> Iterator[Finding]:
                 builds.setdefault(package.name, package)
     for name, platforms in where.items():
         package = builds[name]
-        required = any(item.package == name for item in project.requirements)
+        required = name in _required(project)
         bound = [source for source in project.sources if source.package == name]
         text = f"{name} {package.version or ''} comes from {package.location} on {platforms_text(platforms)}"
         if required and bound:
