@@ -324,6 +324,22 @@ def test_add_and_remove_in_every_choice(several: Project) -> None:
     assert pytorch(several) == {"torch": "2.14.1+cu126"}
 
 
+def test_removing_the_last_package_takes_what_was_there_for_it(empty: Make) -> None:
+    project = empty(FRESH)
+    project.uvtorch("torch", "backends", "cpu", "rocm7.2").must()
+    project.uvtorch("remove", "torch", "--no-sync").must()
+    assert requirements(project) == {"base": ["numpy"], "cpu": [], "rocm7.2": []}
+    assert "sources" not in project.data["tool"]["uv"]
+    assert set(project.locked()) == {"numpy"}
+
+
+def test_torch_stays_where_another_package_needs_it(several: Project) -> None:
+    several.uvtorch("add", "torchvision", "--no-sync").must()
+    done = several.uvtorch("remove", "torch", machine="rtx4090-550").must()
+    assert requirements(several)["cu126"] == ["torchvision>=0.29.1", "torch"], done.err
+    assert pytorch(several) == {"torch": "2.14.1+cu126", "torchvision": "0.29.1+cu126"}
+
+
 def test_only_the_choice_that_is_named(several: Project) -> None:
     several.uvtorch("add", "--optional", "cpu", "torchvision", "--no-sync").must()
     assert requirements(several)["cpu"] == ["torch", "torchvision>=0.29.2"]

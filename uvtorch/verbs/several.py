@@ -1,14 +1,14 @@
 """Projects that offer several backends: the choice that fits here, and packages that go into every choice."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from uvtorch.argv import CommandLine, carried, is_set, options_for
 from uvtorch.backend import Backend, same_url
 from uvtorch.errors import MachineError, NoBuild, ProjectError, UsageError
-from uvtorch.packages import bare_requirement, normalize
+from uvtorch.packages import bare_requirement, normalize, roles
 from uvtorch.plan import Plan, hand_over
 from uvtorch.project import Choice, Project, Target, selection
 from uvtorch.verbs.deciding import Asked, Opened, Requested, asked, edited, interpreter, open_project
@@ -438,10 +438,18 @@ def _plan(
         commands.append(("lock", *options_for(line, "lock")))
     closing, warnings = ((), ()) if _unsynced(line, env) else _sync_command(line, env, opened)
     bounded = bool(fresh) and not frozen and not line.has("--raw")
-    then = None if frozen else partial(_followed, line, env, site, fresh if bounded else ())
+    then = None
+    if not frozen:
+        from uvtorch import uv
+        from uvtorch.verbs.transitive import follow
+
+        after = follow(line, env, lambda: uv.find(env), site.lock, resync=False)
+        then = partial(_followed, line, env, site, fresh if bounded else (), after)
     decisions = (text + ("; bounds follow from the lock, as with `uv add`" if bounded else ""),)
     guarded = (site.manifest.path, site.lock)
-    return Plan(tuple(commands), edits, guarded, decisions, warnings, then=then, closing=closing)
+    return Plan(
+        tuple(commands), edits, guarded, decisions, warnings, then=then, closing=closing, styled=(site.manifest.path,)
+    )
 
 
 def _sync_command(
@@ -465,12 +473,14 @@ def _sync_command(
     return (("sync", *inexact, *extra, *named, *options_for(line, "sync")),), ranking.warnings
 
 
-def _followed(line: CommandLine, env: Mapping[str, str], site: "Site", fresh: tuple[tuple[str, Target], ...]) -> Plan:
+def _followed(
+    line: CommandLine,
+    env: Mapping[str, str],
+    site: "Site",
+    fresh: tuple[tuple[str, Target], ...],
+    after: Callable[[], Plan],
+) -> Plan:
     """What a lock calls for: bounds for bare `fresh` requirements, then sources for what other packages brought."""
-    from uvtorch import uv
-    from uvtorch.verbs.transitive import follow
-
-    after = follow(line, env, lambda: uv.find(env), site.lock, resync=False)
     opened = open_project(line, env) if fresh else None
     edits = edited(opened, _bounds(opened.project, site.lock, fresh, line.value("--bounds"))) if opened else ()
     return Plan((("lock", "--quiet", *carried(line)),), edits, then=after) if edits else after()
@@ -550,6 +560,11 @@ def compile_remove(line: CommandLine, env: Mapping[str, str], opened: Opened, ch
     }
     if not ours:
         return hand_over(line.argv)
+    asked_for = sorted(ours)
+    for place in places:  # Triton is there for torch alone
+        held = {name for name, where in present if where == place}
+        if not any(project.is_pinned(name) for name in held - ours):
+            ours |= {name for name in held if roles().get(name) == "companion"}
     operations: list[Operation] = []
     for name in sorted(ours):
         operations += [
@@ -571,4 +586,4 @@ def compile_remove(line: CommandLine, env: Mapping[str, str], opened: Opened, ch
         quiet = [] if _unsynced(line, env) else ["--no-sync"]
         commands.append((*words[:at], *quiet, *words[at:]))
     names = ", ".join(str(place) for place in places if any((name, place) in present for name in ours))
-    return _plan(line, env, opened, operations, commands, f"{', '.join(sorted(ours))} out of {names}")
+    return _plan(line, env, opened, operations, commands, f"{', '.join(asked_for)} out of {names}")
