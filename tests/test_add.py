@@ -754,13 +754,19 @@ def test_a_directory_with_spaces_and_other_letters(home: Home, initialized: Path
     assert project.state() == before
 
 
-def test_windows_line_endings_and_a_byte_order_mark(project: Project) -> None:
-    """uv writes the file anew, with Unix line endings and no mark; what it says is the same as elsewhere."""
+@pytest.mark.parametrize("verb", ["add", "remove"])
+def test_windows_line_breaks_and_a_byte_order_mark_stay(project: Project, verb: str) -> None:
+    """Though uv writes the file anew with Unix line breaks and no mark."""
     initial = project.text
     project.file.write_bytes(("\ufeff" + initial.replace("\n", "\r\n")).encode())
     project.uvtorch("add", "torch", "--torch-backend", "cu128").must()
-    assert project.text.replace("\r\n", "\n") == written(initial, "cu128", '    "torch>=2.11.0",\n', "torch")
-    assert project.text.count("\r\n") in (0, project.text.count("\n"))  # never a mixture
+    result = written(initial, "cu128", '    "torch>=2.11.0",\n', "torch")
+    assert project.text == "\ufeff" + result.replace("\n", "\r\n")
+    if verb == "remove":
+        project.uvtorch("remove", "torch").must()
+        assert project.file.read_bytes().startswith(b"\xef\xbb\xbf")
+        assert project.text.count("\r\n") == project.text.count("\n")
+        return
     project.check("cu128")
     before = project.state()
     project.uvtorch("add", "torch", "--torch-backend", "cu128").must()

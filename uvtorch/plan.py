@@ -41,6 +41,8 @@ class Plan(NamedTuple):
     last: tuple[str, ...] | None = None
     """uv's arguments for what is not to be undone: uvtorch becomes this uv at the end. So for `uv run`, whose exit code
     is the command's own, and wherever there is nothing to undo."""
+    styled: tuple[str, ...] = ()
+    """Files that keep their line breaks and BOM, whatever uv makes of them."""
 
 
 def hand_over(argv: "Sequence[str]", *warnings: str) -> Plan:
@@ -147,7 +149,7 @@ class _Course(NamedTuple):
 
 
 def _carry_out(plan: Plan, course: _Course) -> int:
-    for path in (*(edit.path for edit in plan.edits), *plan.guarded):
+    for path in (*(edit.path for edit in plan.edits), *plan.guarded, *plan.styled):
         if path not in course.before:
             course.before[path] = _saved(path)
     for edit in plan.edits:
@@ -157,7 +159,22 @@ def _carry_out(plan: Plan, course: _Course) -> int:
         follow = plan.then()
         report(follow, course.quiet)
         code = _carry_out(follow, course)
-    return code or _run_all(plan.closing, course)
+    code = code or _run_all(plan.closing, course)
+    if code == 0:
+        for path in plan.styled:
+            _restyle(path, course.before[path])
+    return code
+
+
+def _restyle(path: str, before: "_Saved") -> None:
+    model, now = before.content, _saved(path).content
+    if model is None or now is None or not (b"\r" in model or model.startswith(b"\xef\xbb\xbf")):
+        return
+    from uvtorch.edit import restyled
+
+    after = restyled(now, model)
+    if after != now:
+        _write_checked(Edit(path, now, after))
 
 
 def _run_all(commands: "Sequence[Sequence[str]]", course: _Course) -> int:
