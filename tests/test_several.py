@@ -390,6 +390,16 @@ def test_what_another_package_brings_along_comes_from_each_choice(several: Proje
     assert pytorch(several) == {"torch": "2.14.1+cu126", "torchaudio": "2.11.0+cu126", "torchvision": "0.29.1+cu126"}
 
 
+@pytest.mark.parametrize("target", [[], ["--group", "models"]])
+def test_a_package_that_brings_torch_does_not_flip_the_environment(several: Project, target: list[str]) -> None:
+    several.uvtorch("sync", "--auto", machine="rtx4090-550").must()
+    done = several.uvtorch("add", "timm", *target, machine="rtx4090-550").must()
+    assert requirements(several)["cu126"] == ["torch", "torchvision"]
+    assert pytorch(several) == {"torch": "2.14.1+cu126", "torchvision": "0.29.1+cu126"}
+    assert " - torch==" not in done.err
+    assert "timm" in several.installed()
+
+
 def test_a_requirements_file(several: Project) -> None:
     (several.path / "r.txt").write_text("torchvision  # pixels\ntoml-cli\n")
     several.uvtorch("add", "-r", "r.txt", "--no-sync").must()

@@ -436,7 +436,7 @@ def _plan(
     frozen = line.has("--frozen") or is_set(env, "UV_FROZEN")
     if not frozen:
         commands.append(("lock", *options_for(line, "lock")))
-    closing, warnings = ((), ()) if _unsynced(line, env) else _sync_command(line, env, opened)
+    closing, warnings = ((), ()) if _unsynced(line, env) else sync_to_choice(line, env, opened)
     bounded = bool(fresh) and not frozen and not line.has("--raw")
     then = None
     if not frozen:
@@ -452,7 +452,7 @@ def _plan(
     )
 
 
-def _sync_command(
+def sync_to_choice(
     line: CommandLine, env: Mapping[str, str], opened: Opened
 ) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:
     """The `uv sync` to the choice that fits here, and the warnings about it. Raises MachineError as `compile_sync`."""
@@ -470,6 +470,9 @@ def _sync_command(
     package = line.value("--package")
     inexact = ("--inexact",) if line.verb == "add" else ()  # as uv: add keeps what else is installed, remove does not
     named = ("--package", package) if package else ()
+    target = target_of(line)
+    if line.verb == "add" and target and not _choices_at(target, choices):
+        named = (f"--{target.kind}", target.name or "", *named)
     return (("sync", *inexact, *extra, *named, *options_for(line, "sync")),), ranking.warnings
 
 

@@ -52,7 +52,11 @@ def compile_watched(line: CommandLine, env: Mapping[str, str], find_uv: "UvFinde
         # Syncing at once would install gigabytes of a build that is replaced a moment later.
         command = tuple(line.with_options("--no-sync"))
         then = follow(line, env, find_uv, lock, resync=False, brief=brief)
-        return plan._replace(commands=(command,), then=then, closing=(sync_command(line),))
+        from uvtorch.verbs.deciding import open_project
+
+        opened = open_project(line, env)
+        closing = _closing(line, env, opened) if opened else (sync_command(line),)
+        return plan._replace(commands=(command,), then=then, closing=closing)
     return plan
 
 
@@ -207,10 +211,19 @@ def _followed(
     closing: tuple[tuple[str, ...], ...] = ()
     if resync and decisions:  # anchors that go change no environment
         if line.verb in ("add", "remove") and not unsynced(line, env):
-            closing = (sync_command(line),)
+            closing = _closing(line, env, opened)
         elif line.verb == "sync":
             closing = (tuple(line.argv),)
     return Plan((_relock(line),), edits, decisions=decisions, warnings=warnings, closing=closing)
+
+
+def _closing(line: CommandLine, env: Mapping[str, str], opened: "Opened") -> tuple[tuple[str, ...], ...]:
+    """The sync at the end; in a project of several backends, to the choice that fits here."""
+    if any(choice.kind != "base" for choice in opened.project.choices()):
+        from uvtorch.verbs.several import sync_to_choice
+
+        return sync_to_choice(line, env, opened)[0]
+    return (sync_command(line),)
 
 
 def _unused_option(line: CommandLine, lock: bytes) -> tuple[str, ...]:
