@@ -352,3 +352,18 @@ def test_what_is_taken_out_is_ours_and_nothing_else_moves(words: list[str]) -> N
     again = parse(line.argv)
     assert (again.ours, again.argv) == ([], line.argv)
     assert (again.verb, again.options, again.positionals) == (line.verb, line.options, line.positionals)
+
+
+def test_global_options_stand_anywhere_beside_our_own_verbs() -> None:
+    line = parse(["-v", "torch", "use", "cu130", "-q", "--project", "x", "--dry-run", "-h"])
+    assert line.positionals == ["use", "cu130", "--dry-run", "-h"]
+    assert line.has("--quiet", "--verbose")
+    assert line.value("--project") == "x"
+    assert line.unknown is None
+    assert parse(["torch", "explain", "--", "-q"]).positionals == ["explain", "--", "-q"]
+    assert parse(["torch", "detect", "--hardware", "-", "--json"]).positionals == [
+        "detect",
+        "--hardware",
+        "-",
+        "--json",
+    ]

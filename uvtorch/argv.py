@@ -208,7 +208,8 @@ class CommandLine:
 def parse(argv: list[str]) -> CommandLine:
     """Take a command line apart as uv's own parser (clap) does. Never fails: what it does not know is in `unknown`.
 
-    For a verb that uvtorch does not act on, nothing after the verb is looked at.
+    For a verb that uvtorch does not act on, nothing after the verb is looked at. After `torch`, uv's global options are
+    taken out of what its own verbs get.
     """
     line = CommandLine()
     values, flags = options(GLOBAL_VALUES), options(GLOBAL_FLAGS, TOP_FLAGS)
@@ -218,14 +219,21 @@ def parse(argv: list[str]) -> CommandLine:
     while at < len(argv):
         word = argv[at]
         at += 1
+        own = line.verb == "torch"
         if word == "--":
-            line.argv.append(word)
+            if own:  # click's to see
+                line.take_rest([word])
+            else:
+                line.argv.append(word)
             line.take_rest(argv[at:])
             break
         if len(word) < 2 or word[0] != "-":
             line.argv.append(word)
             if line.verb is None:
                 line.verb, line.verb_at = word, len(line.argv) - 1
+                if word == "torch":
+                    flags = options(GLOBAL_FLAGS) - {"--help", "-h"}
+                    continue
                 if word not in VERBS:
                     line.take_rest(argv[at:])
                     break
@@ -250,6 +258,9 @@ def parse(argv: list[str]) -> CommandLine:
                     at += 1
                 line.ours.append((name, value))
                 continue
+            if own and name not in values and name not in flags:
+                line.take_rest([word])
+                continue
             line.argv.append(word)
             if name in values:
                 if not equals and at < len(argv):
@@ -259,6 +270,8 @@ def parse(argv: list[str]) -> CommandLine:
             elif name not in flags:
                 line.unknown = line.unknown or name
             line.options.append((ALIASES.get(name, name), value))
+        elif own and word not in flags:
+            line.take_rest([word])
         else:
             line.argv.append(word)
             at = _parse_short(line, word, argv, at, values, flags)
