@@ -311,7 +311,8 @@ def _without_wheels(project: Project, seen: Iterable[Installed], here: Environme
             key = package.name, package.version, package.location
             meant.setdefault(key, (package, set()))[1].add(one.situation.platform.key)
     for package, platforms in meant.values():
-        if package.kind != "registry" or not project.is_pytorch(package.name) or has_sdist(package):
+        # Companions are required without a marker as often as not; where torch has no build they matter to nobody.
+        if package.kind != "registry" or not project.is_pinned(package.name) or has_sdist(package):
             continue
         has = wheel_platforms(package)
         if not platforms & has:
