@@ -170,6 +170,16 @@ def test_groups_that_were_defaults_and_go_are_no_defaults_any_more(home: Home, t
     assert uv_tables(project)["conflicts"] == [[{"group": "cu130"}, {"group": "cu126"}]]
 
 
+def test_new_groups_are_no_defaults_where_all_groups_were(empty: Make) -> None:
+    project = empty(fresh("torch") + '[dependency-groups]\nlint = ["toml-cli"]\n[tool.uv]\ndefault-groups = "all"\n')
+    project.uvtorch("torch", "backends", "cpu", "cu126", "--as", "groups").must()
+    assert uv_tables(project)["default-groups"] == ["lint"]
+    project.uvtorch("sync", "--auto", machine="rtx4090-550").must()
+    installed = project.installed()
+    assert installed["torch"] == "2.14.1+cu126"
+    assert "toml-cli" in installed
+
+
 def test_conflicts_about_other_things_stay(home: Home, tmp_path: Path) -> None:
     project = Project(home, lay_out("conflicts-about-two-things", tmp_path))
     done = project.uvtorch("torch", "backends", "cpu", "cu130", "--dry-run").must()

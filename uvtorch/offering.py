@@ -68,6 +68,10 @@ def operations(project: Project, offers: Sequence[Offer], kind: str, base: str) 
         if not inherited:
             edits.append(edit.SetIndex(*indexes[offer.backend]))
     edits += _unused(project, dropped, {index.name for index in indexes.values()}, bool(have))
+    if kind == "group" and new and _states_defaults(project) and set(project.default_groups) == set(project.groups):
+        # "all" would make every choice a default one, and uv refuses two of them.
+        gone = {choice.name for choice in dropped if choice.kind == "group"}
+        edits.append(edit.SetDefaultGroups(tuple(name for name in project.default_groups if name not in gone)))
     targets = [choice.target for choice in kept] + [Target(kind, offer.name) for offer in new]
     edits.append(_conflicts(project, targets, [choice.target for choice in dropped]))
     return edits
