@@ -316,6 +316,15 @@ def test_a_fix_that_uv_cannot_lock_leaves_everything_as_it_was(empty: Empty) -> 
     assert "No solution found" in done.err
 
 
+def test_mending_keeps_the_releases_that_are_locked(empty: Empty) -> None:
+    site = empty(MENDED["mixed: torchvision that another package brings"].text)
+    site.uv("lock", "--upgrade-package", "torch==2.9.1").must()
+    assert {version for version, _ in site.locked()["torch"]} == {"2.9.1", "2.9.1+cpu"}
+    findings(site, "--fix", code=0)
+    assert {version for version, _ in site.locked()["torch"]} == {"2.9.1", "2.9.1+cpu"}
+    assert {version for version, _ in site.locked()["torchvision"]} == {"0.24.1", "0.24.1+cpu"}
+
+
 # Faults that take a person
 
 

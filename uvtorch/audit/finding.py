@@ -22,7 +22,7 @@ class Finding(NamedTuple):
     edits: tuple[edit.Operation, ...] = ()
     """With `command` `MEND`: the edits of pyproject.toml, after which the project is locked again."""
     upgrade: tuple[str, ...] = ()
-    """With `command` `MEND`: the packages that the lock must resolve anew (`uv lock --upgrade-package`)."""
+    """With `command` `MEND`: what the lock must resolve anew: values of `uv lock --upgrade-package`."""
 
     @property
     def mendable(self) -> bool:

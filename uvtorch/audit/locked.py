@@ -32,9 +32,9 @@ def findings(project: Project, lock: Lock, catalog: Catalog, here: Environment |
     if mixed:  # what a plain sync meets is told as such, rather than as part of everything
         plain = list(installed(lock, project, selections(project, full=False), platforms))
         mixed = {**mixed, **_mixes(project, plain, catalog)}
-    found += _mixed_findings(project, mixed)
+    found += _mixed_findings(project, lock, mixed, catalog)
     told = {name for mix in mixed for name in mix.names}
-    found += _strays(project, lock, told | leaked)
+    found += _strays(project, lock, told | leaked, catalog)
     found += [_leak_finding(*leak) for leak in leaks]
     found += _without_wheels(project, seen, here)
     return found
@@ -151,7 +151,9 @@ def _stated_elsewhere(project: Project, package: Package) -> bool:
     )
 
 
-def _mixed_findings(project: Project, mixed: dict[_Mix, list[Installed]]) -> Iterator[Finding]:
+def _mixed_findings(
+    project: Project, lock: Lock, mixed: dict[_Mix, list[Installed]], catalog: Catalog
+) -> Iterator[Finding]:
     grouped: dict[tuple[str, ...], list[tuple[_Mix, Installed]]] = {}
     for mix, where in mixed.items():
         grouped.setdefault(tuple(sorted({*mix.names})), []).extend((mix, one) for one in where)
@@ -166,13 +168,13 @@ def _mixed_findings(project: Project, mixed: dict[_Mix, list[Installed]]) -> Ite
         # The odd ones, be it torch itself, are those that no source reaches; else the lock is older than the sources.
         others = tuple(name for name in mix.names if name not in pinned or name not in direct)
         edits = _anchored(project, others)
-        upgrade = others if edits else mix.names if not others else ()
+        upgrade = _kept(project, lock, others, catalog) if edits else mix.names if not others else ()
         yield Finding(
             "mixed-builds",
             "error",
             f"One environment gets builds of different backends: {builds}, on {platforms_text(platforms)}{with_}. "
             "Their compiled parts do not fit together: importing or using them fails.",
-            MEND if upgrade else None,
+            MEND if edits or upgrade else None,
             edits,
             upgrade,
         )
@@ -232,7 +234,34 @@ def _into_choices(project: Project, name: str, choices: tuple[Choice, ...]) -> I
 # From elsewhere than the pins say
 
 
-def _strays(project: Project, lock: Lock, told: set[str]) -> Iterator[Finding]:
+def _kept(project: Project, lock: Lock, names: tuple[str, ...], catalog: Catalog) -> tuple[str, ...]:
+    """`name==release` of the packages that move to another index and can stay at the release that is locked.
+
+    Left alone, uv takes the newest release of what comes from an index for the first time, and torch has to follow.
+    """
+    backends = {
+        source.backend._replace(channel="")
+        for source in project.sources
+        if source.backend and project.is_pinned(source.package)
+    }
+    locked = {
+        name: {(package.version or "").partition("+")[0] for package in lock.named(name)} for name in ("torch", *names)
+    }
+
+    def built(release: str) -> bool:
+        return all(release in catalog.builds.get(backend, {}) for backend in backends)
+
+    found = []
+    for name in names:
+        if len(locked[name]) == 1 and len(locked["torch"]) == 1:
+            (version,), (torch,) = locked[name], locked["torch"]
+            paired = (version,) if name == "torch" else catalog.pairs.get(name, {}).get(version, ())
+            if torch in paired and built(torch):
+                found.append(f"{name}=={version}")
+    return tuple(found)
+
+
+def _strays(project: Project, lock: Lock, told: set[str], catalog: Catalog) -> Iterator[Finding]:
     where: dict[str, set[str]] = {}
     builds: dict[str, Package] = {}
     for platform in PLATFORMS:
@@ -267,7 +296,7 @@ def _strays(project: Project, lock: Lock, told: set[str]) -> Iterator[Finding]:
             "requires and names.",
             MEND if edits else None,
             edits,
-            (name,) if edits else (),
+            _kept(project, lock, (name,), catalog) if edits else (),
         )
 
 
