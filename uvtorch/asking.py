@@ -50,6 +50,12 @@ def nightly_companions(backend: Backend, request: Request, base: str, path: str)
     return tuple(name for name, version in versions.items() if roles().get(name) == "companion" and "+" in version)
 
 
+def target(platform: str, python: str | None) -> list[str]:
+    """The options that make `uv pip compile` look for a platform's and a Python's wheels."""
+    options = ["--python-platform", _PLATFORMS[platform]] if platform in _PLATFORMS else []
+    return [*options, "--python-version", python] if python and not python.endswith("t") else options
+
+
 def _resolved(
     path: str, url: str, requirements: Sequence[str], platform: str, python: str | None, deep: bool = False
 ) -> dict[str, str] | None:
@@ -59,10 +65,7 @@ def _resolved(
     """
     command = ["pip", "compile", "-q", "--no-config", "--no-header", "--no-annotate", "--default-index", url]
     command += ["--prerelease", "allow"] if deep else ["--no-deps"]
-    if platform in _PLATFORMS:
-        command += ["--python-platform", _PLATFORMS[platform]]
-    if python and not python.endswith("t"):
-        command += ["--python-version", python]
+    command += target(platform, python)
     code, out, err = uv.ask(path, [*command, "-"], given="\n".join(requirements) + "\n")
     if code == 1:
         return None

@@ -197,11 +197,9 @@ def _idle(users: Mapping[str, tuple[str, ...]]) -> set[str]:
 
 
 def anchored(project: Project) -> tuple[str, ...]:
-    """The packages that have an anchor, companions left out: they go with the backend."""
+    """The pinned packages that have an anchor: companions go with the backend, other packages' builds with those."""
     return tuple(
-        item.package
-        for item in project.requirements
-        if item.target.name == ANCHORS and roles().get(item.package) != "companion"
+        item.package for item in project.requirements if item.target.name == ANCHORS and project.is_pinned(item.package)
     )
 
 

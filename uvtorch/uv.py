@@ -289,10 +289,13 @@ def _run_windows(path: str, args: "Sequence[str]") -> int:
 def ask(path: str, args: "Sequence[str]", given: str = "") -> tuple[int, str, str]:
     """Run uv for its answer: exit code, stdout and stderr. `given` is its stdin.
 
+    `UV_TORCH_BACKEND` is left out: `uv pip` would look at that backend's index instead of the one that is asked about.
     Raises UvNotFound where it cannot be started.
     """
     import subprocess
 
+    env = environment()
+    env.pop("UV_TORCH_BACKEND", None)
     try:
         done = subprocess.run(
             [path, *args],
@@ -301,7 +304,7 @@ def ask(path: str, args: "Sequence[str]", given: str = "") -> tuple[int, str, st
             text=True,
             encoding="utf-8",
             errors="replace",
-            env=environment(),
+            env=env,
             check=False,
         )
     except OSError as error:

@@ -88,6 +88,8 @@ def default_index() -> Iterator[Wheel]:
 
 def pytorch_index(backend: str) -> Iterator[Wheel]:
     """What PyTorch's index of a backend has."""
+    if backend in ("cu126", "cu130"):
+        yield Wheel("xformers", f"0.0.35+{backend}", f"cp39-abi3-{LINUX}", ("torch==2.11.0",))
     yield from STALE
     if backend == NIGHTLY:
         yield from _nightly()

@@ -41,6 +41,8 @@ class SetIndex(NamedTuple):
     name: str
     url: str
     explicit: bool = True
+    flat: bool = False
+    """A page of links, for an index that is yet to be written."""
 
 
 class NameIndex(NamedTuple):
@@ -324,7 +326,9 @@ def _set_index(operation: SetIndex, data: Table) -> list[Change]:
             if operation.explicit and index.get("explicit") is not True:
                 return [Put((*path, at, "explicit"), True)]
             return []
-    table = {"name": operation.name, "url": operation.url} | ({"explicit": True} if operation.explicit else {})
+    table: Table = {"name": operation.name, "url": operation.url}
+    table |= {"format": "flat"} if operation.flat else {}
+    table |= {"explicit": True} if operation.explicit else {}
     return [AddTable(path, table)]
 
 

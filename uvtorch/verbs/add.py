@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from uvtorch.argv import CommandLine, is_set
 from uvtorch.errors import ProjectError, UsageError
 from uvtorch.locate import current_directory, script_block
-from uvtorch.packages import named_by
+from uvtorch.packages import extension, named_by
 from uvtorch.plan import Edit, Plan, hand_over
 from uvtorch.project import Project, Source
 from uvtorch.verbs.deciding import Opened, Requested, UvFinder, asked, edited, missing, open_project, pins_of
@@ -27,6 +27,36 @@ def compile_add(line: CommandLine, env: Mapping[str, str], find_uv: UvFinder) ->
     if not opened.site.manifest.script and not project.has_project:
         raise ProjectError(f"{project.origin} has no `[project]` table", "`uv init --bare` makes a project")
     requested = _requested(line, env, project)
+    built = _extended(line, env, opened, requested, find_uv)
+    if isinstance(built, Plan):
+        return built
+    plan = _compile(line, env, opened, requested, find_uv)
+    return plan._replace(warnings=(*built, *plan.warnings))
+
+
+def _extended(
+    line: CommandLine, env: Mapping[str, str], opened: Opened, requested: tuple[Requested, ...], find_uv: UvFinder
+) -> Plan | tuple[str, ...]:
+    """The plan for packages compiled against torch, or what is to be said where they have no build for it."""
+    if not any(extension(named_by(text) or "") for text in line.positionals) or _own_index(line):
+        return ()
+    if opened.site.manifest.script or line.has("--frozen") or is_set(env, "UV_FROZEN"):
+        return ()
+    from uvtorch.verbs import extending
+
+    wanted = extending.requested(line, env, opened.project)
+    if not wanted:
+        return ()
+    if any(choice.kind != "base" for choice in opened.project.choices()):
+        names = ", ".join(item.extension.package for item in wanted)
+        return (f"{names}: left to uv; a build for one torch and one CUDA belongs into the backend choice it is for",)
+    return extending.compile_add(line, env, opened, wanted, requested, find_uv)
+
+
+def _compile(
+    line: CommandLine, env: Mapping[str, str], opened: Opened, requested: tuple[Requested, ...], find_uv: UvFinder
+) -> Plan:
+    project = opened.project
     if not requested:
         return compile_watched(line, env, find_uv)
     url = _own_index(line)
@@ -123,7 +153,7 @@ def _plan(
 ) -> Plan:
     site = opened.site
     guarded = (site.manifest.path, site.lock)
-    return Plan((tuple(argv),), edits, guarded, decisions, warnings)
+    return Plan((tuple(argv),), edits, guarded, decisions, warnings, styled=(site.manifest.path,))
 
 
 def _indexes(pins: tuple[Source, ...]) -> str:

@@ -1,12 +1,16 @@
 """`uvtorch remove`: PyTorch packages with what only they needed, out of every backend choice; all else as uv has it."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from uvtorch.argv import CommandLine
-from uvtorch.packages import normalize
+from uvtorch.packages import extension, normalize
 from uvtorch.plan import Plan, hand_over
 from uvtorch.verbs.deciding import UvFinder, edited, open_project
 from uvtorch.verbs.transitive import compile_watched
+
+if TYPE_CHECKING:
+    from uvtorch.edit import Operation
 
 
 def compile_remove(line: CommandLine, env: Mapping[str, str], find_uv: UvFinder) -> Plan:
@@ -21,8 +25,13 @@ def compile_remove(line: CommandLine, env: Mapping[str, str], find_uv: UvFinder)
         return hand_over(line.argv)  # uv says what is missing
     project = opened.project
     gone = {normalize(text) for text in line.positionals}
+    extended: list[Operation] = []
+    if any(extension(name) for name in gone):
+        from uvtorch.verbs.extending import abandoned
+
+        extended = abandoned(project, env, gone)
     if not any(project.is_pinned(name) for name in gone):
-        return compile_watched(line, env, find_uv)
+        return compile_watched(line, env, find_uv)._replace(edits=edited(opened, extended))
     if any(source.extra or source.group for source in project.sources):
         choices = tuple(choice for choice in project.choices() if choice.kind != "base")
         if choices:
@@ -35,7 +44,9 @@ def compile_remove(line: CommandLine, env: Mapping[str, str], find_uv: UvFinder)
 
     names = (*gone, *pinning.anchored(project))
     users = users_of(opened, names, without=gone)
-    edits = edited(opened, pinning.without(project, gone, target_of(line), users))
+    edits = edited(opened, [*extended, *pinning.without(project, gone, target_of(line), users)])
     if opened.site.manifest.script:
-        return Plan((tuple(line.argv),), edits, guarded=(opened.site.manifest.path, opened.site.lock))
-    return compile_watched(line, env, find_uv)._replace(edits=edits)
+        plan = Plan((tuple(line.argv),), guarded=(opened.site.manifest.path, opened.site.lock))
+    else:
+        plan = compile_watched(line, env, find_uv)
+    return plan._replace(edits=edits, styled=(opened.site.manifest.path,))

@@ -162,10 +162,18 @@ def _pytorch(raw: bytes) -> list[bytes]:
 def users_of(opened: "Opened", names: Iterable[str], without: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:
     """For each name the locked packages that require it, the project itself and `without` left out."""
     lock = locked_torch(opened.site.lock)
-    if lock is None:
-        return {}
-    ignored = {opened.project.name, *without}
-    return {name: tuple(user for user in lock.dependents(name) if user not in ignored) for name in names}
+    return _users(opened.project, lock, names, {*without}) if lock else {}
+
+
+def _users(project: "Project", lock: "Lock", names: Iterable[str], without: set[str]) -> dict[str, tuple[str, ...]]:
+    from uvtorch.packages import extension
+
+    ignored = {project.name, *without}
+    users = {name: tuple(user for user in lock.dependents(name) if user not in ignored) for name in names}
+    if "torch" in users:  # what is compiled against torch needs it, whether it says so or not
+        compiled = {item.package for item in project.requirements if extension(item.package)} - without
+        users["torch"] += tuple(sorted(compiled))
+    return users
 
 
 def follow(
@@ -266,7 +274,7 @@ def _operations(
             return _named_pin(line, env, opened, lock, wanted, find_uv)
         if names:
             return pinning.like(project, (), pins, names), _said(names, "the project's index"), ()
-        users = {name: lock.dependents(name) for name in pinning.anchored(project)}
+        users = _users(project, lock, pinning.anchored(project), set())
         return pinning.unneeded(project, users), (), ()
     if wanted is None:
         return [], (), ()
