@@ -1,6 +1,8 @@
 """Packages compiled against torch: the table, and `uvtorch add` of them against stand-ins for their indexes."""
 
+import io
 import re
+import tarfile
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -324,6 +326,33 @@ def test_an_index_that_another_extension_uses_stays(demo: Project) -> None:
     assert sound(demo)["torch"] == "2.11.0+cu130"
 
 
+def test_another_backend_takes_the_extensions_along(demo: Project) -> None:
+    demo.uvtorch("add", "torch", "flash-attn", machine="h200-580").must()
+    demo.uvtorch("torch", "use", "cu126").must()
+    assert list(indexes(demo)) == ["astral-cu126", "pytorch-cu126"]
+    installed = sound(demo)
+    assert installed["flash-attn"] == "2.8.3.post1+cu.12.6.torch.2.11"
+    assert installed["torch"] == "2.11.0+cu126"
+    before = demo.state()
+    demo.uvtorch("torch", "use", "xpu").must(1)  # no extension there: uv says so
+    assert demo.state() == before
+
+
+def test_another_backend_takes_pages_and_bounds_along(demo: Project) -> None:
+    demo.uvtorch("add", "torch", "torch-sparse", machine="h200-580").must()
+    demo.uvtorch("torch", "use", "cpu").must()
+    assert anchors(demo) == ["torch==2.11.*"]
+    assert indexes(demo)["pyg-2.11-cpu"] == ("/pyg/whl/torch-2.11.0+cpu.html", "flat", True)
+    assert sound(demo)["torch-sparse"] == "0.6.18+pt211cpu"
+
+
+def test_another_backend_takes_exact_builds_along(demo: Project) -> None:
+    demo.uvtorch("add", "torch", "natten", machine="h200-580").must()
+    demo.uvtorch("torch", "use", "cu126").must()
+    assert anchors(demo) == ["natten==0.21.6+torch2110cu126", "torch==2.11.*"]
+    assert sound(demo)["natten"] == "0.21.6+torch2110cu126"
+
+
 # No index has a build
 
 
@@ -345,6 +374,40 @@ def test_a_build_from_source_is_announced_with_what_it_needs(demo: Project) -> N
     assert "no-build-isolation-package" in said
     assert "extra-build-dependencies" in said
     assert demo.state() == before
+
+
+BACKEND = """\
+import os, zipfile
+
+def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+    name = "flash_attn-2.8.3-py3-none-any.whl"
+    info = "flash_attn-2.8.3.dist-info"
+    with zipfile.ZipFile(os.path.join(wheel_directory, name), "w") as wheel:
+        metadata = "Metadata-Version: 2.1\\nName: flash-attn\\nVersion: 2.8.3\\nRequires-Dist: torch\\n"
+        wheel.writestr(f"{info}/METADATA", metadata)
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    return name
+"""
+
+
+def test_a_build_from_source_goes_on_with_the_right_torch(demo: Project, tmp_path: Path) -> None:
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    with tarfile.open(sources / "flash_attn-2.8.3.tar.gz", "w:gz") as archive:
+        build = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+        info = "Metadata-Version: 2.1\nName: flash-attn\nVersion: 2.8.3\n"
+        for name, text in (("backend.py", BACKEND), ("pyproject.toml", build), ("PKG-INFO", info)):
+            member = tarfile.TarInfo(f"flash_attn-2.8.3/{name}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    demo.append(f"\n[tool.uv]\nfind-links = ['{sources}']\n")
+    done = demo.uvtorch("add", "flash-attn", machine="cpu-only").must()
+    assert "uv will build it from source" in warning(done.err)
+    assert anchors(demo) == ["torch"]
+    installed = sound(demo)
+    assert installed["flash-attn"] == "2.8.3"
+    assert installed["torch"] == "2.15.0+cpu"
 
 
 @pytest.mark.parametrize(

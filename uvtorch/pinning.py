@@ -8,7 +8,7 @@ from uvtorch import edit
 from uvtorch.backend import Backend, marker, same_url
 from uvtorch.choose import Decision
 from uvtorch.errors import ProjectError
-from uvtorch.packages import normalize, roles
+from uvtorch.packages import extension, normalize, roles
 from uvtorch.project import Project, Source, Target
 
 ANCHORS = "uvtorch"
@@ -64,10 +64,41 @@ def operations(
     edits: list[edit.Operation] = [edit.SetSources(package, entries) for package in pinned]
     edits += [edit.RemoveSources(package) for package in stale]
     edits += _anchor_edits(project, anchors)
+    edits += _moved_extensions(project, decision.backend)
     edits += _unused_indexes(project, index, frozenset((*pinned, *stale)))
     inherited = any(one.name == index.name and one.inherited and one.explicit for one in project.indexes)
     if not inherited:
         edits.append(edit.SetIndex(index.name, index.url))
+    return edits
+
+
+def _moved_extensions(project: Project, backend: Backend) -> list[edit.Operation]:
+    """The edits that take what is compiled against torch for the new backend: the same index, of that backend.
+
+    Whether it has a build there, uv will say: silence would leave a build for another CUDA.
+    """
+    old = {one.backend for one in project.sources if project.is_pinned(one.package) and one.kind == "index"}
+    names = [one.name for one in old if one is not None and one != backend]
+    own = {index.name: index for index in project.indexes if index.name and not index.inherited}
+    edits: list[edit.Operation] = []
+    for name in names:
+        moved = {
+            source.package: own[source.index]
+            for source in project.sources
+            if extension(source.package) and source.index in own and source.index.endswith(f"-{name}")
+        }
+        for package, index in moved.items():
+            new = f"{(index.name or '').removesuffix(name)}{backend.name}"
+            entries = [one for one in project.sources if one.package == package]
+            edits.append(edit.SetSources(package, tuple(edit.Source(new, one.marker) for one in entries)))
+            url = index.url.replace(name, backend.name)
+            edits.append(edit.SetIndex(new, url, flat=url.endswith(".html")))
+        edits += [edit.RemoveIndex(index) for index in dict.fromkeys(one.name for one in moved.values()) if index]
+        edits += [
+            edit.SetRequirement(_GROUP, item.package, item.text.replace(name, backend.name))
+            for item in project.requirements
+            if item.target.name == ANCHORS and extension(item.package) and item.text.endswith(name)
+        ]
     return edits
 
 
@@ -241,6 +272,10 @@ def _anchors(
 
 def _anchor_edits(project: Project, anchors: list[tuple[str, str]]) -> list[edit.Operation]:
     wanted = {name for name, _ in anchors}
+    # An exact release is that of the builds which the project has of other packages: it stays.
+    fixed = {item.package for item in project.requirements if item.target.name == ANCHORS and "==" in item.text}
+    anchors = [(name, text) for name, text in anchors if name not in fixed]
+    wanted |= fixed
     present = [item.package for item in project.requirements if item.target.name == ANCHORS]
     edits: list[edit.Operation] = [
         edit.RemoveRequirement(_GROUP, name) for name in present if name not in wanted and name in roles()

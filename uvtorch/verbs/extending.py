@@ -4,6 +4,7 @@ An index is asked through uv, which resolves the package together with torch: it
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from uvtorch import extensions, uv
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from uvtorch.machine import Machine
     from uvtorch.plan import Plan
     from uvtorch.project import Project, Source
+
+
+_RELEASES = 8
+"""So many minor releases of torch are asked about: each page of links is a question of its own."""
 
 
 class Wanted(NamedTuple):
@@ -138,7 +143,7 @@ class _Seeker(NamedTuple):
         platform = self.machine.platform.key
         if not all(item.extension.offered(backend, platform) for item in wanted):
             return None
-        for decision, torch in self._releases(backend, wanted):
+        for decision, torch in islice(self._releases(backend, wanted), _RELEASES):
             found = self._at(backend, torch, wanted)
             if found:
                 return Match(decision, torch, found)
@@ -301,7 +306,7 @@ def compile_add(
             argv[item.at] = pinning.bounded(text, bounds[item.package]) if item.package in bounds else text
     decision = f"{told(match, base)}: {decision_line(match.decision)}"
     plan = Plan((tuple(argv),), edited(opened, [*edits, *operations(project, match, base)]))
-    plan = plan._replace(guarded=(site.manifest.path, site.lock), decisions=(decision,))
+    plan = plan._replace(guarded=(site.manifest.path, site.lock), styled=(site.manifest.path,), decisions=(decision,))
     plan = plan._replace(warnings=(*match.decision.warnings, *_undeclared(project, match, packages)))
     return plan._replace(then=follow(line, env, find_uv, site.lock))
 
