@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.index.project import MACHINES, Project
+from tests.index.wheels import Wheel
 from tests.recording_uv import RecordingUv
 
 pytest_plugins = ["tests.index.fixtures"]
@@ -229,6 +230,43 @@ def test_what_brings_nothing_changes_nothing(project: Project, package: str) -> 
     assert anchors(project) is None
     assert sources(project) == set()
     project.check(None)
+
+
+def test_a_torch_from_elsewhere_is_left_alone(empty: Empty, tmp_path: Path) -> None:
+    """An index that does not say what it serves: who chose it knows better."""
+    house = tmp_path / "house"
+    house.mkdir()
+    for version in ("2.15.0", "2.14.1"):
+        wheel = Wheel("torch", f"{version}+ours")
+        (house / wheel.filename).write_bytes(wheel.content)
+    project = empty(
+        BARE.replace("[]", '["torch"]') + '\n[tool.uv.sources]\ntorch = { index = "house" }\n'
+        f'\n[[tool.uv.index]]\nname = "house"\nurl = \'{house}\'\nformat = "flat"\nexplicit = true\n'
+    )
+    before = project.data["tool"]
+    project.uvtorch("add", "any-models", machine="h200-580").must()
+    assert project.data["tool"] == before
+    assert anchors(project) is None
+    assert project.installed()["torch"] == "2.15.0+ours"
+
+
+def test_requirements_files_are_followed_too(project: Project) -> None:
+    (project.path / "requirements.txt").write_text("any-models\n")
+    project.uvtorch("add", "-r", "requirements.txt", machine="h200-580").must()
+    assert anchors(project) == ["torch", "torchvision"]
+    assert project.installed()["torch"] == "2.15.0+cu130"
+    project.check("cu130")
+
+
+@pytest.mark.parametrize("option", ["--project", "--directory"])
+@pytest.mark.parametrize("package", ["timm", "any-models"])
+def test_the_project_may_be_elsewhere(project: Project, tmp_path: Path, option: str, package: str) -> None:
+    there = Project(project.home, tmp_path)
+    there.uvtorch("add", package, option, "demo", machine="h200-580").must()
+    assert anchors(project) == ["torch", "torchvision"]
+    assert project.installed()["torch"] == "2.15.0+cu130"
+    project.check("cu130")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo"]
 
 
 def test_a_conflict_leaves_everything_as_it_was(project: Project) -> None:

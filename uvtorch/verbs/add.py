@@ -45,12 +45,16 @@ def _extended(
     from uvtorch.verbs import extending
 
     wanted = extending.requested(line, env, opened.project)
-    if not wanted:
+    if not wanted or any(source.backend is None for source in _torch_sources(opened.project)):
         return ()
     if any(choice.kind != "base" for choice in opened.project.choices()):
         names = ", ".join(item.extension.package for item in wanted)
         return (f"{names}: left to uv; a build for one torch and one CUDA belongs into the backend choice it is for",)
     return extending.compile_add(line, env, opened, wanted, requested, find_uv)
+
+
+def _torch_sources(project: Project) -> Iterator[Source]:
+    return (source for source in project.sources if project.is_pinned(source.package))
 
 
 def _compile(

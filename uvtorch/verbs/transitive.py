@@ -280,6 +280,8 @@ def _operations(
         return [], (), ()
     if wanted.backend and wanted.origin == "--torch-backend":
         return _named_pin(line, env, opened, lock, wanted, find_uv)
+    if any(project.is_pinned(source.package) for source in project.sources):  # a repository, a house's index
+        return [], (), ()
     # What was in the lock before this command is no reason to change what the project does about it.
     new = [package.name for package in lock.packages if project.is_pinned(package.name)]
     if all(_holds(before, name) for name in new):
