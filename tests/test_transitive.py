@@ -87,6 +87,23 @@ def test_it_is_taken_from_the_index_that_serves_the_machine(
     assert not again.ours
 
 
+@pytest.mark.parametrize(("machine", "backend"), [("macos-m3", "cpu"), ("windows-rtx5090-572", "cu128")])
+def test_other_systems_than_this_one(project: Project, machine: str, backend: str) -> None:
+    project.uvtorch("add", "timm", machine=machine).must()
+    assert anchors(project) == ["torch", "torchvision"]
+    project.check(backend)
+
+
+def test_a_nightly_channel_brings_its_triton(project: Project) -> None:
+    initial = project.text
+    project.uvtorch("add", "timm", "--torch-backend", "nightly/cu130", machine="h200-580").must()
+    assert sources(project) == {"torch", "torchvision", "triton"}
+    assert ".dev" in project.installed()["torch"]
+    project.uv("lock", "--check").must()
+    project.uvtorch("remove", "timm").must()
+    assert project.text == initial
+
+
 def test_the_packages_extra_decides(project: Project) -> None:
     done = project.uvtorch("add", "transformers", machine="broken-mismatch").must()
     assert not done.err.count("uvtorch")
@@ -465,6 +482,18 @@ def test_sync_auto_pins_and_anchors(project: Project) -> None:
     assert anchors(project) == ["torch", "torchvision", "torchaudio"]
     assert project.installed()["torchaudio"] == "2.11.0+cu130"
     project.check("cu130")
+
+
+def test_run_and_export_auto_pin_too(project: Project) -> None:
+    project.uv("add", "timm", "--no-sync").must()
+    program = "import torch; print(torch.__version__)"
+    done = project.uvtorch("run", "--auto", "python", "-c", program, machine="h200-580").must()
+    assert done.out == "2.15.0+cu130\n"
+    assert anchors(project) == ["torch", "torchvision"]
+    project.check("cu130")
+    done = project.uvtorch("export", "--auto", "--no-hashes", machine="h200-580").must()
+    assert not done.ours
+    assert "torch==2.15.0+cu130 ; sys_platform == 'linux' or sys_platform == 'win32'" in done.out
 
 
 # Where the package is added, and what uv is told
