@@ -450,16 +450,40 @@ def test_an_index_that_the_user_names_is_the_users_affair(demo: Project, stand_i
     assert "warning" not in done.err
 
 
-def test_in_a_project_of_several_backends_it_is_left_to_uv(demo: Project) -> None:
-    demo.append(
-        '\n[project.optional-dependencies]\ncpu = ["torch"]\ngpu = ["torch"]\n\n[tool.uv]\n'
-        'conflicts = [[{ extra = "cpu" }, { extra = "gpu" }]]\n\n[tool.uv.sources]\n'
-        'torch = [{ index = "a", extra = "cpu" }, { index = "b", extra = "gpu" }]\n'
-        '\n[[tool.uv.index]]\nname = "a"\nurl = "BASE/cpu"\nexplicit = true\n'
-        '\n[[tool.uv.index]]\nname = "b"\nurl = "BASE/cu130"\nexplicit = true\n'
-    )
+SEVERAL = (
+    '\n[project.optional-dependencies]\ncpu = ["torch"]\ngpu = ["torch"]\n\n[tool.uv]\n'
+    'conflicts = [[{ extra = "cpu" }, { extra = "gpu" }]]\n\n[tool.uv.sources]\n'
+    'torch = [{ index = "a", extra = "cpu" }, { index = "b", extra = "gpu" }]\n'
+    '\n[[tool.uv.index]]\nname = "a"\nurl = "BASE/cpu"\nexplicit = true\n'
+    '\n[[tool.uv.index]]\nname = "b"\nurl = "BASE/cu130"\nexplicit = true\n'
+)
+
+
+def test_one_choice_of_several_backends_gets_its_build(demo: Project) -> None:
+    demo.append(SEVERAL)
+    demo.uvtorch("add", "--optional", "gpu", "flash-attn", machine="cpu-only").must()
+    assert demo.data["tool"]["uv"]["sources"]["flash-attn"] == [{"index": "astral-cu130", "extra": "gpu"}]
+    extras = demo.data["project"]["optional-dependencies"]
+    assert extras == {"cpu": ["torch"], "gpu": ["flash-attn>=2.8.3.post1", "torch"]}
+    demo.uv("lock", "--check").must()
+    demo.uv("sync", "--locked", "--extra", "gpu").must()
+    installed = demo.installed()
+    assert installed["flash-attn"] == "2.8.3.post1+cu.13.0.torch.2.11"
+    assert installed["torch"] == "2.11.0+cu130"
+    demo.uv("sync", "--locked", "--extra", "cpu").must()
+    assert demo.installed()["torch"].endswith("+cpu")
+    assert "flash-attn" not in demo.installed()
+
+
+def test_a_choice_has_to_be_named(demo: Project) -> None:
+    demo.append(SEVERAL)
+    before = demo.state()
     done = demo.uvtorch("add", "flash-attn", machine="h200-580").must(1)
-    assert "warning: flash-attn: left to uv" in done.err
+    assert "`uvtorch add --optional gpu flash-attn` adds it to that choice" in warning(done.err)
+    assert demo.state() == before
+    done = demo.uvtorch("add", "--optional", "cpu", "flash-attn", machine="h200-580").must(1)
+    assert "needs nvcc, and a torch for CUDA" in warning(done.err)
+    assert demo.state() == before
 
 
 def test_a_dry_run_shows_it_all(demo: Project) -> None:

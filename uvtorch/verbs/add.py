@@ -47,9 +47,12 @@ def _extended(
     wanted = extending.requested(line, env, opened.project)
     if not wanted or any(source.backend is None for source in _torch_sources(opened.project)):
         return ()
-    if any(choice.kind != "base" for choice in opened.project.choices()):
+    choices = tuple(choice for choice in opened.project.choices() if choice.kind != "base")
+    if choices and requested:
         names = ", ".join(item.extension.package for item in wanted)
-        return (f"{names}: left to uv; a build for one torch and one CUDA belongs into the backend choice it is for",)
+        return (f"{names} is left to uv: add it by itself, to the backend choice that it is built for",)
+    if choices:
+        return extending.compile_choice(line, env, opened, wanted, choices, find_uv)
     return extending.compile_add(line, env, opened, wanted, requested, find_uv)
 
 

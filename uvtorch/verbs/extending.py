@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from uvtorch.extensions import Extension, Extensions, Index
     from uvtorch.machine import Machine
     from uvtorch.plan import Plan
-    from uvtorch.project import Project, Source
+    from uvtorch.project import Choice, Project, Source
 
 
 _RELEASES = 8
@@ -311,6 +311,57 @@ def compile_add(
     return plan._replace(then=follow(line, env, find_uv, site.lock))
 
 
+def compile_choice(
+    line: CommandLine,
+    env: Mapping[str, str],
+    opened: Opened,
+    wanted: tuple[Wanted, ...],
+    choices: "tuple[Choice, ...]",
+    find_uv: UvFinder,
+) -> "Plan | tuple[str, ...]":
+    """The same in a project of several backends, for the choice that `--optional` or `--group` names.
+
+    Only from indexes whose wheels require their torch: a bound would hold for all choices. Without such a target, or
+    without a build, the lines that say so.
+    """
+    from uvtorch.choose import Request
+    from uvtorch.hardware import detect
+    from uvtorch.plan import Plan
+    from uvtorch.verbs.deciding import edited
+    from uvtorch.verbs.several import requirements_of_choice, target_of
+    from uvtorch.verbs.transitive import follow
+
+    names = " ".join(item.extension.package for item in wanted)
+    target = target_of(line)
+    choice = next((one for one in choices if one.target == target and one.backend), None)
+    if choice is None or choice.backend is None:
+        first = next((one for one in choices if one.backend and one.backend.family == "cu"), choices[0])
+        option = f"{'--optional' if first.kind == 'extra' else '--group'} {first.name}"
+        return (f"{names} is built for one backend: `uvtorch add {option} {names}` adds it to that choice",)
+    project, site = opened.project, opened.site
+    own = tuple(
+        item._replace(
+            extension=item.extension._replace(indexes=tuple(one for one in item.extension.indexes if one.declares))
+        )
+        for item in wanted
+    )
+    base, machine = index_base(env, project), detect(env)
+    request = Request(
+        requirements=requirements_of_choice(project, choice),
+        python=interpreter(line, env, site),
+        requires_python=project.requires_python,
+        backend=choice.backend,
+    )
+    seeker = _Seeker(line, machine, request, base, find_uv)
+    match = seeker.best(choice.backend, own)
+    if match is None:
+        return tuple(_built(decide(machine, request, base, find_uv), own, seeker))
+    edits = edited(opened, operations(project, match, base, choice))
+    guarded = (site.manifest.path, site.lock)
+    said = (f"{told(match, base)}: into {choice.target}",)
+    return Plan((tuple(line.argv),), edits, guarded, said, then=follow(line, env, find_uv, site.lock))
+
+
 def _undeclared(project: "Project", match: Match, packages: tuple[str, ...]) -> Iterator[str]:
     """The warning that torch is not installed with what does not say it needs it."""
     silent = [item.wanted.extension.package for item in match.found if not item.place.declares]
@@ -318,8 +369,10 @@ def _undeclared(project: "Project", match: Match, packages: tuple[str, ...]) -> 
         yield f"{', '.join(silent)} does not require torch by itself: `uvtorch add torch` adds it"
 
 
-def operations(project: "Project", match: Match, base: str) -> "list[Operation]":
+def operations(project: "Project", match: Match, base: str, choice: "Choice | None" = None) -> "list[Operation]":
     """The edits that take the extensions of a match from their indexes, explicitly, and keep torch at its release.
+
+    `choice`: for this backend choice only.
 
     The source has no marker: where the index has no wheel uv says so, instead of building PyPI's on that platform.
     """
@@ -334,7 +387,9 @@ def operations(project: "Project", match: Match, base: str) -> "list[Operation]"
         package, url = item.wanted.extension.package, item.place.located(backend, match.torch, base)
         name = item.place.written_name(backend, match.torch)
         name = next((one.name for one in project.indexes if one.name and one.url.rstrip("/") == url.rstrip("/")), name)
-        edits += [edit.SetSources(package, (edit.Source(name),)), edit.SetIndex(name, url, flat=item.place.flat)]
+        selected = {choice.kind: choice.name} if choice else {}
+        edits += [edit.SetSources(package, (edit.Source(name, **selected),))]
+        edits += [edit.SetIndex(name, url, flat=item.place.flat)]
         if item.place.builds:
             edits.append(edit.SetRequirement(group, package, f"{package}=={item.version}"))
     if not all(item.place.declares for item in match.found):
