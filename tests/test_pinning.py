@@ -154,3 +154,14 @@ def test_configuration_is_seen_however_it_is_spelled(text: str) -> None:
 )
 def test_anchors_and_requirements_are_no_configuration(text: str) -> None:
     assert not configures(text.encode())
+
+
+def test_companions_of_an_earlier_backend_go_and_exact_releases_stay() -> None:
+    marker = "sys_platform == 'linux'"
+    what = project("torch", "torch-sparse", anchors=("torch==2.11.*", f"triton-xpu ; {marker}"), pinned=("torch",))
+    found = pinning.operations(what, (), Decision(Backend("cpu"), "2.11.0"), "https://download.pytorch.org/whl")
+    assert edit.RemoveRequirement(GROUP, "triton-xpu") in found
+    assert not [
+        item for item in found if getattr(item, "package", "") == "torch" and "Requirement" in type(item).__name__
+    ]
+    assert edit.RemoveTarget(GROUP) not in found

@@ -273,10 +273,11 @@ def _anchors(
 def _anchor_edits(project: Project, anchors: list[tuple[str, str]]) -> list[edit.Operation]:
     wanted = {name for name, _ in anchors}
     # An exact release is that of the builds which the project has of other packages: it stays.
-    fixed = {item.package for item in project.requirements if item.target.name == ANCHORS and "==" in item.text}
+    in_group = [item for item in project.requirements if item.target.name == ANCHORS]
+    fixed = {item.package for item in in_group if "==" in item.text.partition(";")[0]}
     anchors = [(name, text) for name, text in anchors if name not in fixed]
     wanted |= fixed
-    present = [item.package for item in project.requirements if item.target.name == ANCHORS]
+    present = [item.package for item in in_group]
     edits: list[edit.Operation] = [
         edit.RemoveRequirement(_GROUP, name) for name in present if name not in wanted and name in roles()
     ]
