@@ -34,7 +34,7 @@ from uvtorch.edit import (
 )
 from uvtorch.edit.scan import Item, Path, Value, scan
 from uvtorch.errors import ProjectError
-from uvtorch.packages import normalize
+from uvtorch.packages import named_by, normalize
 
 Data = dict[str, Any]
 
@@ -758,17 +758,29 @@ def valid(raw: bytes) -> bool:
     return True
 
 
+def contradict(operations: tuple[Operation, ...]) -> bool:
+    """Whether two operations speak of the same package's sources, or of the same package (or all) of one target."""
+    subjects: list[tuple[object, ...]] = []
+    for one in operations:
+        if isinstance(one, SetSources | RemoveSources):
+            subjects.append(("sources", normalize(one.package)))
+        elif isinstance(one, SetRequirement | RemoveRequirement):
+            subjects.append((one.target, normalize(one.package)))
+        elif isinstance(one, AddRequirement):
+            subjects.append((one.target, named_by(one.requirement)))
+        elif isinstance(one, RemoveTarget):
+            subjects += [(one.target, name) for name in ("torch", "torchvision", "torchaudio", "rich", "numpy")]
+    return len(subjects) != len(set(subjects))
+
+
 @settings(max_examples=150, deadline=None)
 @given(documents(), st.lists(st.sampled_from(sorted(OPERATIONS)), min_size=1, max_size=3, unique=True))
 def test_any_operations_on_any_document_do_what_they_mean_or_refuse(raw: bytes, names: list[str]) -> None:
     assume(valid(raw))
     operations = tuple(operation for name in names for operation in OPERATIONS[name])
     data = parsed(raw)
-    # "Torch is listed once" and "another torch is listed too" never settle; that is refused, and tested above. Nor need
-    # "torch has no source" and "torch has this source".
-    assume(not any({f"set in {target}", f"add to {target}"} <= set(names) for target in ("base", "extra", "group")))
-    sources = [normalize(one.package) for one in operations if isinstance(one, SetSources | RemoveSources)]
-    assume(len(sources) == len(set(sources)))
+    # What contradicts itself ("torch is listed once", "torch is not listed") need not settle; it is refused, see above.
+    assume(not contradict(operations))
     if any(refused(data, operation) for operation in operations):
         with pytest.raises(ProjectError, match=r"there is no \[project\] table"):
             apply(raw, operations)
