@@ -758,19 +758,26 @@ def valid(raw: bytes) -> bool:
     return True
 
 
+def subjects(operation: Operation) -> list[tuple[object, ...]]:
+    """What an operation speaks of: a package's sources, a package in a target, an index, a key."""
+    match operation:
+        case SetSources() | RemoveSources():
+            return [("sources", normalize(operation.package))]
+        case SetRequirement() | RemoveRequirement():
+            return [(operation.target, normalize(operation.package))]
+        case AddRequirement():
+            return [(operation.target, named_by(operation.requirement))]
+        case RemoveTarget():
+            return [(operation.target, name) for name in ("torch", "torchvision", "torchaudio", "rich", "numpy")]
+        case SetIndex() | RemoveIndex():
+            return [("index", operation.name)]
+    return [(type(operation),)]
+
+
 def contradict(operations: tuple[Operation, ...]) -> bool:
-    """Whether two operations speak of the same package's sources, or of the same package (or all) of one target."""
-    subjects: list[tuple[object, ...]] = []
-    for one in operations:
-        if isinstance(one, SetSources | RemoveSources):
-            subjects.append(("sources", normalize(one.package)))
-        elif isinstance(one, SetRequirement | RemoveRequirement):
-            subjects.append((one.target, normalize(one.package)))
-        elif isinstance(one, AddRequirement):
-            subjects.append((one.target, named_by(one.requirement)))
-        elif isinstance(one, RemoveTarget):
-            subjects += [(one.target, name) for name in ("torch", "torchvision", "torchaudio", "rich", "numpy")]
-    return len(subjects) != len(set(subjects))
+    """Whether two different operations speak of the same thing."""
+    said: dict[tuple[object, ...], Operation] = {}
+    return any(said.setdefault(subject, one) != one for one in operations for subject in subjects(one))
 
 
 @settings(max_examples=150, deadline=None)
