@@ -4,7 +4,7 @@ import pytest
 
 from uvtorch import edit, pinning
 from uvtorch.backend import Backend
-from uvtorch.decision import Decision
+from uvtorch.choose.decision import Decision
 from uvtorch.packages import configures
 from uvtorch.project import Project, Target, read
 

@@ -4,10 +4,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
-from uvtorch import fit
 from uvtorch.backend import Backend
 from uvtorch.catalog import Catalog, number
-from uvtorch.choose import Decision, Request, choose, rank_choices
+from uvtorch.choose import Decision, Request, choose, fit, rank_choices
 from uvtorch.machine import Machine
 
 Worth = tuple[tuple[int, ...], tuple[object, ...]]

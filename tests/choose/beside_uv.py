@@ -5,12 +5,11 @@ from typing import NamedTuple
 from tests.choose import uv_rule
 from tests.choose.described import machine, request
 from tests.choose.rows import ROWS
-from uvtorch import fit
 from uvtorch.backend import Backend
 from uvtorch.catalog import Catalog, number
-from uvtorch.choose import choose
+from uvtorch.choose import choose, fit
+from uvtorch.choose.need import read
 from uvtorch.machine import Machine
-from uvtorch.need import read
 
 
 class Score(NamedTuple):

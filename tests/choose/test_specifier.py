@@ -7,8 +7,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from uvtorch.choose.specifier import allows, applies, clauses, wish
 from uvtorch.errors import UsageError
-from uvtorch.specifier import allows, applies, clauses, wish
 
 NUMBERS = st.lists(st.integers(0, 15), min_size=1, max_size=4).map(lambda parts: ".".join(map(str, parts)))
 RELEASES = st.tuples(st.integers(0, 3), st.integers(0, 15), st.integers(0, 3)).map(lambda p: ".".join(map(str, p)))

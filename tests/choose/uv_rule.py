@@ -4,12 +4,11 @@ By the driver all CUDA indexes that it may run, highest first, then the CPU's; t
 The compute capability does not count, of several GPUs the first one, of AMD's the lowest architecture.
 """
 
-from uvtorch import fit
 from uvtorch.backend import Backend, parse
 from uvtorch.catalog import Catalog, number
-from uvtorch.choose import Request
+from uvtorch.choose import Request, fit
+from uvtorch.choose.need import read
 from uvtorch.machine import Machine
-from uvtorch.need import read
 
 CUDA = [f"cu{version}" for version in (132, 130, 129, 128, 126, 125, 124, 123, 122, 121, 120, 118, 117, 116)]
 DRIVERS = {

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
-from uvtorch import edit, unknown
+from uvtorch import edit
 from uvtorch.audit.finding import MEND, Finding
 from uvtorch.backend import DEFAULT_INDEX_BASE, PLATFORMS, Backend, marker, same_url
 from uvtorch.catalog import Catalog
+from uvtorch.choose import unknown
 from uvtorch.machine import Platform
 from uvtorch.packages import normalize, roles
 from uvtorch.pinning import ANCHORS

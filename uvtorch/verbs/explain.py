@@ -5,14 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import click
 
-from uvtorch import catalog, fit, hardware, locate
+from uvtorch import catalog, hardware, locate
 from uvtorch.argv import parse
 from uvtorch.backend import DEFAULT_INDEX_BASE
-from uvtorch.choose import Candidate, Decision, Request, choose
+from uvtorch.choose import Candidate, Decision, Request, choose, fit
+from uvtorch.choose.specifier import wish
 from uvtorch.machine import Machine
 from uvtorch.project import Project
 from uvtorch.project import read as read_project
-from uvtorch.specifier import wish
 from uvtorch.verbs.deciding import interpreter, requirements_of
 
 WIDTH = 100

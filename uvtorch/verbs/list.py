@@ -7,7 +7,7 @@ import click
 from uvtorch import catalog as catalogs
 from uvtorch.backend import PLATFORMS
 from uvtorch.catalog import Build, Catalog, number
-from uvtorch.fit import platform_name
+from uvtorch.choose.fit import platform_name
 
 LETTERS = dict(zip(PLATFORMS, "LAWwMm", strict=True))
 """Platform -> its letter in the table."""

@@ -149,7 +149,7 @@ _CUT = "\n[[package]]\n"
 
 def broken(machine: "Machine", choices: Iterable[Choice], ranking: "Ranking") -> "Problem | None":
     """The broken driver that keeps a choice of this project from running; None where there is no such thing."""
-    from uvtorch.fit import FAMILY
+    from uvtorch.choose.fit import FAMILY
 
     choices = tuple(choices)
     best = choices[ranking.best].backend if ranking.best is not None else None

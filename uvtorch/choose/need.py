@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 from uvtorch.backend import CHANNELS, PLATFORMS, Backend, parse
 from uvtorch.catalog import PYTHONS, Catalog, number
-from uvtorch.decision import Request
+from uvtorch.choose.decision import Request
+from uvtorch.choose.fit import python_text
+from uvtorch.choose.specifier import Wish, allows, applies, clauses, wish
 from uvtorch.errors import UsageError
-from uvtorch.fit import python_text
 from uvtorch.machine import Machine
 from uvtorch.packages import roles
-from uvtorch.specifier import Wish, allows, applies, clauses, wish
 
 
 class Need(NamedTuple):

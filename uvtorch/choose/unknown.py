@@ -1,10 +1,10 @@
 """What the catalog does not know: newer releases and backends, and which indexes to ask for them. Pure."""
 
-from uvtorch import fit
 from uvtorch.backend import Backend
 from uvtorch.catalog import Catalog, number
+from uvtorch.choose import fit
+from uvtorch.choose.need import Need
 from uvtorch.machine import Gpu, Machine
-from uvtorch.need import Need
 
 
 def is_known(need: Need, family: str, catalog: Catalog) -> bool:

@@ -2,12 +2,12 @@
 
 from itertools import combinations
 
-from uvtorch import fit
 from uvtorch.backend import Backend
 from uvtorch.catalog import PYTHONS, Catalog, number, pythons
-from uvtorch.decision import Candidate
+from uvtorch.choose import fit
+from uvtorch.choose.decision import Candidate
+from uvtorch.choose.need import Need
 from uvtorch.machine import Driver, Gpu, Machine
-from uvtorch.need import Need
 
 JETSONS = ((5, 3), (6, 2), (7, 2), (8, 7))
 """Compute capabilities that only Jetsons have."""

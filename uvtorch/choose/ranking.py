@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from uvtorch import fit, reasons, unknown
 from uvtorch.backend import Backend
 from uvtorch.catalog import PYTHONS, Catalog, number
-from uvtorch.decision import Request
+from uvtorch.choose import fit, reasons, unknown
+from uvtorch.choose.decision import Request
+from uvtorch.choose.need import Need
+from uvtorch.choose.need import read as read_need
 from uvtorch.machine import Machine
-from uvtorch.need import Need
-from uvtorch.need import read as read_need
 
 CPU = Backend("cpu")
 

@@ -8,19 +8,29 @@ minor-version compatibility. Of ROCm's builds the highest, those with their libr
 The CPU build is chosen where there is no GPU, and, with one warning, where PyTorch has no build for the GPU at all
 (`fit.hardware`). Otherwise what does not fit is a refusal that names what would. The catalog ends somewhere: a request
 that admits only releases it does not know is for the indexes to answer (`Decision.ask`, `after_asking`).
+
+| module | job |
+| --- | --- |
+| `decision` | the values that go in and come out |
+| `specifier` | plain requirements, read without `packaging` |
+| `need` | a request, as one machine has to meet it |
+| `fit` | does one build run on one machine, and if not, why |
+| `ranking` | the best of a given set of backends: projects that offer several, pins |
+| `unknown` | releases and backends that the catalog does not know |
+| `reasons` | refusals and rejections in words |
 """
 
 from collections.abc import Sequence
 
-from uvtorch import fit, need, reasons, unknown
 from uvtorch.backend import Backend
 from uvtorch.catalog import Catalog, number
-from uvtorch.decision import Candidate, Decision, Request
+from uvtorch.choose import fit, need, reasons, unknown
+from uvtorch.choose.decision import Candidate, Decision, Request
+from uvtorch.choose.need import Need, local_backend
+from uvtorch.choose.ranking import Option, Ranking, Verdict, leaves_idle, rank_choices, runs_here
+from uvtorch.choose.specifier import allows
 from uvtorch.errors import UsageError
 from uvtorch.machine import Gpu, Machine
-from uvtorch.need import Need, local_backend
-from uvtorch.ranking import Option, Ranking, Verdict, leaves_idle, rank_choices, runs_here
-from uvtorch.specifier import allows
 
 __all__ = [
     "Candidate",
