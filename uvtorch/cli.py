@@ -173,6 +173,11 @@ def _compiled(line: "CommandLine") -> "Plan":
         from uvtorch.verbs.remove import compile_remove
 
         return compile_remove(line, os.environ, _find_uv)
+    from uvtorch.recall import recall
+
+    known = recall(line, os.environ) if line.verb != "lock" else None
+    if known is not None:
+        return known
     from uvtorch.verbs.sync import compile_sync
 
     return compile_sync(line, os.environ, _find_uv)

@@ -43,6 +43,8 @@ class Plan(NamedTuple):
     is the command's own, and wherever there is nothing to undo."""
     styled: tuple[str, ...] = ()
     """Files that keep their line breaks and BOM, whatever uv makes of them."""
+    remembered: tuple[str, bytes] | None = None
+    """A file beside the environment and its content, written for the next time (`recall`) before uv takes over."""
 
 
 def hand_over(argv: "Sequence[str]", *warnings: str) -> Plan:
@@ -111,6 +113,11 @@ def apply(plan: Plan, path: str, quiet: bool = False) -> int:
     cannot be written.
     """
     if plan.last is not None and not (plan.commands or plan.edits or plan.then or plan.closing):
+        if plan.remembered is not None:
+            try:
+                write(*plan.remembered)
+            except OSError:
+                pass  # then it is worked out again the next time
         uv.hand_over(path, plan.last)
     if plan.edits:
         uv.require(path)

@@ -11,6 +11,7 @@ from uvtorch.errors import MachineError, NoBuild, ProjectError, UsageError
 from uvtorch.packages import bare_requirement, normalize, roles
 from uvtorch.plan import Plan, hand_over
 from uvtorch.project import Choice, Project, Target, selection
+from uvtorch.recall import remembering
 from uvtorch.verbs.deciding import Asked, Opened, Requested, asked, edited, interpreter, open_project
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def compile_sync(line: CommandLine, env: Mapping[str, str], opened: Opened, want
     build = chosen.backend or ("PyPI's build" if chosen.origin == "pypi" else "an index that names no backend")
     why = f": {option.reason}" if option.fits else ""
     text = f"using {' '.join(extra) or 'the project as it is'} ({build}{release}){why}"
-    return Plan(last=tuple(line.with_options(*extra)), decisions=(text,), warnings=warnings)
+    plan = Plan(last=tuple(line.with_options(*extra)), decisions=(text,), warnings=warnings)
+    return remembering(plan, line, env, machine, extra)
 
 
 def rank(
