@@ -367,3 +367,9 @@ def test_global_options_stand_anywhere_beside_our_own_verbs() -> None:
         "-",
         "--json",
     ]
+
+
+@pytest.mark.parametrize("words", [["--torch-backend", "foo"], ["--torch-backend"], ["--auto", "--torch-backend=cpu"]])
+def test_a_mistake_in_our_options_is_an_error(words: list[str]) -> None:
+    with pytest.raises(UsageError):
+        argv.torch_backend(parse(["sync", *words]))

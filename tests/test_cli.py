@@ -334,3 +334,8 @@ def test_python_dash_m_is_the_same(demo: Path, recording: RecordingUv) -> None:
     command = [sys.executable, "-m", "uvtorch", "pip", "list", "--", ""]
     assert subprocess.run(command, env=env, cwd=demo, check=True).returncode == 0
     assert recording.call.argv == [b"pip", b"list", b"--", b""]
+
+
+def test_a_backend_that_is_none_is_told_before_a_project_that_is_missing(tmp_path: Path, uvtorch: Uvtorch) -> None:
+    done = uvtorch("sync", "--torch-backend", "foo", uv=Path("/nowhere/uv"), cwd=tmp_path)
+    assert done.refused().startswith("--torch-backend: `foo` is not a backend")

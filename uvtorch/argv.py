@@ -337,7 +337,7 @@ def torch_backend(line: CommandLine) -> str | None:
     """
     from uvtorch.errors import UsageError
 
-    check_ours(line)
+    _check_flags(line)
     asked: list[str] = []
     for name, value in line.ours:
         if name == "--auto":
@@ -352,7 +352,7 @@ def torch_backend(line: CommandLine) -> str | None:
     return asked[0] if asked else None
 
 
-def check_ours(line: CommandLine) -> None:
+def _check_flags(line: CommandLine) -> None:
     """Raise UsageError if a flag of uvtorch's own is given a value."""
     for name, value in line.ours:
         if value is not None and name in OUR_FLAGS.get(line.verb or "", ()):

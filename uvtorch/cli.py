@@ -138,7 +138,7 @@ def _plan(line: "CommandLine") -> int:
     import gc
 
     gc.disable()  # a short life: collecting costs milliseconds and finds nothing worth it
-    command_lines.check_ours(line)
+    command_lines.torch_backend(line)  # a mistake in our own options is told wherever it is made
     compiled = _compiled(line)
     only_show = line.ours_has("--dry-run") or bool(compiled.edits and line.has("--dry-run"))
     return _carry_out(compiled, quiet=line.has("--quiet"), only_show=only_show)
