@@ -116,3 +116,35 @@ def test_leaving_a_nightly_build_takes_its_triton_along(project: Project, tmp_pa
     assert "nightly" not in project.text
     assert "triton" not in project.text
     assert ("2.15.0+cu130", "whl/cu130") in project.locked()["torch"]
+
+
+def test_a_local_version_that_the_project_has_leads_to_an_index_for_every_platform(
+    project: Project, tmp_path: Path
+) -> None:
+    """No other index could meet it, wherever the lock is solved for."""
+    project.write(project.text.replace("dependencies = []", 'dependencies = ["torch==2.9.1+cu128", "torchvision"]'))
+    hardware = machine(tmp_path, "580.95.05", "13.0")
+    project.uvtorch("sync", "--auto", UVTORCH_HARDWARE=hardware).must()
+    assert project.data["tool"]["uv"]["sources"]["torch"] == [{"index": "pytorch-cu128"}]
+    assert "marker" in project.data["tool"]["uv"]["sources"]["torchvision"][0]
+    assert project.locked()["torch"] == {("2.9.1+cu128", "whl/cu128")}
+    project.uv("lock", "--check").must()
+    before = project.state()
+    project.uvtorch("add", "torchvision", UVTORCH_HARDWARE=hardware).must()
+    assert project.state()["uv.lock"] == before["uv.lock"]
+
+
+def test_a_local_version_with_a_marker_keeps_the_index_to_its_platforms(project: Project, tmp_path: Path) -> None:
+    wanted = "[\"torch==2.9.1+cu128 ; sys_platform == 'linux'\", \"torch==2.9.1 ; sys_platform != 'linux'\"]"
+    project.write(project.text.replace("dependencies = []", f"dependencies = {wanted}"))
+    project.uvtorch("lock", "--torch-backend", "auto", UVTORCH_HARDWARE=machine(tmp_path, "580.95.05", "13.0")).must()
+    assert "marker" in project.data["tool"]["uv"]["sources"]["torch"][0]
+    assert ("2.9.1", "simple") in project.locked()["torch"]
+
+
+def test_a_local_version_in_a_requirements_file_names_the_backend(project: Project, tmp_path: Path) -> None:
+    (project.path / "requirements.txt").write_text("torch==2.9.1+cu126  # for the old driver\nnumpy\n")
+    hardware = machine(tmp_path, "580.95.05", "13.0")
+    project.uvtorch("add", "-r", "requirements.txt", UVTORCH_HARDWARE=hardware).must()
+    assert project.locked()["torch"] == {("2.9.1+cu126", "whl/cu126")}
+    project.uv("lock", "--check").must()

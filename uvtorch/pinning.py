@@ -1,6 +1,6 @@
 """From a project and a decision to the edits that pin PyTorch's packages, as contract and uv need them. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from uvtorch import edit
 from uvtorch.backend import Backend, marker, same_url
 from uvtorch.choose import Decision
 from uvtorch.errors import ProjectError
-from uvtorch.packages import extension, normalize, roles
+from uvtorch.packages import extension, named_by, normalize, roles
 from uvtorch.project import Project, Source, Target
 
 ANCHORS = "uvtorch"
@@ -39,18 +39,27 @@ def index_for(project: Project, backend: Backend, base: str) -> Indexed:
 
 
 def operations(
-    project: Project, packages: tuple[str, ...], decision: Decision, base: str, transitive: tuple[str, ...] = ()
+    project: Project,
+    packages: tuple[str, ...],
+    decision: Decision,
+    base: str,
+    transitive: tuple[str, ...] = (),
+    staying: Sequence[str] | None = None,
 ) -> list[edit.Operation]:
     """The edits that take `packages` (normalized, those that the command is about to add included) from `decision`.
 
     Every PyTorch package that the project names is pinned with them: two builds in one environment do not work; and
     those that only other packages require, `transitive` and those that have anchors already. What an earlier pin needs
     no more goes: its index, its companions.
+
+    `staying` are the requirements that stay as they are written (None: all of the project's): one with a local version
+    and no marker can be met by the backend's index alone, so its source holds on every platform.
     """
     assert decision.backend is not None  # a refusal has no pins
     index = index_for(project, decision.backend, base)
     where = marker(decision.platforms)
-    entries = (edit.Source(index.name, where),)
+    texts = [item.text for item in project.pytorch_requirements()] if staying is None else staying
+    everywhere = {named_by(text) for text in texts if "+" in text and ";" not in text}
     direct = tuple(dict.fromkeys((*packages, *_direct(project))))
     anchors = _anchors(direct, dict.fromkeys((*anchored(project), *transitive)), decision, where)
     pinned = dict.fromkeys((*direct, *(name for name, _ in anchors)))
@@ -61,7 +70,10 @@ def operations(
                 "take that source out first, if that is what you want",
             )
     stale = _stale(project, pinned)
-    edits: list[edit.Operation] = [edit.SetSources(package, entries) for package in pinned]
+    edits: list[edit.Operation] = [
+        edit.SetSources(package, (edit.Source(index.name, None if package in everywhere else where),))
+        for package in pinned
+    ]
     edits += [edit.RemoveSources(package) for package in stale]
     edits += _anchor_edits(project, anchors)
     edits += _moved_extensions(project, decision.backend)

@@ -147,7 +147,8 @@ def _compile_single(
         if item.at is not None:
             text = pinning.unlocalized(item.text)
             argv[item.at] = pinning.bounded(text, bounds[item.package]) if item.package in bounds else text
-    edits = edited(opened, pinning.operations(project, packages, decision, base))
+    staying = (*own, *(item.text for item in requested if item.at is None))
+    edits = edited(opened, pinning.operations(project, packages, decision, base, staying=staying))
     return _plan(opened, argv, edits, (decision_line(decision),), decision.warnings)
 
 

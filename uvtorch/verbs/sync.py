@@ -194,7 +194,7 @@ def _pin(
     request = _request(line, env, opened, projects)._replace(backend=backend)
     decision = decide(detect(env), request, base, find_uv)
     bounds = dict(decision.bounds)
-    operations = pinning.operations(project, packages, decision, base)
+    operations = pinning.operations(project, packages, decision, base, staying=request.requirements)
     operations += pinning.bounds([(name, bounds[name]) for name in packages if name in bounds])
     return _written(line, env, opened, operations, (decision_line(decision),), decision.warnings, find_uv)
 
