@@ -117,6 +117,18 @@ def test_run_keeps_the_environment_that_sync_made(several: Project) -> None:
     assert several.uv("run", "--no-sync", "python", "-c", version).must().out == "2.14.1+cu126\n"
 
 
+def test_an_alias_gets_the_build_that_it_stands_for(several: Project) -> None:
+    """uv takes the source of an extra only where that extra itself is named: by the alias alone it installs PyPI's."""
+    table = "[project.optional-dependencies]\n"
+    several.file.write_text(several.file.read_text().replace(table, f'{table}gpu = ["demo[cu126]"]\n'))
+    several.uv("sync", "--extra", "gpu").must()
+    assert pytorch(several) == {"torch": "2.15.0"}
+    done = several.uvtorch("sync", "--auto", "--extra", "gpu").must()
+    assert done.ours[0].startswith("uvtorch: using --extra cu126 ")
+    assert pytorch(several) == {"torch": "2.14.1+cu126"}
+    assert several.uvtorch("sync", "--auto", "--extra", "gpu", "--extra", "cu126", "--dry-run").must().ours == []
+
+
 def test_configuration_and_environment_choose_without_an_option(several: Project) -> None:
     version = ("python", "-c", "import importlib.metadata as m; print(m.version('torch'))")
     assert several.uvtorch("run", *version, machine="cpu-only", UV_TORCH_BACKEND="cu130").must().out == "2.15.0+cu130\n"
@@ -162,7 +174,7 @@ def test_default_groups_in_the_way_are_switched_off_and_others_stay(empty: Make)
         ("extras-documented", "run --auto --no-sync pytest", "run --no-sync pytest"),
         ("extras-documented", "export --auto --no-dev -o x.txt", "export --extra cu128 --no-dev -o x.txt"),
         ("extras-documented", "lock --torch-backend auto", "lock"),
-        ("recursive-extras", "sync --auto --extra laptop", "sync --extra laptop"),
+        ("recursive-extras", "sync --auto --extra laptop", "sync --extra cpu --extra laptop"),
         ("groups-with-default", "sync --auto --group cpu", "sync --group cpu"),
         ("groups-with-default", "sync --auto --only-dev", "sync --only-dev"),
         ("groups-with-default", "sync --auto --no-group cpu", "sync --group cu130 --no-group cpu"),

@@ -36,10 +36,11 @@ def compile_sync(line: CommandLine, env: Mapping[str, str], opened: Opened, want
     if line.verb == "lock":  # a lock holds every choice
         return hand_over(line.argv)
     said = options_of(line, env)
+    named = tuple(choice for choice in project.choices() if choice.kind != "base")
+    if selection.settled(named, said):
+        return _completed(line, project, selection.named(named, said), said)
     from uvtorch.hardware import detect
 
-    if selection.settled((choice for choice in project.choices() if choice.kind != "base"), said):
-        return hand_over(line.argv)
     machine = detect(env)
     choices = selection.open_to(project.choices_for(machine.platform), said)
     upgrades = line.has("--upgrade") or "torch" in map(normalize, line.values("--upgrade-package"))
@@ -63,6 +64,19 @@ def compile_sync(line: CommandLine, env: Mapping[str, str], opened: Opened, want
     text = f"using {' '.join(extra) or 'the project as it is'} ({build}{release}){why}"
     plan = Plan(last=tuple(line.with_options(*extra)), decisions=(text,), warnings=warnings)
     return remembering(plan, line, env, machine, extra)
+
+
+def _completed(line: CommandLine, project: Project, named: Sequence[Choice], said: selection.Asked) -> Plan:
+    """The user's own choice. Where an alias names it (`gpu = ["proj[cu128]"]`), with the extra or group it stands for.
+
+    uv 0.13.8 takes a source only where its own extra or group is asked for: by the alias alone comes PyPI's build.
+    """
+    own = {normalize(name) for name in (*said.extras, *said.groups, *said.only_groups)}
+    if len(named) != 1 or said.only_groups or normalize(named[0].name or "") in own:
+        return hand_over(line.argv)
+    extra = selection.selection(project, named[0], said)
+    text = f"using {' '.join(extra)} with what stands for it: its index is taken where it is named itself"
+    return Plan(last=tuple(line.with_options(*extra)), decisions=(text,) if extra else ())
 
 
 def rank(
