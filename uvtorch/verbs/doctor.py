@@ -11,7 +11,7 @@ import click
 from uvtorch import audit, catalog, edit, environment, uv
 from uvtorch.audit import Finding
 from uvtorch.backend import Backend, from_url
-from uvtorch.choose import Request, choose, leaves_idle, rank_choices, runs_here
+from uvtorch.choose import Request, choose, leaves_idle, runs_here
 from uvtorch.errors import ProjectError, UvNotFound, UvTooOld
 from uvtorch.machine import Machine
 from uvtorch.plan import Edit, Plan, apply, report, show
@@ -19,6 +19,7 @@ from uvtorch.project import Environment, Project
 from uvtorch.project import read as read_project
 from uvtorch.project.lock import Lock, read_lock
 from uvtorch.verbs.deciding import Opened, interpreter, open_project, requirements_of
+from uvtorch.verbs.several import rank
 from uvtorch.verbs.torch import Context
 
 ROUNDS = 4
@@ -134,16 +135,17 @@ def _pins(case: Case) -> Iterator[Finding]:
         return  # said already; a broken GPU says nothing about the pins
     choices = tuple(choice for choice in project.choices_for(machine.platform) if choice.kind != "base")
     if choices:
-        request = Request(requirements_of(project), python=case.python, requires_python=project.requires_python)
-        options = rank_choices(machine, request, [choice.backend for choice in choices], catalog.load()).options
+        options = rank(machine, case.opened, choices, case.python).options
         if not any(option.fits for option in options):
             why = options[0].reason
-            best = choose(machine, request, catalog.load())
+            request = Request(requirements_of(project), python=case.python, requires_python=project.requires_python)
+            best = choose(machine, request, catalog.load()).backend
+            offered = dict.fromkeys(choice.backend for choice in project.choices() if choice.backend)
             yield Finding(
                 "no-choice-fits",
                 "warning",
                 f"None of the project's backend choices fits this machine ({why}).",
-                ("uvtorch", "torch", "backends", "--add", str(best.backend)) if best.backend else None,
+                ("uvtorch", "torch", "backends", *map(str, offered), str(best)) if best else None,
             )
         return
     locked = _locked_torch(case)
