@@ -29,7 +29,7 @@ class Offer(NamedTuple):
 
 def stated(project: Project) -> tuple[Choice, ...]:
     """The extras and groups that choose a backend now."""
-    return tuple(choice for choice in project.choices() if choice.kind != "base" and choice.backend)
+    return tuple(choice for choice in project.selectable() if choice.backend)
 
 
 def texts(project: Project) -> tuple[str, ...]:

@@ -182,7 +182,7 @@ def _mixed_findings(
 
 def _anchored(project: Project, names: tuple[str, ...]) -> tuple[edit.Operation, ...]:
     """The edits that take packages from where the project takes its others: sources, and an anchor where needed."""
-    choices = tuple(choice for choice in project.choices() if choice.kind != "base")
+    choices = project.selectable()
     if choices:
         return tuple(change for name in names for change in _into_choices(project, name, choices))
     pins = [

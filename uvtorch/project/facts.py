@@ -227,6 +227,12 @@ class Project(NamedTuple):
 
         return choices.stated(self)
 
+    def selectable(self) -> tuple[Choice, ...]:
+        """The extras and groups that choose a backend, on any platform; empty where the project has one or none."""
+        if not any(source.extra or source.group for one in (self, *self.members) for source in one.sources):
+            return ()  # the usual project, told without loading `choices`
+        return tuple(choice for choice in self.choices() if choice.kind != "base")
+
     def choices_for(self, environment: "Environment | Platform") -> tuple[Choice, ...]:
         """The choices as they are on one platform, one row a name, implied ones included."""
         from uvtorch.project import choices

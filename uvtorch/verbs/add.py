@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 
-from uvtorch.argv import CommandLine, is_set
+from uvtorch.argv import CommandLine, frozen, is_set
 from uvtorch.errors import ProjectError, UsageError
 from uvtorch.locate import current_directory, script_block
 from uvtorch.packages import extension, named_by
@@ -40,14 +40,14 @@ def _extended(
     """The plan for packages compiled against torch, or what is to be said where they have no build for it."""
     if not any(extension(named_by(text) or "") for text in line.positionals) or _own_index(line):
         return ()
-    if opened.site.manifest.script or line.has("--frozen") or is_set(env, "UV_FROZEN"):
+    if opened.site.manifest.script or frozen(line, env):
         return ()
     from uvtorch.verbs import extending
 
     wanted = extending.requested(line, env, opened.project)
     if not wanted or any(source.backend is None for source in _torch_sources(opened.project)):
         return ()
-    choices = tuple(choice for choice in opened.project.choices() if choice.kind != "base")
+    choices = opened.project.selectable()
     if choices and requested:
         names = ", ".join(item.extension.package for item in wanted)
         return (f"{names} is left to uv: add it by itself, to the backend choice that it is built for",)
@@ -69,18 +69,16 @@ def _compile(
     url = _own_index(line)
     if url is not None:
         return _left_to_uv(line, f"{url} is named as the index to use")
-    if any(source.extra or source.group for source in project.sources):
-        choices = tuple(choice for choice in project.choices() if choice.kind != "base")
-        if choices:
-            from uvtorch.verbs.several import compile_add as compile_several
+    if project.selectable():
+        from uvtorch.verbs.several import compile_add as compile_several
 
-            return compile_several(line, env, opened, requested, choices)
+        return compile_several(line, env, opened, requested)
     if opened.site.manifest.script:
         raw = opened.site.manifest.raw
         plan = _compile_single(line, env, _begun(line, env, opened, find_uv), requested, find_uv)
         return plan._replace(edits=tuple(edit._replace(before=raw) for edit in plan.edits))
     plan = _compile_single(line, env, opened, requested, find_uv)
-    if line.has("--frozen") or is_set(env, "UV_FROZEN"):
+    if frozen(line, env):
         return plan
     return plan._replace(then=follow(line, env, find_uv, opened.site.lock))
 

@@ -268,7 +268,7 @@ def _differs(case: Case, torch: environment.Build, where: str) -> Iterator[Findi
 def _sync(case: Case) -> tuple[str, ...]:
     """The command that makes the environment what the lock says."""
     assert case.opened is not None
-    several = any(choice.kind != "base" for choice in case.opened.project.choices())
+    several = bool(case.opened.project.selectable())
     return ("uvtorch", "sync", "--auto") if several else ("uv", "sync")
 
 
@@ -378,7 +378,7 @@ def _header(case: Case, env: Mapping[str, str]) -> Iterator[str]:
         yield "project    none here"
         return
     project = case.opened.project
-    choices = [str(choice.target) for choice in project.choices() if choice.kind != "base"]
+    choices = [str(choice.target) for choice in project.selectable()]
     pins = sorted(str(backend) for backend in _pinned_backends(project, case.machine))
     said = f"choices {', '.join(dict.fromkeys(choices))}" if choices else ", ".join(pins) or "no pin"
     locked = _locked_torch(case)

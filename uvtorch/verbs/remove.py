@@ -32,12 +32,10 @@ def compile_remove(line: CommandLine, env: Mapping[str, str], find_uv: UvFinder)
         extended = abandoned(project, env, gone)
     if not any(project.is_pinned(name) for name in gone):
         return compile_watched(line, env, find_uv)._replace(edits=edited(opened, extended))
-    if any(source.extra or source.group for source in project.sources):
-        choices = tuple(choice for choice in project.choices() if choice.kind != "base")
-        if choices:
-            from uvtorch.verbs.several import compile_remove as compile_several
+    if project.selectable():
+        from uvtorch.verbs.several import compile_remove as compile_several
 
-            return compile_several(line, env, opened, choices)
+        return compile_several(line, env, opened)
     from uvtorch import pinning
     from uvtorch.verbs.several import target_of
     from uvtorch.verbs.transitive import users_of

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from uvtorch.argv import CommandLine, carried, is_set, options_for
+from uvtorch.argv import CommandLine, carried, frozen, is_set, options_for, unsynced
 from uvtorch.backend import Backend, same_url
 from uvtorch.errors import MachineError, NoBuild, ProjectError, UsageError
 from uvtorch.packages import bare_requirement, normalize, roles
@@ -23,20 +23,18 @@ if TYPE_CHECKING:
     from uvtorch.machine import Machine, Problem
 
 
-def compile_sync(line: CommandLine, env: Mapping[str, str], opened: Opened, wanted: Asked) -> Plan | None:
-    """`sync|run|export --auto`: the same command with the options of the choice that fits; None without choices.
+def compile_sync(line: CommandLine, env: Mapping[str, str], opened: Opened, wanted: Asked) -> Plan:
+    """`sync|run|export --auto`: the same command with the options of the choice that fits.
 
     An option of the user's own that names a choice wins. Nothing is edited. A backend that is asked for by name is
     taken, with one warning where it would not run here. Raises NoBuild where no choice has it, MachineError where the
     driver that a choice needs is broken: that machine's CPU choice must be asked for.
     """
     project = opened.project
-    if not any(choice.kind != "base" for choice in project.choices()):
-        return None
     if line.verb == "lock":  # a lock holds every choice
         return hand_over(line.argv)
     said = options_of(line, env)
-    named = tuple(choice for choice in project.choices() if choice.kind != "base")
+    named = project.selectable()
     if selection.settled(named, said):
         return _completed(line, project, selection.named(named, said), said)
     from uvtorch.hardware import detect
@@ -271,7 +269,6 @@ def compile_add(
     env: Mapping[str, str],
     opened: Opened,
     requested: tuple[Requested, ...],
-    choices: tuple[Choice, ...],
 ) -> Plan:
     """`add` of PyTorch packages: into every choice, with the sources that torch has there; into one if one is named.
 
@@ -403,7 +400,7 @@ def _without(line: CommandLine, env: Mapping[str, str], requested: tuple[Request
         files = []
     if not left and not files:
         return []
-    words = ["add"] if _unsynced(line, env) else ["add", "--no-sync"]
+    words = ["add"] if unsynced(line, env) else ["add", "--no-sync"]
     for name, value in line.options:
         if name != "--requirements":
             words += [name] if value is None else [name, value]
@@ -433,10 +430,6 @@ def _others(line: CommandLine, env: Mapping[str, str], files: Sequence[str], nam
     return found
 
 
-def _unsynced(line: CommandLine, env: Mapping[str, str]) -> bool:
-    return line.has("--no-sync", "--frozen") or is_set(env, "UV_NO_SYNC") or is_set(env, "UV_FROZEN")
-
-
 def _plan(
     line: CommandLine,
     env: Mapping[str, str],
@@ -449,13 +442,13 @@ def _plan(
     """Edit, lock, bound what is `fresh` as `uv add` does, see to what came along, and sync to the choice that fits."""
     site = opened.site
     edits = edited(opened, operations)
-    frozen = line.has("--frozen") or is_set(env, "UV_FROZEN")
-    if not frozen:
+    locking = not frozen(line, env)
+    if locking:
         commands.append(("lock", *options_for(line, "lock")))
-    closing, warnings = ((), ()) if _unsynced(line, env) else sync_to_choice(line, env, opened)
-    bounded = bool(fresh) and not frozen and not line.has("--raw")
+    closing, warnings = ((), ()) if unsynced(line, env) else sync_to_choice(line, env, opened)
+    bounded = bool(fresh) and locking and not line.has("--raw")
     then = None
-    if not frozen:
+    if locking:
         from uvtorch import uv
         from uvtorch.verbs.transitive import follow
 
@@ -559,7 +552,7 @@ def _locked_versions(path: str) -> "dict[str, list[tuple[Version, str]]]":
     return found
 
 
-def compile_remove(line: CommandLine, env: Mapping[str, str], opened: Opened, choices: tuple[Choice, ...]) -> Plan:
+def compile_remove(line: CommandLine, env: Mapping[str, str], opened: Opened) -> Plan:
     """`remove` of PyTorch packages: out of every choice, with their sources; out of one if one is named.
 
     Other names of the same command line go as uv has it. Raises as `compile_add`.
@@ -602,7 +595,7 @@ def compile_remove(line: CommandLine, env: Mapping[str, str], opened: Opened, ch
     if len(gone) < len(line.positionals):
         words = [word for at, word in enumerate(line.argv) if at not in gone]
         at = line.verb_at + 1 - len([place for place in gone if place < line.verb_at])
-        quiet = [] if _unsynced(line, env) else ["--no-sync"]
+        quiet = [] if unsynced(line, env) else ["--no-sync"]
         commands.append((*words[:at], *quiet, *words[at:]))
     names = ", ".join(str(place) for place in places if any((name, place) in present for name in ours))
     return _plan(line, env, opened, operations, commands, f"{', '.join(asked_for)} out of {names}")

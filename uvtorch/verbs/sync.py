@@ -62,12 +62,10 @@ def compile_sync(line: CommandLine, env: Mapping[str, str], find_uv: UvFinder) -
         return hand_over(line.argv)
     opened = with_members(line, opened)
     projects = (opened.project, *opened.project.members)
-    if any(source.extra or source.group for one in projects for source in one.sources):
+    if opened.project.selectable():
         from uvtorch.verbs.several import compile_sync as compile_several
 
-        plan = compile_several(line, env, opened, wanted)
-        if plan is not None:
-            return plan
+        return compile_several(line, env, opened, wanted)
     packages = tuple(dict.fromkeys(name for one in projects for name in one.pytorch_packages()))
     if not packages:
         return _pin_transitive(line, env, opened, find_uv)

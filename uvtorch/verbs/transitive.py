@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Mapping
 from functools import partial
 
-from uvtorch.argv import CommandLine, is_set
+from uvtorch.argv import CommandLine, frozen, is_set, unsynced
 from uvtorch.errors import ProjectError
 from uvtorch.plan import Plan, hand_over
 
@@ -31,7 +31,7 @@ def compile_watched(line: CommandLine, env: Mapping[str, str], find_uv: "UvFinde
     """uv's own command, then what its lock calls for; plain uv where there is no project or no lock to come."""
     from uvtorch.locate import find, project_directory
 
-    if line.has("--script", "--frozen", "--no-sources", "--check", "--dry-run") or is_set(env, "UV_FROZEN"):
+    if line.has("--script", "--no-sources", "--check", "--dry-run") or frozen(line, env):
         return hand_over(line.argv)
     if is_set(env, "UV_NO_SOURCES"):
         return hand_over(line.argv)
@@ -91,11 +91,6 @@ def content(path: str) -> bytes:
             return file.read()
     except OSError:
         return b""
-
-
-def unsynced(line: CommandLine, env: Mapping[str, str]) -> bool:
-    """Whether uv is told to leave the environment alone."""
-    return line.has("--no-sync", "--frozen") or is_set(env, "UV_NO_SYNC") or is_set(env, "UV_FROZEN")
 
 
 def _brings_torch(line: CommandLine) -> bool:
@@ -227,7 +222,7 @@ def _followed(
 
 def _closing(line: CommandLine, env: Mapping[str, str], opened: "Opened") -> tuple[tuple[str, ...], ...]:
     """The sync at the end; in a project of several backends, to the choice that fits here."""
-    if any(choice.kind != "base" for choice in opened.project.choices()):
+    if opened.project.selectable():
         from uvtorch.verbs.several import sync_to_choice
 
         return sync_to_choice(line, env, opened)[0]
@@ -257,7 +252,7 @@ def _operations(
     from uvtorch.verbs.deciding import asked, pins_of
 
     project = opened.project
-    choices = tuple(choice for choice in project.choices() if choice.kind != "base")
+    choices = project.selectable()
     if choices:
         from uvtorch.verbs.deciding import Requested
         from uvtorch.verbs.several import placed

@@ -33,7 +33,7 @@ def plan_use(context: Context, backend: str) -> Plan:
     name = backend_name(backend, "torch use")
     opened = required_project(context)
     project = opened.project
-    if any(choice.kind != "base" for choice in project.choices()):
+    if project.selectable():
         raise ProjectError(
             f"{project.origin} offers several backends; each machine picks its own with --auto",
             "`uvtorch torch backends` lists them and changes the set",
