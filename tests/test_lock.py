@@ -197,3 +197,9 @@ def test_the_default_index_may_serve_the_base_of_a_project_with_choices() -> Non
     )
     assert lock != LOCK
     assert [package.name for package in stray(read_lock(lock), project, LINUX)] == ["torchvision"]
+
+
+def test_one_package_can_be_read_alone() -> None:
+    lock = read_lock(LOCK, only="torch")
+    assert lock.packages == read_lock(LOCK).named("torch") != ()
+    assert read_lock(LOCK, only="no-such-package").packages == ()

@@ -108,7 +108,10 @@ def _names_pytorch(line: "CommandLine") -> bool:
 
 
 def _configured(line: "CommandLine") -> bool:
-    """Whether a pyproject.toml here or above configures uvtorch."""
+    """Whether a pyproject.toml here or above configures uvtorch.
+
+    Not by `locate`: on the way to a plain `uv run` its imports would cost more than all else.
+    """
     try:
         directory = os.getcwd()
     except OSError:

@@ -11,7 +11,7 @@ from uvtorch import edit, pinning
 from uvtorch.backend import Backend, marker
 from uvtorch.choose import Decision
 from uvtorch.errors import ProjectError
-from uvtorch.packages import normalize, roles
+from uvtorch.packages import ANCHORS, normalize, roles
 from uvtorch.project import Choice, Project, Requirement, Target
 
 
@@ -137,9 +137,9 @@ def _leave_base(project: Project, model: Sequence[Requirement], kind: str) -> li
     edits: list[edit.Operation] = []
     if kind == "extra":
         edits += [edit.RemoveRequirement(edit.Target("base"), name) for name in {item.package: None for item in model}]
-    anchored = [item.package for item in project.requirements if item.target.name == pinning.ANCHORS]
+    anchored = [item.package for item in project.requirements if item.target.name == ANCHORS]
     if anchored and all(name in roles() for name in anchored):
-        edits.append(edit.RemoveTarget(edit.Target("group", pinning.ANCHORS)))
+        edits.append(edit.RemoveTarget(edit.Target("group", ANCHORS)))
         edits += [
             edit.RemoveSources(name)
             for name in anchored

@@ -3,6 +3,14 @@
 import os
 from functools import cache
 
+ANCHORS = "uvtorch"
+"""The dependency group that names what no requirement of the user's names, so that the sources apply to it.
+
+uv applies a source to direct requirements only. A group that is not a default group is locked with the rest, is never
+installed by itself and stays out of published metadata; a constraint would not route the package, an override would
+erase what other packages ask of it.
+"""
+
 
 def normalize(name: str) -> str:
     """The normalized form of a distribution name (PEP 503): `Torch_Vision` is `torch-vision`."""

@@ -8,16 +8,8 @@ from uvtorch import edit
 from uvtorch.backend import Backend, marker, same_url
 from uvtorch.choose import Decision
 from uvtorch.errors import ProjectError
-from uvtorch.packages import extension, named_by, normalize, roles
+from uvtorch.packages import ANCHORS, extension, named_by, normalize, roles
 from uvtorch.project import Project, Source, Target
-
-ANCHORS = "uvtorch"
-"""The dependency group that names what no requirement of the user's names, so that the sources apply to it.
-
-uv applies a source to direct requirements only. A group that is not a default group is locked with the rest, is never
-installed by itself and stays out of published metadata; a constraint would not route the package, an override would
-erase what other packages ask of it.
-"""
 
 _GROUP = edit.Target("group", ANCHORS)
 

@@ -8,8 +8,7 @@ from uvtorch.backend import DEFAULT_INDEX_BASE, PLATFORMS, Backend, marker, same
 from uvtorch.catalog import Catalog
 from uvtorch.choose import unknown
 from uvtorch.machine import Platform
-from uvtorch.packages import normalize, roles
-from uvtorch.pinning import ANCHORS
+from uvtorch.packages import ANCHORS, normalize, roles
 from uvtorch.project import Environment, Index, Project, Source, Target
 from uvtorch.project.choices import gaps
 from uvtorch.project.markers import dead, holds, mended

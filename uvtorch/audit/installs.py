@@ -10,8 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from uvtorch.machine import Platform
-from uvtorch.packages import normalize
-from uvtorch.pinning import ANCHORS
+from uvtorch.packages import ANCHORS, normalize
 from uvtorch.project import Environment, Project, Target
 from uvtorch.project.lock import Lock, Package
 from uvtorch.project.markers import holds

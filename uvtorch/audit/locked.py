@@ -10,8 +10,7 @@ from uvtorch.audit.finding import MEND, Finding
 from uvtorch.audit.installs import PLATFORMS, Installed, installed, selections, supports
 from uvtorch.backend import Backend, from_url, parse, same_url
 from uvtorch.catalog import Catalog
-from uvtorch.packages import from_pytorch_index
-from uvtorch.pinning import ANCHORS
+from uvtorch.packages import ANCHORS, from_pytorch_index
 from uvtorch.project import Choice, Environment, Index, Project, Source
 from uvtorch.project.lock import Lock, Package, stray
 

@@ -15,7 +15,6 @@ from uvtorch.machine import Driver, Gpu, Machine, Platform
 FAMILY = {"nvidia": "cu", "amd": "rocm", "intel": "xpu"}
 """Vendor -> backend family."""
 
-MAKER = {"nvidia": "NVIDIA", "amd": "AMD", "intel": "Intel", "apple": "Apple"}
 
 STEPS = ("gpu", "release", "platform", "python", "libc", "kernels", "driver")
 """What a build can fail on, in the order in which it is checked: a later one is a nearer miss."""

@@ -111,9 +111,17 @@ class Lock(NamedTuple):
         return tuple(dict.fromkeys(package.name for package in rows if name in package.dependencies))
 
 
-def read_lock(text: str, origin: str = "uv.lock") -> Lock:
-    """Read the text of a uv.lock; `origin` names it in messages. Raises ProjectError if it is not one."""
+def read_lock(text: str, origin: str = "uv.lock", only: str | None = None) -> Lock:
+    """Read the text of a uv.lock; `origin` names it in messages. Raises ProjectError if it is not one.
+
+    `only` is the one package that the caller wants to see, by its normalized name: the others may be left out.
+    """
     head, *pieces = text.replace("\r\n", "\n").split(_CUT)
+    if only is not None and pieces:
+        start = f'name = "{only}"\n'
+        pieces = [piece for piece in pieces if piece.startswith(start)]
+        if not pieces and head.startswith("version = "):
+            return Lock()
     if not pieces or not head.startswith("version = "):
         return _by_tomllib(text, origin)
     found = []

@@ -6,10 +6,20 @@ from collections.abc import Iterator, Mapping
 from uvtorch.argv import CommandLine, frozen, is_set
 from uvtorch.errors import ProjectError, UsageError
 from uvtorch.locate import current_directory, script_block
-from uvtorch.packages import extension, named_by
+from uvtorch.packages import ANCHORS, extension, named_by
 from uvtorch.plan import Edit, Plan, hand_over
 from uvtorch.project import Project, Source
-from uvtorch.verbs.deciding import Opened, Requested, UvFinder, asked, edited, missing, open_project, pins_of
+from uvtorch.verbs.deciding import (
+    LOCAL_VERSION,
+    Opened,
+    Requested,
+    UvFinder,
+    asked,
+    edited,
+    missing,
+    open_project,
+    pins_of,
+)
 from uvtorch.verbs.transitive import compile_watched, follow
 
 
@@ -115,7 +125,7 @@ def _compile_single(
     if pins and (wanted.backend is None or all(pin.backend == wanted.backend for pin in pins)):
         edits = _edits_like(opened, packages, pins)
         kept = (f"{', '.join(packages)} from {_indexes(pins)}, as the project has it",) if edits else ()
-        if wanted.origin.startswith("the requirement"):
+        if wanted.origin == LOCAL_VERSION:
             from uvtorch import pinning
 
             for item in requested:
@@ -128,7 +138,7 @@ def _compile_single(
     from uvtorch.verbs.deciding import decide, decision_line, index_base, interpreter, requirements_of
 
     machine = detect(env)
-    if wanted.origin.startswith("the requirement"):  # its marker may leave it out here
+    if wanted.origin == LOCAL_VERSION:  # its marker may leave it out here
         wanted = asked(line, env, texts, machine)
     own = tuple(text for text in requirements_of(project) if named_by(text) not in packages)
     backend = wanted.backend if wanted.backend or wanted.auto else project.config.backend
@@ -171,7 +181,7 @@ def _edits_like(opened: Opened, packages: tuple[str, ...], pins: tuple[Source, .
     project = opened.project
     have = {source.package for source in project.sources}
     named = {item.package for item in project.requirements}
-    anchored = {item.package for item in project.requirements if item.target.name == "uvtorch"}
+    anchored = {item.package for item in project.requirements if item.target.name == ANCHORS}
     if have.issuperset(packages) and not anchored.intersection(packages) and "torch" in {*named, *packages}:
         return ()
     from uvtorch import pinning

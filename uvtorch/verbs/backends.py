@@ -11,6 +11,7 @@ from uvtorch.backend import Backend, parse
 from uvtorch.choose import Request, choose
 from uvtorch.errors import NoBuild, ProjectError, UsageError
 from uvtorch.machine import Machine
+from uvtorch.packages import ANCHORS
 from uvtorch.plan import Plan
 from uvtorch.project import Choice, Project, selection
 from uvtorch.verbs.deciding import Opened, edited, index_base, interpreter
@@ -160,7 +161,7 @@ def _warnings(opened: Opened, kind: str, had_choices: bool) -> tuple[str, ...]:
             for item in project.pytorch_requirements()
             if item.target.kind != "base"
             and item.target not in {choice.target for choice in offering.stated(project)}
-            and item.target.name != "uvtorch"
+            and item.target.name != ANCHORS
         }
     )
     if elsewhere:

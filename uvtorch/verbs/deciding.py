@@ -10,7 +10,7 @@ from uvtorch import locate
 from uvtorch.argv import CommandLine, backend_name, torch_backend
 from uvtorch.backend import DEFAULT_INDEX_BASE, Backend, parse
 from uvtorch.errors import NoBuild, ProjectError, UsageError
-from uvtorch.packages import named_by, normalize, roles
+from uvtorch.packages import ANCHORS, named_by, normalize, roles
 from uvtorch.plan import Edit
 from uvtorch.project import Project, Source
 from uvtorch.project import read as read_project
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from uvtorch.machine import Machine
 
 AUTO: Final = "auto"
+OPTION: Final = "--torch-backend"
+VARIABLE: Final = "UV_TORCH_BACKEND"
+LOCAL_VERSION: Final = "the requirement's local version"
+"""What can ask for a backend: `Asked.origin`."""
 
 UvFinder = Callable[[], str]
 """Gives the path of uv, looked up only where it is needed."""
@@ -74,7 +78,7 @@ def script_tables(block: Mapping[str, object]) -> dict[str, object]:
         companions = [text for text in dependencies if isinstance(text, str) and _is_companion(text)]
         if companions:
             project["dependencies"] = [text for text in dependencies if text not in companions]
-            groups["uvtorch"] = companions
+            groups[ANCHORS] = companions
     return {"project": project, "dependency-groups": groups, "tool": block.get("tool", {})}
 
 
@@ -135,15 +139,15 @@ def asked(
             raise UsageError(
                 f"the requirements ask for {local} and --torch-backend for {backend}", "name one backend, once"
             )
-        return Asked(backend, "--torch-backend")
+        return Asked(backend, OPTION)
     if local:
-        return Asked(local, "the requirement's local version")
+        return Asked(local, LOCAL_VERSION)
     if option:
-        return Asked(None, "--torch-backend", auto=True)
-    variable = env.get("UV_TORCH_BACKEND")
+        return Asked(None, OPTION, auto=True)
+    variable = env.get(VARIABLE)
     if variable:
-        name = backend_name(variable, "UV_TORCH_BACKEND")
-        return Asked(None if name == AUTO else parse(name), "UV_TORCH_BACKEND", auto=name == AUTO)
+        name = backend_name(variable, VARIABLE)
+        return Asked(None if name == AUTO else parse(name), VARIABLE, auto=name == AUTO)
     return Asked(None)
 
 
@@ -164,15 +168,18 @@ def interpreter(line: CommandLine, env: Mapping[str, str], site: locate.Site) ->
         text = _first_line(os.path.join(folder, ".python-version"))
         if text:
             return _version_in(text)
-    environment = env.get("UV_PROJECT_ENVIRONMENT") or ".venv"
-    path = os.path.join(site.root.directory, environment, "pyvenv.cfg")
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
+        with open(os.path.join(environment_of(env, site), "pyvenv.cfg"), encoding="utf-8", errors="replace") as file:
             settings = dict(row.split("=", 1) for row in file if "=" in row)
     except OSError:
         return None
     settings = {key.strip(): value.strip() for key, value in settings.items()}
     return _version_in(settings.get("version_info") or settings.get("version") or "")
+
+
+def environment_of(env: Mapping[str, str], site: locate.Site) -> str:
+    """The project's environment, which need not exist."""
+    return os.path.join(site.root.directory, env.get("UV_PROJECT_ENVIRONMENT") or ".venv")
 
 
 def _first_line(path: str) -> str:

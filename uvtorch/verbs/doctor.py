@@ -18,7 +18,7 @@ from uvtorch.plan import Edit, Plan, apply, report, show
 from uvtorch.project import Environment, Project
 from uvtorch.project import read as read_project
 from uvtorch.project.lock import Lock, read_lock
-from uvtorch.verbs.deciding import Opened, interpreter, open_project, requirements_of
+from uvtorch.verbs.deciding import Opened, environment_of, interpreter, open_project, requirements_of
 from uvtorch.verbs.several import rank
 from uvtorch.verbs.torch import Context
 
@@ -48,14 +48,13 @@ def examine(context: Context) -> Case:
         return Case(machine, None, None, None, None, None)
     root = opened.site.root.directory
     beside = os.path.join(root, "uv.toml")
-    path = os.path.join(root, context.env.get("UV_PROJECT_ENVIRONMENT") or ".venv")
     return Case(
         machine,
         opened,
         _lock(opened.site.lock),
         interpreter(context.line, context.env, opened.site),
         os.path.relpath(beside) if os.path.isfile(beside) else None,
-        environment.read(path),
+        environment.read(environment_of(context.env, opened.site)),
     )
 
 

@@ -377,7 +377,7 @@ def operations(project: "Project", match: Match, base: str, choice: "Choice | No
     The source has no marker: where the index has no wheel uv says so, instead of building PyPI's on that platform.
     """
     from uvtorch import edit
-    from uvtorch.pinning import ANCHORS
+    from uvtorch.packages import ANCHORS
 
     backend = match.decision.backend
     assert backend is not None
@@ -412,7 +412,7 @@ def told(match: Match, base: str) -> str:
 def abandoned(project: "Project", env: Mapping[str, str], gone: set[str]) -> "list[Operation]":
     """The edits beside `uv remove` of extensions: indexes that uvtorch wrote for them, bounds that they needed."""
     from uvtorch import edit
-    from uvtorch.pinning import ANCHORS
+    from uvtorch.packages import ANCHORS
 
     rows = extensions.table(env)
     leaving = gone & rows.packages.keys()

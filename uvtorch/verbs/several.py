@@ -12,7 +12,7 @@ from uvtorch.packages import bare_requirement, normalize, roles
 from uvtorch.plan import Plan, hand_over
 from uvtorch.project import Choice, Project, Target, selection
 from uvtorch.recall import remembering
-from uvtorch.verbs.deciding import Asked, Opened, Requested, asked, edited, interpreter, open_project
+from uvtorch.verbs.deciding import OPTION, VARIABLE, Asked, Opened, Requested, asked, edited, interpreter, open_project
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -143,8 +143,7 @@ def locked_releases(path: str, backends: Sequence[Backend | None]) -> tuple[str 
 
     try:
         with open(path, encoding="utf-8") as file:
-            head, *pieces = file.read().replace("\r\n", "\n").split(_CUT)
-        builds = read_lock(_CUT.join([head, *(piece for piece in pieces if piece.startswith('name = "torch"\n'))]))
+            builds = read_lock(file.read(), only="torch")
     except (OSError, UnicodeDecodeError, ProjectError):  # absent, or uv will say what is wrong with it
         return ()
     found = []
@@ -156,9 +155,6 @@ def locked_releases(path: str, backends: Sequence[Backend | None]) -> tuple[str 
         }
         found.append(versions.pop() if len(versions) == 1 else None)
     return tuple(found)
-
-
-_CUT = "\n[[package]]\n"
 
 
 def broken(machine: "Machine", choices: Iterable[Choice], ranking: "Ranking") -> "Problem | None":
@@ -286,7 +282,7 @@ def compile_add(
             f"without a target it goes into every choice ({offered}); `uv add` puts it there as it is",
         )
     wanted = asked(line, env, [item.text for item in requested])
-    if wanted.backend and wanted.origin != "UV_TORCH_BACKEND":
+    if wanted.backend and wanted.origin != VARIABLE:
         backend = wanted.backend
         stated = {row.target for row in project.choices() if _serves(row, backend, wanted.origin)}
         chosen = tuple(choice for choice in chosen if choice.target in stated)
@@ -310,7 +306,7 @@ def _serves(choice: Choice, backend: Backend, origin: str) -> bool:
     """Whether a choice is the one that is meant; a local version names a nightly build as it does a stable one."""
     if choice.backend is None:
         return False
-    return choice.backend == backend or (origin != "--torch-backend" and choice.backend.name == backend.name)
+    return choice.backend == backend or (origin != OPTION and choice.backend.name == backend.name)
 
 
 def _choices_at(target: Target | None, choices: tuple[Choice, ...]) -> tuple[Choice, ...]:

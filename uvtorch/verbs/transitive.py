@@ -249,7 +249,7 @@ def _operations(
     line: CommandLine, env: Mapping[str, str], opened: "Opened", lock: "Lock", before: bytes, find_uv: "UvFinder"
 ) -> "Outcome":
     from uvtorch import pinning
-    from uvtorch.verbs.deciding import asked, pins_of
+    from uvtorch.verbs.deciding import OPTION, asked, pins_of
 
     project = opened.project
     choices = project.selectable()
@@ -265,7 +265,7 @@ def _operations(
     if pins:
         names = _strays(project, lock)
         other = wanted and wanted.backend and any(pin.backend != wanted.backend for pin in pins)
-        if wanted and other and (names or wanted.origin == "--torch-backend"):
+        if wanted and other and (names or wanted.origin == OPTION):
             return _named_pin(line, env, opened, lock, wanted, find_uv)
         if names:
             return pinning.like(project, (), pins, names), _said(names, "the project's index"), ()
@@ -273,7 +273,7 @@ def _operations(
         return pinning.unneeded(project, users), (), ()
     if wanted is None:
         return [], (), ()
-    if wanted.backend and wanted.origin == "--torch-backend":
+    if wanted.backend and wanted.origin == OPTION:
         return _named_pin(line, env, opened, lock, wanted, find_uv)
     if any(project.is_pinned(source.package) for source in project.sources):  # a repository, a house's index
         return [], (), ()
