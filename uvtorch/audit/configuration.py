@@ -305,21 +305,11 @@ def _contradicts_itself(text: str) -> bool:
 def _dropped(project: Project) -> Iterator[Finding]:
     if not project.environments:
         return
-    kept = {
-        platform.key
-        for platform in EVERYWHERE
-        for python in _PYTHONS
-        if any(holds(text, Environment(platform, python)) for text in project.environments)
-    }
+    kept = _where(*project.environments)
     lost: dict[str, set[str]] = {}
     for source in project.sources:
         if source.marker and project.is_pytorch(source.package) and not dead(source.marker):
-            where = {
-                platform.key
-                for platform in EVERYWHERE
-                for python in _PYTHONS
-                if holds(source.marker, Environment(platform, python))
-            }
+            where = _where(source.marker)
             if where and not where & kept:
                 lost.setdefault(source.package, set()).update(where)
     if lost:
@@ -334,6 +324,16 @@ def _dropped(project: Project) -> Iterator[Finding]:
         )
 
 
+def _where(*markers: str | None) -> set[str]:
+    """The platforms on which one of these markers holds, for some Python."""
+    return {
+        platform.key
+        for platform in EVERYWHERE
+        for python in _PYTHONS
+        if any(holds(marker, Environment(platform, python)) for marker in markers)
+    }
+
+
 def _no_wheels(project: Project, catalog: Catalog) -> Iterator[Finding]:
     for source in project.sources:
         if source.package != "torch" or source.backend is None or source.inherited or not source.marker:
@@ -342,12 +342,7 @@ def _no_wheels(project: Project, catalog: Catalog) -> Iterator[Finding]:
         if index is None or dead(source.marker) or _contradicts_itself(source.marker):
             continue
         has = {platform for cells in index.values() for platform in cells}
-        where = {
-            platform.key
-            for platform in EVERYWHERE
-            for python in _PYTHONS
-            if holds(source.marker, Environment(platform, python))
-        }
+        where = _where(source.marker)
         if not where or where & has:
             continue
         edits: list[edit.Operation] = []

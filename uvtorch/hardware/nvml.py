@@ -200,6 +200,14 @@ def tell(say: Callable[..., None], library: str | None) -> None:
         except (pynvml.NVMLError, ValueError):
             return None
 
+    def say_memory_and_uuid(device: object) -> None:
+        memory = optional(pynvml.nvmlDeviceGetMemoryInfo, device)
+        if memory is not None:
+            say("memory", getattr(memory, "total", 0))
+        uuid = optional(pynvml.nvmlDeviceGetUUID, device)
+        if uuid:
+            say("uuid", uuid)
+
     try:
         pynvml.nvmlInit()
         say("driver", pynvml.nvmlSystemGetDriverVersion())
@@ -223,12 +231,7 @@ def tell(say: Callable[..., None], library: str | None) -> None:
         except pynvml.NVMLError as error:
             say("lost", index, error.value)
             continue
-        memory = optional(pynvml.nvmlDeviceGetMemoryInfo, handle)
-        if memory is not None:
-            say("memory", getattr(memory, "total", 0))
-        uuid = optional(pynvml.nvmlDeviceGetUUID, handle)
-        if uuid:
-            say("uuid", uuid)
+        say_memory_and_uuid(handle)
         mode = optional(pynvml.nvmlDeviceGetMigMode, handle)
         if isinstance(mode, (list, tuple)) and mode[0]:
             say("mig")
@@ -237,12 +240,7 @@ def tell(say: Callable[..., None], library: str | None) -> None:
                 if part is None:
                     continue
                 say("slice", optional(pynvml.nvmlDeviceGetName, part) or name)
-                memory = optional(pynvml.nvmlDeviceGetMemoryInfo, part)
-                if memory is not None:
-                    say("memory", getattr(memory, "total", 0))
-                uuid = optional(pynvml.nvmlDeviceGetUUID, part)
-                if uuid:
-                    say("uuid", uuid)
+                say_memory_and_uuid(part)
     say("end")
 
 
