@@ -2,8 +2,7 @@
 
 import os
 from functools import cache
-
-from uvtorch.named import NamedTuple
+from typing import NamedTuple
 
 
 class IntelGpu(NamedTuple):

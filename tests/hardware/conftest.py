@@ -8,7 +8,7 @@ import pytest
 from tests.hardware import standin
 from tests.hardware.scenes import Scene, lay_out
 from uvtorch import hardware
-from uvtorch.hardware import nvml, windows
+from uvtorch.hardware import nvml, other
 from uvtorch.machine import Machine
 
 
@@ -35,21 +35,22 @@ def detect(tmp_path: Path, libraries: Callable[[bool], Path], monkeypatch: pytes
 
     def run(scene: Scene) -> Machine:
         root.mkdir()
+        env = dict(scene.env)
         lay_out(root, scene.files)
         if scene.nvml is not None:
             answers = tmp_path / "nvml.txt"
             answers.write_text(scene.nvml.text())
-            monkeypatch.setenv("STANDIN_NVML", str(answers))
+            env["STANDIN_NVML"] = str(answers)
             library = libraries(scene.nvml.old)
             if scene.host.system == "windows":
                 ask = nvml.ask
-                monkeypatch.setattr(nvml, "ask", lambda _: ask(str(library)))
+                monkeypatch.setattr(nvml, "ask", lambda *_, **__: ask(str(library), env, 30, loader=False))
             elif scene.library:
                 place = root / scene.library.lstrip("/") / "libnvidia-ml.so.1"
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.symlink_to(library)
-        rows = windows.parse_adapters(scene.lists_adapters)
-        monkeypatch.setattr(windows, "adapters", lambda: rows)
-        return hardware.detect(scene.env, root=str(root), host=scene.host)
+        rows = other.parse_adapters(scene.lists_adapters)
+        monkeypatch.setattr(other, "adapters", lambda: rows)
+        return hardware.detect(env, root=str(root), host=scene.host)
 
     return run

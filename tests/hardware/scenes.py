@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from tests.hardware.standin import Card, Nvml, Slice
 from uvtorch.hardware.host import Host
+from uvtorch.hardware.other import Mac
 
 MACHINES = Path(__file__).parent.parent / "machines"
 
@@ -282,6 +283,7 @@ SCENES: dict[str, Scene] = {
     "slow-or-hung-580": Scene(
         files={**module("580.95.05"), **nodes(1), **pci("0000:10:00.0", "10de:2330", "nvidia")},
         nvml=Nvml(extra=("hang init",)),
+        env={"UVTORCH_PROBE_TIMEOUT": "1.8"},
     ),
     # AMD
     "vega-gfx900": amd(("1002:687f", 90000, 8, "")),
@@ -328,9 +330,11 @@ SCENES: dict[str, Scene] = {
     "windows-arc-b580": Scene(WINDOWS, lists_adapters=(adapter("8086:e20b", "Intel(R) Arc(TM) B580 Graphics", 12),)),
     "windows-arm64": Scene(Host("windows", "arm64")),
     # macOS
-    "macos-m3": Scene(Host("macos", "arm64", "24.1.0", None, "Apple M3")),
-    "macos-intel": Scene(Host("macos", "x86_64", "22.6.0", None, "Intel(R) Core(TM) i7-9750H CPU @ 2.60GHz")),
-    "macos-rosetta": Scene(Host("macos", "x86_64", "24.1.0", None, "Apple M3", translated=True)),
+    "macos-m3": Scene(Host("macos", "arm64", "24.1.0", mac=Mac("Apple M3", os_version="15.1"))),
+    "macos-intel": Scene(
+        Host("macos", "x86_64", "22.6.0", mac=Mac("Intel(R) Core(TM) i7-9750H CPU @ 2.60GHz", os_version="13.6"))
+    ),
+    "macos-rosetta": Scene(Host("macos", "x86_64", "24.1.0", mac=Mac("Apple M3", True, "15.1"))),
     # uv's overrides
     "override-driver-550": Scene(files=OTHER_PCI, env={"UV_CUDA_DRIVER_VERSION": "550.144.03"}),
     "override-gfx1100": Scene(files=OTHER_PCI, env={"UV_AMD_GPU_ARCHITECTURE": "gfx1100"}),

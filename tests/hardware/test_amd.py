@@ -1,9 +1,11 @@
 """AMD: the KFD topology, ROCm's programs, and AMD's variables."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.hardware.conftest import Detect
-from tests.hardware.scenes import WSL, Scene, Script, amd, container, kfd, pci
+from tests.hardware.scenes import WSL, Scene, Script, amd, container, kfd, lay_out, pci
 from uvtorch.hardware import amd as probe_amd
 from uvtorch.machine import Gpu, Machine, from_json, to_json
 
@@ -153,17 +155,17 @@ def test_rocm_agent_enumerator_is_read(text: str, found: list[str]) -> None:
 
 
 def test_rocminfo_is_read() -> None:
-    assert probe_amd.parse_rocminfo(ROCMINFO) == (
+    assert probe_amd.parse_rocminfo(ROCMINFO) == [
         Gpu("amd", "AMD Radeon Graphics", architecture="gfx1103", integrated=True),
         Gpu("amd", "AMD Radeon VII", architecture="gfx906", uuid="GPU-d48a706172fd5d11"),
-    )
+    ]
 
 
 @pytest.mark.parametrize(
     "text", ["", "ROCk module is NOT loaded, possibly no GPU devices\n", ROCMINFO[:440], "x:" * 500_000]
 )
 def test_rocminfo_without_gpus_gives_none(text: str) -> None:
-    assert probe_amd.parse_rocminfo(text) == ()
+    assert probe_amd.parse_rocminfo(text) == []
 
 
 def test_without_a_topology_rocms_programs_are_asked_in_turn(detect: Detect) -> None:
@@ -174,6 +176,16 @@ def test_without_a_topology_rocms_programs_are_asked_in_turn(detect: Detect) -> 
     assert [gpu.architecture for gpu in machine.gpus] == ["gfx906", "gfx1103"]
     assert probes(machine)["rocm_agent_enumerator"] == "failed"
     assert probes(machine)["rocminfo"] == "ok"
+
+
+def test_rocms_programs_are_taken_from_absolute_folders_of_path_only(
+    detect: Detect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    trap, program = (Script(f"#!/bin/sh\necho {name}\n") for name in ("gfx906", "gfx1100"))
+    lay_out(tmp_path, {"/rocm_agent_enumerator": trap, "/here/rocm_agent_enumerator": trap})
+    files = {**RADEON, "/opt/rocm-7.2/bin/rocm_agent_enumerator": program}
+    assert detect(Scene(files=files, env={"PATH": ".::here:/opt/rocm-7.2/bin"})).gpus[0].architecture == "gfx1100"
 
 
 def test_rocm_on_wsl_has_no_bus_and_no_topology(detect: Detect) -> None:

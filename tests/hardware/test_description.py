@@ -1,6 +1,7 @@
 """A machine's description: what is written reads back the same, and what is not one is a clear error."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ MINIMAL = '{"schema": 1, "platform": {"system": "linux", "machine": "x86_64"}}'
 
 CONTRACT = """
 {"schema": 1,
- "platform": {"system": "linux", "machine": "x86_64", "libc": "glibc 2.36", "wsl": false, "container": false},
+ "platform": {"system": "linux", "machine": "x86_64", "libc": "glibc 2.36", "os_version": null,
+              "wsl": false, "container": false},
  "gpus": [{"vendor": "nvidia", "name": "NVIDIA H200", "compute_capability": "9.0", "memory_mib": 143771},
           {"vendor": "amd", "name": "MI300X", "architecture": "gfx942"},
           {"vendor": "intel", "name": "Arc A770", "pci_id": "8086:56a0"},
@@ -48,13 +50,15 @@ def test_the_published_example_is_written_with_the_same_fields() -> None:
 def test_absent_things_are_null_or_empty() -> None:
     assert json.loads(machine.to_json(machine.from_json(MINIMAL, "m"))) == {
         "schema": 1,
-        "platform": {"system": "linux", "machine": "x86_64", "libc": None, "wsl": False, "container": False},
+        "platform": {
+            "system": "linux", "machine": "x86_64", "libc": None, "os_version": None, "wsl": False, "container": False
+        },
         "gpus": [],
         "nvidia_driver": None,
         "problems": [],
         "notes": [],
         "probes": [],
-    }
+    }  # fmt: skip
 
 
 NAMES = st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=20).filter(str.isprintable)
@@ -68,6 +72,7 @@ MACHINES = st.builds(
         st.booleans(),
         st.booleans(),
         st.none() | st.just("R36.4.3"),
+        st.none() | st.sampled_from(["13.6", "15"]),
     ),
     st.lists(
         st.builds(
@@ -159,6 +164,12 @@ BAD = {
     "unknown system": (changed(platform={"system": "Linux", "machine": "x86_64"}), "linux, windows or macos"),
     "a path for a machine": (changed(platform={"system": "linux", "machine": "../x"}), '"platform".machine must be'),
     "wsl a string": (changed(platform={"system": "linux", "machine": "x86_64", "wsl": "no"}), "true or false"),
+    "a word for a version": (
+        changed(platform={"system": "macos", "machine": "arm64", "os_version": "Ventura"}), "a version such as 13.6"
+    ),
+    "a number for a version": (
+        changed(platform={"system": "macos", "machine": "arm64", "os_version": 13.6}), "one line of printable text"
+    ),
     "gpus an object": (changed(gpus={}), '"gpus" must be a list'),
     "a gpu null": (changed(gpus=[None]), '"gpus"[0] must be an object'),
     "too many gpus": (changed(gpus=[{}] * 5000), '"gpus" must be a list of at most 4096'),
@@ -255,9 +266,26 @@ def test_a_file_is_read_and_an_absent_one_is_an_error(tmp_path: Path) -> None:
         hardware.detect({"UVTORCH_HARDWARE": str(tmp_path)})
 
 
-def test_an_endless_file_is_an_error_and_not_a_wait() -> None:
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in ("/dev/zero", str(tmp_path / "fifo")):
+        with pytest.raises(MachineError, match="cannot be read: it is not a regular file"):
+            hardware.detect({"UVTORCH_HARDWARE": path})
+
+
+def test_a_file_that_is_too_large_is_an_error(tmp_path: Path) -> None:
+    with open(tmp_path / "large", "wb") as file:
+        file.truncate(2**33)
     with pytest.raises(MachineError, match="larger than"):
-        hardware.detect({"UVTORCH_HARDWARE": "/dev/zero"})
+        hardware.detect({"UVTORCH_HARDWARE": str(tmp_path / "large")})
+
+
+def test_a_path_that_is_no_text_is_told_on_one_line(tmp_path: Path) -> None:
+    for name in (b"\xff\x1b[31m", b"a\nb"):
+        with pytest.raises(MachineError) as caught:
+            hardware.detect({"UVTORCH_HARDWARE": str(tmp_path) + "/" + os.fsdecode(name)})
+        assert str(caught.value).isprintable()
+        str(caught.value).encode()
 
 
 def test_a_description_replaces_detection_and_overrides(tmp_path: Path) -> None:

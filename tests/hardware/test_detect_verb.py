@@ -56,6 +56,10 @@ def test_the_report_says_what_is_there() -> None:
     ]
 
 
+def test_a_mac_tells_its_version() -> None:
+    assert detect.run({}, False, str(MACHINES / "macos-m3.json")).splitlines()[0] == "platform  macos 15.1 arm64"
+
+
 def test_json_of_a_description_is_that_description() -> None:
     path = MACHINES / "h200-580.json"
     assert detect.run({}, True, str(path)) + "\n" == path.read_text()
@@ -114,7 +118,9 @@ def test_without_a_gpu_nothing_heavy_is_imported(tmp_path: Path) -> None:
     assert not heavy & loaded
     own = {name for name in loaded if name.startswith("uvtorch")}
     assert own == {
-        "uvtorch", "uvtorch.errors", "uvtorch.machine", "uvtorch.named", "uvtorch.hardware", "uvtorch.hardware.amd",
-        "uvtorch.hardware.files", "uvtorch.hardware.host", "uvtorch.hardware.nvidia", "uvtorch.hardware.nvml",
-        "uvtorch.hardware.pci", "uvtorch.hardware.visible",
+        "uvtorch", "uvtorch.errors", "uvtorch.intel", "uvtorch.machine", "uvtorch.hardware",
+        *(f"uvtorch.hardware.{name}" for name in (
+            "amd", "host", "intel", "nvidia", "nvidia_smi", "nvml", "other", "programs", "scene", "sysfs",
+            "visible",
+        )),
     }  # fmt: skip

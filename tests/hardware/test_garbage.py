@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests.hardware.scenes import ARM, LINUX, WSL, every_vendor, lay_out
 from uvtorch import hardware, machine
+from uvtorch.hardware.host import Host
 
 TREE = every_vendor()
 PATHS = sorted(TREE)
@@ -34,9 +35,7 @@ VARIABLES = st.sampled_from(
     st.dictionaries(VARIABLES, VALUES.filter(lambda value: "\0" not in value), max_size=3),
     st.sampled_from([LINUX, ARM, WSL]),
 )
-def test_detection_never_raises(
-    changed: dict[str, str], absent: set[str], env: dict[str, str], host: hardware.hosts.Host
-) -> None:
+def test_detection_never_raises(changed: dict[str, str], absent: set[str], env: dict[str, str], host: Host) -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = {path: text for path, text in {**TREE, **changed}.items() if path not in absent}
         lay_out(Path(folder), {path: text.encode("utf-8", "replace").decode() for path, text in files.items()})

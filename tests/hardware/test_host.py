@@ -10,9 +10,10 @@ import pytest
 
 from tests.hardware.conftest import Detect
 from tests.hardware.scenes import ARM, JETSON, LINUX, ORIN_RELEASE, Scene, Script, lay_out
-from uvtorch.hardware import apple, host
+from uvtorch.hardware import host
 from uvtorch.hardware.host import Host
-from uvtorch.machine import Platform
+from uvtorch.hardware.other import Mac
+from uvtorch.machine import Platform, processor
 
 
 def platform(
@@ -31,7 +32,7 @@ def platform(
     ],
 )  # fmt: skip
 def test_machines_have_the_contracts_names(system: str, machine: str, name: str) -> None:
-    assert host.machine_name(system, machine) == name
+    assert processor(system, machine) == name
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="tells what Linux tells")
@@ -53,15 +54,10 @@ def test_this_host_is_told_as_the_kernel_has_it() -> None:
         ("Version \x1b[31m\n", "musl"),
     ],
 )  # fmt: skip
-def test_musls_loader_tells_its_version(text: str, version: str) -> None:
-    assert host.parse_musl(text) == version
-
-
-def test_musl_is_found_by_its_loader(tmp_path: Path) -> None:
+def test_musls_loader_tells_its_version(text: str, version: str, tmp_path: Path) -> None:
     assert host.musl(str(tmp_path)) is None
-    text = "#!/bin/sh\necho 'musl libc (x86_64)' >&2\necho 'Version 1.2.4' >&2\nexit 1\n"
-    lay_out(tmp_path, {"/lib/ld-musl-x86_64.so.1": Script(text)})
-    assert host.musl(str(tmp_path)) == "musl 1.2.4"
+    lay_out(tmp_path, {"/lib/ld-musl-x86_64.so.1": Script(f"#!/bin/sh\ncat >&2 <<'EOF'\n{text}EOF\nexit 1\n")})
+    assert host.musl(str(tmp_path)) == version
 
 
 @pytest.mark.parametrize(
@@ -150,23 +146,27 @@ def test_a_container_on_a_jetson_without_device_files_has_no_gpu(detect: Detect)
 # Macs
 
 
-def test_apple_silicon_has_its_gpu() -> None:
-    gpus, notes, probe = apple.probe(Host("macos", "arm64", chip="Apple M3"))
-    assert [(gpu.vendor, gpu.name) for gpu in gpus] == [("apple", "Apple M3")]
-    assert (notes, probe.outcome) == ((), "ok")
+def test_apple_silicon_has_its_gpu(detect: Detect) -> None:
+    found = detect(Scene(Host("macos", "arm64", mac=Mac("Apple M3"))))
+    assert [(gpu.vendor, gpu.name) for gpu in found.gpus] == [("apple", "Apple M3")]
+    assert (found.notes, found.probes[0].outcome) == ((), "ok")
 
 
-def test_rosetta_is_told() -> None:
-    gpus, notes, _ = apple.probe(Host("macos", "x86_64", chip="Apple M3", translated=True))
-    assert gpus == ()
-    assert "Rosetta" in notes[0]
-    assert "2.2.2" in notes[0]
+def test_rosetta_is_told(detect: Detect) -> None:
+    found = detect(Scene(Host("macos", "x86_64", mac=Mac("Apple M3", translated=True))))
+    assert found.gpus == ()
+    assert "Rosetta" in found.notes[0]
+    assert "2.2.2" in found.notes[0]
 
 
-def test_an_intel_mac_is_told_where_pytorch_ends() -> None:
-    gpus, notes, probe = apple.probe(Host("macos", "x86_64", chip="Intel(R) Core(TM) i7"))
-    assert (gpus, probe.outcome) == ((), "absent")
-    assert notes == ("PyTorch's wheels for Intel Macs end at 2.2.2.",)
+def test_an_intel_mac_is_told_where_pytorch_ends(detect: Detect) -> None:
+    found = detect(Scene(Host("macos", "x86_64", mac=Mac("Intel(R) Core(TM) i7"))))
+    assert (found.gpus, found.probes[0].outcome) == ((), "absent")
+    assert found.notes == ("PyTorch's wheels for Intel Macs end at 2.2.2.",)
+
+
+def test_macos_has_its_version(detect: Detect) -> None:
+    assert detect(Scene(Host("macos", "arm64", mac=Mac("Apple M1", os_version="13.6")))).platform.os_version == "13.6"
 
 
 def test_a_system_without_wheels_is_told(detect: Detect) -> None:

@@ -5,9 +5,10 @@ import os
 import pytest
 
 from tests.hardware.conftest import Detect
-from tests.hardware.scenes import OTHER_PCI, Scene, container, intel, pci
+from tests.hardware.scenes import OTHER_PCI, WSL, Scene, beside, cards, container, intel, kfd, module, nodes, pci
+from tests.hardware.standin import Card, Nvml
 from uvtorch import intel as table
-from uvtorch.hardware import pci as bus
+from uvtorch.hardware import sysfs
 
 
 @pytest.mark.parametrize(
@@ -78,6 +79,26 @@ def test_a_container_without_render_nodes_is_told(detect: Detect) -> None:
     assert "--device /dev/dri" in machine.problems[0].remedy
 
 
+def test_wsl_says_how_to_name_what_it_cannot_show(detect: Detect) -> None:
+    probe = next(probe for probe in detect(Scene(WSL, {"/dev/dxg": ""})).probes if probe.probe == "intel")
+    assert probe.detail == "Intel GPUs cannot be detected under WSL; use `--torch-backend xpu`"
+
+
+def test_the_gpus_of_all_vendors_are_told(detect: Detect) -> None:
+    old = cards("390.157", 9010, Card("GeForce GTX 680", "3.0", 2048), pci_id="10de:1180")
+    files = {**kfd(("1002:744c", 110000, 24, "")), **pci("0000:03:00.0", "8086:e20b", "xe"), "/dev/dri/renderD128": ""}
+    machine = detect(beside(old, files))
+    assert [gpu.vendor for gpu in machine.gpus] == ["nvidia", "amd", "intel"]
+    assert machine.problems == ()
+
+
+def test_a_broken_driver_hides_no_other_vendors_gpu(detect: Detect) -> None:
+    files = {**module("570.124.06"), **nodes(1), **pci("0000:10:00.0", "10de:2330", "nvidia")}
+    machine = detect(Scene(files={**files, **kfd(("1002:744c", 110000, 24, ""))}, nvml=Nvml(init=18)))
+    assert [problem.vendor for problem in machine.problems] == ["nvidia"]
+    assert [gpu.vendor for gpu in machine.gpus] == ["amd"]
+
+
 # The bus
 
 
@@ -105,4 +126,4 @@ def test_class_vendor_and_device_files_serve_where_there_is_no_modalias(detect: 
     ],
 )
 def test_modalias_is_read(text: str, ids: tuple[str, str] | None) -> None:
-    assert bus.parse_modalias(text) == ids
+    assert sysfs.parse_modalias(text) == ids

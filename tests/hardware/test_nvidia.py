@@ -7,7 +7,7 @@ import pytest
 from tests.hardware.conftest import Detect
 from tests.hardware.scenes import A100, H100, LINUX, SLICES, V100, WSL, Link, Scene, Script, cards, module, nodes, pci
 from tests.hardware.standin import Nvml, gpu_uuid
-from uvtorch.hardware import nvidia
+from uvtorch.hardware import nvidia, nvidia_smi
 from uvtorch.machine import Driver, Gpu, Machine
 
 
@@ -91,7 +91,7 @@ ANSWERS: list[tuple[str, str, list[tuple[str, str | None]], str | None]] = [
 
 @pytest.mark.parametrize(("text", "gpus", "driver"), [row[1:] for row in ANSWERS], ids=[row[0] for row in ANSWERS])
 def test_nvidia_smis_answer_is_read(text: str, gpus: list[tuple[str, str | None]], driver: str | None) -> None:
-    found, version = nvidia.parse_query(text)
+    found, version = nvidia_smi.parse_query(text)
     assert [(gpu.name, gpu.compute_capability) for gpu in found] == gpus
     assert version == (Driver(driver) if driver else None)
 
@@ -154,10 +154,9 @@ def test_a_failing_nvidia_smi_on_wsl_is_a_broken_driver(detect: Detect) -> None:
     assert "GPU access blocked" in machine.problems[0].reason
 
 
-def test_a_hanging_nvidia_smi_is_given_up(detect: Detect, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nvidia, "PROGRAM_LIMIT_S", 0.2)
+def test_a_hanging_nvidia_smi_is_given_up(detect: Detect) -> None:
     files = {**BARE, "/usr/bin/nvidia-smi": Script("#!/bin/sh\nsleep 60\n")}
-    machine = detect(Scene(files=files, env={"PATH": "/usr/bin:/bin"}))
+    machine = detect(Scene(files=files, env={"PATH": "/usr/bin:/bin", "UVTORCH_PROBE_TIMEOUT": "0.2"}))
     assert "took more than 0.2 s" in machine.problems[0].reason
 
 

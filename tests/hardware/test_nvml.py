@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +13,10 @@ import pytest
 from tests.hardware.conftest import Detect
 from tests.hardware.scenes import H100, Copy, Link, Scene, Script, cards, container, module, nodes, pci
 from tests.hardware.standin import Card, Nvml, gpu_uuid
-from uvtorch.hardware import nvml
-from uvtorch.machine import Driver, Gpu, Machine, from_json
+from uvtorch.errors import UsageError
+from uvtorch.hardware import nvml, programs
+from uvtorch.hardware import scene as probing
+from uvtorch.machine import Driver, Gpu, Machine, Platform, from_json
 
 GPU_ON_BUS = {**module("570.124.06"), **nodes(1), **pci("0000:10:00.0", "10de:2330", "nvidia")}
 
@@ -147,79 +148,169 @@ def test_a_crash_of_the_library_is_told(detect: Detect) -> None:
     assert machine.nvidia_driver == Driver("570.124.06")
 
 
-def test_a_hang_costs_two_seconds_and_keeps_what_was_told(detect: Detect) -> None:
+def test_a_hang_costs_no_more_than_the_limit_and_keeps_what_was_told(detect: Detect) -> None:
     scene = cards("570.124.06", 12080, H100, H100)
     assert scene.nvml is not None
     started = time.monotonic()
-    machine = detect(scene._replace(nvml=scene.nvml._replace(extra=("hang memory 1",))))
+    hanging = scene.nvml._replace(extra=("hang memory 1",))
+    machine = detect(scene._replace(nvml=hanging, env={"UVTORCH_PROBE_TIMEOUT": "3"}))
     took = time.monotonic() - started
     assert machine.nvidia_driver == Driver("570.124.06", "12.8")
     assert machine.problems[0].kind == "broken"
-    assert "no answer within 1.8 s" in machine.problems[0].reason
+    assert "no answer within 3 s" in machine.problems[0].reason
     # The stand-in sleeps for a minute, and a busy machine takes its time: what is shown is that nobody waited for it.
     assert took < 30
-    assert nvml.LIMIT_S + nvml.KILL_S < 2
 
 
 def test_a_hung_child_is_killed_and_not_left_as_a_zombie(detect: Detect) -> None:
-    detect(Scene(files=GPU_ON_BUS, nvml=Nvml(extra=("hang init",))))
+    detect(Scene(files=GPU_ON_BUS, nvml=Nvml(extra=("hang init",)), env={"UVTORCH_PROBE_TIMEOUT": "0.5"}))
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 
 
+@pytest.fixture
+def hanging(libraries: Callable[[bool], Path], tmp_path: Path) -> tuple[str, dict[str, str], Path]:
+    """(library, environment, where the program that asks it leaves its process id)."""
+    log, answers = tmp_path / "inits", tmp_path / "nvml.txt"
+    answers.write_text(Nvml(extra=("hang init", f"log {log}")).text())
+    return str(libraries(False)), {**os.environ, "STANDIN_NVML": str(answers)}, log
+
+
+def pid_of(log: Path) -> int:
+    while not log.exists() or not log.read_text().endswith("\n"):
+        time.sleep(0.01)
+    return int(log.read_text().split()[1])
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process is, or is a zombie that nobody takes away here."""
+    for _ in range(500):
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.01)
+    return False
+
+
 def test_a_child_that_cannot_die_is_left_behind(
-    libraries: Callable[[bool], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hanging: tuple[str, dict[str, str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As one that sleeps in the driver, on which SIGKILL has no effect until it wakes.
-    log = tmp_path / "inits"
-    answers = tmp_path / "nvml.txt"
-    answers.write_text(Nvml(extra=("hang init", f"log {log}")).text())
-    monkeypatch.setenv("STANDIN_NVML", str(answers))
-    monkeypatch.setattr(nvml, "_kill", lambda _: None)
-    report = nvml.ask(str(libraries(False)), 0.5)
-    assert report.hung
-    child = int(log.read_text().split()[1])
+    library, env, log = hanging
+    monkeypatch.setattr(programs, "_kill", lambda _: None)
+    report = nvml.ask(library, env, 3, loader=False)
+    assert report.end == "hung"
+    child = pid_of(log)
     os.kill(child, 0)  # it is still there, and nobody waits for it
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
 
 
-def test_ctrl_c_ends_the_wait_and_the_child(libraries: Callable[[bool], Path], tmp_path: Path) -> None:
-    log = tmp_path / "inits"
-    answers = tmp_path / "nvml.txt"
-    answers.write_text(Nvml(extra=("hang init", f"log {log}")).text())
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_what_ends_us_ends_the_question(name: str, hanging: tuple[str, dict[str, str], Path]) -> None:
+    library, env, log = hanging
     code = (
-        "import sys; from uvtorch.hardware import nvml\n"
-        f"try: nvml.ask({str(libraries(False))!r}, 50)\n"
+        "import os, sys; from uvtorch.hardware import nvml\n"
+        f"try: nvml.ask({library!r}, os.environ, 50, loader=False)\n"
         "except KeyboardInterrupt: sys.exit(130)\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "STANDIN_NVML": str(answers)})
-    while not log.exists() or not log.read_text().endswith("\n"):
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 130
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(log.read_text().split()[1]), 0)
+    process = subprocess.Popen([sys.executable, "-c", code], env=env)
+    child = pid_of(log)
+    number = signal.Signals[name]
+    process.send_signal(number)
+    assert process.wait(30) == (130 if name == "SIGINT" else -number)
+    assert is_gone(child)
+
+
+def test_a_handler_of_our_own_comes_after_the_end_of_the_question(hanging: tuple[str, dict[str, str], Path]) -> None:
+    library, env, log = hanging
+    code = (
+        "import os, signal, sys; from uvtorch.hardware import nvml\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('told', flush=True))\n"
+        f"print(nvml.ask({library!r}, os.environ, 50, loader=False).end)\n"
+        "print(signal.getsignal(signal.SIGTERM).__name__)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True)
+    child = pid_of(log)
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=30)[0].splitlines() == ["told", "crashed", "<lambda>"]
+    assert is_gone(child)
+
+
+def test_a_program_whose_parent_was_killed_ends_by_itself(hanging: tuple[str, dict[str, str], Path]) -> None:
+    library, env, log = hanging
+    code = f"import os; from uvtorch.hardware import nvml; nvml.ask({library!r}, os.environ, 1, loader=False)\n"
+    process = subprocess.Popen([sys.executable, "-c", code], env=env)
+    child = pid_of(log)
+    process.kill()
+    process.wait(30)
+    assert is_gone(child)
+
+
+def test_a_slow_driver_gets_its_time_and_a_person_a_line(hanging: tuple[str, dict[str, str], Path]) -> None:
+    library, env, _ = hanging
+    said: list[str] = []
+    asked = probing.Scene(Platform("linux", "x86_64"), {}, "/nowhere", said.append)
+    assert nvml.ask(library, env, 2.2, late=asked.late("NVIDIA's driver", 2.2), loader=False).end == "hung"
+    assert said == [
+        "NVIDIA's driver has not answered yet; waiting for up to 2.2 s (UVTORCH_PROBE_TIMEOUT sets the limit)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "seconds"),
+    [
+        ({**GPU_ON_BUS}, 15.0),
+        ({**nodes(1), **pci("0000:10:00.0", "10de:2330")}, 2.0),  # no module is loaded
+        (pci("0000:10:00.0", "10de:2330"), 2.0),
+    ],
+)
+def test_a_driver_that_is_there_gets_more_time(
+    files: dict[str, str], seconds: float, detect: Detect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+    report = nvml.Report(failure="x", end="hung")
+
+    def ask(_: object, __: object, seconds: float, **___: object) -> nvml.Report:
+        given.append(seconds)
+        return report
+
+    monkeypatch.setattr(nvml, "ask", ask)
+    detect(Scene(files=files, nvml=Nvml()))
+    assert given == [seconds]
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "soon", "nan", "inf", "1e9", "\x1b[31m"])
+def test_a_limit_that_is_no_number_of_seconds_is_an_error(value: str) -> None:
+    with pytest.raises(UsageError, match="is not a number of seconds") as caught:
+        programs.limit({"UVTORCH_PROBE_TIMEOUT": value}, alive=True)
+    assert str(caught.value).isprintable()
+
+
+def test_the_limit_is_the_users() -> None:
+    assert programs.limit({"UVTORCH_PROBE_TIMEOUT": " 30 "}, alive=False) == 30
+    assert programs.limit({"UVTORCH_PROBE_TIMEOUT": ""}, alive=False) == 2
 
 
 def test_a_parent_that_ignores_its_childrens_end_gets_the_answer(libraries: Callable[[bool], Path]) -> None:
     code = (
-        "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN); from uvtorch.hardware import nvml\n"
-        f"print(nvml.ask({str(libraries(False))!r}).failure == '')\n"
+        "import os, signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN); from uvtorch.hardware import nvml\n"
+        f"print(nvml.ask({str(libraries(False))!r}, os.environ, 30, loader=False).failure == '')\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "True\n"
 
 
 def test_no_process_left_to_start_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> int:
+    def refuse(*_: object, **__: object) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(os, "fork", refuse)
-    report = nvml.ask(None)
-    assert report.failure == "no process could be started to ask it: Resource temporarily unavailable"
-    assert not report.hung
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    report = nvml.ask(None, {}, 2)
+    assert "could not be started: Resource temporarily unavailable" in report.failure
+    assert report.end == "error"
 
 
 def test_nvml_is_asked_once(detect: Detect, tmp_path: Path) -> None:
@@ -230,72 +321,36 @@ def test_nvml_is_asked_once(detect: Detect, tmp_path: Path) -> None:
     assert len(log.read_text().splitlines()) == 1
 
 
-def test_asking_beside_threads_warns_of_nothing(libraries: Callable[[bool], Path]) -> None:
-    # Python 3.12 and later warn of a fork in a process with threads; warnings are errors here.
-    stop = threading.Event()
-    thread = threading.Thread(target=stop.wait)
-    thread.start()
-    try:
-        report = nvml.ask(str(libraries(False)))
-    finally:
-        stop.set()
-        thread.join()
-    assert report.code is None
-
-
 def test_the_child_leaves_the_parents_output_alone(
     libraries: Callable[[bool], Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
     print("before", flush=False)
-    nvml.ask(str(libraries(False)))
+    nvml.ask(str(libraries(False)), {}, 30, loader=False)
     assert capfd.readouterr() == ("before\n", "")
-
-
-def test_windows_way_of_asking_tells_the_same(
-    libraries: Callable[[bool], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answers = tmp_path / "nvml.txt"
-    answers.write_text(Nvml(cards=(H100,)).text())
-    # In a child, as elsewhere: the stand-in must not stay loaded in the test's own process.
-    monkeypatch.setenv("STANDIN_NVML", str(answers))
-    expected = nvml.ask(str(libraries(False)))
-    lines: list[str] = []
-    read, write = os.pipe()
-    pid = os.fork() if threading.active_count() == 1 else _fork_quietly()
-    if pid == 0:
-        report = nvml._in_thread(str(libraries(False)), 5.0)
-        os.write(write, repr(report).encode())
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        lines.append(pipe.read())
-    os.waitpid(pid, 0)
-    assert lines == [repr(expected)]
-    assert len(expected.devices) == 1
-
-
-def _fork_quietly() -> int:
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return os.fork()
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "\n", "gpu", "gpu x", "cuda twelve", "lost", "lost 1", "slice x", "error", "error x y", "name x\n",
-     "memory 99999999999999999999999", "cc", "\x00\xff" * 1000, "driver\n" * 10000],
+    ["", "\n", "{", "[]", "null", "{}", '{"devices": 1}', '{"devices": [{}]}', '{"devices": [], "lost": 1}',
+     '"devices"', '{"devices": []}',
+     '{"driver": "570"}', '{"other": "x"}', '[["driver", 1]]', "[" * 100_000, "\x00\xff" * 1000],
 )  # fmt: skip
 def test_a_garbled_answer_is_a_failure_not_an_exception(text: str) -> None:
     assert nvml.parse(text).failure
 
 
 def test_an_answer_that_ends_in_the_middle_keeps_what_came() -> None:
-    report = nvml.parse("driver 570.124.06\ncuda 12080\ngpu 0\nname NVIDIA H100\ncc 9 0\nmem")
-    assert report.driver == "570.124.06"
-    assert report.devices == (nvml.Device(0, "NVIDIA H100", "9.0"),)
+    report = nvml.parse('{"driver": "570.124.06", "cuda": "12.8"}\n{"devices": [{"num')
+    assert (report.driver, report.cuda) == ("570.124.06", "12.8")
     assert report.failure == "it ended in the middle"
+
+
+def test_a_program_without_pynvml_says_so(libraries: Callable[[bool], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [path for path in sys.path if "site-packages" not in path]
+    monkeypatch.setattr(sys, "path", paths)
+    monkeypatch.setattr(sys, "executable", sys._base_executable)  # type: ignore[attr-defined]
+    report = nvml.ask(str(libraries(False)), {}, 30, loader=False)
+    assert "No module named 'pynvml'" in report.failure
 
 
 def test_the_loaders_own_way_to_the_library_is_taken_on_the_real_root(

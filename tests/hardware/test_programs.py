@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from uvtorch.hardware import files, programs
+from uvtorch.hardware import programs, sysfs
 
 ENV = {"PATH": "/usr/bin:/bin"}
 
@@ -32,7 +32,7 @@ def test_a_program_that_does_not_end_is_killed_with_its_children(tmp_path: Path)
     # The grandchild holds the pipe and would outlive the program that is killed alone.
     path = script(tmp_path, f"sleep 60 & echo $! >{tmp_path}/pid; echo started; wait")
     result = programs.run((path,), ENV, 0.5)
-    assert result == programs.Result(None, "started\n", "took more than 0.5 s")
+    assert result == programs.Result(None, "started\n", "took more than 0.5 s", hung=True)
     grandchild = int((tmp_path / "pid").read_text())
     for _ in range(200):
         if not _alive(grandchild):
@@ -86,17 +86,15 @@ def test_reading_is_bounded_and_never_raises(tmp_path: Path) -> None:
     (tmp_path / "big").write_bytes(b"x" * 200_000)
     (tmp_path / "binary").write_bytes(b"\xff\0")
     root = str(tmp_path)
-    assert files.read(root, "/big", 100_000) == "x" * 100_000
-    assert files.read(root, "/binary") == "\ufffd\0"
-    assert files.read(root, "/none") is None
-    assert files.read(root, "/") is None
-    assert files.read(root, "/nul\0") is None
-    assert files.names(root, "/none") == []
+    assert sysfs.read(root, "/big", 100_000) == "x" * 100_000
+    assert sysfs.read(root, "/binary") == "\ufffd\0"
+    assert [sysfs.read(root, path) for path in ("/none", "/", "/nul\0")] == [""] * 3
+    assert sysfs.names(root, "/none") == []
 
 
 def test_a_pipe_where_a_file_is_expected_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    assert files.read(str(tmp_path), "/pipe") == ""
+    assert sysfs.read(str(tmp_path), "/pipe") == ""
 
 
 @pytest.mark.parametrize(
@@ -110,4 +108,4 @@ def test_a_pipe_where_a_file_is_expected_does_not_block(tmp_path: Path) -> None:
     ],
 )
 def test_text_from_the_machine_is_one_printable_line(text: str, plain: str) -> None:
-    assert files.plain(text) == plain
+    assert sysfs.plain(text) == plain

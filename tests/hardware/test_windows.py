@@ -6,14 +6,14 @@ import pytest
 
 from tests.hardware.scenes import WINDOWS, Script, adapter, lay_out
 from uvtorch import hardware
-from uvtorch.hardware import nvidia, nvml, pci, windows
+from uvtorch.hardware import nvidia_smi, nvml, other, sysfs
 from uvtorch.machine import Driver, Gpu, Machine
 
 
 def test_adapters_are_read_from_the_registrys_values() -> None:
-    assert windows.parse_adapters([adapter("10de:2684", "NVIDIA GeForce RTX 4090", 24)]) == (
-        windows.Adapter(pci.Device("", "10de", "2684", "windows"), "NVIDIA GeForce RTX 4090", 24576),
-    )
+    assert other.parse_adapters([adapter("10de:2684", "NVIDIA GeForce RTX 4090", 24)]) == [
+        (sysfs.Device("10de", "2684", "windows"), "NVIDIA GeForce RTX 4090", 24576)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -29,47 +29,47 @@ def test_adapters_are_read_from_the_registrys_values() -> None:
     ],
 )
 def test_other_adapters_are_passed_over(row: dict[str, object]) -> None:
-    assert windows.parse_adapters([row]) == ()
+    assert other.parse_adapters([row]) == []
 
 
 @pytest.mark.parametrize("memory", [b"\0\0\0\1", None, 0, -1, "24 GB"])
 def test_a_size_of_another_type_is_not_known(memory: object) -> None:
     row = {"MatchingDeviceId": "PCI\\VEN_1002&DEV_744C", "HardwareInformation.qwMemorySize": memory}
-    [found] = windows.parse_adapters([row])
-    assert (found.device.id, found.name, found.memory_mib) == ("1002:744c", "GPU", None)
+    [(device, *rest)] = other.parse_adapters([row])
+    assert (device.id, *rest) == ("1002:744c", "GPU", None)
 
 
 def test_nvidia_smi_is_named_by_full_path_only() -> None:
-    assert nvidia.windows_programs({}) == (
+    assert nvidia_smi.windows_programs({}) == [
         r"C:\Windows\System32\nvidia-smi.exe",
         r"C:\Program Files\NVIDIA Corporation\NVSMI\nvidia-smi.exe",
-    )
-    assert nvidia.windows_programs({"SystemRoot": r"D:\Win", "PATH": "."})[0] == r"D:\Win\System32\nvidia-smi.exe"
+    ]
+    assert nvidia_smi.windows_programs({"SystemRoot": r"D:\Win", "PATH": "."})[0] == r"D:\Win\System32\nvidia-smi.exe"
 
 
 def detect(root: Path, report: nvml.Report, monkeypatch: pytest.MonkeyPatch, **env: str) -> Machine:
-    rows = windows.parse_adapters([adapter("10de:2684", "NVIDIA GeForce RTX 4090", 24)])
-    monkeypatch.setattr(windows, "adapters", lambda: rows)
-    monkeypatch.setattr(nvml, "ask", lambda _: report)
+    rows = other.parse_adapters([adapter("10de:2684", "NVIDIA GeForce RTX 4090", 24)])
+    monkeypatch.setattr(other, "adapters", lambda: rows)
+    monkeypatch.setattr(nvml, "ask", lambda *_, **__: report)
     return hardware.detect(env, root=str(root), host=WINDOWS)
 
 
 def test_without_nvml_nvidia_smi_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = Script("#!/bin/sh\nprintf '572.61, 8.9, NVIDIA GeForce RTX 4090\\r\\n'\n")
     lay_out(tmp_path, {r"/W\System32\nvidia-smi.exe": program, "/x/nvidia-smi": Script("#!/bin/sh\necho trap\n")})
-    missing = nvml.Report(code=nvml.LIBRARY_NOT_FOUND, failure="NVML Shared Library Not Found")
+    missing = nvml.Report(code=nvml.LIBRARY_NOT_FOUND, failure="NVML Shared Library Not Found", end="error")
     machine = detect(tmp_path, missing, monkeypatch, SystemRoot="/W", PATH="/x")
     assert machine.gpus == (Gpu("nvidia", "NVIDIA GeForce RTX 4090", "8.9"),)
     assert machine.nvidia_driver == Driver("572.61")
 
 
 def test_an_adapter_that_nothing_can_ask_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = nvml.Report(code=nvml.LIBRARY_NOT_FOUND, failure="NVML Shared Library Not Found")
+    missing = nvml.Report(code=nvml.LIBRARY_NOT_FOUND, failure="NVML Shared Library Not Found", end="error")
     machine = detect(tmp_path, missing, monkeypatch, SystemRoot="/W")
     assert [problem.kind for problem in machine.problems] == ["broken"]
 
 
 def test_a_broken_driver_is_mended_the_windows_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = detect(tmp_path, nvml.Report(code=nvml.GPU_IS_LOST, failure="GPU is lost"), monkeypatch)
+    machine = detect(tmp_path, nvml.Report(code=nvml.GPU_IS_LOST, failure="GPU is lost", end="error"), monkeypatch)
     assert "Restart Windows" in machine.problems[0].remedy
     assert "nvidia-module" not in {probe.probe for probe in machine.probes}

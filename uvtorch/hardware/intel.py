@@ -1,15 +1,16 @@
 """Intel: display devices on the PCI bus, and what PyTorch's XPU builds make of them."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from uvtorch.hardware import files, pci
+from uvtorch.hardware import sysfs
+from uvtorch.hardware.scene import Scene
 from uvtorch.intel import lookup
-from uvtorch.machine import Gpu, Platform, Probe, Problem
+from uvtorch.machine import Gpu
 
 
 def gpu(device: str, name: str | None = None, memory_mib: int | None = None) -> Gpu:
     """The GPU with this PCI device id; `name` is what the system calls it, used where the table has no name."""
-    pci_id = f"{pci.INTEL}:{device}"
+    pci_id = f"{sysfs.INTEL}:{device}"
     row = lookup(pci_id)
     if row is None:
         return Gpu("intel", name or "Intel graphics", memory_mib=memory_mib, pci_id=pci_id, integrated=True)
@@ -22,36 +23,37 @@ def supported(gpu: Gpu) -> bool:
     return row is not None and row.supported
 
 
-def probe(
-    devices: Iterable[pci.Device], platform: Platform, root: str
-) -> tuple[tuple[Gpu, ...], tuple[Problem, ...], Probe]:
-    """(GPUs, problems, outcome). Cards come before graphics that are part of a processor.
+def probe(scene: Scene, devices: Sequence[sysfs.Device]) -> None:
+    """Intel's GPUs on Linux. Cards come before graphics that are part of a processor.
 
     A GPU that XPU supports but that has no driver or no device file here is a problem and not among the GPUs.
     """
-    gpus, problems = [], []
+    if not devices:
+        wsl = "Intel GPUs cannot be detected under WSL; use `--torch-backend xpu`" if scene.platform.wsl else ""
+        scene.probe("intel", "absent", wsl)
+        return
+    gpus, reasons = [], []
     for device in devices:
         found = gpu(device.device)
-        if not supported(found):
-            gpus.append(found)
-        elif device.driver not in ("xe", "i915"):
-            reason = f"{found.name} ({device.id}) is on the bus, but its driver (xe or i915) does not have it"
-            if device.driver:
-                reason += f"; {device.driver} has"
-            problems.append(Problem("intel", "unreachable", reason, "Install Intel's GPU driver (kernel module xe)."))
-        elif not any(name.startswith("renderD") for name in files.names(root, "/dev/dri")):
-            reason = f"{found.name} ({device.id}) is on the bus, but there is no /dev/dri/renderD* device file"
-            remedy = "Start the container with --device /dev/dri." if platform.container else ""
-            problems.append(Problem("intel", "unreachable", reason, remedy))
+        lacking, remedy = _lacking(device, scene) if supported(found) else ("", "")
+        if lacking:
+            reasons.append(f"{found.name} ({device.id}) is on the bus, but {lacking}")
+            scene.problem("intel", "unreachable", reasons[-1], remedy)
         else:
             gpus.append(found)
-    gpus.sort(key=lambda one: (not supported(one), one.integrated))
-    if problems:
-        return tuple(gpus), tuple(problems), Probe("intel", "failed", problems[0].reason)
-    if not gpus:
-        return (), (), Probe("intel", "absent")
-    return tuple(gpus), (), Probe("intel", "ok", ", ".join(dict.fromkeys(map(_described, gpus))))
+    gpus.sort(key=lambda gpu: (not supported(gpu), gpu.integrated))
+    texts = [f"{gpu.name} ({gpu.pci_id}){'' if supported(gpu) else ', not supported by PyTorch XPU'}" for gpu in gpus]
+    scene.probe("intel", "failed" if reasons else "ok", reasons[0] if reasons else ", ".join(dict.fromkeys(texts)))
+    scene.gpus += gpus
 
 
-def _described(gpu: Gpu) -> str:
-    return f"{gpu.name} ({gpu.pci_id})" + ("" if supported(gpu) else ", not supported by PyTorch XPU")
+def _lacking(device: sysfs.Device, scene: Scene) -> tuple[str, str]:
+    """(what keeps XPU from a GPU that it supports, the remedy); empty where nothing does."""
+    if device.driver not in ("xe", "i915"):
+        other = f"; {device.driver} has" if device.driver else ""
+        remedy = "Install Intel's GPU driver (kernel module xe)."
+        return f"its driver (xe or i915) does not have it{other}", remedy
+    if any(name.startswith("renderD") for name in sysfs.names(scene.root, "/dev/dri")):
+        return "", ""
+    remedy = "Start the container with --device /dev/dri." if scene.platform.container else ""
+    return "there is no /dev/dri/renderD* device file", remedy

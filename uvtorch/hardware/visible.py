@@ -2,60 +2,65 @@
 
 from collections.abc import Sequence
 
-from uvtorch.hardware import files
-from uvtorch.named import NamedTuple
+from uvtorch.hardware import sysfs
+from uvtorch.hardware.scene import Scene
+from uvtorch.machine import Gpu
 
 
-class Visible(NamedTuple):
-    """What a variable leaves of a list of GPUs."""
+def apply(
+    scene: Scene, variable: str, gpus: list[Gpu], *, ordered: bool = True, parents: Sequence[str | None] = ()
+) -> list[Gpu]:
+    """The GPUs of one vendor that a variable leaves (see `select`), with a note of what it does."""
+    value = scene.env.get(variable)
+    if value is None or not gpus:
+        return gpus
+    setting = variable + "=" + (sysfs.plain(value, 80) or "''")
+    uuids = [gpu.uuid for gpu in gpus]
+    if None in uuids and any(entry.strip()[:4].upper() in ("GPU-", "MIG-") for entry in value.split(",")):
+        scene.notes.append(f"{setting} names GPUs by UUID, which is not known here: all are considered.")
+        return gpus
+    kept, certain = select(value, uuids, ordered=ordered, parents=parents)
+    if not certain:
+        scene.notes.append(
+            f"{setting} counts GPUs in CUDA's own order, which is not known here: all are considered. "
+            "With CUDA_DEVICE_ORDER=PCI_BUS_ID or UUIDs it is."
+        )
+    elif hidden := len(gpus) - len(kept):
+        scene.notes.append(f"{setting} hides {hidden} of {len(gpus)} {gpus[0].vendor.upper()} GPUs.")
+    return [gpus[place] for place in kept]
 
-    kept: tuple[int, ...]
-    """Positions in the list."""
-    certain: bool = True
-    """False: the variable names some of the GPUs by an order that is not known, so all of them are kept."""
 
+def select(
+    value: str, uuids: Sequence[str | None], *, ordered: bool, parents: Sequence[str | None] = ()
+) -> tuple[list[int], bool]:
+    """The positions that a variable's value keeps of GPUs with these UUIDs, and whether that is certain.
 
-def select(value: str, uuids: Sequence[str | None], *, ordered: bool, parents: Sequence[str | None] = ()) -> Visible:
-    """Apply a variable's value to GPUs with these UUIDs.
-
-    The rules are CUDA's: entries are indexes or UUIDs (a unique beginning is enough), and the first entry that names
-    nothing (`-1`, an index too high, a word such as SLURM's `NoDevFiles`) ends the list, so that an empty value hides
-    everything. `ordered`: index n means position n. `parents` gives the UUID of the GPU that a MIG slice belongs to.
+    It is not where GPUs are named by an order that is not known: then all are kept. The rules are CUDA's: entries are
+    indexes or UUIDs (a unique beginning is enough), and the first entry that names nothing (`-1`, an index too high, a
+    word such as SLURM's `NoDevFiles`) ends the list, so that an empty value hides everything. `ordered`: index n means
+    position n. `parents` gives the UUID of the GPU that a MIG slice belongs to.
     """
-    kept: list[int] = []
-    indexes = 0
+    kept: dict[int, None] = {}
+    by_index = False
     for entry in map(str.strip, value.split(",")):
-        if entry.isascii() and entry.isdigit():
-            position = int(entry) if len(entry) < 6 else len(uuids)
-            if position >= len(uuids):
-                break
-            indexes += 1
-            matches = [position]
-        else:
-            matches = _named(entry, uuids, parents)
-            if not matches:
-                break
-        kept += [position for position in matches if position not in kept]
-    if indexes and not ordered and len(kept) < len(uuids):
-        return Visible(tuple(range(len(uuids))), certain=False)
-    return Visible(tuple(kept))
-
-
-def shown(value: str) -> str:
-    """A variable's value for a message."""
-    return files.plain(value, 80) or "''"
+        index = entry.isascii() and entry.isdigit() and len(entry) < 6
+        matches = [int(entry)] if index else _named(entry.lower(), uuids, parents)
+        if not matches or matches[0] >= len(uuids):
+            break
+        by_index = by_index or index
+        kept |= dict.fromkeys(matches)
+    if by_index and not ordered and len(kept) < len(uuids):
+        return list(range(len(uuids))), False
+    return list(kept), True
 
 
 def _named(entry: str, uuids: Sequence[str | None], parents: Sequence[str | None]) -> list[int]:
     """The positions that a UUID names: one, or for the older `MIG-GPU-UUID/instance/...` every slice of that GPU."""
-    lower = entry.lower()
-    if len(lower) < 5 or not lower.startswith(("gpu-", "mig-")):
+    if len(entry) < 5 or not entry.startswith(("gpu-", "mig-")):
         return []
-    matches = [position for position, uuid in enumerate(uuids) if uuid and uuid.lower().startswith(lower)]
+    matches = [position for position, uuid in enumerate(uuids) if (uuid or "").lower().startswith(entry)]
     if len(matches) == 1:
         return matches
-    if lower.startswith("mig-gpu-") and not matches:
-        parent = lower[4:].partition("/")[0]
-        return [position for position, uuid in enumerate(parents) if uuid and uuid.lower() == parent]
     # The UUID of a whole GPU in MIG mode: CUDA takes its slices.
-    return [position for position, uuid in enumerate(parents) if uuid and uuid.lower() == lower]
+    parent = entry[4:].partition("/")[0] if entry.startswith("mig-gpu-") and not matches else entry
+    return [position for position, uuid in enumerate(parents) if (uuid or "").lower() == parent]

@@ -1,11 +1,14 @@
 """`uvtorch torch detect`: the machine, for a person or as JSON (contract 9)."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from textwrap import TextWrapper
 
 import click
 
 from uvtorch import hardware, machine
-from uvtorch.machine import Gpu, Machine
+from uvtorch.hardware import intel
+from uvtorch.machine import Gpu, Machine, Platform
 
 
 def run(env: Mapping[str, str], as_json: bool, described: str | None) -> str:
@@ -19,31 +22,41 @@ def run(env: Mapping[str, str], as_json: bool, described: str | None) -> str:
 
 def report(facts: Machine) -> str:
     """The machine in a few lines of ASCII, at most 100 columns wide."""
-    platform = facts.platform
-    about = [
-        f"{platform.system} {platform.machine}",
+    rows = [("platform", _platform(facts.platform))]
+    if driver := facts.nvidia_driver:
+        rows.append(("NVIDIA driver", driver.version + (f" (CUDA {driver.cuda})" if driver.cuda else "")))
+    gpus = Counter(map(_described, facts.gpus)) or {"none": 1}
+    texts = [text if count == 1 else f"{count} x {text}" for text, count in gpus.items()]
+    rows += zip(["GPU"] + [""] * (len(texts) - 1), texts, strict=True)
+    for problem in facts.problems:
+        rows += [(problem.kind, f"{problem.reason}."), *([("", problem.remedy)] if problem.remedy else [])]
+    rows += [("note", note) for note in facts.notes]
+    width = max((len(probe.probe) for probe in facts.probes), default=0)
+    probes = [(f"{probe.probe:{width}}  {probe.outcome:7} {probe.ms:7.1f} ms", probe.detail) for probe in facts.probes]
+    lines = [*_table(rows), *([""] if probes else []), *_table(probes)]
+    return "\n".join(lines).encode("ascii", "replace").decode("ascii")
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> list[str]:
+    """`label  text` in lines, the text broken at column 100 and continued under itself."""
+    width = max((len(label) for label, _ in rows), default=0) + 2
+    wrapper = TextWrapper(100, subsequent_indent=" " * width, break_long_words=False, break_on_hyphens=False)
+    lines = []
+    for label, text in rows:
+        wrapper.initial_indent = label.ljust(width)
+        lines += wrapper.wrap(text) or [label]
+    return lines
+
+
+def _platform(platform: Platform) -> str:
+    facts = [
+        " ".join(filter(None, (platform.system, platform.os_version, platform.machine))),
         platform.libc,
         f"Jetson {platform.tegra}" if platform.tegra else None,
+        "WSL" if platform.wsl else None,
+        "in a container" if platform.container else None,
     ]
-    about += ["WSL" if platform.wsl else None, "in a container" if platform.container else None]
-    lines = [("platform", ", ".join(part for part in about if part))]
-    if driver := facts.nvidia_driver:
-        lines.append(("NVIDIA driver", driver.version + (f" (CUDA {driver.cuda})" if driver.cuda else "")))
-    lines += [("GPU" if number == 0 else "", text) for number, text in enumerate(_grouped(facts.gpus) or ["none"])]
-    for problem in facts.problems:
-        lines.append((problem.kind, f"{problem.reason}."))
-        if problem.remedy:
-            lines.append(("", problem.remedy))
-    lines += [("note", note) for note in facts.notes]
-    width = max(len(label) for label, _ in lines)
-    text = [row for label, value in lines for row in _wrapped(label.ljust(width), value)]
-    if facts.probes:
-        widest = max(len(probe.probe) for probe in facts.probes)
-        text.append("")
-        for probe in facts.probes:
-            start = f"{probe.probe.ljust(widest)}  {probe.outcome.ljust(7)} {probe.ms:7.1f} ms"
-            text += _wrapped(start, probe.detail)
-    return "\n".join(text).encode("ascii", "replace").decode("ascii")
+    return ", ".join(filter(None, facts))
 
 
 def _grouped(gpus: tuple[Gpu, ...]) -> list[str]:
@@ -53,35 +66,23 @@ def _grouped(gpus: tuple[Gpu, ...]) -> list[str]:
 
 
 def _described(gpu: Gpu) -> str:
-    from uvtorch.hardware import intel
-
-    parts = [gpu.name]
-    if gpu.compute_capability:
-        parts.append(f"compute capability {gpu.compute_capability}")
-    elif gpu.vendor == "nvidia":
-        parts.append("compute capability not known")
+    """`NVIDIA H200, compute capability 9.0, 140 GiB`."""
+    facts = [gpu.name]
+    if gpu.vendor == "nvidia":
+        facts.append(f"compute capability {gpu.compute_capability or 'not known'}")
     if gpu.architecture and gpu.architecture not in gpu.name:
-        parts.append(gpu.architecture)
-    if gpu.memory_mib:
-        parts.append(f"{round(gpu.memory_mib / 1024)} GiB" if gpu.memory_mib >= 1024 else f"{gpu.memory_mib} MiB")
-    if gpu.mig and "MIG" not in gpu.name:
-        parts.append("MIG")
+        facts.append(gpu.architecture)
+    if memory := gpu.memory_mib:
+        facts.append(f"{round(memory / 1024)} GiB" if memory >= 1024 else f"{memory} MiB")
+    return ", ".join(filter(None, (*facts, _kind(gpu))))
+
+
+def _kind(gpu: Gpu) -> str:
     if gpu.vendor == "intel" and not intel.supported(gpu):
-        parts.append("not supported by PyTorch XPU")
-    elif gpu.integrated and gpu.vendor != "apple":
-        parts.append("integrated")
-    return ", ".join(parts)
-
-
-def _wrapped(label: str, text: str) -> list[str]:
-    """`label  text`, broken between words at column 100 and continued under the text."""
-    rows, row = [], label + " "
-    for word in text.split():
-        if len(row) + 1 + len(word) > 100 and len(row) > len(label) + 1:
-            rows.append(row.rstrip())
-            row = " " * (len(label) + 1)
-        row += " " + word
-    return [*rows, row.rstrip()]
+        return "not supported by PyTorch XPU"
+    if gpu.integrated and gpu.vendor != "apple":
+        return "integrated"
+    return "MIG" if gpu.mig and "MIG" not in gpu.name else ""
 
 
 @click.command()

@@ -1,0 +1,93 @@
+"""The program that asks NVML: `ask_nvml.py SECONDS loader|path [LIBRARY]`. It prints a JSON object a line.
+
+Fields of `nvml.Report`: `driver` and `cuda`, then `devices` and `lost`; or `code` and `failure`. `loader`: the system's
+loader looks for the library first, and LIBRARY is loaded where it finds none; `path`: LIBRARY it is. Run by `nvml.ask`;
+imports nothing of uvtorch.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pynvml
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Ask, print, and leave without NVML's clean-up, which can hang as well."""
+    if hasattr(signal, "alarm"):
+        signal.alarm(int(arguments[0]))  # the end, should whoever waits be killed without a chance to end us
+    out = os.fdopen(os.dup(1), "w", encoding="ascii")
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 1)  # what the library or its helper (nvidia-modprobe) writes is not an answer
+    os.dup2(null, 2)
+
+    def say(**row: object) -> None:
+        print(json.dumps(row), file=out, flush=True)
+
+    devices: list[dict[str, Any]] = []
+    lost = []
+    try:
+        _start(arguments[1] == "path", arguments[2] if len(arguments) > 2 else None)
+        cuda = _optional(pynvml.nvmlSystemGetCudaDriverVersion_v2) or _optional(pynvml.nvmlSystemGetCudaDriverVersion)
+        version = f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else None
+        say(driver=pynvml.nvmlSystemGetDriverVersion(), cuda=version)
+        for number in range(pynvml.nvmlDeviceGetCount()):
+            try:
+                devices += _devices(number, pynvml.nvmlDeviceGetHandleByIndex(number))
+            except pynvml.NVMLError as error:
+                lost.append((number, error.value))
+        say(devices=devices, lost=lost)
+    except pynvml.NVMLError as error:
+        say(code=error.value, failure=str(error))
+    except OSError as error:
+        say(code=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, failure=str(error))
+    os._exit(0)
+
+
+def _start(only: bool, library: str | None) -> None:
+    """Load the library and talk to the driver. pynvml asks for `libnvidia-ml.so.1` by name: found once it is loaded."""
+    if not only:
+        try:
+            pynvml.nvmlInit()
+            return
+        except pynvml.NVMLError_LibraryNotFound:
+            if library is None:
+                raise
+    ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
+    pynvml.nvmlInit()
+
+
+def _devices(number: int, whole: object) -> list[dict[str, Any]]:
+    """A GPU, then its MIG slices."""
+    try:
+        capability = "{}.{}".format(*pynvml.nvmlDeviceGetCudaComputeCapability(whole))
+    except (pynvml.NVMLError_FunctionNotFound, pynvml.NVMLError_NotSupported):
+        capability = None  # drivers before 418
+    mig = bool((_optional(pynvml.nvmlDeviceGetMigMode, whole) or (0,))[0])
+    places = _optional(pynvml.nvmlDeviceGetMaxMigDeviceCount, whole) if mig else 0
+    slices = (_optional(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, whole, place) for place in range(places or 0))
+    model = _optional(pynvml.nvmlDeviceGetName, whole) or "NVIDIA GPU"
+    rows: list[dict[str, Any]] = []
+    for device in (whole, *filter(None, slices)):
+        name = _optional(pynvml.nvmlDeviceGetName, device) or model
+        memory = getattr(_optional(pynvml.nvmlDeviceGetMemoryInfo, device), "total", 0) // 2**20 or None
+        uuid = _optional(pynvml.nvmlDeviceGetUUID, device) or None
+        gpu = {"name": name, "compute_capability": capability, "memory_mib": memory, "uuid": uuid, "mig": mig}
+        rows.append({"number": number, "gpu": gpu, "parent": rows[0]["gpu"]["uuid"] or "" if rows else None})
+    return rows
+
+
+def _optional(function: Callable[..., Any], *args: object) -> Any:
+    """What NVML answers; None where this driver or this GPU does not know the question."""
+    try:
+        return function(*args)
+    except (pynvml.NVMLError, ValueError):
+        return None
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
