@@ -3,6 +3,7 @@
 Imports nothing beyond the standard library's lightest parts: this module lies on warm paths.
 """
 
+import re
 from typing import Final, NamedTuple
 
 DEFAULT_INDEX_BASE: Final = "https://download.pytorch.org/whl"
@@ -37,9 +38,7 @@ class Backend(NamedTuple):
     @property
     def name(self) -> str:
         """The name without its channel, as the last part of an index URL and as a wheel's local version: `cu126`."""
-        if self.family == "cu":
-            return "cu" + "".join(map(str, self.version))
-        return self.family + ".".join(map(str, self.version))
+        return self.family + ("" if self.family == "cu" else ".").join(map(str, self.version))
 
     def __str__(self) -> str:
         return f"{self.channel}/{self.name}" if self.channel else self.name
@@ -59,36 +58,28 @@ class Backend(NamedTuple):
         return f"{base.rstrip('/')}/{self}"
 
 
+_NUMBER = "(?:0|[1-9][0-9]{0,2})"
+_NAME: Final = re.compile(
+    rf"(?:(?P<channel>nightly|test)/)?(?:(?P<plain>cpu|xpu)"
+    rf"|cu(?P<cuda>[1-9](?=[0-9]$)|[1-9][0-9])(?P<minor>{_NUMBER})|rocm(?P<rocm>{_NUMBER}(?:\.{_NUMBER}){{1,2}}))"
+)
+
+
 def parse(text: str) -> Backend | None:
     """Read a backend's name, `[nightly/|test/]NAME`; None if it is not well formed.
 
-    Any well-formed name is accepted, also one newer than the catalog: `cu` and at least two digits (the last ones are
+    Any well-formed name is accepted, also one newer than the catalog: `cu` and two to four digits (the last ones are
     the minor version: `cu92` is 9.2, `cu126` 12.6), `rocm` and a dotted version, `cpu`, `xpu`.
     """
-    channel, slash, name = text.rpartition("/")
-    if slash and channel not in CHANNELS[1:]:
+    found = _NAME.fullmatch(text)
+    if found is None or len(found["minor"] or "") > 2:
         return None
-    if name in ("cpu", "xpu"):
-        return Backend(name, (), channel)
-    if name.startswith("cu"):
-        digits = name[2:]
-        if not (digits.isascii() and digits.isdigit() and 2 <= len(digits) <= 4 and digits[0] != "0"):
-            return None
-        split = 1 if len(digits) == 2 else 2
-        minor = digits[split:]
-        if len(minor) > 1 and minor[0] == "0":
-            return None
-        return Backend("cu", (int(digits[:split]), int(minor)), channel)
-    if name.startswith("rocm"):
-        parts = name[4:].split(".")
-        if not 2 <= len(parts) <= 3 or not all(_is_number(part) for part in parts):
-            return None
-        return Backend("rocm", tuple(map(int, parts)), channel)
-    return None
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 3 and (text == "0" or text[0] != "0")
+    channel = found["channel"] or ""
+    if found["plain"]:
+        return Backend(found["plain"], (), channel)
+    if found["rocm"]:
+        return Backend("rocm", tuple(map(int, found["rocm"].split("."))), channel)
+    return Backend("cu", (int(found["cuda"]), int(found["minor"])), channel)
 
 
 def from_url(url: str) -> Backend | None:
@@ -99,33 +90,28 @@ def from_url(url: str) -> Backend | None:
     (`pytorch-cu128`, `cu126_torch260`, `rocm-rel-7.0`) as long as it names one only. A wheel's URL or path is told by
     its local version, else by its directory.
     """
-    path = url.partition("#")[0].partition("?")[0].lower().replace("%2b", "+").replace("%20", " ")
-    if "://" in path:
-        path = path.partition("://")[2].partition("/")[2]
-    parts = [part for part in path.split("/") if part]
-    if parts and parts[-1].endswith(".whl"):
-        local = parts.pop().partition("+")[2].partition("-")[0]
-        if backend := parse(local):
+    parts = ["", "", *_path(url)]
+    if parts[-1].endswith(".whl"):
+        if backend := parse(parts.pop().partition("+")[2].partition("-")[0]):
             return backend
-    if parts and parts[-1].endswith((".html", ".htm")) and len(parts) > 1 and parse(parts[-2]):
+    elif parts[-1].endswith((".html", ".htm")) and parse(parts[-2]):
         parts.pop()
-    while parts and parts[-1] in _SERVER_SUFFIXES:
+    while parts[-1] in ("simple", "+simple", "us", "cn"):
         parts.pop()
-    if not parts:
-        return None
-    last = parts[-1].removesuffix(".html")
+    above, last = parts[-2], parts[-1].removesuffix(".html")
     backend = parse(last) or _named_within(last)
-    if backend is None or backend.channel:
-        return backend
-    return backend._replace(channel=parts[-2]) if len(parts) > 1 and parts[-2] in CHANNELS[1:] else backend
+    return backend._replace(channel=backend.channel or above) if backend and above in CHANNELS else backend
 
 
-_SERVER_SUFFIXES: Final = ("simple", "+simple", "us", "cn")
+def _path(url: str) -> list[str]:
+    """The parts of a URL's path, in small letters, without its query and fragment."""
+    path = re.split("[?#]", url, maxsplit=1)[0].lower().replace("%2b", "+").replace("%20", " ")
+    return [part for part in re.sub("^.*?://[^/]*", "", path).split("/") if part]
 
 
 def _named_within(part: str) -> Backend | None:
     """The one backend that a part of a URL names among other words; None for none and for two."""
-    words = part.replace("rocm-rel-", "rocm").replace("rocm-", "rocm").replace("_", "-").replace("+", "-").split("-")
+    words = re.split("[-_+]", part.replace("rocm-rel-", "rocm").replace("rocm-", "rocm"))
     found = [backend for backend in map(parse, words) if backend]
     if len(found) != 1:
         return None
@@ -146,13 +132,8 @@ def marker(platforms: frozenset[str] | None) -> str | None:
     if platforms is None or any(platform.startswith("macos") for platform in platforms):
         return None
     linux = [machine for machine in ("x86_64", "aarch64") if f"linux_{machine}" in platforms]
-    parts = []
-    if len(linux) == 2:
-        parts.append("sys_platform == 'linux'")
-    elif linux:
-        parts.append(f"sys_platform == 'linux' and platform_machine == '{linux[0]}'")
-    if any(platform.startswith("windows") for platform in platforms):
-        parts.append("sys_platform == 'win32'")
-    if len(parts) > 1:
-        parts = [f"({part})" if " and " in part else part for part in parts]
-    return " or ".join(parts)
+    windows = ["sys_platform == 'win32'"] if any(platform.startswith("windows") for platform in platforms) else []
+    if len(linux) != 1:
+        return " or ".join((["sys_platform == 'linux'"] if linux else []) + windows)
+    one = f"sys_platform == 'linux' and platform_machine == '{linux[0]}'"
+    return " or ".join([f"({one})", *windows]) if windows else one

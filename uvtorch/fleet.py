@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from uvtorch.backend import Backend
 from uvtorch.catalog import Catalog, number
-from uvtorch.choose import Decision, Request, choose, fit, rank_choices
+from uvtorch.choose import Decision, Request, Table, choose, evaluate, labels
+from uvtorch.choose.compatibility import Judge
 from uvtorch.machine import Machine
 
 Worth = tuple[tuple[int, ...], tuple[object, ...]]
@@ -36,15 +37,16 @@ def smallest(machines: Sequence[Machine], request: Request, catalog: Catalog) ->
     several backends has one requirement, and uv takes the newest. Among sets of the same size, the one that gives the
     machines the newest torch, then what `choose` would prefer for them. Ignores `request.backend`.
     """
+    asked = request._replace(backend=None)
     kinds: dict[Hashable, list[int]] = {}
-    for at, machine in enumerate(machines):
-        kinds.setdefault(_kind(machine, catalog), []).append(at)
+    for place, machine in enumerate(machines):
+        kinds.setdefault(_kind(machine, catalog), []).append(place)
     offers: dict[str, list[tuple[dict[Backend, Worth], int]]] = {}
     unserved = []
     for places in kinds.values():
         machine = machines[places[0]]
-        decision = choose(machine, request._replace(backend=None), catalog)
-        fitting = _fitting(machine, request, decision, catalog)
+        decision = choose(machine, asked, catalog)
+        fitting = _fitting(evaluate(machine, asked, catalog), catalog) if decision.backend else {}
         if fitting:
             offers.setdefault(next(iter(fitting)).family, []).append((fitting, len(places)))
         else:
@@ -56,43 +58,35 @@ def smallest(machines: Sequence[Machine], request: Request, catalog: Catalog) ->
 
 def _kind(machine: Machine, catalog: Catalog) -> Hashable:
     """What the choice sees of a machine: the same for machines that cannot be told apart by it."""
-    driver = machine.nvidia_driver
+    judge, driver = Judge(machine, catalog), machine.nvidia_driver
     drives: Hashable = None
     if driver:
-        system = machine.platform.system
-        cuda = fit.driver_cuda(driver, system, catalog)
-        least = [row["windows" if system == "windows" else "linux"] for row in catalog.minimum_driver.values()]
-        reported = number(driver.cuda or "")[:1]
-        drives = cuda, reported, tuple(number(driver.version) >= number(version) for version in least)
+        version = number(driver.version)
+        passed = tuple(version >= number(judge.least_driver(major)) for major in catalog.minimum_driver)
+        drives = judge.cuda, number(driver.cuda or "")[:1], passed
     gpus = frozenset(
         (gpu.vendor, gpu.compute_capability, gpu.architecture, gpu.pci_id, gpu.integrated)
         if gpu.compute_capability or gpu.architecture or gpu.pci_id
         else gpu
         for gpu in machine.gpus
     )
-    platform = machine.platform._replace(container=False, wsl=False)
-    return platform, gpus, drives, machine.problems
+    return machine.platform._replace(container=False, wsl=False), gpus, drives, machine.problems
 
 
-def _fitting(machine: Machine, request: Request, decision: Decision, catalog: Catalog) -> dict[Backend, Worth]:
-    """The backends that run here, all of the family that `choose` decided for, with what each gives."""
-    if decision.backend is None:
-        return {}
-    known = [backend for backend in catalog.builds if backend.family == decision.backend.family]
-    options = rank_choices(machine, request, known, catalog).options
-    cuda = fit.driver_cuda(machine.nvidia_driver, machine.platform.system, catalog)
-    return {
-        backend: (number(option.torch) if option.torch else (), fit.preference(backend, cuda, catalog))
-        for backend, option in zip(known, options, strict=True)
-        if option.fits
-    }
+def _fitting(table: Table, catalog: Catalog) -> dict[Backend, Worth]:
+    """The backends whose newest torch that uv would take runs here, with what each gives."""
+    # uv takes the newest that the index has for this Python, and knows nothing of kernels and drivers.
+    rows = (row for row in reversed(table.rows) if row.requested and not row.fails("python"))
+    newest = {row.backend: row for row in rows}
+    order = ((backend, newest[backend]) for backend in catalog.builds if backend in newest)
+    return {backend: (number(row.release), row.preference) for backend, row in order if row.fault is None}
 
 
 def _reason(machine: Machine, decision: Decision) -> str:
     if decision.refusal:
         return decision.refusal.rstrip(".")
     if decision.backend and decision.torch:
-        what = fit.labels(machine.gpus) or "this machine"
+        what = labels(machine.gpus) or "this machine"
         return f"{what} runs torch {decision.torch} ({decision.backend}) at most, and the project allows a newer one"
     return "the catalog does not know what is asked for"
 

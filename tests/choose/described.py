@@ -10,6 +10,19 @@ from uvtorch.machine import Driver, Gpu, Machine, Platform, Problem
 
 MACHINES = os.path.join(os.path.dirname(os.path.dirname(__file__)), "machines")
 
+
+class Ventura(Platform):
+    """A Mac that stays at macOS 13."""
+
+    os_version = "13.6"
+
+
+class Sonoma(Platform):
+    """A Mac with macOS 14."""
+
+    os_version = "14.5"
+
+
 PLATFORMS = {
     "linux": Platform("linux", "x86_64", "glibc 2.36"),
     "arm": Platform("linux", "aarch64", "glibc 2.39"),
@@ -18,6 +31,8 @@ PLATFORMS = {
     "windows-arm": Platform("windows", "arm64"),
     "mac": Platform("macos", "arm64"),
     "intel-mac": Platform("macos", "x86_64"),
+    "mac13": Ventura("macos", "arm64"),
+    "mac14": Sonoma("macos", "arm64"),
     "alpine": Platform("linux", "x86_64", "musl 1.2"),
     "centos7": Platform("linux", "x86_64", "glibc 2.17"),
     "riscv": Platform("linux", "riscv64", "glibc 2.39"),

@@ -42,6 +42,9 @@ NVIDIA = [
     Row("linux 700.10 9.0", "torch", "cu132 2.15.0", "a driver from the future", NOTES),
     Row("wsl 572.61 8.9", "torch", "cu126 2.14.1", "WSL shows Windows's driver number", NOTES),
     Row("wsl 581.29 8.9", "torch", "cu130 2.15.0", "WSL, 13.0", NOTES),
+    Row(
+        "linux 450.36.06 7.5", "torch", "torch 2.15.0 needs a driver >= 580; this machine has 450.36.06.", "low", NOTES
+    ),
     # Given versions.
     Row("linux 535.183.01 9.0", "torch==2.5.1", "cu121 2.5.1", "12.2: highest native is 12.1", CONTRACT),
     Row("linux 550.54.15 9.0", "torch==2.5.1", "cu124 2.5.1", "12.4 natively", CONTRACT),
@@ -116,13 +119,7 @@ NVIDIA = [
         "Kepler left in 2.1",
         KERNELS,
     ),
-    Row(
-        "linux 470.256.02 3.5",
-        "torch",
-        "No known PyTorch build for Linux x86_64 has kernels for GPU (3.5).",
-        "3.7 code not on 3.5",
-        RULE,
-    ),
+    Row("linux 470.256.02 3.5", "torch", "cpu 2.15.0", "3.7 code not on 3.5: never again", RULE),
     Row("linux 580.95.05 5.2", "torch", "cu126 2.14.1", "Maxwell ends at 2.14.1", KERNELS),
     Row("linux 525.147.05 5.0", "torch", "cu126 2.14.1", "Maxwell", KERNELS),
     Row("linux 580.95.05 6.1", "torch", "cu126 2.14.1", "Pascal; uv gives 2.15.0+cu132", KERNELS),
@@ -182,25 +179,22 @@ NVIDIA = [
         "linux 570.124.06 13.0",
         "torch==2.8.0",
         "torch 2.8.0 has only PTX for GPU (13.0): needs a driver for CUDA 12.9; this one is 570.124.06. The "
-        "newest that fits is 2.7.1 (cu128).",
+        "newest that fits is 2.11.0 (cu128).",
         "PTX of 12.9 on a 12.8 driver",
         NOTES,
     ),
-    Row("linux 595.58.03 13.0", "torch", "cu129 2.11.0 torch<2.12.1", "cu129 2.11 has the last PTX", KERNELS),
+    Row("linux 595.58.03 13.0", "torch", "cu132 2.15.0", "newer than the catalog: the newest build", CONTRACT),
+    Row("linux 580.95.05 13.0", "torch", "cu130 2.15.0", "the newest CUDA that the driver runs", CONTRACT),
+    Row("linux 575.57.08 13.0", "torch", "cu129 2.13.0", "the newest CUDA that the driver runs", CONTRACT),
+    Row("linux 580.95.05 13.0 7.5", "torch", "cu130 2.15.0", "beside a GPU that is known", CONTRACT),
     Row(
         "windows 580.95 13.0",
         "torch==2.9.0",
-        "No known PyTorch build for Windows has kernels for GPU (13.0).",
+        "torch 2.9.0 has no kernels for GPU (13.0). The newest that fits is 2.15.0 (cu130).",
         "PTX on Linux only",
         "RELEASE.md",
     ),
-    Row(
-        "linux 580.95.05 11.0",
-        "torch",
-        "No known PyTorch build for Linux x86_64 has kernels for GPU (11.0).",
-        "PTX of 12.0 is newer",
-        RULE,
-    ),
+    Row("linux 580.95.05 11.0", "torch", "cpu 2.15.0", "no code on x86_64, and none will come", RULE),
     # Several GPUs.
     Row("linux 580.95.05 9.0 9.0 9.0 9.0", "torch", "cu130 2.15.0", "all alike", CONTRACT),
     Row("linux 580.95.05 7.5 9.0", "torch", "cu130 2.15.0", "both served", CONTRACT),
@@ -259,13 +253,7 @@ NVIDIA = [
         "2.6 on aarch64 is 9.0 only",
         "pytorch #148169",
     ),
-    Row(
-        "arm 580.95.05 7.5",
-        "torch",
-        "No known PyTorch build for Linux aarch64 has kernels for GPU (7.5).",
-        "T4G: no aarch64 build",
-        KERNELS,
-    ),
+    Row("arm 580.95.05 7.5", "torch", "cpu 2.15.0", "T4G: no aarch64 build", KERNELS),
     Row("arm 580.95.05 12.1", "torch", "cu130 2.15.0", "GB10", RULE),
     Row("arm 580.95.05 11.0", "torch", "cu130 2.15.0", "Thor", KERNELS),
     Row("arm 580.95.05 10.1", "torch", "cu130 2.15.0", "10.1 is Thor's old name", RULE),
@@ -316,8 +304,13 @@ NVIDIA = [
 ]
 
 AMD = [
-    Row("linux gfx900", "torch", "rocm7.2 2.14.1", "Vega 10; not in rocm7.14", GFX),
-    Row("linux gfx906", "torch", "rocm7.2 2.14.1", "MI50; not in rocm7.14", THEROCK),
+    Row("linux gfx900", "torch", "rocm6.3 2.9.1", "rocm7.2 aborts on it", "pytorch#179865"),
+    Row("linux gfx906", "torch", "rocm6.3 2.9.1", "rocBLAS dropped it in 6.4", "legacy-rocm-build#4625"),
+    Row("linux gfx906", "torch==2.8.0", "rocm6.3 2.8.0", "rocm6.4 names it only", "legacy-rocm-build#4625"),
+    Row("linux apu:gfx1033", "torch", "cpu 2.15.0", "wrong results", "unsloth#8412"),
+    Row("linux gfx1033", "torch", "cpu 2.15.0", "wrong results", "unsloth#8412"),
+    Row("linux apu:gfx1036", "torch", "cpu 2.15.0", "two compute units", CONTRACT),
+    Row("linux apu:gfx1036", "torch backend=rocm7.14", "rocm7.14 2.14.1", "named", CONTRACT),
     Row("linux gfx908", "torch", "rocm7.2 2.14.1", "MI100; libraries in the wheel", THEROCK),
     Row("linux gfx90a", "torch", "rocm7.2 2.14.1", "MI250", GFX),
     Row("linux gfx942", "torch", "rocm7.2 2.14.1", "MI300X", GFX),
@@ -371,12 +364,12 @@ AMD = [
     Row("linux gfx90a", "torch==2.0.1", "rocm5.4.2 2.0.1", "5.4.2 > 5.3", GFX),
     Row("linux gfx942", "torch==2.9.1", "rocm6.4 2.9.1", "6.4", MATRIX),
     Row("linux gfx942", "torch>=2.14", "rocm7.2 2.14.1", "2.15 for ROCm was not seen", MATRIX),
-    Row("linux gfx942", "torch==2.15.0", "ask rocm10.0 rocm7.14", "2.15 for ROCm was not seen", "test-infra #8670"),
+    Row("linux gfx942", "torch==2.15.0", "ask rocm7.14 rocm10.0", "10.0 needs device extras", "test-infra #8670"),
     Row(
         "linux gfx900",
         "torch==2.15.0",
-        "torch==2.15.0 is newer than what uvtorch knows, and no index that may have it serves Radeon "
-        "(gfx900). The newest that fits is 2.14.1 (rocm7.2).",
+        "torch==2.15.0 is newer than uvtorch's catalog, and no index likely to have it supports Radeon "
+        "(gfx900). The newest that fits is 2.9.1 (rocm6.3).",
         "gfx900 left with rocm7.14",
         THEROCK,
     ),
@@ -389,7 +382,7 @@ AMD = [
         GFX,
     ),
     Row("linux gfx1100 apu:gfx1036", "torch", "rocm7.2 2.14.1", "the card counts, not the APU", CONTRACT),
-    Row("linux gfx803", "torch", "No known PyTorch build has kernels for Radeon (gfx803).", "Polaris", GFX),
+    Row("linux gfx803", "torch", "cpu 2.15.0", "Polaris: never again", GFX),
     Row("linux gfx9999", "torch", "No known PyTorch build has kernels for Radeon (gfx9999).", "unknown card", CONTRACT),
     Row("linux apu:gfx90c", "torch", "cpu 2.15.0", "an APU that nothing serves", GFX),
     Row("windows gfx1100", "torch", "cpu 2.15.0", "no ROCm wheels for Windows", MATRIX),
@@ -484,6 +477,19 @@ PLAIN = [
         "needs glibc 2.28",
         UV,
     ),
+    Row("centos7 580.95.05 9.0", "torch==2.6.0", "cu124 2.6.0", "cu126 is manylinux_2_28", "names of the wheels"),
+    Row("centos7 580.95.05 9.0", "torch==2.5.1", "cu124 2.5.1", "2.5.1 is manylinux1", "names of the wheels"),
+    Row("centos7 580.95.05 9.0", "torch", "cu124 2.6.0", "the last for glibc 2.17", "names of the wheels"),
+    Row("centos7 gfx942", "torch==2.6.0", "rocm6.1 2.6.0", "rocm6.2.4 is manylinux_2_28", "names of the wheels"),
+    Row("mac13", "torch", "cpu 2.11.0 torch<2.12", "macOS 11 to 13 end at 2.11.0", UV),
+    Row("mac14", "torch", "cpu 2.15.0", "macOS 14", UV),
+    Row(
+        "mac13",
+        "torch==2.12.0",
+        "torch 2.12.0 needs macOS >= 14.0; this machine has 13.6. The newest that fits is 2.11.0 (cpu).",
+        "macOS 11 to 13 end at 2.11.0",
+        UV,
+    ),
     Row("unknown-libc", "torch", "cpu 2.15.0", "not known is not too old", CONTRACT),
 ]
 
@@ -542,6 +548,31 @@ PYTHON = [
     ),
     Row("linux gfx942", "torch python=3.9", "rocm6.4 2.8.0 torch<2.9", "3.9 ends at 2.8.0", PYPI),
     Row("linux", "torch requires-python=>=3.10", "cpu 2.15.0", "some Python of the range is enough", CONTRACT),
+    Row("linux 580.95.05 9.0", "torch requires-python=>=3.9", "cu126 2.14.1", "cu130 has none for 3.9", UV),
+    Row("linux 580.95.05 9.0", "torch python=3.12 requires-python=>=3.9", "cu126 2.14.1", "so too in use", UV),
+    Row("linux 580.95.05 9.0", "torch requires-python=>=3.10", "cu130 2.15.0", "2.14.1 serves 3.10", UV),
+    Row(
+        "linux 535.183.01 9.0",
+        "torch==2.15.0 python=3.12 requires-python=>=3.11",
+        "torch 2.15.0 needs a driver >= 580; this machine has 535.183.01. The newest that fits is 2.14.1 (cu126).",
+        "what fits is named whatever is asked for",
+        UV,
+    ),
+    Row(
+        "linux 580.95.05 9.0",
+        "torch==2.15.0 python=3.12 requires-python=>=3.10",
+        "torch 2.15.0 has no wheel for Python 3.10; requires-python allows it, and cu130 has none for it. "
+        "The newest that fits is 2.14.1 (cu130).",
+        "uv solves for the whole range",
+        UV,
+    ),
+    Row(
+        "linux 580.95.05 9.0",
+        "torch==2.15.0;^python_version>='3.11' python=3.12 requires-python=>=3.10",
+        "cu130 2.15.0",
+        "not asked for with 3.10",
+        UV,
+    ),
     Row("linux", "torch requires-python=>=3.9,<3.11", "cpu 2.14.1 torch<2.15", "the range ends at 3.10", CONTRACT),
     Row("linux", "torch requires-python===3.9.*", "cpu 2.8.0 torch<2.9", "3.9 only", CONTRACT),
     Row("linux", "torch requires-python=>=3.12.4", "cpu 2.15.0", "a patch release", CONTRACT),
@@ -566,7 +597,13 @@ PAIRS = [
     Row("linux 550.144.03 9.0", "torchvision==0.21.0", "cu124 2.6.0", "2.6.0, 12.4 natively", PYPI),
     Row("linux 580.95.05 9.0", "torchaudio==2.5.1", "cu124 2.5.1", "pairs with 2.5.1", PYPI),
     Row("linux 580.95.05 9.0", "torchtext==0.16.2", "cu121 2.1.2", "pairs with 2.1.2", PYPI),
-    Row("linux 580.95.05 9.0", "torchcodec==0.7", "cu129 2.8.0", "pairs with 2.8", PYPI),
+    Row("linux 580.95.05 9.0", "torchcodec==0.7", "cu129 2.8.0 torch<2.9", "pairs with 2.8, says nothing", PYPI),
+    Row("linux 595.58.03 9.0", "torch torchaudio", "cu130 2.15.0", "cu132 has no torchaudio", "pytorch#193651"),
+    Row("linux 595.58.03 9.0", "torchaudio", "cu130 2.15.0", "cu132 has no torchaudio", "pytorch#193651"),
+    Row("linux 595.58.03 9.0", "torch torchvision", "cu132 2.15.0", "torchvision is there", "pytorch#193651"),
+    Row("linux 595.58.03 9.0", "torchaudio>=2.11 torch>=2.16", "ask cu130 cu134", "nor later", "pytorch#193651"),
+    Row("linux 580.95.05 9.0", "torchtext", "cu121 2.3.1 torch<2.4", "fails to load from 2.4 on", "text#2272"),
+    Row("linux 580.95.05 9.0", "torchcodec==0.14", "cu130 2.15.0", "goes with 2.11 and later", PYPI),
     Row("linux 580.95.05 9.0", "torch torchvision torchaudio", "cu130 2.15.0", "all open", PYPI),
     Row("linux 580.95.05 9.0", "torchvision==0.29.0", "cu130 2.14.0", "pins 2.14.0", PYPI),
     Row("linux 580.95.05 9.0", "torchvision==0.29.1", "cu130 2.15.0", "torch>=2.14.0, no pin", PYPI),
@@ -629,18 +666,18 @@ UNKNOWN = [
     Row(
         "intel-mac",
         "torch>=2.16",
-        "torch>=2.16 is newer than what uvtorch knows, and torch has no more wheels for macOS on Intel. "
+        "torch>=2.16 is newer than uvtorch's catalog, and torch has no more wheels for macOS on Intel. "
         "The newest that fits is 2.2.2 (cpu).",
         "Intel Macs end at 2.2.2",
         MATRIX,
     ),
     Row("intel-mac", "torch==1.13.1", "cpu -", "one index: uv will say", CONTRACT),
     Row("linux 8086:56a0", "torch>=2.16", "xpu -", "one index: uv will say", CONTRACT),
-    Row("linux gfx942", "torch>=2.16", "ask rocm10.0 rocm7.14", "the newest ROCm", CONTRACT),
+    Row("linux gfx942", "torch>=2.16", "ask rocm7.14 rocm10.0", "10.0 needs device extras", CONTRACT),
     Row(
         "linux 535.183.01 9.0",
         "torch>=2.16",
-        "torch>=2.16 is newer than what uvtorch knows, and no index that may have it serves GPU (9.0) with this "
+        "torch>=2.16 is newer than uvtorch's catalog, and no index likely to have it supports GPU (9.0) with this "
         "driver. The newest that fits is 2.14.1 (cu126).",
         "12.x builds ended",
         CONTRACT,
@@ -648,7 +685,7 @@ UNKNOWN = [
     Row(
         "linux 595.58.03 9.0",
         "torch==1.13.1",
-        "torch==1.13.1 is older than what uvtorch knows (torch 2.0.0 and later). "
+        "torch==1.13.1 is older than uvtorch's catalog (torch 2.0.0 and later). "
         "The newest that fits is 2.15.0 (cu132).",
         "old untagged files make any index answer",
         "download.pytorch.org listing",

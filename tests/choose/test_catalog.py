@@ -1,14 +1,18 @@
-"""The catalog holds together, and the loader's validation would notice if it did not."""
+"""The catalog holds together, and its validation would notice if it did not."""
 
 import importlib.util
 import json
 import os
+import re
 import types
+from pathlib import Path
 
 import pytest
 
+from tests.choose.catalog_faults import faults as faults_of
 from uvtorch import catalog as catalogs
 from uvtorch.backend import PLATFORMS, Backend, parse
+from uvtorch.errors import UsageError
 from uvtorch.packages import roles
 
 CATALOG = catalogs.load()
@@ -22,7 +26,7 @@ def backend(name: str) -> Backend:
 
 
 def test_the_catalog_holds_together() -> None:
-    assert catalogs.validate(CATALOG) == []
+    assert faults_of(CATALOG) == []
 
 
 @pytest.mark.parametrize(
@@ -41,7 +45,6 @@ def test_the_catalog_holds_together() -> None:
             "no row",
         ),
         ("kernels.toml", '["cu126", "2.6.0", "linux_aarch64"', '["cu126", "2.5.0", "linux_aarch64"', "no such build"),
-        ("kernels.toml", '"3.7 5.0 6.0', '"5.0 3.7 6.0', "out of order"),
         ("kernels.toml", "gfx1030 gfx1031 gfx1032", "gfx1030 1031 gfx1032", "no gfx name"),
         ("kernels.toml", '["rocm7.0 rocm7.1", ', '["rocm7.0", ', "no row of devices"),
         ("drivers.toml", '11 = { linux = "450.80.02", windows = "452.39" }', "", "no minimum driver"),
@@ -52,7 +55,7 @@ def test_the_catalog_holds_together() -> None:
 def test_an_impossible_or_incomplete_row_is_a_fault(file: str, old: str, new: str, fault: str) -> None:
     texts = catalogs.texts()
     assert old in texts[file]
-    faults = catalogs.validate(catalogs.read({**texts, file: texts[file].replace(old, new)}))
+    faults = faults_of(catalogs.read({**texts, file: texts[file].replace(old, new)}))
     assert any(fault in found for found in faults), faults
 
 
@@ -69,8 +72,52 @@ def test_an_impossible_or_incomplete_row_is_a_fault(file: str, old: str, new: st
 def test_a_row_that_cannot_be_read_is_not_loaded(file: str, old: str, new: str) -> None:
     texts = catalogs.texts()
     assert old in texts[file]
-    with pytest.raises(ValueError):  # noqa: PT011
+    with pytest.raises(UsageError, match=f"the catalog's {file}, "):
         catalogs.read({**texts, file: texts[file].replace(old, new, 1)})
+
+
+@pytest.fixture
+def other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory that UVTORCH_CATALOG names."""
+    monkeypatch.setenv("UVTORCH_CATALOG", str(tmp_path))
+    return tmp_path
+
+
+def test_another_copy_of_the_catalog_is_read_and_may_have_some_files_only(other: Path) -> None:
+    text = catalogs.texts()["builds.toml"]
+    (other / "builds.toml").write_text(text.replace(CATALOG.as_of, "2027-01-15"), encoding="utf-8")
+    assert catalogs.load().as_of == "2027-01-15"
+    assert catalogs.load().kernels == CATALOG.kernels
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        (
+            "builds.toml",
+            '"2.14.0-2.15.0", "windows_arm64"',
+            '"2.14.0-2.99.0", "windows_arm64"',
+            "builds.toml, cpu, row",
+        ),
+        ("kernels.toml", '"cu117", "2.0.0-2.0.1"', '"cu117"', "kernels.toml, cuda, row"),
+        ("wheels.toml", "oldest = [", "eldest = [", "'oldest' is missing"),
+        ("drivers.toml", "[minimum]", "[minimum", "drivers.toml"),
+        ("kernels.toml", '"3.7 5.0 6.0', '"5.0 3.7 6.0', "capabilities out of order"),
+    ],
+)
+def test_another_copy_that_is_wrong_is_one_error_with_file_and_row(
+    other: Path, file: str, old: str, new: str, said: str
+) -> None:
+    text = catalogs.texts()[file]
+    assert old in text
+    (other / file).write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(UsageError, match=re.escape(said)):
+        catalogs.load()
+
+
+def test_a_directory_without_a_catalog_is_one_error(other: Path) -> None:
+    with pytest.raises(UsageError, match="has no catalog"):
+        catalogs.load()
 
 
 def served(name: str, release: str) -> set[str]:
@@ -171,7 +218,7 @@ def matrix_of(catalog: catalogs.Catalog) -> dict[str, object]:
             "pypi": {platform: str(one) for platform, (one, _) in wheels.items()},
             "pypi_files": {platform: [tag(python) for python in tags] for platform, (_, tags) in wheels.items()},
         }
-    return {"sources": catalog.sources, "releases": releases}
+    return {"as_of": catalog.as_of, "sources": catalog.sources, "releases": releases}
 
 
 def test_regenerating_from_what_the_catalog_says_changes_nothing(tool: types.ModuleType) -> None:
@@ -242,9 +289,13 @@ def test_pairs_are_read_from_the_wheels_requirements(tool: types.ModuleType) -> 
     found = tomllib.loads(tool.pairs(data, ["2.3.0", "2.5.0", "2.11.0", "2.14.0"]))
     assert found["torchvision"] == {"0.20.0": "2.5.0", "0.29.1": "2.14.0-"}
     assert found["torchaudio"] == {"2.5.0": "2.5.0", "2.11.0": "2.11.0-"}
-    assert found["torchtext"] == {"0.18.0": "2.3.0-"}
+    assert found["torchtext"] == {"0.18.0": "2.3.0-2.3.1"}
     assert found["torchcodec"] == {"0.1.0": "2.5.0", "0.1.1": "2.5.0", "0.12.0": "2.11.0-", "0.13.0": "2.11.0-"}
-    assert found["loose"] == {"torchaudio": ["2.11.0"], "torchcodec": ["0.1.0", "0.1.1", "0.12.0", "0.13.0"]}
+    assert found["loose"] == {
+        "torchtext": ["0.18.0"],
+        "torchaudio": ["2.11.0"],
+        "torchcodec": ["0.1.0", "0.1.1", "0.12.0", "0.13.0"],
+    }
 
 
 def test_platforms_of_the_catalog_are_those_of_backends() -> None:

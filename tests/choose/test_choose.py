@@ -5,7 +5,8 @@ import pytest
 from tests.choose.described import machine, request
 from uvtorch import catalog as catalogs
 from uvtorch.backend import Backend, parse
-from uvtorch.choose import Decision, Request, after_asking, choose, local_backend
+from uvtorch.choose import Decision, Request, after_asking, choose, evaluate, local_backend
+from uvtorch.choose.compatibility import Judge
 from uvtorch.errors import UsageError
 from uvtorch.machine import Driver
 
@@ -92,14 +93,33 @@ def test_a_backend_asked_for_that_runs_gives_no_warning(described: str, asked: s
         ("linux 8086:46a6", "Intel stays idle: PyTorch's XPU backend does not support it"),
         (
             "windows gfx1100",
-            "Radeon (gfx1100) stays idle: PyTorch has no ROCm wheels for Windows; "
-            "AMD publishes its own (repo.radeon.com)",
+            "Radeon (gfx1100) stays idle: PyTorch has no ROCm wheels for Windows; AMD's own index has them, as "
+            "torch[device-gfx1100]: https://repo.amd.com/rocm/whl-multi-arch/ (AMD says so; not tried by uvtorch)",
         ),
         ("arm gfx942", "Radeon (gfx942) stays idle: PyTorch has no ROCm wheels for Linux aarch64"),
         ("linux apu:gfx90c", "APU (gfx90c) stays idle: no known PyTorch build has kernels for it"),
         ("windows-arm 581.29 12.1", "GPU (12.1) stays idle: PyTorch has no CUDA wheels for Windows on Arm"),
         ("linux unreachable:nvidia", "nvidia is unreachable: taking the CPU build"),
-        ("linux gfx803 8086:56a0", "No known PyTorch build has kernels for Radeon (gfx803)."),
+        ("linux gfx803", "Radeon (gfx803) stays idle: no known PyTorch build has kernels for it"),
+        ("linux gfx803 8086:56a0", "Radeon (gfx803) stays idle: no known PyTorch build has kernels for it"),
+        ("linux gfx803 gfx1100", "Radeon (gfx803) stays idle: no known PyTorch build has kernels for it"),
+        ("linux gfx9999 8086:56a0", "No known PyTorch build has kernels for Radeon (gfx9999)."),
+        ("linux 470.256.02 3.5", "GPU (3.5) stays idle: no known PyTorch build has kernels for it"),
+        ("linux 470.256.02 3.5 gfx1100", "GPU (3.5) stays idle: no known PyTorch build has kernels for it"),
+        ("linux 470.256.02 3.5 8.6", "GPU (3.5) stays idle: no known PyTorch build has kernels for it"),
+        (
+            "linux apu:gfx1033",
+            "APU (gfx1033) stays idle: rocm7.14 is built for it, but it computes wrong results on gfx1033",
+        ),
+        (
+            "linux apu:gfx1036",
+            "APU (gfx1036) stays idle: it is too small to be worth it; to use it, say --torch-backend rocm7.14",
+        ),
+        (
+            "linux 595.58.03 13.0",
+            "GPU (13.0) is newer than uvtorch's catalog (as of 2026-11-20); cu132 is the newest build that this "
+            "driver runs",
+        ),
         ("linux 550.144.03 ?", "the compute capability of GPU is not known, so cu126 is chosen by the driver alone"),
     ],
 )
@@ -147,7 +167,6 @@ def test_gpus_that_no_build_serves_together_are_told_apart() -> None:
         ("linux 8086:56a0", "torch==2.9.1", ("pytorch-triton-xpu",)),
         ("linux 8086:56a0", "torch==2.10.0", ("triton-xpu",)),
         ("linux 8086:56a0", "torch>=2.16", ("triton-xpu",)),
-        ("linux", "torch backend=rocm10.0", ("triton-rocm",)),
         ("linux", "torch backend=nightly/xpu", ("triton-xpu",)),
         ("linux 580.95.05 9.0", "torch", ()),
         ("linux", "torch", ()),
@@ -159,6 +178,9 @@ def test_companions_have_the_name_of_their_time(described: str, asked: str, comp
 
 def test_rocm_libraries_that_only_the_index_has_come_along() -> None:
     companions = decide("linux gfx1103").companions
+    assert decide("linux", "torch backend=rocm10.0").companions == companions
+    assert decide("linux", "torch backend=rocm10.1").companions == companions
+    assert decide("linux", "torch backend=rocm7.2").companions == ("triton-rocm",)
     assert companions[:4] == ("triton-rocm", "rocm", "rocm-sdk-core", "rocm-sdk-libraries")
     assert "rocm-sdk-device-gfx1103" in companions
 
@@ -181,12 +203,6 @@ def test_platforms_are_those_with_wheels_on_the_index(described: str, asked: str
     assert decide(described, asked).platforms == platforms
 
 
-def test_nightly_and_test_builds_are_prereleases() -> None:
-    assert decide("linux", "torch backend=nightly/cu130").prerelease
-    assert decide("linux", "torch backend=test/cpu").prerelease
-    assert not decide("linux", "torch backend=cu130").prerelease
-
-
 def test_native_is_told_from_minor_version_compatibility() -> None:
     native, compatible = decide("linux 560.35.05 9.0"), decide("linux 535.183.01 9.0")
     assert native.backend == compatible.backend
@@ -195,10 +211,21 @@ def test_native_is_told_from_minor_version_compatibility() -> None:
     assert compatible.reason == "driver 535.183.01 supports CUDA 12.2 (cu126 by minor-version compatibility); GPU (9.0)"
 
 
-def test_a_driver_that_reports_a_newer_cuda_is_believed() -> None:
+def test_a_driver_that_reports_a_newer_cuda_is_believed_where_nvidia_says_so() -> None:
     # NVIDIA's forward-compatibility packages put a newer libcuda on an older driver.
     here = machine("linux 535.183.01 9.0")._replace(nvidia_driver=Driver("535.183.01", "13.0"))
     assert str(choose(here, Request(), CATALOG).backend) == "cu130"
+    geforce = here._replace(gpus=(here.gpus[0]._replace(name="NVIDIA GeForce RTX 4090"),))
+    assert str(choose(geforce, Request(), CATALOG).backend) == "cu126"
+    older = here._replace(nvidia_driver=Driver("530.30.02", "13.0"))
+    assert str(choose(older, Request(), CATALOG).backend) == "cu126"
+
+
+def test_a_driver_below_the_oldest_is_refused_though_it_reports_cuda_11() -> None:
+    here = machine("linux 450.36.06 7.5")._replace(nvidia_driver=Driver("450.36.06", "11.0"))
+    assert choose(here, Request(), CATALOG).refusal == (
+        "torch 2.15.0 needs a driver >= 580; this machine has 450.36.06."
+    )
 
 
 def test_every_candidate_has_its_reason() -> None:
@@ -224,13 +251,6 @@ def test_candidates_are_ordered_by_number() -> None:
     assert names[:2] == ["cu132", "cu130"]
     assert names.index("rocm7.14") < names.index("rocm7.2") < names.index("rocm6.4")
     assert names[-1] == "cpu"
-
-
-def test_families_restrict_the_choice() -> None:
-    asked = Request(("torch",), families=("rocm",))
-    refused = choose(machine("linux 580.95.05 9.0"), asked, CATALOG)
-    assert refused.refusal == "This machine needs a build of the family cu, and only rocm is on offer."
-    assert choose(machine("linux gfx942"), asked, CATALOG).backend == backend("rocm7.2")
 
 
 @pytest.mark.parametrize(
@@ -289,3 +309,62 @@ def test_after_asking_in_vain_the_refusal_names_what_fits() -> None:
     assert refused.backend is None
     assert refused.refusal == "No index that fits this machine has torch>=2.16 (asked: cu130, cu132, cu134)."
     assert refused.hints == ("The newest that fits is 2.15.0 (cu130).",)
+
+
+@pytest.mark.parametrize(
+    ("asked", "release"),
+    [
+        ("torch", "torch 2.15.0 or newer"),
+        ("torch>=2.9", "torch 2.15.0 or newer"),
+        ("torch torchvision torchaudio", "torch 2.15.0 or newer"),
+        ("torch==2.15.0", "torch 2.15.0"),
+        ("torch<2.16,!=2.15.1", "torch 2.15.0"),
+        ("torch==2.14.1", "torch 2.14.1"),
+        ("torchvision==0.29.2", "torch 2.15.0 or newer"),
+        ("torch<2.15 python=3.10", "torch 2.14.1"),
+        ("torch backend=cu126", "torch 2.14.1"),
+        ("torch backend=cu130", "torch 2.15.0 or newer"),
+        ("torch backend=cu140", ""),
+    ],
+)
+def test_the_message_says_or_newer_only_where_uv_may_take_a_newer_one(asked: str, release: str) -> None:
+    assert decide("linux 580.95.05 9.0", asked).release == release
+
+
+def test_what_requires_python_costs_is_said_with_the_way_out() -> None:
+    (said,) = decide("linux 580.95.05 9.0", "torch requires-python=>=3.9").warnings
+    assert said == (
+        "requires-python allows Python 3.9, which cu130 has no torch for: without it, torch 2.15.0 (cu130) fits"
+    )
+    refused = decide("linux 580.95.05 9.0", "torch==2.15.0 python=3.12 requires-python=>=3.10")
+    assert refused.hints[0] == 'with requires-python = ">=3.11", torch 2.15.0 (cu130) fits'
+    # Any Python of the range would do for uv as long as the oldest one has a torch.
+    assert decide("linux 580.95.05 9.0", "torch==2.9.1 requires-python=>=3.10").warnings == ()
+
+
+def test_another_implementation_of_python_is_told_the_way_out() -> None:
+    hints = decide("linux", "torch python=pypy3.10").hints
+    assert hints[0] == "PyTorch is built for CPython only; choose one with `uv python pin 3.12`"
+
+
+def test_gfx90a_is_not_given_a_rocm_build_of_torch_2_12_whose_code_objects_are_invalid() -> None:
+    amd = machine("linux gfx90a")
+    for release, fits in (("2.12.1", False), ("2.14.1", True)):
+        fault = Judge(amd, CATALOG).kernel_fault(amd.gpus, backend("rocm7.14"), release)
+        assert (fault is None) == fits
+
+
+def test_a_gpu_in_the_catalog_is_not_taken_for_a_newer_one() -> None:
+    here = machine("linux 580 12.1 9.0 11.0")
+    assert not any(Judge(here, CATALOG).is_newer(gpu) for gpu in here.gpus)
+    assert decide("linux 580.95.05 12.1").warnings == ()
+
+
+def test_the_table_has_each_build_once() -> None:
+    table = evaluate(machine("linux 595.58.03 9.0"), Request(("torch", "torchaudio")), CATALOG)
+    assert len({(row.backend, row.release) for row in table.rows}) == len(table.rows)
+    assert len(table.rows) == sum(map(len, CATALOG.builds.values()))
+    lacks = table.find(backend("cu132"), "2.15.0")
+    assert lacks
+    assert str(lacks.fault) == "has no torchaudio on the index of cu132"
+    assert table.best() == table.find(backend("cu130"), "2.15.0")

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = ["click", "tomlkit", "packaging", "pynvml", "json", "pathlib", "dataclasses", "subprocess", "socket", "urllib"]
+HEAVY = ["click", "tomlkit", "pynvml", "json", "pathlib", "socket", "urllib"]
 
 
 @pytest.mark.parametrize(

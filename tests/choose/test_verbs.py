@@ -2,17 +2,24 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.choose.described import MACHINES
 from uvtorch import catalog as catalogs
+from uvtorch.argv import parse
 from uvtorch.errors import MachineError, UsageError
+from uvtorch.session import Session
 from uvtorch.verbs import explain
 from uvtorch.verbs import list as listing
 
 NAMES = sorted(name for name in os.listdir(MACHINES) if name.endswith(".json"))
+
+
+def session(env: Mapping[str, str], directory: Path) -> Session:
+    return Session(parse(["--directory", str(directory), "torch", "explain"]), env)
 
 
 def described(name: str) -> str:
@@ -20,7 +27,7 @@ def described(name: str) -> str:
 
 
 def run(tmp_path: Path, name: str, *requirements: str, as_json: bool = False, **env: str) -> str:
-    return explain.run(env, str(tmp_path), requirements, described(name), as_json)
+    return explain.run(session(env, tmp_path), requirements, described(name), as_json)
 
 
 def test_json_says_what_was_chosen_and_why_each_other_was_not(tmp_path: Path) -> None:
@@ -106,18 +113,45 @@ def test_bad_input_is_one_error(tmp_path: Path) -> None:
 
 
 def test_a_described_machine_is_not_detected(tmp_path: Path) -> None:
-    text = explain.run({"UV_CUDA_DRIVER_VERSION": "garbage"}, str(tmp_path), (), described("cpu-only"), False)
+    text = explain.run(session({"UV_CUDA_DRIVER_VERSION": "garbage"}, tmp_path), (), described("cpu-only"), False)
     assert "no GPU" in text
 
 
-def test_list_prints_every_release_and_backend() -> None:
+def test_list_prints_every_release_in_words_and_the_date() -> None:
     catalog = catalogs.load()
     text = listing.run(False)
     assert text.isascii()
     assert max(map(len, text.splitlines())) <= 100
-    assert all(any(line.startswith(release) for line in text.splitlines()) for release in catalog.releases)
-    assert "cu129/LA" in text
-    assert "cu130/LAW?" in text
+    assert f"as of {catalog.as_of}" in text.splitlines()[0]
+    assert all(f"\ntorch {release}, " in text for release in catalog.releases)
+    assert "\n  Linux x86_64, Windows: cpu (?) xpu (?) cu130 (?) cu132 (?)\n" in text
+    assert "Windows on Arm: cpu (?)" in text
+
+
+@pytest.mark.parametrize(
+    ("filters", "releases", "lines"),
+    [
+        ({"release": "2.14"}, 2, None),
+        ({"release": "2.14.1", "backend": "cu126"}, 1, ["  Linux x86_64, Linux aarch64, Windows: cu126"]),
+        ({"backend": "cu129", "platform": "windows"}, 2, None),
+        ({"release": "2.1", "platform": "macos_x86_64"}, 3, ["  macOS on Intel: cpu"] * 3),
+    ],
+)
+def test_list_filters(filters: dict[str, str], releases: int, lines: list[str] | None) -> None:
+    text = listing.run(False, **filters)
+    assert len([line for line in text.splitlines() if line.startswith("torch ")]) == releases
+    assert lines is None or [line for line in text.splitlines() if line.startswith("  ")] == lines
+    assert len(json.loads(listing.run(True, **filters))["releases"]) == releases
+
+
+def test_a_filter_that_nothing_meets_is_one_error() -> None:
+    with pytest.raises(UsageError, match=r"no build in the catalog meets --release 2\.15 --backend cu126"):
+        listing.run(False, release="2.15", backend="cu126")
+
+
+def test_explain_says_the_date_of_the_catalog(tmp_path: Path) -> None:
+    assert f"catalog   as of {catalogs.load().as_of}" in run(tmp_path, "h100-570").splitlines()
+    assert json.loads(run(tmp_path, "h100-570", as_json=True))["catalog"] == catalogs.load().as_of
 
 
 def test_list_as_json_says_all_of_the_matrix() -> None:

@@ -6,8 +6,9 @@ The compute capability does not count, of several GPUs the first one, of AMD's t
 
 from uvtorch.backend import Backend, parse
 from uvtorch.catalog import Catalog, number
-from uvtorch.choose import Request, fit
-from uvtorch.choose.need import read
+from uvtorch.choose import Request
+from uvtorch.choose.compatibility import Judge
+from uvtorch.choose.request import read
 from uvtorch.machine import Machine
 
 CUDA = [f"cu{version}" for version in (132, 130, 129, 128, 126, 125, 124, 123, 122, 121, 120, 118, 117, 116)]
@@ -50,10 +51,10 @@ def indexes(machine: Machine) -> list[Backend]:
 
 def choose(machine: Machine, request: Request, catalog: Catalog) -> tuple[Backend, str] | None:
     """The build that uv takes, None if it finds none."""
-    need = read(machine, request, catalog)
+    need, judge = read(machine, request, catalog), Judge(machine, catalog)
     for backend in indexes(machine):
         for release in need.releases:
             build = catalog.builds.get(backend, {}).get(release, {}).get(machine.platform.key)
-            if build and build.pythons & need.pythons and not fit.libc_fault(machine.platform, release, catalog):
+            if build and build.pythons & need.pythons and not judge.system_fault(backend, release):
                 return backend, release
     return None

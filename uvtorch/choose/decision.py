@@ -1,37 +1,19 @@
-"""What the choice is asked and what it answers: the types, nothing else."""
+"""What `choose` decides. Pure."""
 
 from typing import NamedTuple
 
 from uvtorch.backend import Backend
-
-
-class Request(NamedTuple):
-    """What the command and the project ask of PyTorch."""
-
-    requirements: tuple[str, ...] = ()
-    """PEP 508 requirements of PyTorch packages: those on the command line and those the project already has."""
-    python: str | None = None
-    """The interpreter the project uses, `3.12` or `3.14t`; None where it is not known."""
-    requires_python: str | None = None
-    """The project's `requires-python`, a PEP 440 specifier set."""
-    backend: Backend | None = None
-    """Asked for by name: an option, an environment variable, configuration. It is obeyed."""
-    families: tuple[str, ...] = ()
-    """Restrict to these backend families (`("cu",)`); empty: any. Used where a project offers only some."""
-
-
-class Candidate(NamedTuple):
-    """One (backend, newest torch it could give for this request), and what was made of it."""
-
-    backend: Backend
-    torch: str | None
-    accepted: bool
-    reason: str
-    """Why it was rejected, or why it was accepted: a clause a person can read, in ASCII."""
-    native: bool = False
-    """The driver's own CUDA is at least the build's (else it runs by minor-version compatibility)."""
-    certainty: str = ""
-    """How sure the catalog is that this build exists (`catalog.CERTAINTIES`)."""
+from uvtorch.catalog import Catalog, number
+from uvtorch.choose import gpus, newer, reasons
+from uvtorch.choose.compatibility import Judge, labels, platform_name
+from uvtorch.choose.ranking import lacks
+from uvtorch.choose.reasons import Candidate
+from uvtorch.choose.refusal import refusal
+from uvtorch.choose.request import Need, Request, local_backend
+from uvtorch.choose.table import Row, Table, backend_rows, best, evaluate
+from uvtorch.errors import UsageError
+from uvtorch.machine import Gpu, Machine
+from uvtorch.requirement import allows, named_by
 
 
 class Decision(NamedTuple):
@@ -49,8 +31,6 @@ class Decision(NamedTuple):
     """Packages torch needs from the same index by another name: `triton-rocm`."""
     bounds: tuple[tuple[str, str], ...] = ()
     """(package, specifier) bounds without which uv would resolve to a build that cannot run: `("torch", "<2.12")`."""
-    prerelease: bool = False
-    """The channel holds only pre-releases, which uv must be told to allow."""
     warnings: tuple[str, ...] = ()
     refusal: str | None = None
     """One sentence saying what the request needs and what this machine has."""
@@ -59,3 +39,183 @@ class Decision(NamedTuple):
     ask: tuple[Backend, ...] = ()
     """The catalog does not know the requested version or backend: ask these indexes, in this order, through uv."""
     candidates: tuple[Candidate, ...] = ()
+    or_newer: bool = False
+    """`torch` is the newest that the catalog knows, and nothing keeps uv from a newer one."""
+
+    @property
+    def release(self) -> str:
+        """The torch that uv gives, for a message: `torch 2.14.1`, `torch 2.15.0 or newer`, or "" for none known."""
+        return f"torch {self.torch}{' or newer' if self.or_newer else ''}" if self.torch else ""
+
+
+def choose(machine: Machine, request: Request, catalog: Catalog) -> Decision:
+    """Choose the build for a machine and a request.
+
+    UsageError for a request that cannot be read or contradicts itself: no requirement, two local versions, a local
+    version beside another `request.backend`. Which of option, environment and configuration counts, the caller knows.
+    """
+    named = _named(machine, request)
+    table = evaluate(machine, request, catalog)
+    if named:
+        return _obey(table, named)
+    refused = table.judge.unsupported or table.hardware.refusal or table.need.conflict
+    if refused:
+        rejected = reasons.candidates(table)
+        if table.need.conflict == refused:
+            rejected = tuple(one._replace(reason="the requirements contradict") for one in rejected)
+        return Decision(None, refusal=f"{refused}.", hints=table.hardware.hints, candidates=rejected)
+    if not newer.is_known(table.need, table.hardware.family, catalog):
+        return _unknown(table)
+    chosen = table.best()
+    if chosen is None:
+        sentence, hints = refusal(table)
+        return Decision(None, refusal=sentence, hints=hints, candidates=reasons.candidates(table))
+    return _decide(table, chosen.backend, chosen.release)._replace(
+        reason=reasons.why(table.judge, table.hardware, chosen.backend),
+        warnings=reasons.warnings(table, chosen),
+        candidates=reasons.candidates(table, chosen),
+    )
+
+
+def _named(machine: Machine, request: Request) -> Backend | None:
+    local, asked = local_backend(request.requirements, machine), request.backend
+    if local and asked and local != asked:
+        raise UsageError(
+            f"the requirement names the backend {local}, but {asked} is asked for",
+            f"leave out one of them: the local version +{local.name}, or --torch-backend {asked}",
+        )
+    return asked or local
+
+
+def after_asking(decision: Decision, found: Backend | None, request: Request, catalog: Catalog) -> Decision:
+    """Settle a decision whose `ask` was put to the indexes: `found` is the first that had a match, None if none had."""
+    if found is None:
+        wanted, asked = " ".join(request.requirements) or "torch", ", ".join(map(str, decision.ask))
+        return decision._replace(ask=(), refusal=f"No index that fits this machine has {wanted} (asked: {asked}).")
+    others = (candidate for candidate in decision.candidates if candidate.backend != found)
+    return decision._replace(
+        backend=found,
+        reason=f"{decision.reason}; its index has it",
+        ask=(),
+        hints=(),
+        platforms=newer.platforms(found, None, catalog),
+        companions=newer.companions(found, None, catalog),
+        candidates=(Candidate(found, None, True, "its index has it"), *others),
+    )
+
+
+def _decide(table: Table, backend: Backend, release: str | None) -> Decision:
+    catalog = table.judge.catalog
+    bounds = _bounds(table.need, backend, release, catalog) if release else ()
+    return Decision(
+        backend,
+        release,
+        table.judge.is_native(backend),
+        platforms=newer.platforms(backend, release, catalog),
+        companions=newer.companions(backend, release, catalog),
+        bounds=bounds,
+        or_newer=release == catalog.newest and table.need.open and "torch" not in dict(bounds),
+    )
+
+
+def _bounds(need: Need, backend: Backend, release: str, catalog: Catalog) -> tuple[tuple[str, str], ...]:
+    """Bounds on what uv would resolve to: torch on this index, and packages that do not say which torch they need."""
+    index = catalog.builds.get(backend, {})
+    above = [other for other in need.possible if other in index and number(other) > number(release)]
+    limits = [("torch", above[-1] if above else None)]
+    limits += ((named_by(text) or "", _first_unpaired(text, release, catalog)) for text in need.wishes)
+    return tuple(dict.fromkeys((package, _below(first)) for package, first in limits if first))
+
+
+def _first_unpaired(text: str, release: str, catalog: Catalog) -> str | None:
+    """The lowest version above those for this torch that uv would take all the same; None where there is none."""
+    package = named_by(text) or ""
+    versions = {one: torch for one, torch in catalog.pairs.get(package, {}).items() if allows(text, one)}
+    last = max((number(version) for version, torch in versions.items() if release in torch), default=None)
+    loose = [one for one in versions if last and (package, one) in catalog.loose and number(one) > last]
+    return min(loose, key=number, default=None)
+
+
+def _below(version: str) -> str:
+    while version.endswith(".0") and version.count(".") > 1:
+        version = version.removesuffix(".0")
+    return f"<{version}"
+
+
+def _unknown(table: Table) -> Decision:
+    """The decision for a request that admits only releases the catalog does not know."""
+    judge, need, hardware, catalog = table.judge, table.need, table.hardware, table.judge.catalog
+    fits = table.best(requested=False)
+    newest = f"The newest that fits is {fits.release} ({fits.backend})." if fits else ""
+    rejected = tuple(
+        one if one.torch else one._replace(reason=f"not known to have {need.text}; {one.reason}")
+        for one in reasons.candidates(table)
+    )
+    floor = newer.floor(need, catalog)
+    if hardware.family in ("cpu", "xpu"):
+        return _only_index(table, floor, newest, rejected)
+    first = next(iter(catalog.releases))
+    if number(floor) < number(first):
+        said = f"{need.text} is older than uvtorch's catalog (torch {first} and later). {newest}"
+        way = "name a backend that has it, such as --torch-backend cpu, or take a newer torch"
+        return Decision(None, refusal=said.strip(), hints=(way,), candidates=rejected)
+    ask = newer.askable(judge, need, hardware, floor)
+    if ask:
+        reason, hints = f"{need.text} is not in the catalog", (newest,) if newest else ()
+        return Decision(None, reason=reason, hints=hints, warnings=hardware.warnings, ask=ask, candidates=rejected)
+    here = f"{labels(hardware.gpus)}{' with this driver' if hardware.family == 'cu' else ''}"
+    said = f"{need.text} is newer than uvtorch's catalog, and no index likely to have it supports {here}. {newest}"
+    cpu = "--torch-backend cpu asks the CPU index for it"
+    return Decision(None, refusal=said.strip(), hints=(cpu,), candidates=rejected)
+
+
+def _only_index(table: Table, floor: str, newest: str, rejected: tuple[Candidate, ...]) -> Decision:
+    """The decision for an unknown release of a family with one index: nothing to choose, and uv says if it has it."""
+    judge, text, backend = table.judge, table.need.text, Backend(table.hardware.family)
+    builds = judge.catalog.builds[backend]
+    if number(floor) > number(judge.catalog.newest) and judge.platform not in builds[next(reversed(builds))]:
+        said = f"{text} is newer than uvtorch's catalog, and torch has no more wheels for "
+        said += f"{platform_name(judge.platform)}. {newest}"
+        return Decision(None, refusal=said.strip(), candidates=rejected)
+    only = f"the only index that may have {text}"
+    return _decide(table, backend, None)._replace(
+        reason=reasons.why(judge, table.hardware, backend),
+        warnings=table.hardware.warnings,
+        candidates=tuple(
+            one._replace(accepted=True, reason=only, torch=None) if one.backend == backend else one for one in rejected
+        ),
+    )
+
+
+def _obey(table: Table, backend: Backend) -> Decision:
+    """The decision for a backend that was asked for, with one warning if it would not run here."""
+    judge, need = table.judge, table.need
+    used = gpus.for_backend(judge, backend)
+    # What a nightly or test index holds changes by the day.
+    rows = [] if backend.channel else [row for row in backend_rows(judge, used, backend, need) if row.requested]
+    # One that runs, else the newest with a wheel here, else the newest.
+    shown = best(rows) or next((row for row in rows if not row.fails("platform", "python")), next(iter(rows), None))
+    decided = _decide(table, backend, shown.release if shown else None)
+    warning = _will_not_run(judge, need, backend, rows, used)
+    return decided._replace(
+        reason="asked for",
+        native=decided.native and (bool(used) or backend.family == "cpu"),
+        warnings=(warning,) if warning else (),
+        candidates=reasons.beside_named(table, backend, decided.torch),
+    )
+
+
+def _will_not_run(judge: Judge, need: Need, backend: Backend, rows: list[Row], used: tuple[Gpu, ...]) -> str | None:
+    """The warning for a backend that was asked for and would not run on this machine, None where it would."""
+    not_here, stable = f"{backend} will not run on this machine:", backend._replace(channel="")
+    unknown, lacking = newer.fault(judge, used, stable), lacks(judge, backend, used)
+    # A wrong platform says more than a missing GPU.
+    if lacking and (judge.unsupported or not unknown or unknown.step != "platform"):
+        return f"{not_here} {lacking}"
+    if rows and not lacking:
+        nearest = max(rows, key=lambda row: row.miss)
+        return f"{not_here} torch {nearest.release} {nearest.fault}" if nearest.fault else None
+    index = [*judge.catalog.builds.get(backend, {})]
+    if index and need.releases and not lacking:
+        return f"{backend} has no build for {need.text}: its index has torch {index[0]} to {index[-1]}"
+    return f"{not_here} it {unknown}" if unknown else None

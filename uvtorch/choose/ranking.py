@@ -4,22 +4,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from uvtorch.backend import Backend
-from uvtorch.catalog import PYTHONS, Catalog, number
-from uvtorch.choose import fit, reasons, unknown
-from uvtorch.choose.decision import Request
-from uvtorch.choose.need import Need
-from uvtorch.choose.need import read as read_need
-from uvtorch.machine import Machine
+from uvtorch.catalog import Catalog, number
+from uvtorch.choose import gpus, newer
+from uvtorch.choose.compatibility import FAMILY, Judge, labels
+from uvtorch.choose.gpus import MAKER, Hardware
+from uvtorch.choose.reasons import why
+from uvtorch.choose.request import ANY, Request
+from uvtorch.choose.table import Row, Table, backend_rows, best_of, evaluate
+from uvtorch.machine import Gpu, Machine
 
 CPU = Backend("cpu")
-
-
-class Verdict(NamedTuple):
-    """Whether a build runs on a machine, and why not."""
-
-    runs: bool
-    reason: str = ""
-    """A clause if it does not run: `torch 2.15.0 needs a driver >= 580; this machine has 535.183.01`."""
 
 
 class Option(NamedTuple):
@@ -30,7 +24,6 @@ class Option(NamedTuple):
     torch: str | None
     fits: bool
     reason: str
-    native: bool = False
 
 
 class Ranking(NamedTuple):
@@ -44,39 +37,34 @@ class Ranking(NamedTuple):
     """Said where the best one does not use this machine's GPU."""
 
 
-def runs_here(machine: Machine, backend: Backend, torch: str | None, catalog: Catalog) -> Verdict:
-    """Whether a pinned build runs on this machine: (runs, reason).
+def cannot_run(machine: Machine, backend: Backend, torch: str | None, catalog: Catalog) -> str | None:
+    """Why a pinned build does not run on this machine, a clause that names what would be needed; None if it does.
 
     `torch` is the release that is locked or pinned; None asks whether any release of the backend runs. One that the
     catalog does not know is judged by its driver and by the newest known kernels of its backend.
     """
-    unsupported = fit.unsupported_platform(machine.platform)
-    if unsupported:
-        return Verdict(False, unsupported.rstrip("."))
-    gpus = fit.gpus_for(machine, backend, catalog)
-    if backend.family != "cpu" and not gpus:
-        problem = next(
-            (problem for problem in machine.problems if fit.FAMILY.get(problem.vendor) == backend.family), None
-        )
-        maker = {"cu": "an NVIDIA", "rocm": "an AMD", "xpu": "an Intel"}[backend.family]
-        return Verdict(False, problem.reason if problem else f"{backend} needs {maker} GPU, and none is visible here")
+    judge = Judge(machine, catalog)
+    used = gpus.for_backend(judge, backend)
+    if lacking := lacks(judge, backend, used):
+        return lacking
     stable = backend._replace(channel="")
     index = catalog.builds.get(stable, {})
-    every = frozenset(PYTHONS)
-    if torch is None or torch not in index:
-        if not index or (torch is not None and torch not in catalog.releases):
-            fault = unknown.fault(machine, gpus, stable, catalog)
-            return Verdict(fault is None, f"{backend} {fault}" if fault else "")
-        if torch is not None:
-            return Verdict(False, f"torch {torch} is not built for {backend}")
-    faults = [
-        (release, fit.fault(machine, gpus, stable, release, every, catalog))
-        for release in ([torch] if torch else reversed(index))
-    ]
-    if any(fault is None for _, fault in faults):
-        return Verdict(True)
-    release, worst = max(faults, key=lambda pair: fit.STEPS.index(pair[1].step) if pair[1] else -1)
-    return Verdict(False, f"torch {release} ({backend}) {worst}")
+    if not index or torch not in (None, *index, *catalog.releases):
+        fault = newer.fault(judge, used, stable)
+        return f"{backend} {fault}" if fault else None
+    if torch not in (None, *index):
+        return f"torch {torch} is not built for {backend}"
+    rows = (row for row in backend_rows(judge, used, stable, ANY) if torch in (None, row.release))
+    nearest = max(rows, key=lambda row: row.miss)
+    return f"torch {nearest.release} ({backend}) {nearest.fault}" if nearest.fault else None
+
+
+def lacks(judge: Judge, backend: Backend, used: tuple[Gpu, ...]) -> str | None:
+    """Why no build of a backend runs here: PyTorch does not support the platform, or there is no GPU for it."""
+    if judge.unsupported or used or backend.family == "cpu":
+        return judge.unsupported
+    problems = (one.reason for one in judge.machine.problems if FAMILY.get(one.vendor) == backend.family)
+    return next(problems, f"{backend} needs an {MAKER[backend.family]} GPU, and none is visible here")
 
 
 def leaves_idle(machine: Machine, backend: Backend, torch: str | None, catalog: Catalog) -> str | None:
@@ -84,16 +72,13 @@ def leaves_idle(machine: Machine, backend: Backend, torch: str | None, catalog: 
 
     True of a CPU build beside a GPU that some build of `torch` (None: of any release) would use.
     """
-    if backend.family != "cpu" or fit.unsupported_platform(machine.platform):
+    judge = Judge(machine, catalog)
+    hardware = gpus.select(judge)
+    if backend.family != "cpu" or hardware.family == "cpu" or judge.unsupported:
         return None
-    hardware = fit.hardware(machine, catalog)
-    if hardware.refusal or hardware.family == "cpu":
-        return None
-    releases = (torch,) if torch in catalog.releases else tuple(reversed(catalog.releases))
-    best = fit.best_of(machine, hardware.gpus, releases, frozenset(PYTHONS), hardware.family, catalog)
-    if best is None:
-        return None
-    return f"{backend} leaves {fit.labels(hardware.gpus)} idle; {best[0]} would use it"
+    need = ANY._replace(releases=(torch,) if torch in catalog.releases else tuple(catalog.releases))
+    fits = best_of(judge, hardware.gpus, hardware.family, need)
+    return f"{backend} leaves {labels(hardware.gpus)} idle; {fits.backend} would use it" if fits else None
 
 
 def rank_choices(
@@ -111,108 +96,109 @@ def rank_choices(
     it runs here or not. `requirements`: those of each choice, where they are not `request.requirements` for all. The
     order is that of `choose`: builds that use the GPU, newest torch first; then the CPU build, with a warning if a GPU
     stays idle; then None. Without a GPU a CPU build comes before a larger one that would run as well. Between equals a
-    named backend comes before PyPI's. `request.backend` and `request.families` do not count.
+    named backend comes before PyPI's. `request.backend` does not count.
     """
     wanted = requirements or [request.requirements] * len(backends)
-    read = {texts: read_need(machine, request._replace(requirements=texts), catalog) for texts in wanted}
-    unsupported = fit.unsupported_platform(machine.platform)
-    hardware = fit.Hardware("cpu") if unsupported else fit.hardware(machine, catalog)
-    locked = [*torch, *([None] * len(backends))]
+    tables = {texts: evaluate(machine, request._replace(requirements=texts), catalog) for texts in wanted}
+    locked = torch or [None] * len(backends)
     options = tuple(
-        _option(machine, read[wanted[at]], hardware, backend, locked[at], catalog)
-        for at, backend in enumerate(backends)
+        _option(tables[texts], backend, release)
+        for texts, backend, release in zip(wanted, backends, locked, strict=True)
     )
-    cuda = fit.driver_cuda(machine.nvidia_driver, machine.platform.system, catalog)
+    judge = Judge(machine, catalog)
+    hardware = gpus.select(judge)
 
-    def order(at: int) -> tuple[object, ...]:
-        option = options[at]
-        real = option.backend or _pypi(machine, option.torch, catalog)[0] or CPU
-        newest = number(option.torch) if option.torch else (0,)
-        own = real.family == hardware.family
-        return own, newest, fit.preference(real._replace(channel=""), cuda, catalog), option.backend is not None, -at
+    def order(place: int) -> tuple[object, ...]:
+        option = options[place]
+        real = option.backend or _pypi(judge, option.torch)[0] or CPU
+        newest, preference = number(option.torch or ""), judge.preference(real._replace(channel=""))
+        return real.family == hardware.family, newest or (0,), preference, option.backend is not None, -place
 
-    fitting = [at for at, option in enumerate(options) if option.fits]
-    gpu = hardware.family != "cpu"
+    fitting = [place for place, option in enumerate(options) if option.fits]
     if fitting and not hardware.refusal:
-        return Ranking(max(fitting, key=order), options, () if gpu else hardware.warnings)
-    why = hardware.refusal or _nearest_miss(options, hardware.family) or "no choice is offered"
-    spare = [at for at, backend in enumerate(backends) if backend and backend.family == "cpu"]
-    spare += [at for at, backend in enumerate(backends) if backend is None]
+        return Ranking(max(fitting, key=order), options, hardware.warnings if hardware.family == "cpu" else ())
+    return _spare(hardware, options)
+
+
+def _spare(hardware: Hardware, options: tuple[Option, ...]) -> Ranking:
+    """What is left where no choice fits: the CPU choice, else what PyPI gives, else none."""
+    why = (hardware.refusal or _nearest_miss(options, hardware.family)).rstrip(".")
+    spare = [place for place, option in enumerate(options) if option.backend and option.backend.family == "cpu"]
+    spare += [place for place, option in enumerate(options) if option.backend is None]
     if not spare:
-        return Ranking(None, options, (f"no backend choice fits this machine: {why.rstrip('.')}",))
-    best = spare[0]
-    if gpu or hardware.refusal:
-        taken = "the CPU choice" if backends[best] else "what PyPI gives"
-        return Ranking(best, options, (f"no GPU choice fits this machine ({why.rstrip('.')}): taking {taken}",))
-    return Ranking(best, options, hardware.warnings)
+        return Ranking(None, options, (f"no backend choice fits this machine: {why}",))
+    if hardware.family == "cpu" and not hardware.refusal:
+        return Ranking(spare[0], options, hardware.warnings)
+    taken = "the CPU choice" if options[spare[0]].backend else "what PyPI gives"
+    return Ranking(spare[0], options, (f"no GPU choice fits this machine ({why}): taking {taken}",))
 
 
-def _nearest_miss(options: Sequence[Option], family: str) -> str | None:
+def _nearest_miss(options: Sequence[Option], family: str) -> str:
     """Why a choice for this machine's GPU does not fit; else why another does not."""
-    gpu = [option for option in options if option.backend is None or option.backend.family != "cpu"]
-    near = [option for option in gpu if option.backend and option.backend.family == family]
-    option = next(iter((*near, *gpu, *options)), None)
-    if option is None or option.backend is None:
-        return option.reason if option else None
-    whose = f"{option.backend}'s" if option.reason.startswith("torch ") else str(option.backend)
-    return f"{whose} {option.reason}"
+    order = {family: 0, "": 1, "cpu": 2}
+    option = min(options, key=lambda one: order.get(one.backend.family if one.backend else "", 1), default=None)
+    if option is None:
+        return "no choice is offered"
+    if option.backend is None:
+        return option.reason
+    return (
+        f"{option.backend}'s {option.reason}"
+        if option.reason.startswith("torch ")
+        else f"{option.backend} {option.reason}"
+    )
 
 
-def _option(
-    machine: Machine, need: Need, hardware: fit.Hardware, backend: Backend | None, torch: str | None, catalog: Catalog
-) -> Option:
+def _option(table: Table, backend: Backend | None, torch: str | None) -> Option:
+    judge, need, releases = table.judge, table.need, table.judge.catalog.releases
     # A lock that no longer satisfies the requirements is about to be made anew.
-    torch = None if torch in catalog.releases and torch not in need.releases else torch
-    releases = (torch,) if torch in need.releases else need.releases
+    torch = None if torch in releases and torch not in need.releases else torch
     if backend is None:
-        return _pypi_option(machine, need, hardware, releases, catalog)
-    stable = backend._replace(channel="")
-    if hardware.refusal and backend.family != "cpu":
-        return Option(backend, torch, False, hardware.refusal.rstrip("."))
-    if backend.family != hardware.family:
-        reason = reasons.wrong_family(backend, hardware)
-        return Option(backend, torch, False, f"is {reason}" if reason.startswith("for ") else reason)
-    index = catalog.builds.get(stable, {})
-    native = fit.is_native(machine, stable, catalog)
-    if not index or (torch is not None and torch not in catalog.releases) or not releases or backend.channel:
-        fault = None if stable.family == "cpu" else unknown.fault(machine, hardware.gpus, stable, catalog)
-        return Option(backend, torch, fault is None, str(fault or "not in the catalog; the driver runs it"), native)
-    nearest: tuple[int, str] = (-1, f"has no torch that {need.text} admits")
-    for release in releases:
-        fault = fit.fault(machine, hardware.gpus, stable, release, need.pythons, catalog)
-        if fault is None:
-            return Option(backend, release, True, reasons.why(machine, hardware, stable, catalog), native)
-        if fit.STEPS.index(fault.step) > nearest[0]:
-            nearest = fit.STEPS.index(fault.step), f"torch {release} {fault}"
-        if fault.step not in ("release", "python"):
-            break  # uv takes the newest that the index has, and knows nothing of kernels and drivers
-    return Option(backend, torch, False, nearest[1], native)
+        return _pypi_option(table, torch)
+    wrong = table.hardware.rejects(backend)
+    if wrong:
+        return Option(backend, torch, False, f"is {wrong}" if wrong.startswith("for ") else wrong)
+    if backend in judge.catalog.builds and need.releases and torch in (None, *releases):
+        return _known_option(table, backend, torch)
+    fault = newer.fault(judge, table.hardware.gpus, backend._replace(channel=""))
+    return Option(backend, torch, fault is None, str(fault or "not in the catalog; the driver runs it"))
 
 
-def _pypi_option(
-    machine: Machine, need: Need, hardware: fit.Hardware, releases: Sequence[str], catalog: Catalog
-) -> Option:
+def _known_option(table: Table, backend: Backend, torch: str | None) -> Option:
+    rows = [row for row in table.of(backend) if torch in (None, row.release)]
+    # uv takes the newest that the index has for this Python, and knows nothing of kernels and drivers.
+    row = next((row for row in rows if not row.fails("python")), None)
+    if row and _runs(row):
+        return Option(backend, row.release, True, why(table.judge, table.hardware, backend))
+    missed = row or next(iter(rows), None)
+    reason = f"torch {missed.release} {missed.fault}" if missed else f"has no torch that {table.need.text} admits"
+    return Option(backend, torch, False, reason)
+
+
+def _pypi_option(table: Table, torch: str | None) -> Option:
     """What PyPI gives: the newest release with a wheel here, whatever it was built for."""
-    for release in releases:
-        backend, tags = _pypi(machine, release, catalog)
-        if backend is None or not tags & need.pythons or fit.libc_fault(machine.platform, release, catalog):
+    judge, need, hardware = table.judge, table.need, table.hardware
+    for release in (torch,) if torch in need.releases else need.releases:
+        backend, tags = _pypi(judge, release)
+        if backend is None or not tags & need.pythons or judge.system_fault(backend, release):
             continue
+        built, wrong = f"PyPI's torch {release} is the {backend} build", hardware.rejects(backend)
         if hardware.refusal:
-            return Option(None, release, False, hardware.refusal.rstrip("."))
-        if backend.family != hardware.family:
-            # PyPI's CUDA build works without a GPU; no other family is on PyPI.
+            return Option(None, release, False, hardware.refusal)
+        # PyPI's CUDA build works without a GPU; no other family is on PyPI.
+        if wrong:
             runs = hardware.family == "cpu"
-            reason = f"PyPI's torch {release} is the {backend} build"
-            return Option(
-                None, release, runs, reason if runs else f"{reason}: {reasons.wrong_family(backend, hardware)}"
-            )
-        fault = fit.fault(machine, hardware.gpus, backend, release, need.pythons, catalog)
-        reason = (
-            f"PyPI's torch {release} ({backend}) {fault}" if fault else reasons.why(machine, hardware, backend, catalog)
-        )
-        return Option(None, release, fault is None, reason, fit.is_native(machine, backend, catalog))
+            return Option(None, release, runs, built if runs else f"{built}: {wrong}")
+        row = table.find(backend, release)
+        if row is None or _runs(row):
+            return Option(None, release, True, why(judge, hardware, backend))
+        return Option(None, release, False, f"PyPI's torch {release} ({backend}) {row.fault}")
     return Option(None, None, False, "PyPI has no wheel for this platform and Python")
 
 
-def _pypi(machine: Machine, release: str | None, catalog: Catalog) -> tuple[Backend | None, frozenset[str]]:
-    return catalog.pypi.get(release or "", {}).get(machine.platform.key, (None, frozenset()))
+def _runs(row: Row) -> bool:
+    """Whether a row runs; that a choice has nothing for the oldest Python is for uv to say when it locks."""
+    return row.fault is None or row.fault.step == "range"
+
+
+def _pypi(judge: Judge, release: str | None) -> tuple[Backend | None, frozenset[str]]:
+    return judge.catalog.pypi.get(release or "", {}).get(judge.platform, (None, frozenset()))

@@ -1,204 +1,115 @@
-"""The words: why a backend is taken or rejected, what a refusal says and what it names instead. Pure."""
+"""The words: why a backend is taken or rejected, and what to say beside a choice. Pure."""
 
-from itertools import combinations
+from typing import NamedTuple
 
 from uvtorch.backend import Backend
-from uvtorch.catalog import PYTHONS, Catalog, number, pythons
-from uvtorch.choose import fit
-from uvtorch.choose.decision import Candidate
-from uvtorch.choose.need import Need
-from uvtorch.machine import Driver, Gpu, Machine
-
-JETSONS = ((5, 3), (6, 2), (7, 2), (8, 7))
-"""Compute capabilities that only Jetsons have."""
+from uvtorch.catalog import number, since
+from uvtorch.choose.compatibility import Judge, capability, labels
+from uvtorch.choose.gpus import Hardware
+from uvtorch.choose.table import Row, Table, best, ranked
 
 
-def why(machine: Machine, hardware: fit.Hardware, backend: Backend, catalog: Catalog) -> str:
+class Candidate(NamedTuple):
+    """One (backend, newest torch it could give for this request), and what was made of it."""
+
+    backend: Backend
+    torch: str | None
+    accepted: bool
+    reason: str
+    """Why it was rejected, or why it was accepted: a clause a person can read, in ASCII."""
+    native: bool = False
+    """The driver's own CUDA is at least the build's (else it runs by minor-version compatibility)."""
+    certainty: str = ""
+    """How sure the catalog is that this build exists (`catalog.CERTAINTIES`)."""
+
+
+def why(judge: Judge, hardware: Hardware, backend: Backend) -> str:
     """Why a backend is taken, one clause."""
+    machine = judge.machine
     if backend.family == "cpu":
         if machine.platform.system == "macos":
-            arm = machine.platform.key == "macos_arm64"
+            arm = judge.platform == "macos_arm64"
             return "macOS: the default wheel has Metal (MPS)" if arm else "macOS on Intel: torch ends at 2.2.2"
         return "no GPU that PyTorch can use" if machine.gpus or machine.problems else "no GPU"
-    names = fit.labels(hardware.gpus)
     if backend.family != "cu":
-        return names
-    driver = machine.nvidia_driver
-    cuda = fit.driver_cuda(driver, machine.platform.system, catalog)
-    text = f"driver {driver.version if driver else '?'} supports CUDA {'.'.join(map(str, cuda or ('?',)))}"
-    compatible = "" if fit.is_native(machine, backend, catalog) else f" ({backend} by minor-version compatibility)"
-    return f"{text}{compatible}; {names}"
+        return labels(hardware.gpus)
+    driver = machine.nvidia_driver.version if machine.nvidia_driver else "?"
+    supports = f"driver {driver} supports CUDA {'.'.join(map(str, judge.cuda or '?'))}"
+    how = "" if judge.is_native(backend) else f" ({backend} by minor-version compatibility)"
+    return f"{supports}{how}; {labels(hardware.gpus)}"
 
 
-def candidates(
-    machine: Machine, need: Need, hardware: fit.Hardware, best: tuple[Backend, str] | None, catalog: Catalog
-) -> tuple[Candidate, ...]:
-    """Every backend of the catalog, highest first, with what was made of it."""
-    found = []
-    for backend in sorted(catalog.builds, key=lambda backend: backend.rank, reverse=True):
-        index = catalog.builds[backend]
-        offered = [release for release in need.releases if release in index]
-        release = offered[0] if offered else None
-        fits = None
-        reason = ""
-        if backend.family != hardware.family:
-            reason = wrong_family(backend, hardware)
-        elif not offered:
-            last = list(index)
-            reason = f"has torch {last[0]} to {last[-1]} only" if len(last) > 1 else f"has torch {last[0]} only"
-        else:
-            faults = [(fit.fault(machine, hardware.gpus, backend, one, need.pythons, catalog), one) for one in offered]
-            fits = next((one for fault, one in faults if fault is None), None)
-            release = fits or max(faults, key=lambda pair: (step(pair[0]), number(pair[1])))[1]
-            reason = next((str(fault) for fault, one in faults if one == release and fault), "")
-        accepted = best is not None and (backend, fits) == best
-        if accepted:
-            reason = why(machine, hardware, backend, catalog)
-        elif fits and best:
-            reason = _worse(machine, backend, fits, best, catalog)
-        elif fits:
-            idle = backend.family == "cpu" and hardware.gpus
-            reason = f"would leave {fit.labels(hardware.gpus)} idle" if idle else "runs here, but is not on offer"
-        cell = index.get(release or "", {}).get(machine.platform.key)
-        native = backend.family == hardware.family and fit.is_native(machine, backend, catalog)
-        found.append(Candidate(backend, release, accepted, reason, native, cell.certainty if cell else ""))
-    return tuple(found)
-
-
-def _worse(machine: Machine, backend: Backend, release: str, best: tuple[Backend, str], catalog: Catalog) -> str:
-    """Why a backend that fits is not the one taken."""
-    if release != best[1]:
-        return f"runs here, but ends at torch {release}: {best[0]} has {best[1]}"
-    if backend.family == "cu" and backend.version[0] != best[0].version[0]:
-        return f"runs here, but the driver also runs CUDA {best[0].version[0]}: {best[0]}"
-    if backend.family == "cu":
-        mine, theirs = (fit.is_native(machine, one, catalog) for one in (backend, best[0]))
-        if theirs and not mine:
-            return f"runs by minor-version compatibility only; {best[0]} natively"
-        return f"runs here, but {best[0]} is {'newer and as native' if mine else 'nearer to the driver'}"
-    if backend in catalog.split:
-        return f"runs here, but needs rocm-sdk packages for every GPU; {best[0]} brings its libraries"
-    return f"runs here, but {best[0]} is newer"
-
-
-def wrong_family(backend: Backend, hardware: fit.Hardware) -> str:
-    """Why a backend of another family than the machine's is not taken."""
-    if backend.family == "cpu":
-        return f"would leave {fit.labels(hardware.gpus)} idle"
-    maker = {"cu": "NVIDIA", "rocm": "AMD", "xpu": "Intel"}[backend.family]
-    return f"for {maker} GPUs; this machine has {fit.labels(hardware.gpus) or 'no GPU that PyTorch can use'}"
-
-
-def none_fits(catalog: Catalog, need: Need, reason: str) -> tuple[Candidate, ...]:
-    """Every backend as rejected for one reason."""
-    return tuple(
-        Candidate(
-            backend, next((release for release in need.releases if release in index), None), False, reason.rstrip(".")
+def warnings(table: Table, chosen: Row) -> tuple[str, ...]:
+    """What to say beside a choice: GPUs passed over, GPUs that are not known, what requires-python costs."""
+    judge, backend = table.judge, chosen.backend
+    said = list(table.hardware.warnings)
+    cuda = table.hardware.gpus if backend.family == "cu" else ()
+    if blind := [gpu for gpu in cuda if capability(gpu) is None]:
+        said.append(
+            f"the compute capability of {labels(blind)} is not known, so {backend} is chosen by the driver alone"
         )
-        for backend, index in sorted(catalog.builds.items(), key=lambda item: item[0].rank, reverse=True)
-    )
+    if newer := [gpu for gpu in cuda if judge.is_newer(gpu)]:
+        known = f"is newer than uvtorch's catalog (as of {judge.catalog.as_of})"
+        said.append(f"{labels(newer)} {known}; {backend} is the newest build that this driver runs")
+    return (*said, *_cost_of_range(table, chosen))
 
 
-def refusal(machine: Machine, need: Need, hardware: fit.Hardware, catalog: Catalog) -> tuple[str, tuple[str, ...]]:
-    """(refusal, hints) where no build of the machine's family fits: the nearest miss, then what would fit."""
-    family, gpus = hardware.family, hardware.gpus
-    served = {release for backend, index in catalog.builds.items() if backend.family == family for release in index}
-    newest = next((release for release in need.releases if release in served), None)
-    hints: list[str] = []
-    possible = _kernels_exist(machine, hardware, catalog)
-    if newest is None:
-        kind = {"cu": "CUDA", "rocm": "ROCm", "xpu": "XPU", "cpu": "CPU"}[family]
-        sentence = f"torch {need.releases[0]} has no {kind} build."
-    elif not possible:
-        together = " together" if len({fit.label(gpu) for gpu in gpus}) > 1 else ""
-        where = fit.platform_name(machine.platform.key)
-        sentence = f"No known PyTorch build for {where} has kernels for {fit.labels(gpus)}{together}."
+def _cost_of_range(table: Table, chosen: Row) -> list[str]:
+    lost = (row for row in table.rows if row.requested and row.fails("range"))
+    wider = max(lost, key=lambda row: row.order, default=None)
+    if wider is None or table.need.oldest is None or number(wider.release) <= number(chosen.release):
+        return []
+    oldest = f"requires-python allows Python {next(iter(table.need.oldest.pythons))}"
+    without = f"without it, torch {wider.release} ({wider.backend}) fits"
+    return [f"{oldest}, which {wider.backend} has no torch for: {without}"]
+
+
+def candidates(table: Table, chosen: Row | None = None) -> tuple[Candidate, ...]:
+    """Every backend of the catalog, highest first, with what was made of it."""
+    return tuple(_candidate(table, backend, chosen) for backend in ranked(table.judge.catalog.builds))
+
+
+def _candidate(table: Table, backend: Backend, chosen: Row | None) -> Candidate:
+    judge, rows, index = table.judge, table.of(backend), table.judge.catalog.builds[backend]
+    if not rows:
+        releases = [*index]
+        span = f"{releases[0]} to {releases[-1]}" if releases[1:] else releases[0]
+        newest = table.find(backend, releases[-1])
+        wrong = newest.fault if newest and newest.fails("gpu") else None
+        return Candidate(backend, None, False, wrong.text if wrong else f"has torch {span} only")
+    shown = best(rows) or max(rows, key=lambda row: row.miss[:2])
+    if shown == chosen:
+        reason = why(judge, table.hardware, backend)
     else:
-        cuda = fit.driver_cuda(machine.nvidia_driver, machine.platform.system, catalog)
-        misses = [
-            (fit.fault(machine, gpus, backend, newest, need.pythons, catalog), backend)
-            for backend, index in catalog.builds.items()
-            if backend.family == family and newest in index
-        ]
-        fault, _ = max(misses, key=lambda miss: (step(miss[0]), fit.preference(miss[1], cuda, catalog)))
-        sentence = f"torch {newest} {fault}."
-    every = tuple(reversed(catalog.releases))
-    fits = fit.best_of(machine, gpus, every, need.pythons, family, catalog) if possible else None
-    if fits:
-        sentence += f" The newest that fits is {fits[1]} ({fits[0]})."
-    hints += need.lacking
-    if possible:
-        hints += _other_driver(machine, need, hardware, catalog)
-        hints += [] if fits else _other_python(machine, need, hardware, catalog)
-    hints += _gpu_sets(machine, need, hardware, catalog)
-    if machine.platform.tegra or any(fit.capability(gpu) in JETSONS for gpu in gpus):
-        hints.append("builds for Jetsons are on NVIDIA's own Jetson index")
-    if family != "cpu":
-        cpu = fit.best_of(machine, (), need.releases, need.pythons, "cpu", catalog)
-        if cpu:
-            hints.append(f"--torch-backend cpu gives torch {cpu[1]} without the GPU")
-    return sentence, tuple(hints)
+        reason = str(shown.fault or _not_taken(table, shown, chosen))
+    cell = index[shown.release].get(judge.platform)
+    native = backend.family == table.hardware.family and judge.is_native(backend)
+    return Candidate(backend, shown.release, shown == chosen, reason, native, cell.certainty if cell else "")
 
 
-def _kernels_exist(machine: Machine, hardware: fit.Hardware, catalog: Catalog) -> bool:
-    """Whether any build for this platform has code for all the GPUs, driver and Python aside."""
-    if hardware.family == "cpu":
-        return True
-    for backend, index in catalog.builds.items():
-        for release, cells in index.items() if backend.family == hardware.family else ():
-            if machine.platform.key in cells:
-                fault = fit.kernel_fault(machine, hardware.gpus, backend, release, catalog)
-                if fault is None or fault.step != "kernels":
-                    return True
-    return False
+def _not_taken(table: Table, row: Row, chosen: Row | None) -> str:
+    """Why a row that runs is not the one taken."""
+    judge, backend = table.judge, row.backend
+    if chosen is None:
+        idle = backend.family == "cpu" and table.hardware.gpus
+        return f"would leave {labels(table.hardware.gpus)} idle" if idle else "runs here, but is not on offer"
+    better = chosen.backend
+    if row.release != chosen.release:
+        return f"runs here, but ends at torch {row.release}: {better} has {chosen.release}"
+    if backend.family != "cu":
+        split = since(backend, judge.catalog.split)
+        libraries = f"needs rocm-sdk packages for every GPU; {better} brings its libraries"
+        return f"runs here, but {libraries if split else f'{better} is newer'}"
+    if backend.version[0] != better.version[0]:
+        return f"runs here, but the driver also runs CUDA {better.version[0]}: {better}"
+    if judge.is_native(better) and not judge.is_native(backend):
+        return f"runs by minor-version compatibility only; {better} natively"
+    return f"runs here, but {better} is {'newer and as native' if judge.is_native(backend) else 'nearer to the driver'}"
 
 
-def _other_driver(machine: Machine, need: Need, hardware: fit.Hardware, catalog: Catalog) -> list[str]:
-    """Hints: what the request would get with the least driver of each CUDA major."""
-    if hardware.family != "cu":
-        return []
-    system = "windows" if machine.platform.system == "windows" else "linux"
-    hints = []
-    for _, row in sorted(catalog.minimum_driver.items()):
-        other = machine._replace(nvidia_driver=Driver(row[system]))
-        if machine.nvidia_driver and number(machine.nvidia_driver.version) >= number(row[system]):
-            continue
-        best = fit.best_of(other, hardware.gpus, need.releases, need.pythons, "cu", catalog)
-        if best:
-            hints.append(f"with a driver >= {row[system]}, torch {best[1]} ({best[0]}) fits")
-    return hints
-
-
-def _other_python(machine: Machine, need: Need, hardware: fit.Hardware, catalog: Catalog) -> list[str]:
-    """Hints: the newest Python with which something would fit."""
-    every = tuple(reversed(catalog.releases))
-    if not fit.best_of(machine, hardware.gpus, every, frozenset(PYTHONS), hardware.family, catalog):
-        return []
-    for tag in sorted(pythons("3.9-3.15"), key=number, reverse=True):
-        for releases in (need.releases, every):
-            best = fit.best_of(machine, hardware.gpus, releases, frozenset([tag]), hardware.family, catalog)
-            if best:
-                return [f"with Python {tag}, torch {best[1]} ({best[0]}) fits"]
-    return []
-
-
-def _gpu_sets(machine: Machine, need: Need, hardware: fit.Hardware, catalog: Catalog) -> list[str]:
-    """Hints for GPUs that no build serves together: the largest sets of their kinds that one build serves."""
-    kinds = list({fit.label(gpu): gpu for gpu in hardware.gpus}.values())
-    variable = "CUDA_VISIBLE_DEVICES" if hardware.family == "cu" else "HIP_VISIBLE_DEVICES"
-    found: list[tuple[Gpu, ...]] = []
-    hints = []
-    for size in range(min(len(kinds), 6) - 1, 0, -1):
-        for some in combinations(kinds, size):
-            if any(set(some) <= set(larger) for larger in found):
-                continue
-            best = fit.best_of(machine, some, need.releases, need.pythons, hardware.family, catalog)
-            if best:
-                found.append(some)
-                hints.append(f"with only {fit.labels(some)} visible ({variable}), torch {best[1]} ({best[0]}) fits")
-    return hints
-
-
-def step(fault: fit.Fault | None) -> int:
-    """How near a miss a fault is: a later step is nearer."""
-    return fit.STEPS.index(fault.step) if fault else len(fit.STEPS)
+def beside_named(table: Table, named: Backend, release: str | None) -> tuple[Candidate, ...]:
+    """Every backend beside one that was asked for by name, which is the one accepted."""
+    stable, native = named._replace(channel=""), table.judge.is_native(named)
+    taken = Candidate(stable, release, True, "asked for", native)
+    others = (one for one in candidates(table) if one.backend != stable)
+    return (taken, *(one._replace(reason=f"{named} is asked for") for one in others))

@@ -1,172 +1,135 @@
 """`uvtorch torch explain`: the choice, and why each other candidate was rejected (contract 7)."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 
 import click
+from packaging.utils import canonicalize_name
 
-from uvtorch import catalog, hardware, locate
-from uvtorch.argv import parse
-from uvtorch.backend import DEFAULT_INDEX_BASE
-from uvtorch.choose import Candidate, Decision, Request, choose, fit
-from uvtorch.choose.specifier import wish
+from uvtorch import hardware, requirement
+from uvtorch.choose import Candidate, Decision, Request, choose, labels, platform_name
 from uvtorch.machine import Machine
 from uvtorch.project import Project
-from uvtorch.project import read as read_project
-from uvtorch.verbs.deciding import interpreter, requirements_of
-
-WIDTH = 100
+from uvtorch.session import Session, requirements_of
 
 
-def run(
-    env: Mapping[str, str], directory: str, requirements: Sequence[str], described: str | None, as_json: bool
-) -> str:
+def run(session: Session, requirements: Sequence[str], described: str | None, as_json: bool) -> str:
     """The text that the verb prints.
 
-    A project in `directory` adds its own requirements (of packages not named in `requirements`), its Python and its
-    index base. Raises MachineError, ProjectError and UsageError for what cannot be read.
+    A project there adds its own requirements (of packages not named in `requirements`), its Python and its index base.
+    Raises MachineError, ProjectError and UsageError for what cannot be read.
     """
-    machine = hardware.read_description(described) if described is not None else hardware.detect(env)
-    site = locate.site(directory)
-    project = Project()
-    python = None
-    if site is not None:
-        root = None if site.root is site.manifest else site.root.data
-        project = read_project(site.manifest.data, root, site.manifest.path)
-        python = interpreter(parse(["add"]), env, site)
-    request = request_of(requirements, project, python)
-    base = env.get("UVTORCH_INDEX_BASE") or project.config.index_base or DEFAULT_INDEX_BASE
-    decision = choose(machine, request, catalog.load())
+    machine = hardware.read_description(described) if described is not None else session.machine
+    project, python = (session.project, session.python) if session.site else (Project(), None)
+    request = Request(_merged(requirements, project), python, project.requires_python)
+    decision, as_of = choose(machine, request, session.catalog), session.catalog.as_of
     if as_json:
-        return as_text(decision, base)
-    return report(machine, request, decision, base, kept(project, machine))
+        return json.dumps({**_document(decision, session.index_base), "catalog": as_of}, indent=2)
+    rows = [("machine", _machine(machine)), ("request", _request(request)), ("catalog", f"as of {as_of}")]
+    rows += [*_outcome(decision, session.index_base), *_kept(project, machine), *_beside(decision)]
+    table = [(" ", "backend", "torch", "why, or why not"), *_table(decision.candidates)]
+    lines = [_wrapped(f"{label:8}  ", text) for label, text in rows]
+    cells = [_wrapped(f"{mark} {name:18} {torch:7} ", why) for mark, name, torch, why in table]
+    return "\n".join([*lines, "", *cells])
 
 
-def kept(project: Project, machine: Machine) -> str | None:
-    """What the project pins or configures already, which `uvtorch add` keeps whatever is chosen; None if nothing."""
-    pins = [pin for pin in project.pins(machine.platform) if pin.backend is not None]
-    if pins:
-        return f"{pins[0].backend}, which the project pins: `add` keeps it, `uvtorch torch use` changes it"
-    if project.config.backend:
-        return f"{project.config.backend}, which [tool.uvtorch] names: `add` takes it"
-    return None
-
-
-def request_of(requirements: Sequence[str], project: Project, python: str | None) -> Request:
+def _merged(requirements: Sequence[str], project: Project) -> tuple[str, ...]:
     """What the command line and the project ask for together; the command line replaces a package's requirement."""
-    named = {wish(text).package for text in requirements}
-    own = [text for text in requirements_of(project) if wish(text).package not in named]
-    return Request((*requirements, *own), python, project.requires_python)
+    named = {canonicalize_name(requirement.parse(text).name) for text in requirements}
+    return (*requirements, *(text for text in requirements_of(project) if requirement.named_by(text) not in named))
 
 
-def as_text(decision: Decision, base: str) -> str:
+def _document(decision: Decision, base: str) -> dict[str, object]:
     """The decision as JSON, schema 1."""
-    chosen = None
-    if decision.backend:
-        chosen = {
-            "backend": str(decision.backend),
-            "torch": decision.torch,
-            "index_url": decision.backend.index_url(base),
-            "native": decision.native,
-            "reason": decision.reason,
-            "platforms": sorted(decision.platforms) if decision.platforms is not None else None,
-            "companions": list(decision.companions),
-            "bounds": dict(decision.bounds),
-        }
-    candidates = [
-        {
-            "backend": str(candidate.backend),
-            "torch": candidate.torch,
-            "accepted": candidate.accepted,
-            "reason": candidate.reason,
-            "native": candidate.native,
-            "certainty": candidate.certainty or None,
-        }
-        for candidate in decision.candidates
-    ]
-    document = {
+    chosen = decision.backend and {
+        "backend": str(decision.backend),
+        "torch": decision.torch,
+        "index_url": decision.backend.index_url(base),
+        "native": decision.native,
+        "reason": decision.reason,
+        "platforms": sorted(decision.platforms) if decision.platforms is not None else None,
+        "companions": decision.companions,
+        "bounds": dict(decision.bounds),
+    }
+    return {
         "schema": 1,
         "chosen": chosen,
         "refusal": decision.refusal,
-        "candidates": candidates,
-        "hints": list(decision.hints),
-        "warnings": list(decision.warnings),
-        "ask": [str(backend) for backend in decision.ask],
+        "candidates": [
+            {**candidate._asdict(), "backend": str(candidate.backend), "certainty": candidate.certainty or None}
+            for candidate in decision.candidates
+        ],
+        "hints": decision.hints,
+        "warnings": decision.warnings,
+        "ask": list(map(str, decision.ask)),
     }
-    return json.dumps(document, indent=2)
-
-
-def report(machine: Machine, request: Request, decision: Decision, base: str, keeps: str | None = None) -> str:
-    """The decision for a person: what was asked, what was chosen, and the table of candidates, in ASCII."""
-    rows = [("machine", _machine(machine)), ("request", _request(request))]
-    if decision.backend:
-        torch = f", torch {decision.torch}" if decision.torch else ""
-        rows += [("chosen", f"{decision.backend}{torch}: {decision.reason}")]
-        rows += [("index", decision.backend.index_url(base))]
-        rows += [("bound", f"{package}{bound}") for package, bound in decision.bounds]
-        rows += [("also", ", ".join(decision.companions))] if decision.companions else []
-    elif decision.ask:
-        rows += [("chosen", f"{decision.reason}; these indexes would be asked: {', '.join(map(str, decision.ask))}")]
-    else:
-        rows += [("refused", decision.refusal or "")]
-    rows += [("kept", keeps)] if keeps else []
-    rows += [("hint", hint) for hint in decision.hints]
-    rows += [("warning", warning) for warning in decision.warnings]
-    text = [line for label, value in rows for line in _wrapped(f"{label:8}  ", value)]
-    table = [line for row in _rows(decision.candidates) for line in _row(*row)]
-    return "\n".join([*text, "", *_row(" ", "backend", "torch", "why, or why not"), *table])
 
 
 def _machine(machine: Machine) -> str:
-    parts = [fit.platform_name(machine.platform.key), machine.platform.libc or ""]
-    parts.append(fit.labels(machine.gpus) or "no GPU")
-    if machine.nvidia_driver:
-        cuda = f" (CUDA {machine.nvidia_driver.cuda})" if machine.nvidia_driver.cuda else ""
-        parts.append(f"driver {machine.nvidia_driver.version}{cuda}")
-    return "; ".join(part for part in parts if part)
-
-
-def _request(request: Request) -> str:
-    parts = [", ".join(request.requirements) or "torch"]
-    if request.python:
-        parts.append(f"Python {request.python}")
-    elif request.requires_python:
-        parts.append(f"Python {request.requires_python}")
+    driver, libc = machine.nvidia_driver, machine.platform.libc
+    parts = [platform_name(machine.platform.key), *([libc] if libc else []), labels(machine.gpus) or "no GPU"]
+    if driver:
+        parts.append(f"driver {driver.version}{f' (CUDA {driver.cuda})' if driver.cuda else ''}")
     return "; ".join(parts)
 
 
-def _rows(candidates: Iterable[Candidate]) -> list[tuple[str, str, str, str]]:
-    """The table: the chosen one first, then the others; neighbours rejected for one reason share a line."""
-    rows: list[tuple[str, list[str], str, str]] = []
-    for candidate in sorted(candidates, key=lambda candidate: not candidate.accepted):
-        mark, name, torch = "*" if candidate.accepted else " ", str(candidate.backend), candidate.torch or "-"
-        guess = " (not yet seen on the index)" if candidate.accepted and candidate.certainty == "inferred" else ""
-        reason = candidate.reason + guess
-        last, names, known, why = rows[-1] if rows else ("*", [""], "", "")
-        if (last, why) == (mark, reason) and names[-1][:2] == name[:2]:
-            rows[-1] = (mark, [*names, name], known if known == torch else "", reason)
-        else:
-            rows.append((mark, [name], torch, reason))
-    return [(mark, _names(names), torch, reason) for mark, names, torch, reason in rows]
+def _request(request: Request) -> str:
+    python = request.python or request.requires_python
+    return (", ".join(request.requirements) or "torch") + (f"; Python {python}" if python else "")
 
 
-def _names(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{names[-1]}..{names[0]}"
+def _outcome(decision: Decision, base: str) -> Iterator[tuple[str, str]]:
+    if decision.backend:
+        torch = f", {decision.release}" if decision.release else ""
+        yield "chosen", f"{decision.backend}{torch}: {decision.reason}"
+        yield "index", decision.backend.index_url(base)
+        yield from (("bound", f"{package}{bound}") for package, bound in decision.bounds)
+        yield from [("also", ", ".join(decision.companions))] if decision.companions else []
+    elif decision.ask:
+        yield "chosen", f"{decision.reason}; these indexes would be asked: {', '.join(map(str, decision.ask))}"
+    else:
+        yield "refused", decision.refusal or ""
 
 
-def _row(mark: str, backend: str, torch: str, reason: str) -> list[str]:
-    return _wrapped(f"{mark} {backend:18} {torch:7} ", reason)
+def _kept(project: Project, machine: Machine) -> Iterator[tuple[str, str]]:
+    """What the project pins or configures already, which `uvtorch add` keeps whatever is chosen."""
+    pin = next((pin.backend for pin in project.pins(machine.platform) if pin.backend), None)
+    if pin:
+        yield "kept", f"{pin}, which the project pins: `add` keeps it, `uvtorch torch use` changes it"
+    elif project.config.backend:
+        yield "kept", f"{project.config.backend}, which [tool.uvtorch] names: `add` takes it"
 
 
-def _wrapped(label: str, text: str) -> list[str]:
-    """`label text`, broken between words at the last column and continued under the text."""
-    lines, line = [], label
-    for word in text.encode("ascii", "replace").decode("ascii").split():
-        if len(line) + len(word) > WIDTH and line.strip() != label.strip():
-            lines.append(line.rstrip())
-            line = " " * len(label)
-        line += word + " "
-    return [*lines, line.rstrip()]
+def _beside(decision: Decision) -> Iterator[tuple[str, str]]:
+    yield from (("hint", hint) for hint in decision.hints)
+    yield from (("warning", warning) for warning in decision.warnings)
+
+
+def _table(candidates: Iterable[Candidate]) -> Iterator[tuple[str, str, str, str]]:
+    """(mark, backends, torch, reason), the chosen one first; neighbours rejected for one reason share a line."""
+    chosen_first = sorted(candidates, key=lambda candidate: not candidate.accepted)
+    for (accepted, _, why), group in groupby(chosen_first, lambda one: (one.accepted, one.backend.family, one.reason)):
+        rows = [*group]
+        torch = {row.torch or "-" for row in rows}
+        name = f"{rows[-1].backend}..{rows[0].backend}" if rows[1:] else str(rows[0].backend)
+        guess = " (not yet seen on the index)" if accepted and rows[0].certainty == "inferred" else ""
+        yield "*" if accepted else " ", name, torch.pop() if len(torch) == 1 else "", why + guess
+
+
+def _wrapped(label: str, text: str) -> str:
+    """`label text` in ASCII, broken between words and continued under the text."""
+    plain = text.encode("ascii", "replace").decode("ascii")
+    lines = textwrap.wrap(
+        plain,
+        100,
+        initial_indent=label,
+        subsequent_indent=" " * len(label),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(lines) or label.rstrip()
 
 
 @click.command()
@@ -178,4 +141,4 @@ def _wrapped(label: str, text: str) -> list[str]:
 @click.pass_context
 def explain(context: click.Context, requirements: tuple[str, ...], described: str | None, as_json: bool) -> None:
     """Show which build uvtorch chooses, and why each other one was rejected."""
-    click.echo(run(context.obj.env, context.obj.directory, requirements, described, as_json))
+    click.echo(run(context.obj, requirements, described, as_json))

@@ -1,81 +1,95 @@
 """`uvtorch torch list`: the catalog (contract 7)."""
 
 import json
+import textwrap
 
 import click
 
-from uvtorch import catalog as catalogs
-from uvtorch.backend import PLATFORMS
+from uvtorch import catalog
+from uvtorch.backend import PLATFORMS, Backend
 from uvtorch.catalog import Build, Catalog, number
-from uvtorch.choose.fit import platform_name
+from uvtorch.choose import platform_name
+from uvtorch.errors import UsageError
 
-LETTERS = dict(zip(PLATFORMS, "LAWwMm", strict=True))
-"""Platform -> its letter in the table."""
-
-WIDTH = 100
-
-
-def run(as_json: bool, catalog: Catalog | None = None) -> str:
-    """The text that the verb prints."""
-    known = catalog or catalogs.load()
-    return as_text(known) if as_json else table(known)
+Cells = dict[Backend, dict[str, Build]]
+"""The builds of one release: backend -> platform."""
 
 
-def as_text(catalog: Catalog) -> str:
-    """The catalog as JSON, schema 1: releases newest first, each with its backends, platforms and Pythons."""
-    releases = [
-        {
-            "torch": release,
-            "date": date,
-            "backends": [
-                {
-                    "backend": str(backend),
-                    "platforms": {
-                        platform: {
-                            "pythons": sorted(build.pythons, key=_python_order),
-                            "certainty": build.certainty,
-                            "source": build.source,
-                        }
-                        for platform, build in index[release].items()
-                    },
-                }
-                for backend, index in catalog.builds.items()
-                if release in index
-            ],
-            "pypi": {platform: str(backend) for platform, (backend, _) in catalog.pypi[release].items()},
-            "pairs": {
-                package: [version for version, torch in versions.items() if release in torch]
-                for package, versions in catalog.pairs.items()
-            },
-        }
-        for release, date in reversed(catalog.releases.items())
-    ]
-    return json.dumps({"schema": 1, "releases": releases}, indent=2)
+def run(as_json: bool, release: str | None = None, backend: str | None = None, platform: str | None = None) -> str:
+    """The text that the verb prints: releases newest first. UsageError for a filter that nothing in the catalog meets.
+
+    `release` is a release or the beginning of one (`2.14`), `platform` a key or a part of one (`windows`, `aarch64`).
+    """
+    known = catalog.load()
+    found = {torch: _cells(known, torch, backend, platform) for torch in reversed(known.releases)}
+    start = f"{release}." if release else ""
+    found = {torch: cells for torch, cells in found.items() if cells and f"{torch}.".startswith(start)}
+    if not found:
+        filters = {"--release": release, "--backend": backend, "--platform": platform}
+        said = " ".join(f"{option} {text}" for option, text in filters.items() if text)
+        raise UsageError(
+            f"no build in the catalog meets {said}",
+            f"backends: {' '.join(map(str, known.builds))}",
+            f"platforms: {' '.join(PLATFORMS)}",
+        )
+    if as_json:
+        return json.dumps({"schema": 1, "releases": [_described(known, *row) for row in found.items()]}, indent=2)
+    head = f"PyTorch's builds as uvtorch knows them, as of {known.as_of}. (?) has not been seen on its index yet."
+    return "\n".join([head, *(line for row in found.items() for line in _paragraph(known, *row))])
 
 
-def table(catalog: Catalog) -> str:
-    """The catalog for a person: a line a release, in ASCII, at most 100 columns wide."""
-    lines = ["torch   date        Python     backends"]
-    for release, date in reversed(catalog.releases.items()):
-        cells = {backend: index[release] for backend, index in catalog.builds.items() if release in index}
-        pythons = frozenset().union(*(build.pythons for platforms in cells.values() for build in platforms.values()))
-        plain = sorted((python for python in pythons if not python.endswith("t")), key=number)
-        start = f"{release:7} {date}  {f'{plain[0]}-{plain[-1]}':10}"
-        line = start
-        for backend, platforms in cells.items():
-            cell = f" {backend}/{_letters(platforms)}"
-            if len(line) + len(cell) > WIDTH:
-                lines.append(line)
-                line = " " * len(start)
-            line += cell
-        lines.append(line)
-    legend = [f"{letter} {platform_name(platform)}" for platform, letter in LETTERS.items()]
-    return "\n".join([*lines, "", ", ".join(legend[:4]), ", ".join([*legend[4:], "? not confirmed"])])
+def _cells(known: Catalog, release: str, backend: str | None, platform: str | None) -> Cells:
+    found: Cells = {}
+    for one, index in known.builds.items():
+        if backend in (None, str(one)):
+            builds = index.get(release, {}).items()
+            found[one] = {key: build for key, build in builds if (platform or "").lower() in key}
+    return {one: builds for one, builds in found.items() if builds}
 
 
-def _letters(platforms: dict[str, Build]) -> str:
-    guessed = all(build.certainty == "inferred" for build in platforms.values())
-    return "".join(LETTERS[platform] for platform in PLATFORMS if platform in platforms) + ("?" if guessed else "")
+def _described(known: Catalog, release: str, cells: Cells) -> dict[str, object]:
+    def described(build: Build) -> dict[str, object]:
+        pythons = sorted(build.pythons, key=_python_order)
+        return {"pythons": pythons, "certainty": build.certainty, "source": build.source}
+
+    return {
+        "torch": release,
+        "date": known.releases[release],
+        "backends": [
+            {"backend": str(backend), "platforms": {key: described(build) for key, build in builds.items()}}
+            for backend, builds in cells.items()
+        ],
+        "pypi": {platform: str(backend) for platform, (backend, _) in known.pypi[release].items()},
+        "pairs": {
+            package: [version for version, torch in versions.items() if release in torch]
+            for package, versions in known.pairs.items()
+        },
+    }
+
+
+def _paragraph(known: Catalog, release: str, cells: Cells) -> list[str]:
+    """A release for a person, a line for platforms with the same builds, in ASCII."""
+    pythons = {python for builds in cells.values() for build in builds.values() for python in build.pythons}
+    plain = sorted((python for python in pythons if not python.endswith("t")), key=_python_order)
+    free = sorted(pythons.difference(plain), key=_python_order)
+    span = plain[0] if not plain[1:] else f"{plain[0]} to {plain[-1]}"
+    threaded = f" and free-threaded {', '.join(free)}" if free else ""
+    lines = ["", f"torch {release}, {known.releases[release]}, Python {span}{threaded}"]
+    for names, places in _offers(cells).items():
+        text = f"{', '.join(places)}: {names}"
+        lines += textwrap.wrap(text, 100, initial_indent="  ", subsequent_indent="    ")
+    return lines
+
+
+def _offers(cells: Cells) -> dict[str, list[str]]:
+    """The builds in words -> the platforms that have them."""
+    offers: dict[str, list[str]] = {}
+    for platform in PLATFORMS:
+        here = {backend: builds[platform] for backend, builds in cells.items() if platform in builds}
+        names = (f"{backend}{' (?)' if build.certainty == 'inferred' else ''}" for backend, build in here.items())
+        if here:
+            offers.setdefault(" ".join(names), []).append(platform_name(platform))
+    return offers
 
 
 def _python_order(python: str) -> tuple[bool, tuple[int, ...]]:
@@ -84,6 +98,9 @@ def _python_order(python: str) -> tuple[bool, tuple[int, ...]]:
 
 @click.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def list_(as_json: bool) -> None:
+@click.option("--release", metavar="VERSION", help="Only this torch, or all that begin so: 2.14.")
+@click.option("--backend", metavar="BACKEND", help="Only this backend: cu126.")
+@click.option("--platform", metavar="PLATFORM", help="Only this platform, or a part of its name: windows.")
+def list_(as_json: bool, release: str | None, backend: str | None, platform: str | None) -> None:
     """Show the releases, backends and platforms that uvtorch knows."""
-    click.echo(run(as_json))
+    click.echo(run(as_json, release, backend, platform))

@@ -19,14 +19,16 @@ _PLATFORMS = {
 }
 
 
-def settle(decision: Decision, machine: Machine, request: Request, base: str, path: str) -> Decision:
-    """Put `decision.ask` to the indexes, in order, until one has what the request admits; uv is at `path`.
+def settle(decision: Decision, machine: Machine, request: Request, base: str, uv_path: str) -> Decision:
+    """Put `decision.ask` to the indexes, in order, until one has what the request admits; uv is at `uv_path`.
 
     Raises NoBuild where none has it, and where one cannot be asked: a network failure is not a no.
     """
     found = None
     for backend in decision.ask:
-        versions = _resolved(path, backend.index_url(base), request.requirements, machine.platform.key, request.python)
+        versions = _resolved(
+            uv_path, backend.index_url(base), request.requirements, machine.platform.key, request.python
+        )
         if versions is not None:
             found = backend
             release = versions.get("torch", "").partition("+")[0]
@@ -38,13 +40,13 @@ def settle(decision: Decision, machine: Machine, request: Request, base: str, pa
     return decision
 
 
-def nightly_companions(backend: Backend, request: Request, base: str, path: str) -> tuple[str, ...]:
+def nightly_companions(backend: Backend, request: Request, base: str, uv_path: str) -> tuple[str, ...]:
     """What torch on a nightly or test index takes from that index besides itself: Triton, under its name of the day.
 
     Raises NoBuild where the index cannot be asked or has no torch for Linux.
     """
     url = backend.index_url(base)
-    versions = _resolved(path, url, ("torch",), "linux_x86_64", request.python, deep=True)
+    versions = _resolved(uv_path, url, ("torch",), "linux_x86_64", request.python, deep=True)
     if versions is None:
         raise NoBuild(f"{url} has no torch", "name another backend or channel")
     return tuple(name for name, version in versions.items() if roles().get(name) == "companion" and "+" in version)
@@ -57,7 +59,7 @@ def target(platform: str, python: str | None) -> list[str]:
 
 
 def _resolved(
-    path: str, url: str, requirements: Sequence[str], platform: str, python: str | None, deep: bool = False
+    uv_path: str, url: str, requirements: Sequence[str], platform: str, python: str | None, deep: bool = False
 ) -> dict[str, str] | None:
     """What an index has for these requirements: name -> version; None: nothing.
 
@@ -66,7 +68,7 @@ def _resolved(
     command = ["pip", "compile", "-q", "--no-config", "--no-header", "--no-annotate", "--default-index", url]
     command += ["--prerelease", "allow"] if deep else ["--no-deps"]
     command += target(platform, python)
-    code, out, err = uv.ask(path, [*command, "-"], given="\n".join(requirements) + "\n")
+    code, out, err = uv.ask(uv_path, [*command, "-"], given="\n".join(requirements) + "\n")
     if code == 1:
         return None
     if code != 0:

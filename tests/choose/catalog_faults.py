@@ -1,0 +1,113 @@
+"""What is impossible or missing in a catalog: for the tests, and for tools/regenerate_catalog.py before it writes."""
+
+from collections.abc import Iterator
+
+from uvtorch.backend import PLATFORMS, Backend
+from uvtorch.catalog import CERTAINTIES, PYTHONS, Catalog, number
+
+
+def faults(catalog: Catalog) -> list[str]:
+    """What is wrong with a catalog, one sentence each with the file it stands in; empty if it holds together."""
+    checks = (_releases, _builds, _kernels, _devices, _pypi, _pairs, _drivers)
+    return [fault for check in checks for fault in check(catalog)]
+
+
+def _releases(catalog: Catalog) -> Iterator[str]:
+    order = list(catalog.releases)
+    if order != sorted(order, key=number):
+        yield "builds.toml: the releases are not in order"
+    if len(catalog.as_of.split("-")) != 3:
+        yield f"builds.toml: as_of is no date: {catalog.as_of!r}"
+    cpu = catalog.builds.get(Backend("cpu"), {})
+    for release in order:
+        if release not in cpu:
+            yield f"builds.toml: {release} has no CPU build"
+        if release not in catalog.pypi:
+            yield f"builds.toml: {release}: PyPI's wheel is not known"
+
+
+def _builds(catalog: Catalog) -> Iterator[str]:
+    for backend, index in catalog.builds.items():
+        for release, cells in index.items():
+            for platform, build in cells.items():
+                what = f"builds.toml: {backend} {release} on {platform}"
+                yield from _certainty(what, build.certainty, build.source)
+                yield from _cell(what, platform, build.pythons)
+                if backend.family == "cu" and (backend, release, platform) not in catalog.kernels:
+                    yield f"kernels.toml: no row of kernels for {backend} {release} on {platform}"
+        if backend.family == "cu" and backend.version[0] not in catalog.minimum_driver:
+            yield f"drivers.toml: no minimum driver for {backend}"
+        if backend.family == "rocm" and backend not in catalog.devices:
+            yield f"kernels.toml: no row of devices for {backend}"
+
+
+def _kernels(catalog: Catalog) -> Iterator[str]:
+    order = list(catalog.releases)
+    for (backend, release, platform), kernels in catalog.kernels.items():
+        what = f"kernels.toml: {backend} {release} on {platform}"
+        has = [order.index(known) for known, cells in catalog.builds.get(backend, {}).items() if platform in cells]
+        # A row may span over a release that has no build, between two that have: 2.12.0 on cu129.
+        if not has or not min(has) <= order.index(release) <= max(has):
+            yield f"{what}: no such build"
+        yield from _certainty(what, kernels.certainty, kernels.source)
+
+
+def _devices(catalog: Catalog) -> Iterator[str]:
+    for backend, devices in catalog.devices.items():
+        what = f"kernels.toml: devices of {backend}"
+        if backend not in catalog.builds:
+            yield f"{what}: no such build"
+        yield from (f"{what}: {gfx!r} is no gfx name" for gfx in devices.architectures if not _is_gfx(gfx))
+        yield from _certainty(what, devices.certainty, devices.source)
+    known = frozenset().union(*(devices.architectures for devices in catalog.devices.values()))
+    for (gfx, first), row in catalog.unusable.items():
+        what = f"kernels.toml: rocm_unusable {gfx} from {first}"
+        if gfx not in known:
+            yield f"{what}: no row of devices names it"
+        yield from _certainty(what, row.certainty, row.source)
+
+
+def _pypi(catalog: Catalog) -> Iterator[str]:
+    for release, wheels in catalog.pypi.items():
+        for platform, (backend, tags) in wheels.items():
+            what = f"builds.toml: PyPI's {release} on {platform}"
+            yield from _cell(what, platform, tags)
+            if release not in catalog.builds.get(backend, {}):
+                yield f"{what}: {backend} has no such release"
+
+
+def _pairs(catalog: Catalog) -> Iterator[str]:
+    for (package, version), tags in catalog.paired_pythons.items():
+        if version not in catalog.pairs.get(package, {}) or not tags <= set(PYTHONS):
+            yield f"wheels.toml: Pythons of {package} {version}: unknown version or Python"
+    for package, backend in catalog.lacking:
+        if package not in catalog.pairs or backend not in catalog.builds:
+            yield f"wheels.toml: lacking {package} on {backend}: unknown package or backend"
+    for (platform, _, release), least in catalog.oldest.items():
+        if platform not in PLATFORMS or release not in catalog.releases or not least:
+            yield f"wheels.toml: oldest {platform} {release}: unknown platform, release or version"
+
+
+def _drivers(catalog: Catalog) -> Iterator[str]:
+    for system, rows in catalog.reports.items():
+        if [cuda for _, cuda in rows] != sorted({cuda for _, cuda in rows}):
+            yield f"drivers.toml: {system}: CUDA does not rise with the driver"
+    for major, row in catalog.minimum_driver.items():
+        if not row.keys() >= {"linux", "windows"} or not all(map(number, row.values())):
+            yield f"drivers.toml: minimum driver of CUDA {major}: incomplete"
+
+
+def _cell(what: str, platform: str, pythons: frozenset[str]) -> Iterator[str]:
+    if platform not in PLATFORMS:
+        yield f"{what}: unknown platform"
+    if not pythons or not pythons <= set(PYTHONS):
+        yield f"{what}: unknown Python or none"
+
+
+def _certainty(what: str, certainty: str, source: str) -> Iterator[str]:
+    if certainty not in CERTAINTIES or not source:
+        yield f"{what}: certainty {certainty!r}, source {source!r}"
+
+
+def _is_gfx(text: str) -> bool:
+    return text.startswith("gfx") and 6 <= len(text) <= 7 and all(digit in "0123456789abcdef" for digit in text[3:])

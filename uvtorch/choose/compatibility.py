@@ -1,0 +1,289 @@
+"""Whether one build runs on one machine, and if not, why. Pure.
+
+A CUDA build runs where the driver is at least the minimum of its CUDA major (minor-version compatibility) and it has
+compiled kernels for the GPU. A GPU that only its PTX would serve needs a driver whose own CUDA is at least the build's.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from typing import Literal, NamedTuple, get_args
+
+from uvtorch import intel
+from uvtorch.backend import PLATFORMS, Backend
+from uvtorch.catalog import Catalog, number, since
+from uvtorch.choose.request import Need, python_text
+from uvtorch.machine import Driver, Gpu, Machine
+
+FAMILY = {"nvidia": "cu", "amd": "rocm", "intel": "xpu"}
+"""Vendor -> backend family."""
+
+Step = Literal["gpu", "release", "platform", "python", "system", "package", "kernels", "driver", "range"]
+STEPS: tuple[Step, ...] = get_args(Step)
+"""What a build can fail on, in the order in which it is checked: a later one is a nearer miss."""
+
+_PLATFORM_NAMES = {
+    "windows_amd64": "Windows",
+    "windows_arm64": "Windows on Arm",
+    "macos_arm64": "macOS on Apple silicon",
+    "macos_x86_64": "macOS on Intel",
+}
+
+
+class Fault(NamedTuple):
+    """Why a build does not run here: `torch 2.15.0` + the fault is a sentence."""
+
+    step: Step
+    text: str
+    here: str = ""
+    """What this machine has instead: `this machine has 535.183.01`."""
+
+    def __str__(self) -> str:
+        return f"{self.text}; {self.here}" if self.here else self.text
+
+
+def platform_name(key: str) -> str:
+    """A platform for people: `Linux x86_64`, `macOS on Intel`."""
+    system, _, machine = key.partition("_")
+    return _PLATFORM_NAMES.get(key) or f"{system.capitalize()} {machine}"
+
+
+def label(gpu: Gpu) -> str:
+    """`NVIDIA H100 (9.0)`, `MI300X (gfx942)`."""
+    detail = gpu.compute_capability or (gpu.architecture if gpu.vendor == "amd" else None)
+    return f"{gpu.name} ({detail})" if detail and detail not in gpu.name else gpu.name
+
+
+def labels(gpus: Iterable[Gpu]) -> str:
+    """All GPUs in a clause: `8 x NVIDIA H100 (9.0), NVIDIA T400 (7.5)`."""
+    return ", ".join(f"{count} x {name}" if count > 1 else name for name, count in Counter(map(label, gpus)).items())
+
+
+def capability(gpu: Gpu) -> tuple[int, int] | None:
+    """An NVIDIA GPU's compute capability as numbers, None where it is not known."""
+    found = number(gpu.compute_capability or "")
+    return (found[0], found[1]) if len(found) == 2 else None
+
+
+def runs_code(code: tuple[int, int], device: tuple[int, int], backend: Backend, platform: str) -> bool:
+    """Whether code compiled for one compute capability runs on a device of another (see kernels.toml)."""
+    if device == (10, 1):
+        device = (11, 0)
+    if code[0] != device[0] or device[1] < code[1]:
+        return False
+    if device == (8, 7):
+        return code == (8, 7) or (platform == "linux_aarch64" and backend.version >= (13, 2))
+    return not (device in ((5, 3), (6, 2), (7, 2)) and code != device)
+
+
+def _branch_cuda(driver: Driver, system: str, catalog: Catalog) -> tuple[int, int] | None:
+    """The newest CUDA that the drivers of a branch support natively."""
+    version = number(driver.version)
+    rows = catalog.reports.get("windows" if system == "windows" else "linux", ())
+    return next((cuda for first, cuda in reversed(rows) if first <= version), None)
+
+
+class Judge:
+    """What the catalog says of builds on one machine."""
+
+    def __init__(self, machine: Machine, catalog: Catalog) -> None:
+        self.machine = machine
+        self.catalog = catalog
+        self.platform = machine.platform.key
+
+    @cached_property
+    def cuda(self) -> tuple[int, int] | None:
+        """The newest CUDA the driver supports natively: as it reports, else by its branch; None where not known."""
+        driver = self.machine.nvidia_driver
+        if driver is None:
+            return None
+        reported = number(driver.cuda or "")
+        own = _branch_cuda(driver, self.machine.platform.system, self.catalog)
+        return (reported[0], reported[1]) if len(reported) >= 2 else own
+
+    @cached_property
+    def unsupported(self) -> str | None:
+        """Why PyTorch has no wheel at all for this platform, one clause; None where it has."""
+        if (self.machine.platform.libc or "").startswith("musl"):
+            return "PyTorch has no wheels for musl libc (Alpine and the like); it needs glibc"
+        if self.platform not in PLATFORMS:
+            return f"PyTorch has no wheels for {platform_name(self.platform)}"
+        return None
+
+    def least_driver(self, major: int) -> str:
+        """The oldest driver for a CUDA major; one older or newer than all of the table needs what the nearest needs."""
+        known = self.catalog.minimum_driver
+        system = "windows" if self.machine.platform.system == "windows" else "linux"
+        return known[min(max(major, min(known)), max(known))][system]
+
+    def is_native(self, backend: Backend) -> bool:
+        """Whether the driver's own CUDA is at least the build's; builds of other families always run as they are."""
+        return backend.family != "cu" or (self.cuda is not None and backend.version <= self.cuda)
+
+    def preference(self, backend: Backend) -> tuple[object, ...]:
+        """Sort key among backends of one family with the same torch: the greatest is taken."""
+        if backend.family != "cu":
+            return (
+                0,
+                not since(backend, self.catalog.device_extras),
+                not since(backend, self.catalog.split),
+                backend.rank,
+            )
+        native = self.is_native(backend)
+        # Natively supported: the highest. By minor-version compatibility: the lowest, which differs least.
+        return backend.version[0], native, backend.version[1] if native else -backend.version[1]
+
+    def fault(self, gpus: tuple[Gpu, ...], backend: Backend, release: str, need: Need) -> Fault | None:
+        """Why a build does not run here on all of `gpus` as `need` asks for it, or None if it does.
+
+        What of the release is asked for (`need.releases`) does not count here.
+        """
+        wheel = self._wheel_fault(backend, release, need)
+        if wheel:
+            return wheel
+        kernels = self.kernel_fault(gpus, backend, release)
+        if backend.family != "cu" or (kernels and kernels.step == "kernels"):
+            return kernels
+        return self.driver_fault(backend) or kernels
+
+    def _wheel_fault(self, backend: Backend, release: str, need: Need) -> Fault | None:
+        cells = self.catalog.builds.get(backend, {}).get(release)
+        if cells is None:
+            return Fault("release", f"is not built for {backend}")
+        where = platform_name(self.platform)
+        if self.platform not in cells:
+            return Fault("platform", f"has no wheel for {where}")
+        if not need.pythons & cells[self.platform].pythons:
+            return Fault("python", f"has no wheel for {python_text(need.pythons)} on {where}")
+        lacks = [name for name in sorted(need.packages) if release in self.catalog.lacking.get((name, backend), ())]
+        missing = Fault("package", f"has no {' and no '.join(lacks)} on the index of {backend}") if lacks else None
+        return self.system_fault(backend, release) or missing
+
+    def system_fault(self, backend: Backend, release: str) -> Fault | None:
+        """Why the machine's glibc or macOS is too old for a build, or None; an unknown one is taken as new enough."""
+        platform, default = self.machine.platform, (2, 17)
+        name, said = "glibc", (platform.libc or "").removeprefix("glibc ")
+        if platform.system == "macos":
+            name, said, default = "macOS", platform.os_version or "", (0, 0)
+        limits = (version for row, version in self.catalog.oldest.items() if self._binds(row, backend, release))
+        least = max(limits, default=default)
+        if not number(said) or number(said) >= least:
+            return None
+        return Fault("system", f"needs {name} >= {'.'.join(map(str, least))}", f"this machine has {said}")
+
+    def _binds(self, row: tuple[str, frozenset[Backend], str], backend: Backend, release: str) -> bool:
+        """Whether a row of `Catalog.oldest` speaks of a build."""
+        platform, backends, first = row
+        if backends:
+            return platform == self.platform and backend in backends and release == first
+        return platform == self.platform and number(release) >= number(first)
+
+    def driver_fault(self, backend: Backend) -> Fault | None:
+        """Why the machine's NVIDIA driver does not run builds of a CUDA major, or None."""
+        driver, major = self.machine.nvidia_driver, backend.version[0]
+        if driver is None:
+            return Fault("driver", "needs an NVIDIA driver", "its version here is not known")
+        here = f"this machine has {driver.version}"
+        if self.cuda and self.cuda[0] < major > max(self.catalog.minimum_driver):
+            return Fault("driver", f"needs a driver for CUDA {major}", here)
+        least = self.least_driver(major)
+        if number(driver.version) >= number(least) or self._forward_compatible(driver, major):
+            return None
+        return Fault("driver", f"needs a driver >= {least}", here)
+
+    def _forward_compatible(self, driver: Driver, major: int) -> bool:
+        """Whether NVIDIA's forward-compatibility package is in use: a libcuda newer than its kernel driver.
+
+        It works on Linux, on data-centre GPUs, from a driver of its own minimum on
+        (https://docs.nvidia.com/deploy/cuda-compatibility/).
+        """
+        own = _branch_cuda(driver, "linux", self.catalog)
+        if self.machine.platform.system != "linux" or own is None or self.cuda is None:
+            return False
+        least = self.catalog.forward_driver.get(major) or self.catalog.forward_driver[max(self.catalog.forward_driver)]
+        geforce = any("geforce" in gpu.name.lower() for gpu in self.machine.gpus)
+        newer = self.cuda > own and self.cuda[0] >= major
+        return newer and number(driver.version) >= number(least) and not geforce
+
+    def kernel_fault(self, gpus: tuple[Gpu, ...], backend: Backend, release: str) -> Fault | None:
+        """Why a build's kernels do not serve all of `gpus`, or None. GPUs of unknown capability are taken as served."""
+        if backend.family == "rocm":
+            return self._rocm_fault(gpus, backend, release)
+        if backend.family == "xpu":
+            missing = [gpu for gpu in gpus if not self.intel_supported(gpu)]
+            return Fault("kernels", f"does not support {labels(missing)}") if missing else None
+        faults = (self._cuda_fault(gpu, backend, release) for gpu in gpus if backend.family == "cu")
+        return next(filter(None, faults), None)
+
+    def _rocm_fault(self, gpus: tuple[Gpu, ...], backend: Backend, release: str) -> Fault | None:
+        devices = self.catalog.devices.get(backend)
+        if devices is None:
+            return Fault("kernels", "is not known to have kernels for any GPU")
+        missing = [gpu for gpu in gpus if gpu.architecture not in devices.architectures]
+        if missing:
+            return Fault("kernels", f"has no kernels for {labels(missing)}")
+        here = {gpu.architecture for gpu in gpus}
+        for (gfx, first), row in self.catalog.unusable.items():
+            if gfx in here and since(backend, (first,)) and (not row.releases or release in row.releases):
+                return Fault("kernels", f"cannot be used: {row.reason}")
+        return None
+
+    def _cuda_fault(self, gpu: Gpu, backend: Backend, release: str) -> Fault | None:
+        kernels, device = self.catalog.kernels.get((backend, release, self.platform)), capability(gpu)
+        if kernels is None or device is None:
+            return None
+        compiled = any(runs_code(code, device, backend, self.platform) for code in kernels.codes)
+        if compiled or (self.is_newer(gpu) and (backend, release) == self._newest_native):
+            return None
+        if kernels.ptx is None or kernels.ptx > device:
+            return Fault("kernels", f"has no kernels for {label(gpu)}")
+        if self.is_native(backend):
+            return None
+        version = ".".join(map(str, backend.version))
+        driver = self.machine.nvidia_driver
+        here = f"this one is {driver.version if driver else 'none'}"
+        return Fault("driver", f"has only PTX for {label(gpu)}: needs a driver for CUDA {version}", here)
+
+    @cached_property
+    def _newest_native(self) -> tuple[Backend, str] | None:
+        """The newest build of the newest CUDA that the driver supports: to be tried on a GPU newer than the catalog."""
+        native = ((backend, release) for backend, release in self.served("cu") if self.is_native(backend))
+        return max(native, key=lambda build: (build[0].version, number(build[1])), default=None)
+
+    def served(self, family: str) -> Iterator[tuple[Backend, str]]:
+        """The builds of a family that have a wheel for this platform."""
+        for backend, index in self.catalog.builds.items():
+            if backend.family == family:
+                yield from ((backend, release) for release, cells in index.items() if self.platform in cells)
+
+    @cached_property
+    def _newest_codes(self) -> tuple[int, ...]:
+        rows = self.catalog.kernels.items()
+        return max((max(kernels.codes) for (_, _, platform), kernels in rows if platform == self.platform), default=())
+
+    def is_newer(self, gpu: Gpu) -> bool:
+        """Whether an NVIDIA GPU is newer than every GPU that some known build for this platform has code for."""
+        device = capability(gpu)
+        return device is not None and bool(self._newest_codes) and device[0] > self._newest_codes[0]
+
+    @cached_property
+    def known_architectures(self) -> frozenset[str]:
+        """The AMD architectures that some build has kernels for."""
+        return frozenset().union(*(devices.architectures for devices in self.catalog.devices.values()))
+
+    def is_last_in(self, gpus: tuple[Gpu, ...], backend: Backend, release: str) -> bool:
+        """Whether a CUDA build has kernels for nothing older than one of the GPUs, which later builds drop first."""
+        kernels = self.catalog.kernels.get((backend, release, self.platform))
+        devices = [device for device in map(capability, gpus) if device]
+        return kernels is not None and any(device < kernels.codes[:2][-1] for device in devices)
+
+    def intel_supported(self, gpu: Gpu) -> bool:
+        """Whether PyTorch's XPU backend supports an Intel GPU: by PCI id, else by name."""
+        name = gpu.name.lower()
+        known = intel.lookup(gpu.pci_id)
+        supported = known.supported if known else False
+        if not gpu.pci_id:
+            supported = any(part.lower() in name for part in self.catalog.intel_names)
+        # The Data Center GPU Max has drivers for Linux only.
+        ponte_vecchio = known.architecture == "pvc" if known else "data center gpu max" in name
+        return supported and (not ponte_vecchio or self.platform == "linux_x86_64")
