@@ -14,7 +14,7 @@ import tomllib
 from collections import Counter
 from typing import Any
 
-from uvtorch.edit import (
+from tests.edits import (
     AddRequirement,
     Operation,
     RemoveIndex,
@@ -25,11 +25,11 @@ from uvtorch.edit import (
     SetRequirement,
     SetSources,
     Source,
-    Target,
     apply,
 )
 from uvtorch.errors import ProjectError
 from uvtorch.packages import normalize
+from uvtorch.project.model import Item, Target
 
 PACKAGES = ("torch", "torchvision", "torchaudio")
 URL = "https://download.pytorch.org/whl/cu128"
@@ -51,7 +51,7 @@ def operations(data: dict[str, Any]) -> list[Operation]:
 
 
 def expected(data: dict[str, Any]) -> dict[str, Any]:
-    """The same on plain dictionaries, written without regard to how `uvtorch.edit` does it."""
+    """The same on plain dictionaries, written without regard to how `PyProject` does it."""
     chosen = operations(data)
     name = chosen[0].name if isinstance(chosen[0], SetIndex) else ""
     uv = data.setdefault("tool", {}).setdefault("uv", {})
@@ -142,10 +142,10 @@ def other_edits(raw: bytes, data: dict[str, Any], name: str) -> str:
             raw,
             [
                 *(SetIndex(f"uvtorch-{backend}", f"https://example.com/{backend}") for backend in backends),
-                SetSources("torch", tuple(Source(choice.name, extra=choice.name) for choice in choices)),
+                SetSources("torch", tuple(Source(choice.name or "", extra=choice.name) for choice in choices)),
                 *(SetRequirement(choice, "torch", "torch>=2.6") for choice in choices if "project" in data),
                 *(RemoveRequirement(Target("base"), package) for package in PACKAGES),
-                SetConflicts((tuple(choices),)),
+                SetConflicts((tuple(Item(choice.kind, choice.name or "") for choice in choices),)),
             ],
             name,
         )

@@ -1,0 +1,123 @@
+"""Edits as tuples, so that tests can list them, repeat them and ask what they speak of."""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from uvtorch.project.model import Item, Target
+from uvtorch.project.pyproject import PyProject, SourceEntry
+
+Source = SourceEntry
+
+
+class SetIndex(NamedTuple):
+    name: str
+    url: str
+    explicit: bool = True
+    flat: bool = False
+
+
+class NameIndex(NamedTuple):
+    url: str
+    name: str
+
+
+class RemoveIndex(NamedTuple):
+    name: str
+
+
+class SetSources(NamedTuple):
+    package: str
+    entries: tuple[SourceEntry, ...]
+
+
+class RemoveSources(NamedTuple):
+    package: str
+
+
+class AddRequirement(NamedTuple):
+    target: Target
+    requirement: str
+
+
+class SetRequirement(NamedTuple):
+    target: Target
+    package: str
+    requirement: str
+
+
+class RemoveRequirement(NamedTuple):
+    target: Target
+    package: str
+
+
+class RemoveTarget(NamedTuple):
+    target: Target
+
+
+class SetConflicts(NamedTuple):
+    sets: tuple[tuple[Item, ...], ...]
+
+
+class SetDefaultGroups(NamedTuple):
+    groups: tuple[str, ...] | str | None
+
+
+class SetPrerelease(NamedTuple):
+    value: str | None
+
+
+class RequireEnvironments(NamedTuple):
+    pass
+
+
+Operation = (
+    SetIndex
+    | NameIndex
+    | RemoveIndex
+    | SetSources
+    | RemoveSources
+    | AddRequirement
+    | SetRequirement
+    | RemoveRequirement
+    | RemoveTarget
+    | SetConflicts
+    | SetDefaultGroups
+    | SetPrerelease
+    | RequireEnvironments
+)
+
+_METHODS: dict[type, Callable[..., None]] = {
+    SetIndex: PyProject.set_index,
+    NameIndex: PyProject.name_index,
+    RemoveIndex: PyProject.remove_index,
+    SetSources: PyProject.set_sources,
+    RemoveSources: PyProject.remove_sources,
+    AddRequirement: PyProject.add_requirement,
+    SetRequirement: PyProject.set_requirement,
+    RemoveRequirement: PyProject.remove_requirement,
+    RemoveTarget: PyProject.remove_target,
+    SetConflicts: PyProject.set_conflicts,
+    SetDefaultGroups: PyProject.set_default_groups,
+    RequireEnvironments: PyProject.require_environments,
+}
+
+
+def apply(
+    raw: bytes, operations: Iterable[Operation], origin: str = "pyproject.toml", *, script: bool = False
+) -> bytes:
+    """The file with the edits made in order."""
+    project = PyProject(raw, origin, script=script)
+    for operation in operations:
+        match operation:
+            case SetIndex(name, url, explicit, flat):
+                project.set_index(name, url, explicit=explicit, flat=flat)
+            case SetPrerelease(value):
+                project.set_setting("prerelease", value)
+            case _:
+                _METHODS[type(operation)](project, *operation)
+    return project.render()
+
+
+def apply_script(raw: bytes, operations: Iterable[Operation], origin: str = "script.py") -> bytes:
+    """The same in a script's block."""
+    return apply(raw, operations, origin, script=True)

@@ -1,0 +1,384 @@
+"""pyproject.toml and script metadata as something to edit: bytes in, bytes out, nothing read or written.
+
+Each method of `PyProject` says what shall hold. It changes the parsed document and the text in step; `render` lets
+`tomllib` confirm that the text means what the document says.
+"""
+
+import copy
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Sequence
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, TypeVar
+
+from packaging.requirements import Requirement
+
+from uvtorch.backend import same_url
+from uvtorch.errors import ProjectError, UsageError
+from uvtorch.packages import ANCHORS, normalize
+from uvtorch.project.script import BOM, begin_script, decoded, find_block
+from uvtorch.requirement import parse
+
+if TYPE_CHECKING:
+    from uvtorch.project.model import Item, Target
+
+Table = dict[str, Any]
+Keys = tuple[str, ...]
+_T = TypeVar("_T")
+
+__all__ = ["PyProject", "SourceEntry", "begin_script", "restyled"]
+
+_UV: Final = ("tool", "uv")
+_INDEX: Final = (*_UV, "index")
+_SOURCES: Final = (*_UV, "sources")
+_CONFLICTS: Final = (*_UV, "conflicts")
+_EXTRAS: Final = ("project", "optional-dependencies")
+_GROUPS: Final = ("dependency-groups",)
+_NAME: Final = re.compile(r"\s*[\w.-]+\s*")
+
+
+class SourceEntry(NamedTuple):
+    """One entry of `[tool.uv.sources]`."""
+
+    index: str  # type: ignore[assignment]  # uv's own name for it; nobody looks for a position in a source
+    marker: str | None = None
+    extra: str | None = None
+    group: str | None = None
+
+
+class PyProject:
+    """pyproject.toml, or a script's inline metadata block, as bytes in the file's own style.
+
+    Edits are idempotent and touch nothing but what they are about. Raises ProjectError, naming `origin`: not UTF-8, not
+    TOML, no script block; and from an edit or `render` where the file does not have the shape that uv reads.
+    """
+
+    def __init__(self, raw: bytes, origin: str = "pyproject.toml", *, script: bool = False) -> None:
+        self.raw = raw
+        self.script = script
+        self._origin = origin
+        text = decoded(raw, origin)
+        self._bom = BOM if text.startswith(BOM) and not script else ""
+        self._block = find_block(text, origin) if script else None
+        self._before = self._block.text if self._block else text[len(self._bom) :]
+        self._data = _parsed(self._before, origin, text.count("\n", 0, self._block.start) if self._block else 0)
+        self._read_data = copy.deepcopy(self._data)
+
+    def set_index(self, name: str, url: str, explicit: bool = True, *, flat: bool = False) -> None:
+        """An index of that name and URL exists; if it does already, nothing but `explicit` is touched.
+
+        `flat`: it is a page of links, for an index that is yet to be written.
+        """
+        for index in self._indexes():
+            if index.get("name") == name:
+                have = index.get("url")
+                if not isinstance(have, str) or not same_url(have, url):
+                    self._refuse(
+                        f"the index {name} has another URL: {have}, not {url}",
+                        f"rename the index {name} in tool.uv.index, or give it that URL",
+                    )
+                if explicit and index.get("explicit") is not True:
+                    index["explicit"] = True
+                return
+        table: Table = {"name": name, "url": url}
+        table |= {"format": "flat"} if flat else {}
+        table |= {"explicit": True} if explicit else {}
+        self._put(_INDEX, [*self._indexes(), table])
+
+    def name_index(self, url: str, name: str) -> None:
+        """The index of that URL that has no name is called `name`."""
+        for index in self._indexes():
+            if index.get("name") is None and same_url(str(index.get("url")), url):
+                index["name"] = name
+                return
+
+    def remove_index(self, name: str) -> None:
+        """No index of that name exists."""
+        indexes = self._indexes()
+        indexes[:] = [index for index in indexes if index.get("name") != name]
+
+    def set_sources(self, package: str, entries: Sequence[SourceEntry]) -> None:
+        """The package's sources are exactly these, in any order; none at all is `remove_sources`."""
+        sources = self._table(_SOURCES)
+        path = (*_SOURCES, self._spelled(sources, package, _SOURCES))
+        have = sources.get(path[-1])
+        keys = ("index", "extra", "group", "marker")
+        want = [{key: value for key in keys if (value := getattr(entry, key)) is not None} for entry in entries]
+        if not want:
+            self._put(path, None)
+            return
+        whole = _merged(have if isinstance(have, list) else [have], want, _source_meaning) if have else want
+        if whole not in (have, [have]):
+            self._relist(path, whole)
+
+    def remove_sources(self, package: str) -> None:
+        """The package has no sources."""
+        self.set_sources(package, ())
+
+    def add_requirement(self, target: "Target", text: str) -> None:
+        """The target lists the requirement. A bare name is content with any requirement of that package."""
+        path = self._target_path(target)
+        have = self._list(path)
+        meaning = _package if _NAME.fullmatch(text) else _requirement
+        if meaning(text) not in map(meaning, have):
+            self._relist(path, [*have, text])
+
+    def set_requirement(self, target: "Target", package: str, *texts: str) -> None:
+        """The target lists the package once, as this requirement, which takes the place of those it had."""
+        self._require(target, package, [*texts])
+
+    def remove_requirement(self, target: "Target", package: str) -> None:
+        """The target does not list the package. The list itself stays."""
+        self._require(target, package, [])
+
+    def remove_target(self, target: "Target") -> None:
+        """The extra or group (or the project's list) does not exist. A script's list stays: it holds more."""
+        path = self._target_path(target)
+        if not self._block or target.kind == "base":
+            self._put(path, None)
+
+    def set_conflicts(self, sets: "Sequence[Sequence[Item]]") -> None:
+        """`tool.uv.conflicts` is exactly these sets, in any order; none: the key is absent."""
+        have = self._list(_CONFLICTS)
+        if not sets:
+            self._put(_CONFLICTS, None)
+            return
+        want = [
+            [({"package": item.package} if item.package else {}) | {item.kind: item.name} for item in one]
+            for one in sets
+        ]
+        self._relist(_CONFLICTS, _merged(have, want, _conflict_meaning))
+
+    def set_default_groups(self, names: Sequence[str] | None) -> None:
+        """`tool.uv.default-groups` is these groups, `"all"`, or absent (None)."""
+        self.set_setting("default-groups", names if isinstance(names, str) or names is None else list(names))
+
+    def set_setting(self, key: str, value: object) -> None:
+        """The key of `[tool.uv]` has this value, or is absent (None)."""
+        self._put((*_UV, key), value)
+
+    def require_environments(self) -> None:
+        """What `tool.uv.environments` lists, `tool.uv.required-environments` lists instead, after what it has."""
+        have, required = self._get((*_UV, "environments")), self._get((*_UV, "required-environments"))
+        if have is not None:
+            moved = [value if isinstance(value, list) else [value] for value in (required, have) if value is not None]
+            self._put((*_UV, "required-environments"), list(dict.fromkeys(marker for row in moved for marker in row)))
+            self._put((*_UV, "environments"), None)
+
+    def render(self) -> bytes:
+        """The file as edited; `raw` itself where nothing changed.
+
+        Raises ProjectError where tomlkit cannot make the change, where the text would not mean exactly what was asked,
+        or would lose a comment.
+        """
+        if _pruned(self._read_data) == _pruned(self._data):
+            return self.raw
+        from uvtorch.project.document import Document  # noqa: PLC0415  tomlkit is for those who change something
+
+        document = None
+        try:
+            document = Document(self._before.replace("\r\n", "\n"))
+            document.change((), self._read_data, self._data)
+            text = restyled(str(document).encode(), self._before.encode()).decode()
+        except Exception as error:  # whatever tomlkit raises
+            where = _dotted(document.at) if document else "that line"
+            raise ProjectError(
+                f"cannot edit {self._origin} without harm: {where} cannot be understood ({error})",
+                f"write {where} as plain tables and lists, one key a line",
+            ) from error
+        try:
+            written = _loads(text)
+        except tomllib.TOMLDecodeError:
+            written = {}
+        if _pruned(written) != _pruned(self._data):
+            self._refuse("the result would not mean what was asked")
+        if lost := document.lost():
+            self._refuse(f"a comment would be lost: {lost[0]}")
+        return (self._block.with_text(text) if self._block else self._bom + text).encode()
+
+    def _refuse(self, reason: str, *hints: str) -> NoReturn:
+        raise ProjectError(f"cannot edit {self._origin} without harm: {reason}", *hints)
+
+    def _put(self, path: Keys, value: object) -> None:
+        """The value at `path` is this one; None: there is none."""
+        if self._get(path) == value:
+            return
+        at: Any = self._data
+        for key in path[:-1]:
+            at = at.setdefault(key, {})
+        at[path[-1]] = value
+        if value is None:
+            del at[path[-1]]
+
+    def _relist(self, path: Keys, whole: list[Any]) -> None:
+        if (self._get(path) or []) != whole:
+            self._check_writable(path)
+            self._put(path, whole)
+
+    def _get(self, path: Keys) -> Any:
+        """The value at `path`, None if there is none; every key before the last must lead to a table."""
+        at: Any = self._data
+        for position, key in enumerate(path):
+            if at is None:
+                return None
+            if not isinstance(at, dict):
+                self._refuse(f"{_dotted(path[:position])} is not a table")
+            at = at.get(key)
+        return at
+
+    def _table(self, path: Keys) -> Table:
+        return self._read(path, dict, "table")
+
+    def _list(self, path: Keys) -> list[Any]:
+        return self._read(path, list, "list")
+
+    def _read(self, path: Keys, kind: type[_T], kind_name: str) -> _T:
+        """The table or list at `path`; an empty one if there is none."""
+        found = self._get(path)
+        if found is not None and not isinstance(found, kind):
+            self._refuse(f"{_dotted(path)} is not a {kind_name}")
+        return kind() if found is None else found
+
+    def _indexes(self) -> list[Table]:
+        found = self._list(_INDEX)
+        if not all(isinstance(index, dict) for index in found):
+            self._refuse(f"{_dotted(_INDEX)} is not a list of tables")
+        return found
+
+    def _spelled(self, table: Table, name: str, path: Keys) -> str:
+        """The key that means `name`, as the table spells it; `name` itself if none does."""
+        found = [key for key in table if normalize(key) == normalize(name)]
+        if len(found) > 1:
+            self._refuse(f"{_dotted(path)} has {name} twice: {', '.join(found)}", "keep one of them")
+        return found[0] if found else name
+
+    def _target_path(self, target: "Target") -> Keys:
+        name = target.name or ""
+        if self._block:
+            if target.kind != "base" and (target.kind, name) != ("group", ANCHORS):
+                self._refuse(f"a script has no {target.kind}s: {name}")
+            return ("dependencies",)
+        if target.kind == "base":
+            return ("project", "dependencies")
+        table = _GROUPS if target.kind == "group" else _EXTRAS
+        return (*table, self._spelled(self._table(table), name, table))
+
+    def _check_writable(self, path: Keys) -> None:
+        """Raise ProjectError where pyproject.toml is not the place for this list of requirements."""
+        if path[0] == "project":
+            if "project" not in self._data:
+                self._refuse("there is no [project] table", "`uv init --bare` writes one")
+            if path[1] in self._list(("project", "dynamic")):
+                field = f"project.{path[1]}"
+                self._refuse(f"{field} is dynamic: its build backend says what it is, not pyproject.toml")
+
+    def _require(self, target: "Target", package: str, texts: list[str]) -> None:
+        path = self._target_path(target)
+        package = normalize(package)
+        self._relist(path, _merged(self._list(path), texts, _requirement, lambda item: _package(item) == package))
+
+
+def restyled(now: bytes, model: bytes) -> bytes:
+    """`now` with the BOM and the line breaks of `model`, an earlier state of the same file.
+
+    `uv add` writes every line break as LF and drops a BOM. Lines that are still there, or changed, get back the break
+    they had, new ones the one that `model` mostly has. What is not UTF-8 is returned as it is.
+    """
+    if b"\r" not in model and not model.startswith(BOM.encode()):
+        return now
+    try:
+        text, old = now.decode("utf-8-sig"), model.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return now
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    models = [line.removesuffix("\r") for line in old.split("\n")]
+    breaks = [line[-1:] == "\r" for line in old.split("\n")]
+    wanted = [old.count("\r\n") * 2 > old.count("\n")] * len(lines)
+    for _, at, end, was, was_end in SequenceMatcher(None, lines, models, autojunk=False).get_opcodes():
+        size = min(end - at, was_end - was, len(breaks) - 1 - was)  # what follows the last break has none to give
+        wanted[at : at + size] = breaks[was : was + size]
+    wanted[-1] = False
+    bom = BOM if model.startswith(BOM.encode()) else ""
+    return (bom + "\n".join(line + "\r" * cr for line, cr in zip(lines, wanted, strict=True))).encode()
+
+
+def _loads(text: str) -> Table:
+    """The document. A number with a point is its text in a tuple: it compares as written, and nan equals itself."""
+    return tomllib.loads(text, parse_float=lambda number: (number,))
+
+
+def _parsed(text: str, origin: str, lines_above: int) -> Table:
+    try:
+        return _loads("\n" * lines_above + text)
+    except tomllib.TOMLDecodeError as error:
+        raise ProjectError(f"{origin} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise ProjectError(f"{origin} is nested too deeply to be read") from None
+
+
+def _pruned(data: Table) -> Table:
+    """The document without tables and lists that mean the same empty as absent."""
+    data = copy.deepcopy(data)
+    for path in (_SOURCES, _EXTRAS, _GROUPS, _INDEX, _UV, ("tool",)):
+        at: Any = data
+        for key in path[:-1]:
+            at = at.get(key, {}) if isinstance(at, dict) else {}
+        if isinstance(at, dict) and at.get(path[-1]) in ({}, []):
+            del at[path[-1]]
+    return data
+
+
+def _dotted(path: Iterable[object]) -> str:
+    return ".".join(map(str, path))
+
+
+def _merged(
+    have: Sequence[Any],
+    want: Sequence[Any],
+    meaning: Callable[[Any], object],
+    mine: Callable[[Any], bool] = lambda _: True,
+) -> list[Any]:
+    """The list with what is wanted, in any order, in the place of what is `mine`; what is in both stays as it is."""
+    missing = list(want)
+    kept = [not mine(item) for item in have]
+    for at, item in enumerate(have):
+        same = next((one for one in missing if meaning(one) == meaning(item) is not None), None)
+        if same is not None and not kept[at]:
+            missing.remove(same)
+            kept[at] = True
+    merged = [item if kept[at] else missing.pop(0) for at, item in enumerate(have) if kept[at] or missing]
+    return merged + missing
+
+
+def _source_meaning(source: object) -> object:
+    if not isinstance(source, dict):
+        return source
+    meaning = dict(source)
+    for key, plain in (("marker", _squeezed), ("extra", normalize), ("group", normalize)):
+        if isinstance(meaning.get(key), str):
+            meaning[key] = plain(meaning[key])
+    return meaning
+
+
+def _squeezed(text: str) -> str:
+    """A marker or a specifier without what does not count: spaces and the kind of quotes."""
+    return "".join(text.split()).replace('"', "'")
+
+
+def _requirement(text: object) -> Requirement | None:
+    """What the text means; None where it is not a requirement, such as a group that includes another."""
+    try:
+        return parse(text) if isinstance(text, str) else None
+    except UsageError:
+        return None
+
+
+def _package(requirement: object) -> str | None:
+    read = _requirement(requirement)
+    return normalize(read.name) if read else None
+
+
+def _conflict_meaning(members: object) -> object:
+    if not isinstance(members, list) or not all(isinstance(member, dict) for member in members):
+        return None
+    return {tuple(sorted((key, normalize(str(value))) for key, value in member.items())) for member in members}
