@@ -8,6 +8,8 @@ import pytest
 
 from uvtorch import argv, locate
 from uvtorch.errors import ProjectError
+from uvtorch.project import workspace
+from uvtorch.project.script import script_block
 
 pytest_plugins = ["tests.index.fixtures"]
 
@@ -24,8 +26,8 @@ def members(*patterns: str, exclude: tuple[str, ...] = ()) -> str:
     return f"[tool.uv.workspace]\nmembers = {list(patterns)!r}\nexclude = {list(exclude)!r}\n"
 
 
-def site(*words: str, **env: str) -> locate.Site | None:
-    return locate.site(locate.project_directory(argv.parse([*words, "lock"]), env))
+def site(*words: str, **env: str) -> workspace.Workspace | None:
+    return workspace.site(locate.project_directory(argv.parse([*words, "lock"]), env))
 
 
 def layout_single(root: Path) -> Path:
@@ -187,16 +189,16 @@ def test_package_names_a_member_however_it_is_written(tmp_path: Path) -> None:
     project(tmp_path / "packages" / "b", "b")
     (tmp_path / "packages" / "notes").mkdir()
     for name in ("my-package", "My_Package", "my.package"):
-        found = locate.site(str(tmp_path), name)
+        found = workspace.site(str(tmp_path), name)
         assert found is not None
         assert (found.manifest.directory, found.root.directory) == (str(a), str(tmp_path))
         assert found.lock == str(tmp_path / "uv.lock")
         assert [os.path.basename(one.directory) for one in found.members()] == ["b"]
-    root = locate.site(str(a), "root")
+    root = workspace.site(str(a), "root")
     assert root is not None
     assert root.manifest.directory == str(tmp_path)
     with pytest.raises(ProjectError, match=f"the workspace at {tmp_path} has no package `c`"):
-        locate.site(str(tmp_path), "c")
+        workspace.site(str(tmp_path), "c")
 
 
 @pytest.mark.parametrize(
@@ -204,18 +206,18 @@ def test_package_names_a_member_however_it_is_written(tmp_path: Path) -> None:
 )
 def test_a_workspace_that_is_written_wrongly_is_uvs_to_complain_about(table: str, tmp_path: Path) -> None:
     project(tmp_path, "root", f"[tool.uv.workspace]\n{table}\n")
-    found = locate.site(str(project(tmp_path / "packages" / "a", "a")))
+    found = workspace.site(str(project(tmp_path / "packages" / "a", "a")))
     assert found is not None
 
 
 @pytest.mark.parametrize("text", ["tool = 1\n", "[tool]\nuv = 1\n", "[tool.uv]\nworkspace = 1\n", "project = 1\n", ""])
 def test_tables_that_are_none(text: str, tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(text)
-    found = locate.site(str(tmp_path))
+    found = workspace.site(str(tmp_path))
     assert found is not None
     assert found.root is found.manifest
     with pytest.raises(ProjectError, match="has no package"):
-        locate.site(str(tmp_path), "x")
+        workspace.site(str(tmp_path), "x")
 
 
 @pytest.mark.parametrize(
@@ -238,39 +240,39 @@ def test_what_is_no_toml_is_told(raw: bytes, message: str, tmp_path: Path) -> No
     path = tmp_path / "pyproject.toml"
     path.write_bytes(raw)
     with pytest.raises(ProjectError) as refusal:
-        locate.read(str(path))
+        workspace.read(str(path))
     assert str(refusal.value).startswith(f"{path} {message}")
     script = tmp_path / "script.py"
     script.write_bytes(raw)
     if b"UTF-8" in message.encode():
         with pytest.raises(ProjectError, match="is not UTF-8"):
-            locate.script(str(script))
+            workspace.script(str(script))
 
 
 def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
     path = tmp_path / "pyproject.toml"
     path.write_bytes(b"\xef\xbb\xbfa = 1\r\n")
-    assert locate.read(str(path)) == (str(path), b"\xef\xbb\xbfa = 1\r\n", {"a": 1}, False)
+    assert workspace.read(str(path)) == (str(path), b"\xef\xbb\xbfa = 1\r\n", {"a": 1}, False)
 
 
 @pytest.mark.parametrize("name", ["missing.py", "."])
 def test_a_script_that_cannot_be_read(name: str, tmp_path: Path) -> None:
     with pytest.raises(ProjectError, match="cannot read"):
-        locate.script(str(tmp_path / name))
+        workspace.script(str(tmp_path / name))
 
 
 def test_a_script_is_a_project_of_its_own(tmp_path: Path) -> None:
     project(tmp_path, "around")
     path = tmp_path / "script.py"
     path.write_bytes(b"#!/usr/bin/env python\r\n# /// script\r\n# dependencies = ['torch']\r\n# ///\r\nprint()\r\n")
-    found = locate.script(str(path))
+    found = workspace.script(str(path))
     assert found.manifest.data == {"dependencies": ["torch"]}
     assert found.manifest.script
     assert found.root is found.manifest
     assert found.lock == f"{path}.lock"
     path.write_text("# /// script\n# dependencies = [\n# ///\n")
     with pytest.raises(ProjectError, match="its inline metadata is not TOML"):
-        locate.script(str(path))
+        workspace.script(str(path))
 
 
 @pytest.mark.parametrize(
@@ -293,5 +295,5 @@ def test_a_script_is_a_project_of_its_own(tmp_path: Path) -> None:
     ],
 )
 def test_a_scripts_block_is_what_pep_723_says(text: str, block: str | None) -> None:
-    assert locate.script_block(text) == block
-    assert locate.script_block(text.replace("\n", "\r\n")) == block
+    assert script_block(text) == block
+    assert script_block(text.replace("\n", "\r\n")) == block

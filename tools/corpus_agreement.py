@@ -1,4 +1,4 @@
-"""Hold the recognition of backend choices against a labelled corpus of pyproject.toml files.
+"""Hold the recognition of backend choices, and doctor's findings, against a labelled corpus of pyproject.toml files.
 
 usage: python tools/corpus_agreement.py DIR
 
@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from uvtorch import catalog
+from uvtorch.audit import Finding, audit
 from uvtorch.errors import UvtorchError
 from uvtorch.packages import normalize
 from uvtorch.project import Choice, Project, read
-from uvtorch.project.choices import gaps, others
+from uvtorch.project.choices import gaps
 from uvtorch.project.markers import dead
 
 
@@ -48,9 +50,21 @@ def source_markers(project: Project) -> list[str]:
     return sorted({item.marker for item in project.sources if item.marker and project.is_pytorch(item.package)})
 
 
+def named(findings: Iterable[Finding]) -> list[str]:
+    """The faults of indexes in the form of the labels: `unused: pytorch-cpu`."""
+    kinds = {"index-not-explicit": "non-explicit", "index-unused": "unused"}
+    return sorted(f"{kinds[one.code]}: {one.message.split('`')[1]}" for one in findings if one.code in kinds)
+
+
+def labelled_faults(label: Iterable[str]) -> list[str]:
+    """The labelled faults that doctor tells; an index that is not explicit serves whether a source names it or not."""
+    open_ones = {fault.partition(": ")[2] for fault in label if fault.startswith("non-explicit: ")}
+    told = [fault for fault in label if fault.startswith(("non-explicit: ", "unused: "))]
+    return sorted(fault for fault in told if fault.startswith("non-") or fault.partition(": ")[2] not in open_ones)
+
+
 FACTS: dict[str, tuple[Callable[[Project, Any], Any], Callable[[Any], Any]]] = {
     "choices": (lambda project, _: choices(project.choices()), labelled_choices),
-    "other_pinned": (lambda project, _: choices(others(project)), labelled_choices),
     "markers": (lambda project, _: source_markers(project), sorted),
     "dead_markers": (
         lambda project, _: sorted({found for marker in source_markers(project) for found in dead(marker)}),
@@ -65,8 +79,13 @@ FACTS: dict[str, tuple[Callable[[Project, Any], Any], Callable[[Any], Any]]] = {
         lambda project, _: [[index.name, index.url, index.explicit] for index in project.indexes if index.name],
         lambda label: [[row["name"], row["url"], row["explicit"]] for row in label],
     ),
+    "index_faults": (lambda project, _: named(audit(project, None, catalog.load())), labelled_faults),
     "selector_gaps": (
-        lambda project, _: sorted(gap for gap in gaps(project) if project.is_pytorch(gap.partition(" ")[0])),
+        lambda project, _: sorted(
+            f"{package} is not in {target.kind} {target.name}"
+            for package, target in gaps(project)
+            if project.is_pytorch(package)
+        ),
         sorted,
     ),
 }

@@ -2,27 +2,19 @@
 
 | module | job |
 | --- | --- |
-| `facts` | the values: `Project` and its parts |
-| `tables` | the tables of pyproject.toml (and of the workspace's root) -> `Project` |
+| `hosts` | whose builds an index serves, told by its URL |
 | `markers` | is a marker true on a described machine |
-| `choices` | which extras and groups choose a backend |
+| `model` | the values |
+| `choices` | `Project`: which extras and groups choose a backend |
+| `tables`, `shape` | the tables of pyproject.toml (and of the workspace's root) -> `Project` |
 | `selection` | what uv must be told to select a choice |
 | `lock` | uv.lock: PyTorch packages and where they came from |
+| `workspace` | which files a command works on |
 """
 
-from uvtorch.project.facts import Choice, Config, Index, Item, Project, Requirement, Source, Target
+from uvtorch.project.choices import Project
 from uvtorch.project.markers import Environment
+from uvtorch.project.model import Choice, Config, Index, Item, Requirement, Source, Target
 from uvtorch.project.tables import read
 
-__all__ = [
-    "Choice",
-    "Config",
-    "Environment",
-    "Index",
-    "Item",
-    "Project",
-    "Requirement",
-    "Source",
-    "Target",
-    "read",
-]
+__all__ = ["Choice", "Config", "Environment", "Index", "Item", "Project", "Requirement", "Source", "Target", "read"]

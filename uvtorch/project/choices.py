@@ -1,94 +1,187 @@
-"""Which extras and dependency groups choose a build of PyTorch. Pure.
+"""What a project says about PyTorch, and which of its extras and dependency groups choose a build. Pure.
 
 What a choice gives follows uv's own rules, measured with uv 0.13.8: a source with an `extra` binds to the requirement
 written in that extra, one with a `group` to the requirements of that group and of those it includes; neither reaches
 an extra or group that merely brings the choice in (`gpu = ["proj[cu128]"]`), which gets PyPI's build. A source whose
-extra or group stands in no conflict set leaks into the base (`_leaking`).
+extra or group stands in no conflict set leaks into the base (`_apart`).
+https://docs.astral.sh/uv/guides/integration/pytorch/#configuring-accelerators-with-optional-dependencies
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import NamedTuple, TypeVar
 
 from uvtorch.backend import Backend
+from uvtorch.machine import Platform
 from uvtorch.packages import normalize, roles
-from uvtorch.project.facts import Choice, Item, Project, Requirement, Source, Target
-from uvtorch.project.markers import Environment, holds
+from uvtorch.project.hosts import vendor
+from uvtorch.project.markers import Environment, can_hold, holds
+from uvtorch.project.model import BASE, Choice, Config, Index, Item, Origin, Requirement, Source, Target
 
-BASE = Target("base")
-
-
-class _Build(NamedTuple):
-    """Where a package comes from."""
-
-    backend: Backend | None
-    origin: str
-    stated: bool
+Node = TypeVar("Node", bound=Hashable)
 
 
-def stated(project: Project) -> tuple[Choice, ...]:
-    """The choices that sources state on any platform: a row for each name and backend, torch's first."""
-    own = _rows(project, (source for source in project.sources if project.is_pytorch(source.package)))
-    rows = {(row.target, row.backend, row.origin): row for row in own}
-    for row in _of_members(project, stated):
-        first = rows.setdefault((row.target, row.backend, row.origin), row)
-        names = tuple(dict.fromkeys((*first.packages, *row.packages)))
-        rows[row.target, row.backend, row.origin] = first._replace(packages=names)
-    return tuple(rows.values())
+class Project(NamedTuple):
+    """What pyproject.toml (and its workspace's root) says, and which backends it offers."""
 
+    name: str | None = None
+    requires_python: str | None = None
+    requirements: tuple[Requirement, ...] = ()
+    """Those of included groups are repeated in each group that includes them."""
+    indexes: tuple[Index, ...] = ()
+    """In order of priority; in a workspace, the root's follow the member's."""
+    sources: tuple[Source, ...] = ()
+    """A member's entry for a package replaces the root's."""
+    conflicts: tuple[tuple[Item, ...], ...] = ()
+    default_groups: tuple[str, ...] = ()
+    """The groups that uv installs unasked, `"all"` spelled out."""
+    config: Config = Config()
+    has_project: bool = False
+    extras: tuple[str, ...] = ()
+    """Every extra declared, also an empty one."""
+    groups: tuple[str, ...] = ()
+    includes: tuple[tuple[str, str], ...] = ()
+    """(group, group it includes directly)."""
+    environments: tuple[str, ...] = ()
+    """Markers of the platforms that the lock is limited to; empty: none."""
+    origin: str = "pyproject.toml"
+    root_name: str | None = None
+    """The workspace root's name, where the project is a member."""
+    members: "tuple[Project, ...]" = ()
+    """The workspace's other members, where they were read along."""
+    together: bool = False
+    """The members are installed along with it: `--all-packages`, or a workspace's root that is no project."""
 
-def others(project: Project) -> tuple[Choice, ...]:
-    """The same for packages that are not PyTorch's own but come from an index named after a backend (vllm, natten)."""
-    sources = (source for source in project.sources if not project.is_pytorch(source.package) and source.backend)
-    return _rows(project, sources)
+    def is_pytorch(self, package: str) -> bool:
+        """Whether a normalized name is a package whose source decides the build of PyTorch.
 
+        That is torch itself, its sister packages, its compiler, and what `[tool.uvtorch] packages` adds. Packages that
+        merely have builds for single backends (vllm, torchao) are not.
+        """
+        return roles().get(package) in ("pin", "companion") or package in self.config.packages
 
-def on_platform(project: Project, environment: Environment) -> tuple[Choice, ...]:
-    """The choices there, one row a name; empty where the project states none.
+    def is_pinned(self, package: str) -> bool:
+        """Whether a normalized name is a package that always comes from the backend's index."""
+        return roles().get(package) == "pin" or package in self.config.packages
 
-    Besides what sources state: a base with PyTorch packages of its own, and extras or groups of PyTorch packages
-    alone that conflict with a choice, give what no source says (`stated` is False). The base comes last.
-    """
-    rows = stated(project)
-    if not rows:
-        return ()
-    named = tuple(dict.fromkeys(row.target for row in rows if row.kind != "base"))
-    found: dict[Target, Choice] = {}
-    for target in (*named, *_unpinned_alternatives(project, named)):
-        builds = _builds(project, target, environment)
-        if builds:
-            found[target] = _choice(project, target, builds)
-    theirs = list(_of_members(project, lambda member: on_platform(member, environment)))
-    for row in theirs:
-        if row.kind != "base":
+    def pytorch_packages(self) -> tuple[str, ...]:
+        """The pinned packages that any requirement of the project and of its members names, torch first."""
+        own = [item.package for item in self.requirements if self.is_pinned(item.package) and not item.inherited]
+        asked = {item.package for item in self.requirements}
+        for member in self.members:
+            if self.together or member.name in asked:
+                own += member.pytorch_packages()
+        return _torch_first(own)
+
+    def pytorch_requirements(self) -> tuple[Requirement, ...]:
+        """The requirements that name pinned packages; those of included groups once, where they are written."""
+        own = (item for item in self.requirements if item.via is None and not item.inherited)
+        return tuple(item for item in own if self.is_pinned(item.package))
+
+    def sources_on(self, place: Environment | Platform) -> tuple[Source, ...]:
+        """The sources of PyTorch packages whose marker holds there."""
+        return tuple(one for one in self.sources if self.is_pytorch(one.package) and holds(one.marker, place))
+
+    def pins(self, place: Environment | Platform) -> tuple[Source, ...]:
+        """The sources of PyTorch packages that hold there whatever extra or group is chosen."""
+        return tuple(source for source in self.sources_on(place) if source.target == BASE)
+
+    def declared(self, kind: str, name: str) -> str | None:
+        """The file's own spelling of an extra or group; None if there is no such one."""
+        names = self.extras if kind == "extra" else self.groups
+        return next((item for item in names if normalize(item) == normalize(name)), None)
+
+    def choices(self) -> tuple[Choice, ...]:
+        """The backend choices that sources state, on any platform; a name has a row for each backend it can mean."""
+        rows: dict[object, Choice] = {}
+        for row in (*_stated(self), *_of_members(self, Project.choices)):
+            key = row.target, row.backend, row.origin
+            packages = rows[key].packages if key in rows else ()
+            rows[key] = row._replace(packages=_torch_first(packages + row.packages))
+        return tuple(rows.values())
+
+    def selectable(self) -> tuple[Choice, ...]:
+        """The extras and groups that choose a backend, on any platform; empty where the project has one or none."""
+        return tuple(choice for choice in self.choices() if choice.kind != "base")
+
+    def choices_for(self, place: Environment | Platform) -> tuple[Choice, ...]:
+        """The choices on one platform, one row a name, the base last; empty where the project states none.
+
+        Besides what sources state: a base with PyTorch packages of its own, and extras or groups of PyTorch packages
+        alone that conflict with a choice, give what no source says (`stated` is False).
+        """
+        rows = self.choices()
+        named = tuple(dict.fromkeys(row.target for row in rows if row.kind != "base"))
+        found: dict[Target, Choice] = {}
+        for target in (*named, *_unpinned_alternatives(self, named)):
+            if builds := _builds(self, target, place):
+                found[target] = _choice(self, target, builds)
+        base = _base(self, list(found.values()), place) if rows else None
+        of_members = [*_of_members(self, lambda member: member.choices_for(place))] if rows else []
+        for row in (*([base] if base else []), *of_members):
             found.setdefault(row.target, row)
-    base = _base(project, list(found.values()), environment) or next(
-        (row for row in theirs if row.kind == "base"), None
-    )
-    return (*found.values(), base) if base else tuple(found.values())
+        return tuple(sorted(found.values(), key=lambda row: row.kind == "base"))
 
 
-def gaps(project: Project) -> tuple[str, ...]:
-    """Sources that bind to nothing, which uv refuses: `torch is not in extra cpu`."""
-    required = {(normalize(item.target.name or ""), item.target.kind, item.package) for item in project.requirements}
-    return tuple(
-        dict.fromkeys(
-            f"{source.package} is not in {source.target.kind} {source.target.name}"
-            for source in project.sources
-            if source.target != BASE
-            and not source.inherited
-            and (normalize(source.target.name or ""), source.target.kind, source.package) not in required
-        )
-    )
+def gaps(project: Project) -> tuple[tuple[str, Target], ...]:
+    """The packages and the extras or groups of sources that bind to nothing, which uv refuses."""
+    required = {(item.package, item.target) for item in project.requirements}
+    bound = ((one.package, one.target) for one in project.sources if one.target != BASE and not one.inherited)
+    return tuple(dict.fromkeys(pair for pair in bound if pair not in required))
 
 
 def conflicting(project: Project, target: Target) -> frozenset[Target]:
     """The extras and groups that stand in a conflict set with this one, under their declared spelling."""
-    found: set[Target] = set()
-    for items in project.conflicts:
-        members = _targets(project, items)
-        if target in members:
-            found |= members
-    return frozenset(found - {target})
+    sets = [members for items in project.conflicts if target in (members := _targets(project, items))]
+    return frozenset().union(*sets) - {target}
+
+
+def reached(start: Iterable[Node], edges: Iterable[tuple[Node, Node]]) -> set[Node]:
+    """All that can be reached from `start`, itself included, along (from, to)."""
+    found, edges = set(start), tuple(edges)
+    while more := {end for begin, end in edges if begin in found} - found:
+        found |= more
+    return found
+
+
+class _Build(NamedTuple):
+    """Where a package comes from, as `Choice` has it."""
+
+    backend: Backend | None
+    origin: Origin
+    stated: bool = True
+    vendor: str | None = None
+
+
+def _build(source: Source) -> _Build:
+    if source.is_pypi:
+        return _Build(None, "pypi")
+    return _Build(source.named, "index" if source.backend else "unknown", vendor=vendor(source.url or ""))
+
+
+def _choice(project: Project, target: Target, builds: dict[str, _Build]) -> Choice:
+    """One row of packages and where each comes from: torch's build (else the first stated one) speaks for all."""
+    main = builds.get("torch", min(builds.values(), key=lambda build: not build.stated))
+    alike = tuple(name for name, build in builds.items() if build[:2] == main[:2])
+    return Choice(*target, main.backend, alike, main.origin, main.stated, _aliases(project, target), main.vendor)
+
+
+def _torch_first(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(dict.fromkeys(names), key=lambda name: name != "torch"))
+
+
+def _stated(project: Project) -> Iterator[Choice]:
+    """A row for each source, torch's first."""
+    for source in sorted(project.sources, key=lambda source: source.package != "torch"):
+        # A selector offers a choice even where its marker is a mistake; without one, such a marker pins nothing.
+        offers = source.target != BASE or can_hold(source.marker)
+        if source.chooses and offers and project.is_pytorch(source.package) and _reachable(project, source):
+            yield _choice(project, source.target, {source.package: _build(source)})
+
+
+def _reachable(project: Project, source: Source) -> bool:
+    """Whether this project can select it. From a member, the root's extras cannot be named, its groups can."""
+    of_root = source.inherited and source.target != BASE
+    return not of_root or bool(project.declared("extra", source.extra) if source.extra else project.pytorch_packages())
 
 
 def _of_members(project: Project, rows: Callable[[Project], tuple[Choice, ...]]) -> Iterator[Choice]:
@@ -100,177 +193,97 @@ def _of_members(project: Project, rows: Callable[[Project], tuple[Choice, ...]])
         for row in rows(member):
             if project.together:
                 yield row
-            elif row.kind != "group":
-                for item in project.requirements:
-                    asked = item.target == BASE if row.kind == "base" else normalize(row.name or "") in item.extras
-                    if item.package == member.name and asked:
-                        kind, name = item.target
-                        yield row._replace(kind=kind, name=name, aliases=_aliases(project, item.target))
+            for item in () if project.together else project.requirements:
+                base = row.kind == "base" and item.target == BASE
+                extra = row.kind == "extra" and normalize(row.name or "") in item.extras
+                if item.package == member.name and (base or extra):
+                    kind, name = item.target
+                    yield row._replace(kind=kind, name=name, aliases=_aliases(project, item.target))
 
 
-def _targets(project: Project, items: Iterable[Item]) -> set[Target]:
-    """The extras and groups of a conflict set that can be selected from this project."""
-    return {
-        Target(item.kind, project.declared(item.kind, item.name) or item.name)
-        for item in items
-        if (item.kind in ("extra", "group") and item.package in (None, project.name))
-        or (item.kind == "group" and item.package == project.root_name and not project.declared("group", item.name))
-    }
+def _aliases(project: Project, target: Target) -> tuple[str, ...]:
+    """The extras (`gpu = ["proj[cu128]"]`) or groups (`include-group`) that bring a target in, at any depth."""
+    if target.kind == "group":
+        names, pairs = project.groups, [(inner, outer) for outer, inner in project.includes]
+    else:
+        own = [item for item in project.requirements if item.target.kind == "extra" and item.package == project.name]
+        names, pairs = project.extras, [(extra, item.target.name or "") for item in own for extra in item.extras]
+    edges = [(normalize(start), normalize(end)) for start, end in pairs]
+    bringing = reached({normalize(target.name or "")}, edges)
+    return tuple(name for name in names if normalize(name) in bringing and name != target.name)
 
 
-def _leaking(project: Project, targets: Iterable[Target]) -> tuple[Target, ...]:
-    """Those of the targets whose sources reach the base as well.
+def _builds(project: Project, target: Target, place: Environment | Platform) -> dict[str, _Build]:
+    """Where each PyTorch package that a target brings comes from on a platform, torch first.
 
-    uv resolves the base apart from the members of a conflict set. It goes through the sets in their order and passes
-    over one of which less than two members are left, so with {a, b}, {a, c}, {b, c} the base gets what `c` gets.
+    Its own sources come before those of the base, and the first of several counts. A package without one comes from an
+    index that is not explicit, else from PyPI.
+    """
+    open_index = next((index for index in project.indexes if index.backend and not index.explicit), None)
+    default = _Build(open_index.backend, "index", stated=False) if open_index else _Build(None, "pypi", stated=False)
+    sources = [one for one in project.sources_on(place) if one.chooses and one.target in (BASE, target)]
+    bound: dict[str, _Build] = {}
+    for source in sorted(sources, key=lambda source: source.target != target):
+        bound.setdefault(source.package, _build(source))
+    required = [item for item in _required(project, target) if project.is_pytorch(item.package)]
+    names = [item.package for item in required if holds(item.marker, place)]
+    # A source without its requirement is a fault that uv refuses (`gaps`); until it is fixed the source speaks.
+    asked = {item.package for item in required}
+    names += [one.package for one in sources if one.target == target and one.package not in asked]
+    return {name: bound.get(name, default) for name in _torch_first(names)}
+
+
+def _required(project: Project, target: Target) -> list[Requirement]:
+    """A target's requirements; the base's include those of default groups that choose nothing: they come unasked."""
+    targets = {target}
+    if target == BASE:
+        defaults = {Target("group", group) for group in project.default_groups}
+        targets |= defaults - {source.target for source in project.sources if source.chooses}
+    return [item for item in project.requirements if item.target in targets]
+
+
+def _base(project: Project, named: list[Choice], place: Environment | Platform) -> Choice | None:
+    """What comes with no choice made; None where that is no PyTorch at all."""
+    builds = _builds(project, BASE, place)
+    if any(build.stated for build in builds.values()):
+        return _choice(project, BASE, builds)
+    apart = _apart(project)
+    for row in named:  # the first source that leaks into the base
+        if row.stated and row.target not in apart and set(row.packages) & set(builds):
+            return row._replace(kind="base", name=None, stated=False, aliases=())
+    # Triton alone is no build of PyTorch.
+    return _choice(project, BASE, builds) if any(map(project.is_pinned, builds)) else None
+
+
+def _apart(project: Project) -> set[Target]:
+    """The extras and groups whose sources do not reach the base: uv resolves it apart from a conflict set's members.
+
+    It goes through the sets in their order and passes over one of which less than two members are left, so with
+    {a, b}, {a, c}, {b, c} the base gets what `c` gets.
     """
     apart: set[Target] = set()
     for items in project.conflicts:
         left = _targets(project, items) - apart
         if len(left) + len([item for item in items if item.package not in (None, project.name)]) > 1:
             apart |= left
-    return tuple(target for target in targets if target not in apart)
+    return apart
 
 
-def _rows(project: Project, sources: Iterable[Source]) -> tuple[Choice, ...]:
-    rows: dict[tuple[Target, Backend | None, str], list[str]] = {}
-    for source in sorted(sources, key=lambda source: source.package != "torch"):
-        build = _of_source(source)
-        if build and _reachable(project, source):
-            rows.setdefault((source.target, build.backend, build.origin), []).append(source.package)
-    return tuple(
-        Choice(*target, backend, tuple(dict.fromkeys(names)), origin, aliases=_aliases(project, target))
-        for (target, backend, origin), names in rows.items()
-    )
+def _targets(project: Project, items: Iterable[Item]) -> set[Target]:
+    """The extras and groups of a conflict set that can be selected from this project."""
+    found = set()
+    for item in items:
+        spelled = project.declared(item.kind, item.name)
+        of_root = item.kind == "group" and item.package == project.root_name and not spelled
+        if item.kind != "package" and (of_root or item.package in (None, project.name)):
+            found.add(Target(item.kind, spelled or item.name))
+    return found
 
 
-def _of_source(source: Source) -> _Build | None:
-    """What an index or a URL gives; None for a repository or a path, which chooses no backend."""
-    if source.kind not in ("index", "url"):
-        return None
-    origin = "index" if source.backend else "pypi" if source.is_pypi else "unknown"
-    return _Build(source.backend, origin, stated=True)
-
-
-def _reachable(project: Project, source: Source) -> bool:
-    """Whether this project can select it. From a member, the root's extras cannot be named, its groups can."""
-    if not source.inherited or source.target == BASE:
-        return True
-    if source.extra is not None:
-        return project.declared("extra", source.extra) is not None
-    return bool(project.pytorch_packages())
-
-
-def _choice(project: Project, target: Target, builds: dict[str, _Build]) -> Choice:
-    """One row of packages and where each comes from: torch's build (else the first stated one) speaks for all."""
-    main = builds.get("torch") or next(
-        (build for build in builds.values() if build.stated), next(iter(builds.values()))
-    )
-    names = tuple(
-        name for name, build in builds.items() if build.backend == main.backend and build.origin == main.origin
-    )
-    return Choice(*target, main.backend, names, main.origin, main.stated, _aliases(project, target))
-
-
-def _builds(project: Project, target: Target, environment: Environment) -> dict[str, _Build]:
-    """Where each PyTorch package that a target brings comes from on a platform, torch first."""
-    sources: dict[str, _Build] = {}
-    for own in (True, False):  # what the target's own sources leave open, those without selector fill
-        for source in project.sources:
-            build = _of_source(source)
-            wanted = target if own else BASE
-            if not build or source.target != wanted or source.package in sources:
-                continue
-            if project.is_pytorch(source.package) and holds(source.marker, environment):
-                sources[source.package] = build
-    required = [
-        item.package
-        for item in _required(project, target)
-        if project.is_pytorch(item.package) and _applies(item, environment)
-    ]
-    stated_here = [
-        source.package for source in project.sources if source.target == target and project.is_pytorch(source.package)
-    ]
-    anywhere = {item.package for item in _required(project, target)}
-    # A source without its requirement is a fault that uv refuses (`gaps`); until it is mended the source speaks.
-    names = required + [name for name in stated_here if name not in anywhere and name in sources]
-    default = _default_build(project)
-    names = sorted(dict.fromkeys(names), key=lambda name: name != "torch")
-    return {name: sources.get(name, default) for name in names}
-
-
-def _required(project: Project, target: Target) -> list[Requirement]:
-    """A target's requirements; the base's include those of default groups that choose nothing: they come unasked."""
-    if target.kind != "base":
-        name = normalize(target.name or "")
-        return [item for item in project.requirements if item.target.kind == target.kind and _is(item, name)]
-    choosing = {source.target for source in project.sources if _of_source(source)}
-    along = {Target("group", group) for group in project.default_groups} - choosing
-    return [item for item in project.requirements if item.target == BASE or item.target in along]
-
-
-def _is(item: Requirement, name: str) -> bool:
-    return normalize(item.target.name or "") == name
-
-
-def _applies(item: Requirement, environment: Environment) -> bool:
-    return holds(item.marker, environment)
-
-
-def _default_build(project: Project) -> _Build:
-    """What a PyTorch package without a source comes from: an index that is not explicit, else PyPI."""
-    for index in project.indexes:
-        if index.backend and not index.explicit:
-            return _Build(index.backend, "index", stated=False)
-    return _Build(None, "pypi", stated=False)
-
-
-def _base(project: Project, named: list[Choice], environment: Environment) -> Choice | None:
-    """What comes with no choice made; None where that is no PyTorch at all."""
-    pins = [source for source in project.pins(environment) if _of_source(source)]
-    builds = _builds(project, BASE, environment)
-    if any(build.stated for build in builds.values()):
-        return _choice(project, BASE, builds)
-    if not builds:
-        # Pins without a requirement of the base: they serve extras, groups, or the members of a workspace.
-        pinned_only = {source.package: _of_source(source) for source in pins}
-        rows = {name: build for name, build in pinned_only.items() if build}
-        return _choice(project, BASE, dict(sorted(rows.items(), key=lambda row: row[0] != "torch"))) if rows else None
-    leaky = {row.target: row for row in named if row.stated and set(row.packages) & set(builds)}
-    for target in _leaking(project, leaky)[:1]:
-        row = leaky[target]
-        return Choice("base", None, row.backend, row.packages, row.origin, stated=False)
-    # Triton alone is no build of PyTorch.
-    return _choice(project, BASE, builds) if any(map(project.is_pinned, builds)) else None
-
-
-def _unpinned_alternatives(project: Project, named: tuple[Target, ...]) -> tuple[Target, ...]:
+def _unpinned_alternatives(project: Project, named: tuple[Target, ...]) -> Iterator[Target]:
     """Extras and groups without a source that stand where a choice could: `torch` against `torch-cpu`."""
     pytorch = frozenset(roles()) | {item.package for target in named for item in _required(project, target)}
-    found = []
     for target in dict.fromkeys(other for choice in named for other in sorted(conflicting(project, choice))):
         packages = {item.package for item in _required(project, target)}
         if target not in named and any(map(project.is_pinned, packages)) and packages <= pytorch:
-            found.append(target)
-    return tuple(found)
-
-
-def _aliases(project: Project, target: Target) -> tuple[str, ...]:
-    """The extras (`gpu = ["proj[cu128]"]`) or groups (`include-group`) that bring a target in, at any depth."""
-    if target.kind == "base":
-        return ()
-    edges: list[tuple[str, str]] = []
-    if target.kind == "group":
-        edges = [(normalize(outer), normalize(inner)) for outer, inner in project.includes]
-    else:
-        for item in project.requirements:
-            if item.target.kind == "extra" and item.package == project.name:
-                edges += [(normalize(item.target.name or ""), extra) for extra in item.extras]
-    reached = {normalize(target.name or "")}
-    while True:
-        more = {outer for outer, inner in edges if inner in reached} - reached
-        if not more:
-            break
-        reached |= more
-    names = project.extras if target.kind == "extra" else project.groups
-    return tuple(name for name in names if normalize(name) in reached and name != target.name)
+            yield target

@@ -1,4 +1,4 @@
-"""uv.lock, as far as PyTorch is concerned: packages and where they came from.
+"""uv.lock, as far as PyTorch is concerned: packages and where they came from. Pure: from its text to values.
 
 A lock of 2,000 packages holds megabytes of hashes, and `tomllib` takes a second and more over them. uv writes the file
 itself, one `[[package]]` after another, so the file is cut there and of each package only the head is read; its full
@@ -6,27 +6,22 @@ tables are parsed when they are asked for. A file that does not look that way is
 """
 
 import re
-from collections.abc import Iterator
+import tomllib
+from functools import cache
 from typing import Any, Final, NamedTuple
 
-from uvtorch.backend import Backend, from_url, same_url
+from uvtorch.backend import Backend, same_url
 from uvtorch.errors import ProjectError
-from uvtorch.packages import normalize, roles
-from uvtorch.project.facts import Project
+from uvtorch.packages import normalize
+from uvtorch.project.choices import Project
+from uvtorch.project.hosts import pytorch_backend, vendor
 from uvtorch.project.markers import Environment, holds
 
 _CUT: Final = "\n[[package]]\n"
 _HEAD: Final = re.compile(
-    r'name = "(?P<name>[^"\\]+)"\n'
-    r'(?:version = "(?P<version>[^"\\]+)"\n)?'
-    r'source = \{ (?P<kind>[a-z]+) = "(?P<location>[^"\\]*)"[^\n]*\}\n?'
+    r'name = "([^"\\]+)"\n(?:version = "([^"\\]+)"\n)?source = \{ ([a-z]+) = "([^"\\]*)"[^\n]*\}\n?'
 )
-_DEPENDENCIES: Final = re.compile(r"^dependencies = \[(.*?)\]$", re.MULTILINE | re.DOTALL)
-_NAME: Final = re.compile(r'\{ name = "([^"\\]+)"')
-_MARKERS: Final = re.compile(r"^resolution-markers = \[(.*?)\]$", re.MULTILINE | re.DOTALL)
-_STRING: Final = re.compile(r'"([^"\\]*)"')
-_SUPPORTED: Final = re.compile(r"^supported-markers = \[(.*?)\]$", re.MULTILINE | re.DOTALL)
-_REQUIRES_PYTHON: Final = re.compile(r'^requires-python = "([^"\\]+)"', re.MULTILINE)
+"""Name, version, kind and location."""
 
 
 class Package(NamedTuple):
@@ -39,60 +34,44 @@ class Package(NamedTuple):
     kind: str
     """`registry`, `git`, `url`, `path`, `directory`, `editable` or `virtual`."""
     location: str
-    """The registry's URL, or the place of the rest."""
-    text: str
-    """The package's own piece of the lock, in TOML."""
-    parsed: dict[str, Any] | None = None
-    """The same as tables, where the lock had to be parsed as a whole."""
-
-    @property
-    def registry(self) -> str | None:
-        """The URL of the index it comes from; None for what comes from elsewhere."""
-        return self.location if self.kind == "registry" else None
+    """The registry's URL (a folder's path for a flat index), or the place of the rest."""
+    piece: str | dict[str, Any]
+    """All that the lock says about it: TOML, or tables where the lock had to be parsed as a whole."""
 
     @property
     def backend(self) -> Backend | None:
-        """The backend that the index's or the wheel's URL names."""
-        return from_url(self.location) if self.kind in ("registry", "url", "path") else None
+        """The PyTorch backend that the index's or the wheel's URL names; None for builds that are not PyTorch's."""
+        return pytorch_backend(self.location, self.name) if self.kind in ("registry", "url", "path") else None
 
     @property
     def dependencies(self) -> tuple[str, ...]:
         """The names it depends on, whatever the platform, without those of its extras and groups."""
-        if self.parsed is not None:
-            names = [row["name"] for row in self.parsed.get("dependencies", ())]
-        else:
-            found = _DEPENDENCIES.search(self.text)
-            names = _NAME.findall(found[1]) if found else []
-        return tuple(dict.fromkeys(names))
-
-    @property
-    def resolution_markers(self) -> tuple[str, ...]:
-        """The markers of the environments that it is meant for; empty: all of the lock's."""
-        if self.parsed is not None:
-            return tuple(self.parsed.get("resolution-markers", ()))
-        found = _MARKERS.search(self.text)
-        return tuple(_STRING.findall(found[1])) if found else ()
+        return tuple(dict.fromkeys(row["name"] for row in self.tables().get("dependencies", ())))
 
     def tables(self) -> dict[str, Any]:
         """All that the lock says about it, parsed."""
-        if self.parsed is not None:
-            return self.parsed
-        import tomllib
+        return _tables(self.piece) if isinstance(self.piece, str) else self.piece
 
-        (tables,) = tomllib.loads(f"[[package]]\n{self.text}")["package"]
-        return dict(tables)
+    def mentions(self, name: str) -> bool:
+        """Whether it may depend on a package in some way, told without parsing its tables."""
+        return not isinstance(self.piece, str) or f'name = "{name}"' in self.piece
 
     def applies(self, environment: Environment) -> bool:
         """Whether it is meant for a platform, under some choice of extras and groups."""
-        markers = self.resolution_markers
+        markers = self.tables().get("resolution-markers", ())
         return not markers or any("extra" in marker or holds(marker, environment) for marker in markers)
+
+
+@cache
+def _tables(text: str) -> dict[str, Any]:
+    (tables,) = tomllib.loads(f"[[package]]\n{text}")["package"]
+    return dict(tables)
 
 
 class Lock(NamedTuple):
     """The packages of a uv.lock in its order."""
 
     packages: tuple[Package, ...] = ()
-    requires_python: str | None = None
     supported: tuple[str, ...] = ()
     """The markers of the environments that the lock is made for; empty: all."""
 
@@ -100,14 +79,9 @@ class Lock(NamedTuple):
         """All builds of a package, by its normalized name."""
         return tuple(package for package in self.packages if package.name == name)
 
-    def pytorch(self) -> tuple[Package, ...]:
-        """The packages that PyTorch's own indexes serve by right."""
-        known = roles()
-        return tuple(package for package in self.packages if package.name in known)
-
     def dependents(self, name: str) -> tuple[str, ...]:
         """The names of the packages that depend on `name` directly, whatever the platform."""
-        rows = (package for package in self.packages if name in package.text or package.parsed is not None)
+        rows = (package for package in self.packages if package.mentions(name))
         return tuple(dict.fromkeys(package.name for package in rows if name in package.dependencies))
 
 
@@ -117,22 +91,31 @@ def read_lock(text: str, origin: str = "uv.lock", only: str | None = None) -> Lo
     `only` is the one package that the caller wants to see, by its normalized name: the others may be left out.
     """
     head, *pieces = text.replace("\r\n", "\n").split(_CUT)
-    if only is not None and pieces:
-        start = f'name = "{only}"\n'
-        pieces = [piece for piece in pieces if piece.startswith(start)]
-        if not pieces and head.startswith("version = "):
-            return Lock()
-    if not pieces or not head.startswith("version = "):
-        return _by_tomllib(text, origin)
-    found = []
-    for piece in pieces:
-        match = _HEAD.match(piece)
-        if match is None or "\n[[" in piece:
-            return _by_tomllib(text, origin)
-        found.append(Package(match["name"], match["version"], match["kind"], match["location"], piece))
-    python = _REQUIRES_PYTHON.search(head)
-    supported = _SUPPORTED.search(head)
-    return Lock(tuple(found), python[1] if python else None, tuple(_STRING.findall(supported[1])) if supported else ())
+    wanted = pieces if only is None else [piece for piece in pieces if piece.startswith(f'name = "{only}"\n')]
+    matches = [match for piece in wanted if "\n[[" not in piece and (match := _HEAD.match(piece))]
+    cut = bool(pieces) and head.startswith("version = ") and len(matches) == len(wanted)
+    try:
+        data = tomllib.loads(head if cut else text)
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(f"{origin} is not TOML: {error}") from None
+    packages = [Package(match[1], match[2], match[3], match[4], match.string) for match in matches]
+    if not cut:
+        if not isinstance(rows := data.get("package", []), list):
+            raise _unreadable(f"{origin}: `package` must be an array of tables")
+        packages = [_package(row, origin) for row in rows]
+    return Lock(tuple(packages), tuple(data.get("supported-markers", ())))
+
+
+def _package(row: Any, origin: str) -> Package:
+    source = row.get("source") if isinstance(row, dict) else None
+    if not isinstance(source, dict) or not source or not isinstance(row.get("name"), str):
+        raise _unreadable(f"{origin}: a package has no name or no source")
+    kind, location = next(iter(source.items()))
+    return Package(normalize(row["name"]), row.get("version"), kind, str(location), row)
+
+
+def _unreadable(text: str) -> ProjectError:
+    return ProjectError(text, "recreate it with `uv lock`")
 
 
 def stray(lock: Lock, project: Project, environment: Environment) -> tuple[Package, ...]:
@@ -141,49 +124,12 @@ def stray(lock: Lock, project: Project, environment: Environment) -> tuple[Packa
     With one pin, that is any build from elsewhere; in a project of several choices, whose base may well be PyPI's,
     a package of which no choice has a build. Empty where the project chooses nothing on that platform.
     """
-    sources = [
-        source
-        for source in project.sources
-        if project.is_pytorch(source.package) and source.backend and source.url and holds(source.marker, environment)
-    ]
-    if not sources:
-        return ()
-    several = any(source.extra is not None or source.group is not None for source in sources)
-    builds: dict[str, list[Package]] = {}
-    for package in lock.packages:
-        if project.is_pinned(package.name) and package.applies(environment):
-            builds.setdefault(package.name, []).append(package)
-
-    def chosen(package: Package) -> bool:
-        return any(same_url(package.location, source.url or "") for source in sources)
-
+    sources = [one for one in project.sources_on(environment) if one.url and (one.backend or vendor(one.url))]
+    several = any(source.target.kind != "base" for source in sources)
     found: list[Package] = []
-    for packages in builds.values():
-        elsewhere = [package for package in packages if not chosen(package)]
-        if not several or len(elsewhere) == len(packages):
+    for name in dict.fromkeys(package.name for package in lock.packages if sources and project.is_pinned(package.name)):
+        builds = [package for package in lock.named(name) if package.applies(environment)]
+        elsewhere = [one for one in builds if not any(same_url(one.location, source.url or "") for source in sources)]
+        if not several or elsewhere == builds:
             found += elsewhere
     return tuple(found)
-
-
-def _by_tomllib(text: str, origin: str) -> Lock:
-    import tomllib
-
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ProjectError(f"{origin} is not TOML: {error}", "make it anew with: uv lock") from None
-    packages = data.get("package", [])
-    if not isinstance(packages, list):
-        raise ProjectError(f"{origin}: `package` must be an array of tables", "make it anew with: uv lock")
-    return Lock(
-        tuple(_packages(packages, origin)), data.get("requires-python"), tuple(data.get("supported-markers", ()))
-    )
-
-
-def _packages(rows: list[Any], origin: str) -> Iterator[Package]:
-    for row in rows:
-        source = row.get("source") if isinstance(row, dict) else None
-        if not isinstance(source, dict) or not source or not isinstance(row.get("name"), str):
-            raise ProjectError(f"{origin}: a package has no name or no source", "make it anew with: uv lock")
-        kind, location = next(iter(source.items()))
-        yield Package(normalize(row["name"]), row.get("version"), kind, str(location), "", row)

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from uvtorch.packages import normalize
-from uvtorch.project.choices import conflicting
-from uvtorch.project.facts import Choice, Project
+from uvtorch.project.choices import Project, conflicting, reached
+from uvtorch.project.model import Choice
 
 
 class Asked(NamedTuple):
@@ -24,33 +24,28 @@ class Asked(NamedTuple):
 NOTHING_ASKED = Asked()
 
 
+def _normal(names: Iterable[str | None]) -> set[str]:
+    return {normalize(name) for name in names if name}
+
+
 def named(choices: Iterable[Choice], asked: Asked) -> tuple[Choice, ...]:
     """The choices that the user's options name, directly or by an alias; those win over any other."""
-    extras = set(map(normalize, asked.extras))
-    groups = set(map(normalize, (*asked.groups, *asked.only_groups)))
-    found = []
-    for choice in choices:
-        wanted = {"extra": extras, "group": groups}.get(choice.kind, set())
-        if wanted & {normalize(name) for name in (choice.name or "", *choice.aliases)}:
-            found.append(choice)
-    return tuple(found)
+    wanted = {"base": set(), "extra": _normal(asked.extras), "group": _normal((*asked.groups, *asked.only_groups))}
+    return tuple(choice for choice in choices if wanted[choice.kind] & _normal((choice.name, *choice.aliases)))
+
+
+def open_to(choices: Iterable[Choice], asked: Asked) -> tuple[Choice, ...]:
+    """The choices left when those that the user excludes (`--no-extra`, `--no-group`) are gone."""
+    excluded = {"base": set(), "extra": _normal(asked.no_extras), "group": _normal(asked.no_groups)}
+    return tuple(choice for choice in choices if not excluded[choice.kind] & _normal([choice.name]))
 
 
 def settled(choices: Iterable[Choice], asked: Asked) -> bool:
     """Whether the user's options leave nothing to choose: they name a choice, take all, or leave the project out."""
     choices = tuple(choices)
-    kinds = {choice.kind for choice in choices}
-    return (
-        bool(named(choices, asked))
-        or bool(asked.only_groups)
-        or (asked.all_extras and any(c.kind == "extra" and not _excluded(c, asked) for c in choices))
-        or (asked.all_groups and "group" in kinds)
-    )
-
-
-def open_to(choices: Iterable[Choice], asked: Asked) -> tuple[Choice, ...]:
-    """The choices left when those that the user excludes (`--no-extra`, `--no-group`) are gone."""
-    return tuple(choice for choice in choices if not _excluded(choice, asked))
+    kinds = {choice.kind for choice in open_to(choices, asked)}
+    every = (asked.all_extras and "extra" in kinds) or (asked.all_groups and "group" in kinds)
+    return every or bool(named(choices, asked) or asked.only_groups)
 
 
 def selection(project: Project, chosen: Choice, asked: Asked = NOTHING_ASKED) -> tuple[str, ...]:
@@ -59,41 +54,16 @@ def selection(project: Project, chosen: Choice, asked: Asked = NOTHING_ASKED) ->
     Default groups that conflict with it, or that choose another backend, are switched off. A default group that
     includes such a group goes as well: uv refuses it otherwise.
     """
-    options: list[str] = []
+    own = _normal([chosen.name])
     defaults = () if asked.no_default_groups else project.default_groups
-    name = chosen.name or ""
-    if chosen.kind == "extra" and normalize(name) not in set(map(normalize, asked.extras)) and not asked.all_extras:
-        options += ["--extra", name]
-    if chosen.kind == "group" and normalize(name) not in {normalize(group) for group in (*asked.groups, *defaults)}:
-        options += ["--group", name]
-    off = set(map(normalize, asked.no_groups))
+    given = {"base": set(), "extra": _normal(asked.extras), "group": _normal((*asked.groups, *defaults))}[chosen.kind]
+    there = own <= given or (chosen.kind == "extra" and asked.all_extras)
+    options = [] if there else [f"--{chosen.kind}", chosen.name or ""]
+    kept = _normal(asked.no_groups) | (own if chosen.kind == "group" else set())
+    choosing = {row.name for row in project.choices() if row.kind == "group"}
+    against = _normal(target.name for target in conflicting(project, chosen.target) if target.kind == "group")
+    includes = [(normalize(outer), normalize(inner)) for outer, inner in project.includes]
     for group in defaults:
-        if normalize(group) not in off and _excludes(project, chosen, group):
+        if normalize(group) not in kept and (group in choosing or against & reached({normalize(group)}, includes)):
             options += ["--no-group", group]
     return tuple(options)
-
-
-def _excludes(project: Project, chosen: Choice, group: str) -> bool:
-    """Whether a default group must be off for a choice to stand."""
-    if chosen.kind == "group" and normalize(group) == normalize(chosen.name or ""):
-        return False
-    if any(row.kind == "group" and row.name == group for row in project.choices()):
-        return True
-    if chosen.kind == "base":
-        return False
-    against = {normalize(item.name or "") for item in conflicting(project, chosen.target) if item.kind == "group"}
-    return bool(against & _with_included(project, group))
-
-
-def _with_included(project: Project, group: str) -> set[str]:
-    reached = {normalize(group)}
-    while True:
-        more = {normalize(inner) for outer, inner in project.includes if normalize(outer) in reached} - reached
-        if not more:
-            return reached
-        reached |= more
-
-
-def _excluded(choice: Choice, asked: Asked) -> bool:
-    names = {"extra": asked.no_extras, "group": asked.no_groups}.get(choice.kind, ())
-    return normalize(choice.name or "") in set(map(normalize, names))

@@ -1,0 +1,152 @@
+"""The values that pyproject.toml's tables are read into. Pure.
+
+Names of packages are normalized, those of extras, groups and indexes are as the file spells them. What is `inherited`
+stands in the workspace's root rather than in the project's own file. A `backend` is None where the URL does not tell
+it, and for builds that are not PyTorch's own.
+"""
+
+from typing import Literal, NamedTuple
+
+from uvtorch.backend import Backend, from_url
+
+TargetKind = Literal["base", "extra", "group"]
+SourceKind = Literal["index", "url", "git", "path", "workspace"]
+ItemKind = Literal["extra", "group", "package"]
+Origin = Literal["index", "pypi", "unknown"]
+"""Who gives a build: one of PyTorch's indexes, PyPI for the platform at hand, or who knows: an index or URL that does
+not say, or that is another vendor's."""
+
+
+class Target(NamedTuple):
+    """Where a requirement stands: `project.dependencies` (`base`), an extra or a dependency group."""
+
+    kind: TargetKind
+    name: str | None = None
+    """None for `base`."""
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}" if self.name else self.kind
+
+
+BASE = Target("base")
+
+
+class Requirement(NamedTuple):
+    """One PEP 508 requirement of the project."""
+
+    package: str
+    text: str
+    target: Target
+    extras: tuple[str, ...] = ()
+    """The extras it asks for, normalized: `("cu128",)` for `proj[cu128]`."""
+    via: str | None = None
+    """The included group (`include-group`) in which it is written; None: in `target` itself."""
+    inherited: bool = False
+
+    @property
+    def marker(self) -> str | None:
+        """Its environment marker, as it is written."""
+        return self.text.partition(";")[2].strip() or None
+
+
+class Index(NamedTuple):
+    """A package index of `[tool.uv]`."""
+
+    name: str | None
+    url: str
+    explicit: bool = False
+    default: bool = False
+    backend: Backend | None = None
+    inherited: bool = False
+    legacy: bool = False
+    """It is one of `index-url` and `extra-index-url`, which can be neither named nor explicit."""
+
+    @property
+    def is_pypi(self) -> bool:
+        """Whether it is PyPI itself, under whatever name, or stands in for it as the project's default index."""
+        host = self.url.partition("://")[2].partition("/")[0].rpartition("@")[2].partition(":")[0].lower().split(".")
+        own_host = host[0] == "pypi" and (len(host) == 2 or host[1:2] == ["python"])
+        return self.default or own_host or (self.name or "").lower() == "pypi"
+
+
+class Source(NamedTuple):
+    """One entry of `[tool.uv.sources]`."""
+
+    package: str
+    index: str | None = None  # type: ignore[assignment]  # hides tuple.index, which nobody needs
+    """The index's name; None where the source is no index."""
+    url: str | None = None
+    """The index's URL (None: no index of that name), or that of the wheel, the repository, the path."""
+    backend: Backend | None = None
+    marker: str | None = None
+    extra: str | None = None
+    group: str | None = None
+    kind: SourceKind = "index"
+    inherited: bool = False
+    is_pypi: bool = False
+    """Its index is PyPI or the project's default index: a statement that no backend's index is meant."""
+
+    @property
+    def target(self) -> Target:
+        """What selects it."""
+        if self.extra is not None:
+            return Target("extra", self.extra)
+        return Target("group", self.group) if self.group is not None else BASE
+
+    @property
+    def chooses(self) -> bool:
+        """Whether it chooses a build: an index or a file does, a repository or a folder of source code does not."""
+        return self.kind in ("index", "url")
+
+    @property
+    def named(self) -> Backend | None:
+        """The backend that its URL names, whosever builds they are: cu126 for a Jetson's `…/jp6/cu126`."""
+        return from_url(self.url) if self.url and self.kind in ("index", "url", "path") else None
+
+
+class Item(NamedTuple):
+    """One member of a conflict set."""
+
+    kind: ItemKind
+    """`package`: the package's own dependencies."""
+    name: str
+    package: str | None = None
+    """The workspace member it belongs to; None: the project of the file."""
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}"
+
+
+class Choice(NamedTuple):
+    """A way to choose a build of PyTorch: an extra, a dependency group, or neither (`base`)."""
+
+    kind: TargetKind
+    name: str | None
+    backend: Backend | None
+    """What the URL names; it is PyTorch's own build only where `origin` is `index`. None: see `origin`."""
+    packages: tuple[str, ...]
+    """The PyTorch packages it decides, torch first."""
+    origin: Origin = "index"
+    stated: bool = True
+    """A source says so; False: it follows from there being none, such as a base beside a CUDA extra."""
+    aliases: tuple[str, ...] = ()
+    """Other extras or groups that bring this one in: `gpu` where `gpu = ["proj[cu128]"]`."""
+    vendor: str | None = None
+    """The devices that a vendor's own build is for (`hosts.vendor`)."""
+
+    @property
+    def target(self) -> Target:
+        """The extra, the group or the base as a Target."""
+        return Target(self.kind, self.name)
+
+
+class Config(NamedTuple):
+    """`[tool.uvtorch]`."""
+
+    backend: Backend | None = None
+    auto: bool = False
+    index_base: str | None = None
+    packages: tuple[str, ...] = ()
+    """More names to pin."""
+    catalog: str | None = None
+    """The folder of another copy of the catalog, as it is written."""

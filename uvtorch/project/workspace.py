@@ -1,0 +1,153 @@
+"""Which files a command works on: the project uv would find, its workspace, the lock of both; or a script."""
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from glob import glob
+from typing import Any, NamedTuple
+
+from uvtorch.errors import ProjectError
+from uvtorch.locate import find
+from uvtorch.packages import normalize
+from uvtorch.project.choices import Project
+from uvtorch.project.script import as_project, script_block
+from uvtorch.project.tables import read as read_tables
+
+
+class Manifest(NamedTuple):
+    """The file that names a project's (or a script's) requirements, as it was read."""
+
+    path: str
+    raw: bytes
+    data: Mapping[str, Any]
+    script: bool = False
+    """A Python file with inline metadata (PEP 723); `data` is that block's."""
+
+    @property
+    def directory(self) -> str:
+        """The directory the file is in."""
+        return os.path.dirname(self.path)
+
+    @property
+    def name(self) -> str | None:
+        """The project's normalized name, where it has one."""
+        name = _table(self.data, "project").get("name")
+        return normalize(name) if isinstance(name, str) else None
+
+
+class Workspace(NamedTuple):
+    """Where a command works: the manifest it changes, the workspace around it and the lock of both."""
+
+    manifest: Manifest
+    root: Manifest
+    """The workspace's root; the manifest itself where there is no workspace around it."""
+
+    @property
+    def lock(self) -> str:
+        """The path of the lock, which need not exist."""
+        if self.manifest.script:
+            return self.manifest.path + ".lock"
+        return os.path.join(self.root.directory, "uv.lock")
+
+    def members(self) -> Iterator[Manifest]:
+        """The workspace's other members, in uv's terms: what the root's `members` globs find, less `exclude`.
+
+        Raises ProjectError where one cannot be read.
+        """
+        for path in _member_directories(self.root):
+            file = os.path.join(path, "pyproject.toml")
+            if os.path.isfile(file) and file not in (self.manifest.path, self.root.path):
+                yield read(file)
+
+    def project(self, manifest: Manifest | None = None) -> Project:
+        """What a file of the workspace says (None: the one that the command changes), read below the root.
+
+        Raises ProjectError and UsageError as `uvtorch.project.read` does.
+        """
+        manifest = manifest or self.manifest
+        root = None if manifest.path == self.root.path else self.root.data
+        data = as_project(manifest.data) if manifest.script else manifest.data
+        return read_tables(data, root, os.path.relpath(manifest.path))
+
+
+def read(path: str, *, script: bool = False) -> Manifest:
+    """Read a pyproject.toml or a script. Raises ProjectError where it cannot be read, is not UTF-8 or not TOML."""
+    try:
+        with open(path, "rb") as file:
+            return manifest_of(path, file.read(), script=script)
+    except OSError as error:
+        raise ProjectError(f"cannot read {path}: {error.strerror}") from None
+
+
+def manifest_of(path: str, raw: bytes, *, script: bool = False) -> Manifest:
+    """The manifest with this content. Raises ProjectError where it is not UTF-8 or not TOML."""
+    fault = f"{path}: its inline metadata is not TOML" if script else f"{path} is not TOML"
+    try:
+        text = raw.decode("utf-8-sig")
+        data = tomllib.loads((script_block(text) or "") if script else text)
+    except UnicodeDecodeError as error:
+        position = error.start + len(raw) - len(error.object)  # the codec counts from behind the BOM
+        line = raw.count(b"\n", 0, position) + 1
+        raise ProjectError(f"{path} is not UTF-8: byte 0x{raw[position]:02x} in line {line}") from None
+    except ValueError as error:  # besides TOMLDecodeError: a number with more digits than Python reads
+        raise ProjectError(f"{fault}: {error}") from None
+    except RecursionError:
+        raise ProjectError(f"{fault}: it is nested too deeply") from None
+    return Manifest(os.path.abspath(path) if script else path, raw, data, script)
+
+
+def script(path: str) -> Workspace:
+    """The script that `--script` names. Raises ProjectError where it cannot be read or its metadata is not TOML."""
+    manifest = read(path, script=True)
+    return Workspace(manifest, manifest)
+
+
+def site(directory: str, package: str | None = None) -> Workspace | None:
+    """The project uv would work on in `directory`, None where there is none.
+
+    `package` is the member that `--package` names. Raises ProjectError where a file cannot be read, or where the
+    workspace has no such member.
+    """
+    path = find(directory)
+    if path is None:
+        return None
+    manifest = read(path)
+    here = Workspace(manifest, _root(manifest))
+    if package is None:
+        return here
+    for member in (manifest, here.root, *here.members()):
+        if member.name == normalize(package):
+            return Workspace(member, here.root)
+    raise ProjectError(f"the workspace at {here.root.directory} has no package `{package}`")
+
+
+def _table(data: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
+    """A table within tables; empty where it is missing or something else."""
+    for key in keys:
+        inner = data.get(key)
+        data = inner if isinstance(inner, Mapping) else {}
+    return data
+
+
+def _root(manifest: Manifest) -> Manifest:
+    """The workspace's root: the nearest pyproject.toml above decides, as for uv, be it a workspace's or not."""
+    above = os.path.dirname(manifest.directory)
+    path = find(above) if above != manifest.directory else None
+    if path is None or isinstance(_table(manifest.data, "tool", "uv").get("workspace"), Mapping):
+        return manifest
+    candidate = read(path)
+    inside = os.path.realpath(manifest.directory) in map(os.path.realpath, _member_directories(candidate))
+    return candidate if inside else manifest
+
+
+def _member_directories(root: Manifest) -> list[str]:
+    """What the `members` globs find, each once, less `exclude`."""
+    table = _table(root.data, "tool", "uv", "workspace")
+    found: dict[str, dict[str, str]] = {"members": {}, "exclude": {}}
+    for key, places in found.items():
+        patterns = table.get(key)
+        for pattern in patterns if isinstance(patterns, list) else ():
+            for name in sorted(glob(str(pattern), root_dir=root.directory, recursive=True, include_hidden=True)):
+                path = os.path.normpath(os.path.join(root.directory, name))
+                places.setdefault(os.path.realpath(path), path)
+    return [path for place, path in found["members"].items() if place not in found["exclude"]]

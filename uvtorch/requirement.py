@@ -1,0 +1,90 @@
+"""Requirements and specifiers: one reading of each text, by `packaging`, and edits that keep the user's spelling."""
+
+import re
+from functools import cache
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
+
+from uvtorch.errors import UsageError
+
+_STAR = re.compile(r"(>=?|<=?|~=)(\s*[0-9][0-9.]*)\.\*")
+_COMMA = re.compile(r"([<>=!~]=?=?\s*[\w.+*!-]+)(?=\s*[<>=!~])")
+_LOCAL = re.compile(r"(===?\s*[^\s,;()+]+)\+[\w.-]+")
+_BARE = re.compile(r"[^<>=!~(;]*")
+_EXTRAS = re.compile(r"\[([^\]]*)\]")
+_END = re.compile(r"(?:\s*,)?(\s*\)?\s*)$")
+
+
+@cache
+def parse(text: str) -> Requirement:
+    """Read a PEP 508 requirement. UsageError if it is none.
+
+    `six>=1.*` and `six>=1<3` are read as uv reads them, `six>=1` and `six>=1,<3`.
+    """
+    try:
+        return Requirement(text)
+    except InvalidRequirement as fault:
+        head, semicolon, marker = text.partition(";")
+        lenient = _COMMA.sub(r"\1,", _STAR.sub(r"\1\2", head)) + semicolon + marker
+        if lenient != text and "@" not in head:
+            return parse(lenient)
+        raise UsageError(f"{text!r} is not a requirement: {str(fault).splitlines()[0]}") from None
+
+
+@cache
+def specifiers(text: str) -> SpecifierSet:
+    """Read a PEP 440 specifier set such as a project's `requires-python`. UsageError if it is none."""
+    try:
+        return SpecifierSet(text)
+    except InvalidSpecifier as fault:
+        raise UsageError(f"{text!r} is not a version specifier: {fault}") from None
+
+
+def named_by(text: str) -> str | None:
+    """The normalized name of a requirement that an index can serve; None for a URL, a path, a repository."""
+    try:
+        requirement = parse(text)
+    except UsageError:
+        return None
+    return None if requirement.url else canonicalize_name(requirement.name)
+
+
+def bare_requirement(text: str) -> str:
+    """A registry requirement without version and marker: `torch[opt] >= 2 ; m` is `torch[opt]`."""
+    found = _BARE.match(text)
+    return found[0].strip() if found else ""
+
+
+@cache
+def without_local(text: str) -> str:
+    """A requirement without the local version of its `==` clauses: `torch==2.9.1+cu126 ; m` is `torch==2.9.1 ; m`."""
+    head, semicolon, marker = text.partition(";")
+    return text if "@" in head else _LOCAL.sub(r"\1", head) + semicolon + marker
+
+
+def with_bound(text: str, specifier: str) -> str:
+    """A requirement with one more clause, the rest as it is written; one of a URL is given back as it is."""
+    requirement = parse(text)
+    if requirement.url:
+        return text
+    head, semicolon, marker = text.partition(";")
+    clause = f",{specifier}" if requirement.specifier else specifier
+    return _END.sub(lambda end: clause + end[1], head, count=1) + semicolon + marker
+
+
+@cache
+def allows(text: str, version: str) -> bool:
+    """Whether a requirement's clauses, local versions aside, admit a release; pre-releases are not left out."""
+    return parse(without_local(text)).specifier.contains(version, prereleases=True)
+
+
+def with_extras(text: str, told: str) -> str:
+    """A requirement with the extras of another one added to its own, the rest as it is written."""
+    head, semicolon, marker = text.partition(";")
+    found = [part.strip() for one in (head, told) for listed in _EXTRAS.findall(one)[:1] for part in listed.split(",")]
+    extras = ",".join(dict.fromkeys(filter(None, found)))
+    name = parse(text).name
+    rest = _EXTRAS.sub("", head.strip()[len(name) :], count=1).strip()
+    return f"{name}{f'[{extras}]' if extras else ''}{rest}" + (f" ;{marker}" if semicolon else "")
