@@ -2,20 +2,24 @@
 
 usage: python benchmarks/audit.py [PACKAGES]
 
-Makes up the uv.lock of a project with three backend choices (default: 2,000 packages of 20 wheels each), reads and
-audits it, and prints the time of each step: once with every hundredth package in need of torch, once with every fifth,
-where nearly all of the lock leads there. Without garbage collection, as uvtorch itself. Target: 100 ms for both.
+Makes up the uv.lock of a project with three backend choices (default: 2,000 packages of 20 wheels each), has the uv on
+PATH export each selection, audits it, and prints the time of each step: once with every hundredth package in need of
+torch, once with every fifth, where nearly all of the lock leads there. Without garbage collection, as uvtorch itself.
+Target: a second for all of it.
 """
 
 import gc
+import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from uvtorch import catalog
-from uvtorch.audit import audit
+from uvtorch.audit import Selection, audit, read_export, selections
 from uvtorch.machine import Platform
 from uvtorch.project import Environment, read
 from uvtorch.project.lock import read_lock
@@ -83,7 +87,7 @@ def made_up(count: int, every: int = 5) -> str:
     for at in range(count):
         near = "".join(
             f"    {{ name = \"p{other}\", marker = \"python_full_version < '3.13' or sys_platform == 'linux'\" }},\n"
-            for other in (at + 1, at + 2, at + 7, 2 * at + 1, 3 * at + 2)
+            for other in dict.fromkeys((at + 1, at + 2, at + 7, 2 * at + 1, 3 * at + 2))
             if other < count
         )
         torch = edges("torch", "2.11.0") if at % every == 0 else ""
@@ -114,6 +118,12 @@ def timed(label: str, action: Callable[[], T], times: int = 5) -> T:
     return result
 
 
+def export(folder: str, selection: Selection) -> str:
+    """What uv exports for a selection, as doctor asks it."""
+    words = ["uv", "export", "--frozen", "--quiet", "--no-header", "--format", "pylock.toml", *selection.options]
+    return subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
 def main(count: int) -> None:
     """Print the tables."""
     gc.disable()
@@ -128,9 +138,16 @@ def measure(text: str, label: str) -> None:
     project = read(tomllib.loads(PROJECT))
     print(f"{label}, {len(text) / 1e6:.1f} MB")
     lock = timed("read uv.lock", lambda: read_lock(text))
-    found = timed("audit", lambda: audit(project, lock, known, here=here))
-    timed("both", lambda: audit(project, read_lock(text), known, here=here))
-    timed("tomllib alone, for comparison", lambda: tomllib.loads(text), 1)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "pyproject.toml").write_text(PROJECT)
+        Path(folder, "uv.lock").write_text(text)
+        texts = timed(
+            f"uv export of {len(selections(project))} selections",
+            lambda: {one: export(folder, one) for one in selections(project)},
+        )
+    exports = timed("read the exports", lambda: {one: read_export(texts[one], project.is_pytorch) for one in texts})
+    found = timed("audit", lambda: audit(project, lock, known, here=here, resolve=exports.get))
+    timed("tomllib of uv.lock, for comparison", lambda: tomllib.loads(text), 1)
     print("findings:", ", ".join(finding.code for finding in found) or "none")
 
 

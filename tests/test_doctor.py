@@ -49,7 +49,7 @@ def test_without_a_project_the_machine_and_uv_are_looked_at(nowhere: Project) ->
     report = nowhere.uvtorch("torch", "doctor", machine="h200-580").must().out
     assert "NVIDIA H200, driver 580.95.05" in report
     assert "none here" in report
-    assert report.endswith("Nothing is wrong.\n")
+    assert report.endswith("No problems found.\n")
     assert set(doctor(nowhere, machine="broken-mismatch")) == {"gpu-broken"}
     assert nowhere.state() == {}
 
@@ -271,6 +271,7 @@ def test_a_trial_imports_what_is_installed(empty: Empty) -> None:
 
 def test_a_trial_without_an_environment_tries_nothing(empty: Empty) -> None:
     site = empty(pinned("cpu"))
+    site.uv("lock").must()
     assert doctor(site, "--run", code=0) == {}
 
 
@@ -283,8 +284,8 @@ def test_the_report_says_what_why_and_how_it_is_mended(empty: Empty) -> None:
     report = site.uvtorch("torch", "doctor").must(1).out
     assert "error [mixed-builds]\n  One environment gets builds of different backends: torch 2.15.0+cpu (cpu)" in report
     assert "warning [index-unused]\n" in report
-    assert report.count("  mend: uvtorch torch doctor --fix\n") == 2
-    assert report.endswith("2 things found, 2 of which `uvtorch torch doctor --fix` mends.\n")
+    assert report.count("  fix: uvtorch torch doctor --fix\n") == 2
+    assert report.endswith("2 problems found, 2 of which `uvtorch torch doctor --fix` fixes.\n")
     assert all(len(row) <= 100 for row in report.splitlines() if "http" not in row and "/" not in row)
     assert report.isascii()
 
@@ -317,9 +318,11 @@ def test_a_members_finding_in_the_root_is_not_mended_from_the_member(empty: Empt
     inside = Project(site.home, member)
     found = doctor(inside, "--fix")
     assert set(found) == {"index-not-explicit", "generic-from-pytorch-index"}
-    assert found["index-not-explicit"]["fix"] is None
     assert "root" in found["index-not-explicit"]["message"]
     assert site.state() == before
+    for finding in found.values():
+        assert finding["fix"] == ["uvtorch", "--project", "..", "torch", "doctor", "--fix"]
+    inside.uvtorch(*finding["fix"][1:]).must()
     assert doctor(site, "--fix", code=0) == {}
     assert doctor(inside, code=0) == {}
 
@@ -328,16 +331,17 @@ def test_every_described_machine_can_be_looked_at(nowhere: Project, empty: Empty
     """In this process: 80 machines, no traceback on any."""
     from uvtorch import hardware
     from uvtorch.argv import parse
-    from uvtorch.verbs.doctor import _text, diagnose, examine
-    from uvtorch.verbs.torch import Context
+    from uvtorch.examination import examine
+    from uvtorch.session import Session
+    from uvtorch.verbs.doctor import _text, diagnose
 
     site = empty(pinned("cu126"))
     site.uv("lock").must()
     env = {**site.environment, "UVTORCH_UV": str(nowhere.path / "none")}
-    context = Context(env, str(site.path), parse(["--directory", str(site.path), "torch", "doctor"]))
-    case = examine(Context({**env, "UVTORCH_HARDWARE": str(MACHINES / "cpu-only.json")}, *context[1:]))
+    line = parse(["--directory", str(site.path), "torch", "doctor"])
+    case = examine(Session(line, {**env, "UVTORCH_HARDWARE": str(MACHINES / "cpu-only.json")}))
     for path in sorted(MACHINES.glob("*.json")):
         here = case._replace(machine=hardware.read_description(str(path)))
         findings = diagnose(here, env)
         assert "uv-missing" in {finding.code for finding in findings}
-        assert _text(here, findings, env, None)
+        assert _text(here, findings, None)

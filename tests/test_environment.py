@@ -112,7 +112,7 @@ def test_half_an_installation_is_broken(tmp_path: Path) -> None:
     assert found is not None
     assert [(build.name, build.broken) for build in found.builds] == [
         ("torch", "its files are missing"),
-        ("torchvision", "its metadata are missing"),
+        ("torchvision", "its metadata is missing"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The audit: what is wrong with a project's PyTorch packages, told from pyproject.toml and uv.lock alone. Pure.
+"""The audit: what is wrong with a project's PyTorch packages, told from pyproject.toml, uv.lock and uv's answers. Pure.
 
 | code | what |
 | --- | --- |
@@ -8,40 +8,63 @@
 | `index-unused` | no source names a PyTorch index, so it does nothing |
 | `index-missing` | a source names an index that is not defined |
 | `source-binds-nothing` | a source for an extra or group that does not list the package |
+| `conflicts-missing` | extras or groups that choose a build can be selected together |
 | `marker-never-true` | a source that no platform can use |
 | `environments-drop-platform` | `environments` excludes a platform that the project has a source for |
+| `release-missing` | the pinned index has no torch that the requirement allows |
 | `no-wheels` | a pin, or a locked build, that no platform it is meant for can install |
 | `companion-missing` | ROCm's or XPU's Triton is not taken from the same index |
 | `generic-from-pytorch-index` | the lock has numpy and the like from a PyTorch index |
 | `mixed-builds` | one environment gets PyTorch packages of two backends |
+| `torchaudio-mismatch` | torchaudio 2.11 or newer beside an older torch: importing it fails |
 | `not-anchored` | a PyTorch package that something else brings comes from elsewhere than the pins say |
-| `lock-outdated` | the lock has a required PyTorch package from elsewhere than the pins say |
+| `lock-outdated` | the lock does not follow from pyproject.toml |
 | `source-leaked` | a git or path dependency brings its own index for PyTorch |
 """
 
-from uvtorch.audit import configuration, locked
-from uvtorch.audit.finding import MEND, Finding
+from collections.abc import Callable, Iterable
+
+from uvtorch.audit import config, lock
+from uvtorch.audit.case import Case
+from uvtorch.audit.exports import Export, Selection, read_export, selections
+from uvtorch.audit.finding import FIX, Finding
+from uvtorch.backend import DEFAULT_INDEX_BASE
 from uvtorch.catalog import Catalog
+from uvtorch.machine import Machine
 from uvtorch.project import Environment, Project
 from uvtorch.project.lock import Lock
+from uvtorch.project.markers import EVERYWHERE
 
-__all__ = ["MEND", "Finding", "audit"]
+__all__ = ["FIX", "Case", "Export", "Finding", "Selection", "audit", "findings", "read_export", "selections", "unique"]
 
 
 def audit(
     project: Project,
-    lock: Lock | None,
+    locked: Lock | None,
     catalog: Catalog,
     *,
     uv_toml: str | None = None,
     here: Environment | None = None,
+    resolve: Callable[[Selection], Export | None] | None = None,
+    base: str = DEFAULT_INDEX_BASE,
 ) -> tuple[Finding, ...]:
-    """Everything that is wrong, in pyproject.toml first; empty for a project that is well.
+    """Everything that is wrong, in pyproject.toml first; empty for a project in order.
 
-    `lock`: None where there is none. `uv_toml`: the name of a uv.toml beside the pyproject.toml that uv reads its
-    settings from. `here`: the platform and Python at hand, for which the lock must do in any case.
+    `locked`: None where there is no lock. `here`: the platform and Python at hand (None: Linux). `resolve`: gives what
+    uv exports for a selection, None where uv refuses it; without it the builds in the lock are not judged.
     """
-    found = configuration.findings(project, catalog, uv_toml)
-    if lock is not None:
-        found += locked.findings(project, lock, catalog, here)
-    return tuple(dict.fromkeys(found))
+    machine = Machine(here.platform if here else EVERYWHERE[0])
+    exports = {one: resolve(one) for one in selections(project)} if resolve else None
+    return findings(Case(machine, catalog, project, locked, exports, here and here.python, uv_toml, base))
+
+
+def findings(case: Case) -> tuple[Finding, ...]:
+    """What is wrong with the project and its lock, in pyproject.toml first."""
+    found = [finding for check in config.CHECKS for finding in check(case)]
+    found += [finding for check in lock.CHECKS if case.lock for finding in check(case, case.lock)]
+    return unique(found)
+
+
+def unique(found: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The findings, each once."""
+    return tuple({(one.code, one.message): one for one in found}.values())

@@ -1,11 +1,49 @@
-"""What is wrong with a project, why it matters, and what mends it."""
+"""What is wrong with a project, why it matters, and what fixes it."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, NamedTuple
 
-from uvtorch import edit
+from uvtorch.project import Target
+from uvtorch.project.pyproject import PyProject, SourceEntry
 
-MEND = ("uvtorch", "torch", "doctor", "--fix")
-"""The command for what is mended by edits of pyproject.toml and by locking again."""
+FIX = ("uvtorch", "torch", "doctor", "--fix")
+"""The command for what edits of pyproject.toml and another lock fix."""
+
+ROOT = "{root}"
+"""In a command: the directory of the workspace's root, which only the caller knows."""
+
+FIX_ROOT = ("uvtorch", "--project", ROOT, "torch", "doctor", "--fix")
+"""The same for what stands in the pyproject.toml of the workspace's root."""
+
+USE = ("uvtorch", "torch", "use", "auto")
+
+
+class Edit(NamedTuple):
+    """A change of pyproject.toml, and the package or the index whose entry it replaces ("": none)."""
+
+    touches: str
+    make: Callable[[PyProject], None]
+
+
+def set_sources(package: str, sources: Iterable[SourceEntry]) -> Edit:
+    """Leave a package with these sources, each once."""
+    entries = tuple(dict.fromkeys(sources))
+    return Edit(package, lambda file: file.set_sources(package, entries))
+
+
+def set_index(name: str, url: str, explicit: bool = True) -> Edit:
+    """Define an index, or make it explicit."""
+    return Edit(name, lambda file: file.set_index(name, url, explicit))
+
+
+def remove_index(name: str) -> Edit:
+    """Take an index out."""
+    return Edit(name, lambda file: file.remove_index(name))
+
+
+def require(target: Target, requirement: str) -> Edit:
+    """List a requirement."""
+    return Edit("", lambda file: file.add_requirement(target, requirement))
 
 
 class Finding(NamedTuple):
@@ -13,32 +51,33 @@ class Finding(NamedTuple):
 
     code: str
     """Stable, for programs: `mixed-builds`."""
-    severity: str
+    severity: Literal["error", "warning"]
     """`error`: an environment does not work, or not everywhere; `warning`: it works by luck, or leaves a GPU idle."""
     message: str
-    """What and why it matters, for a person: sentences."""
+    """What is wrong and why it matters, in sentences."""
     command: tuple[str, ...] | None = None
-    """The argv of the command that mends it; None where that takes a person's judgement."""
-    edits: tuple[edit.Operation, ...] = ()
-    """With `command` `MEND`: the edits of pyproject.toml, after which the project is locked again."""
+    """The argv of the command that fixes it; None where a person has to decide."""
+    edits: tuple[Edit, ...] = ()
+    """With `command` `FIX`: the edits of pyproject.toml, after which the project is locked again."""
     upgrade: tuple[str, ...] = ()
-    """With `command` `MEND`: what the lock must resolve anew: values of `uv lock --upgrade-package`."""
+    """With `command` `FIX`: what to resolve again, as values of `uv lock --upgrade-package`."""
 
     @property
-    def mendable(self) -> bool:
-        """Whether `doctor --fix` mends it: by nothing but pyproject.toml and uv.lock."""
+    def fixable(self) -> bool:
+        """Whether `doctor --fix` fixes it, in pyproject.toml and uv.lock alone."""
         return bool(self.edits or self.upgrade)
 
     @property
-    def touched(self) -> frozenset[object]:
-        """What its edits change: two findings that touch the same are mended one after the other."""
-        keys: set[object] = set()
-        for operation in self.edits:
-            match operation:
-                case edit.SetSources() | edit.RemoveSources():
-                    keys.add(("sources", operation.package))
-                case edit.SetIndex() | edit.NameIndex() | edit.RemoveIndex():
-                    keys.add(("index", operation.name))
-                case _:
-                    keys.add(operation)
-        return frozenset(keys)
+    def touched(self) -> frozenset[str]:
+        """What its edits replace: two findings that touch the same are fixed one after the other."""
+        return frozenset(edit.touches for edit in self.edits if edit.touches)
+
+
+def error(code: str, message: str, edits: Sequence[Edit] = (), upgrade: tuple[str, ...] = ()) -> Finding:
+    """An error that these edits and another resolution fix; one for a person to decide where there are neither."""
+    return Finding(code, "error", message, FIX if edits or upgrade else None, tuple(edits), upgrade)
+
+
+def warning(code: str, message: str, edits: Sequence[Edit] = ()) -> Finding:
+    """The same as a warning."""
+    return error(code, message, edits)._replace(severity="warning")

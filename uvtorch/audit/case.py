@@ -1,0 +1,177 @@
+"""What the checks go by, as values; and indexes, sources and platforms as they see them. Pure."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from itertools import product
+from typing import Final, NamedTuple
+
+from uvtorch.audit.exports import Export, Package, Selection
+from uvtorch.backend import DEFAULT_INDEX_BASE, PLATFORMS, same_url
+from uvtorch.catalog import Catalog
+from uvtorch.choose import Option
+from uvtorch.environment import Environment as Installed
+from uvtorch.machine import Machine
+from uvtorch.project import Choice, Environment, Index, Project, Source
+from uvtorch.project.lock import Lock
+from uvtorch.project.markers import EVERYWHERE, PYTHONS, holds
+from uvtorch.project.pyproject import SourceEntry
+from uvtorch.project.workspace import Workspace
+
+_NAMES: Final = {"linux": "Linux", "windows": "Windows", "macos": "macOS"}
+_VENDORS: Final = re.compile(r"/jp\d|jetson|nvidia|/gfx|rocm-rel|/xpu/us")
+"""Parts of the URLs of vendors' own builds (Jetson's, AMD's, Intel's), whose last part may be a backend's name."""
+
+
+class Hosts(NamedTuple):
+    """Which URLs serve PyTorch's own builds, and the old copies of generic packages beside them.
+
+    PyTorch's server and the one configured in its place; and a mirror: an index that ends in a backend's name and that
+    the project takes PyTorch's packages from. What any other host has there is not known: `…/whl/cu128` may hold one
+    project's kernels (https://docs.flashinfer.ai/installation.html), `…/jp6/cu126` the builds for Jetson.
+    """
+
+    roots: tuple[str, ...]
+    mirrors: tuple[str, ...]
+
+    def own(self, url: str) -> bool:
+        """Whether it is PyTorch's server, or what the configuration names in its place."""
+        return any(url.rstrip("/") == root or url.startswith(root + "/") for root in self.roots)
+
+    def known(self, url: str) -> bool:
+        """Whether it serves PyTorch's own builds."""
+        return self.own(url) or any(same_url(url, mirror) for mirror in self.mirrors)
+
+
+class Case(NamedTuple):
+    """All that was looked at."""
+
+    machine: Machine
+    catalog: Catalog
+    project: Project = Project()
+    """The project or script, at a workspace's root with its members; empty where there is none."""
+    lock: Lock | None = None
+    exports: Mapping[Selection, Export | None] | None = None
+    """What uv exports for each selection that can be told apart; None where that was not asked."""
+    python: str | None = None
+    uv_toml: str | None = None
+    """The name of a uv.toml beside the pyproject.toml that uv reads its settings from."""
+    base: str = DEFAULT_INDEX_BASE
+    """Where PyTorch's indexes are."""
+    site: Workspace | None = None
+    members: tuple[Project, ...] = ()
+    """The workspace's members, each as seen by itself, where the project is the root."""
+    installed: Installed | None = None
+    library_path: str = ""
+    """`LD_LIBRARY_PATH`."""
+    uv: str | None = None
+    """The path of uv."""
+    options: tuple[str, ...] = ()
+    """Those that make uv work on the same project or script."""
+    requirements: tuple[str, ...] = ()
+    """The project's own requirements of PyTorch packages."""
+    rank: Callable[[Machine, Sequence[Choice]], Sequence[Option]] = lambda _machine, _choices: ()
+    """What backend choices are worth on a machine."""
+
+    @property
+    def script(self) -> bool:
+        """Whether it is a script."""
+        return self.site is not None and self.site.manifest.script
+
+    @property
+    def broken(self) -> bool:
+        """Whether a GPU's driver does not answer: that is said once, and says nothing about the builds."""
+        return any(problem.kind == "broken" for problem in self.machine.problems)
+
+    @property
+    def here(self) -> Environment:
+        """The platform and Python at hand."""
+        return Environment(self.machine.platform, (self.python or "").rstrip("t") or None)
+
+    @property
+    def hosts(self) -> Hosts:
+        """Which URLs serve PyTorch's own builds."""
+        roots = (DEFAULT_INDEX_BASE, self.base, self.project.config.index_base)
+        mirrors = tuple(index.url for index in self.project.indexes if _is_mirror(self.project, index))
+        return Hosts(tuple(root.rstrip("/") for root in roots if root), mirrors)
+
+    @property
+    def pins(self) -> tuple[Source, ...]:
+        """The sources of the project and its members that name an index here, whatever is selected."""
+        projects = (self.project, *self.project.members)
+        return tuple(pin for project in projects for pin in project.pins(self.here) if pin.kind == "index")
+
+    def locked_torch(self) -> tuple[Package, ...]:
+        """The builds of torch that the lock has for this platform and Python, under any selection."""
+        exports = (export for export in (self.exports or {}).values() if export)
+        rows = (row for export in exports for row in export.packages if row.name == "torch")
+        return tuple(dict.fromkeys(row for row in rows if holds(row.marker, self.here)))
+
+    def release(self) -> str | None:
+        """The release of torch that this platform has in the lock, if it is one."""
+        releases = {row.release for row in self.locked_torch()}
+        return releases.pop() if len(releases) == 1 else None
+
+    def choices(self) -> tuple[tuple[Choice, Option], ...]:
+        """The extras and groups that choose a backend, each with what it is worth here."""
+        choices = tuple(one for one in self.project.choices_for(self.machine.platform) if one.kind != "base")
+        return tuple(zip(choices, self.rank(self.machine, choices), strict=True)) if choices else ()
+
+    @property
+    def sync(self) -> tuple[str, ...]:
+        """The command that makes the environment what the lock says."""
+        return ("uvtorch", "sync", "--auto") if self.project.selectable() else ("uv", "sync")
+
+
+def _is_mirror(project: Project, index: Index) -> bool:
+    if index.backend is None or _VENDORS.search(index.url):
+        return False
+    packages = {source.package for source in all_sources(project) if index.name and source.index == index.name}
+    alike = ends_in_backend(index) and "torch" in f"{index.name} {index.url}"
+    return any(map(project.is_pinned, packages)) if packages else alike
+
+
+def ends_in_backend(index: Index) -> bool:
+    """Whether an index is laid out as PyTorch's are: its URL ends in the backend and nothing else."""
+    url = index.url.rstrip("/").removesuffix("/+simple").removesuffix("/simple")
+    return index.backend is not None and url.endswith(f"/{index.backend.name}")
+
+
+def entry(source: Source, index: str | None = None) -> SourceEntry:
+    """A source that names an index, as an edit writes it."""
+    return SourceEntry(index or source.index or "", source.marker, source.extra, source.group)
+
+
+def entries(project: Project, package: str) -> tuple[Source, ...]:
+    """The package's sources in the project's own file."""
+    return tuple(source for source in project.sources if source.package == package and not source.inherited)
+
+
+def rewritable(sources: Sequence[Source]) -> bool:
+    """Whether edits can write these sources: they all name an index."""
+    return all(source.kind == "index" for source in sources)
+
+
+def all_sources(project: Project) -> Iterator[Source]:
+    """The sources of the project and of the members read with it."""
+    for one in (project, *project.members):
+        yield from one.sources
+
+
+def platforms_text(platforms: set[str]) -> str:
+    """Platform keys as a person reads them: `Linux x86_64 and macOS arm64`."""
+    keys = [key.partition("_") for key in dict.fromkeys((*PLATFORMS, *sorted(platforms))) if key in platforms]
+    *first, last = [f"{_NAMES[system]} {machine}" for system, _, machine in keys] or [""]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+@cache
+def places(marker: str | None) -> frozenset[tuple[str, str]]:
+    """The platforms and Pythons on which a marker holds."""
+    every = product(EVERYWHERE, PYTHONS)
+    return frozenset((place.key, python) for place, python in every if holds(marker, Environment(place, python)))
+
+
+def where(*markers: str | None) -> set[str]:
+    """The platforms on which one of these markers holds, for some Python."""
+    return {platform for marker in markers for platform, _ in places(marker)}

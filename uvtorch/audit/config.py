@@ -1,0 +1,394 @@
+"""What is wrong in pyproject.toml itself. Pure."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, combinations, product
+from typing import Final
+
+from uvtorch.audit.case import (
+    Case,
+    all_sources,
+    ends_in_backend,
+    entries,
+    entry,
+    places,
+    platforms_text,
+    rewritable,
+    where,
+)
+from uvtorch.audit.finding import (
+    FIX_ROOT,
+    USE,
+    Edit,
+    Finding,
+    error,
+    remove_index,
+    require,
+    set_index,
+    set_sources,
+    warning,
+)
+from uvtorch.backend import Backend, marker, same_url
+from uvtorch.choose import Decision, Request, choose
+from uvtorch.edits.pin import GROUP
+from uvtorch.errors import UsageError
+from uvtorch.machine import Machine
+from uvtorch.project import Index, Item, Project, Source, Target
+from uvtorch.project.choices import conflicting, gaps
+from uvtorch.project.markers import EVERYWHERE, can_hold, dead, mended
+from uvtorch.project.pyproject import SourceEntry
+from uvtorch.requirement import parse
+
+
+def _own(project: Project) -> tuple[Index, ...]:
+    return tuple(index for index in project.indexes if not index.inherited)
+
+
+# Indexes
+
+
+def _twice(case: Case) -> Iterator[Finding]:
+    hosts = case.hosts
+    for first, second in combinations([index for index in _own(case.project) if not index.legacy], 2):
+        if first.name and first.name == second.name:
+            yield _same_name(first, second, hosts.known(first.url))
+        elif same_url(first.url, second.url) and hosts.known(first.url):
+            yield _same_url(case.project, first, second)
+
+
+def _same_name(first: Index, second: Index, pytorch: bool) -> Finding:
+    what, name = f"The index `{first.name}` is defined twice, ", first.name or ""
+    if not same_url(first.url, second.url):
+        what += f"with different URLs, {first.url} and {second.url}: uv refuses to read the file."
+        return error("index-twice", f"{what} Keep one of them, or give one another name.")
+    explicit = first.explicit or second.explicit or pytorch
+    edits = (remove_index(name), set_index(name, first.url, explicit))
+    return error("index-twice", f"{what}with the same URL: uv refuses to read the file.", edits)
+
+
+def _same_url(project: Project, first: Index, second: Index) -> Finding:
+    keep, drop = (second, first) if first.name is None else (first, second)
+    edits = _merged(project, keep.name, keep.url, drop.name) if keep.name and drop.name else ()
+    names = f"The indexes `{first.name or first.url}` and `{second.name or second.url}` have the same URL: "
+    if first.explicit and second.explicit:
+        return warning("index-twice", f"{names}one of them is enough.", edits)
+    bare = second if first.explicit else first
+    why = f"`{bare.name or bare.url}` is not explicit, so any package may come from it."
+    return error("index-twice", names + why, edits)
+
+
+def _merged(project: Project, keep: str, url: str, drop: str) -> tuple[Edit, ...]:
+    """The edits that leave one of two indexes, and the sources with it."""
+    names = dict.fromkeys(one.package for one in project.sources if one.index == drop and not one.inherited)
+    moved = {name: entries(project, name) for name in names}
+    if not rewritable([*chain(*moved.values())]):
+        return ()
+    edits = [
+        set_sources(name, [entry(one, keep if one.index == drop else None) for one in own])
+        for name, own in moved.items()
+    ]
+    return (*edits, remove_index(drop), set_index(keep, url))
+
+
+def _missing(case: Case) -> Iterator[Finding]:
+    sources = case.project.sources
+    defined = {index.name for index in case.project.indexes}
+    for name in dict.fromkeys(source.index for source in sources if source.kind == "index"):
+        if name not in defined:
+            packages = ", ".join(dict.fromkeys(source.package for source in sources if source.index == name))
+            what = f"The sources of {packages} name the index `{name}`, which is not defined: uv cannot lock the "
+            yield error("index-missing", f"{what}project. Define it in `[[tool.uv.index]]`, or name another.")
+
+
+def _ignored(case: Case) -> Iterator[Finding]:
+    own = _own(case.project)
+    if case.uv_toml is None or not own:
+        return
+    bare = [index for index in own if not index.explicit]
+    lost = ", ".join(index.name or index.url for index in bare or own)
+    effect = f"Nothing comes from {lost}." if bare else f"Sources still find {lost}, and uv warns each time."
+    what = f"uv takes its settings from {case.uv_toml} and ignores `index` in pyproject.toml beside it. {effect}"
+    what += f" Move the settings of {case.uv_toml} into `[tool.uv]`, and remove it."
+    yield (error if bare else warning)("index-ignored", what)
+
+
+def _not_explicit(case: Case) -> Iterator[Finding]:
+    hosts = case.hosts
+    for index in case.project.indexes:
+        if index.explicit or not hosts.known(index.url) or (index.default and not hosts.own(index.url)):
+            continue  # a default index that is a mirror stands in for PyPI, with all that PyPI has
+        what = f"The index `{index.name or index.url}` is not explicit: uv takes numpy, jinja2 and whatever else it "
+        what += f"finds there from it, mostly old versions, and looks nowhere else for them.{_advice(index)}"
+        if index.inherited and not (index.legacy or index.default):
+            yield Finding("index-not-explicit", "error", what, FIX_ROOT)
+        else:
+            yield error("index-not-explicit", what, _explicit(case, index))
+
+
+def _advice(index: Index) -> str:
+    if index.inherited:
+        return " It stands in the pyproject.toml of the workspace's root."
+    if index.legacy:
+        return " Define it in `[[tool.uv.index]]` with `explicit = true`, and name it in `[tool.uv.sources]`."
+    instead = " It is the default index too; give it `explicit = true` instead of `default = true`."
+    return instead if index.default else ""
+
+
+def _explicit(case: Case, index: Index) -> tuple[Edit, ...]:
+    """The edits that make an index explicit and keep taking PyTorch's packages from it; none where that is unclear."""
+    project = case.project
+    name = index.name or (index.backend.index_name if index.backend else "pytorch")
+    taken = index.name is None and name in {other.name for other in project.indexes}
+    if index.inherited or index.legacy or index.default or taken:
+        return ()
+    named = {source.index for source in all_sources(project)}
+    if index.name not in named and not case.hosts.own(index.url) and project.choices():
+        return ()
+    naming = Edit(name, lambda file: file.name_index(index.url, name))
+    return (naming, set_index(name, index.url), *_sources_for(case, index, name))
+
+
+def _sources_for(case: Case, index: Index, name: str) -> Iterator[Edit]:
+    """The sources of the PyTorch packages that have none yet."""
+    project = case.project
+    if any(source.target.kind != "base" for source in project.sources):
+        return
+    model = [entry(source) for source in entries(project, "torch") if source.kind == "index"]
+    if not model:
+        platforms = marker(_decided(case, index.backend).platforms) if index.backend else None
+        model = [SourceEntry(name, platforms)]
+    sourced = {source.package for source in project.sources}
+    yield from (set_sources(package, model) for package in project.pytorch_packages() if package not in sourced)
+
+
+def _unused(case: Case) -> Iterator[Finding]:
+    named, hosts = {source.index for source in all_sources(case.project)}, case.hosts
+    for index in _own(case.project):
+        unused = index.explicit and index.name and index.name not in named
+        if unused and (ends_in_backend(index) or hosts.own(index.url)):
+            what = f"No source names the index `{index.name}`: it is explicit, so nothing comes from it."
+            yield warning("index-unused", what, [remove_index(index.name or "")])
+
+
+# Extras and groups
+
+
+def _gaps(case: Case) -> Iterator[Finding]:
+    project = case.project
+    for package, target in gaps(project) if project.has_project else ():
+        known = project.declared(target.kind, target.name or "") is not None
+        own = entries(project, package)
+        edits: tuple[Edit, ...] = ()
+        if known:
+            edits = (require(target, package),)
+        elif rewritable(own):
+            edits = (set_sources(package, [entry(one) for one in own if one.target != target]),)
+        fault = f"does not list {package}" if known else "does not exist"
+        what = f"A source of {package} is for the {target.kind} `{target.name}`, which {fault}: uv refuses to lock the "
+        yield error("source-binds-nothing", f"{what}project.", edits)
+
+
+def _conflicts(case: Case) -> Iterator[Finding]:
+    """Uv resolves extras and groups together unless `conflicts` says otherwise, and one index must serve them all.
+
+    See https://docs.astral.sh/uv/concepts/projects/config/#conflicting-dependencies.
+    """
+    project = case.project
+    own = [one for one in project.sources if project.declared(one.target.kind, one.target.name or "")]
+    pairs = [pair for pair in combinations(own, 2) if _clash(project, *pair)]
+    targets = dict.fromkeys(source.target for pair in pairs for source in pair)
+    if targets:
+        names = " and ".join(f"the {target.kind} `{target.name}`" for target in targets)
+        what = f"{names[0].upper()}{names[1:]} take PyTorch from different indexes and are not declared as "
+        what += "conflicting: uv resolves them together, and cannot lock the project."
+        yield error("conflicts-missing", what, _declared_apart(project, targets))
+
+
+def _declared_apart(project: Project, targets: Iterable[Target]) -> tuple[Edit, ...]:
+    """The edit of `conflicts`; none where it would have to write what is declared for other members."""
+    if project.root_name is not None or any(item.kind == "package" for item in chain(*project.conflicts)):
+        return ()
+    sets = (*project.conflicts, tuple(Item(one.kind, one.name or "") for one in targets if one.kind != "base"))
+    return (Edit("", lambda file: file.set_conflicts(sets)),)
+
+
+def _clash(project: Project, one: Source, other: Source) -> bool:
+    """Whether two sources of a package apply at once if their extras or groups are selected together."""
+    if one.package != other.package or one.index == other.index or not project.is_pytorch(one.package):
+        return False
+    mine, other_target = _spelled(project, one.target), _spelled(project, other.target)
+    if mine == other_target or other_target in conflicting(project, mine):
+        return False
+    return not places(one.marker).isdisjoint(places(other.marker))
+
+
+def _spelled(project: Project, target: Target) -> Target:
+    return Target(target.kind, project.declared(target.kind, target.name or ""))
+
+
+# Markers and platforms
+
+
+def _markers(case: Case) -> Iterator[Finding]:
+    project = case.project
+    for source in project.sources:
+        judged = project.is_pytorch(source.package) and not source.inherited
+        faults = _faults(source.marker or "") if judged else ()
+        if faults:
+            never = "never" in " ".join(faults)
+            what = f"A source of {source.package} ({source.index or source.url}) has a marker that does not do what it "
+            what += f"says: {'; '.join(faults)}."
+            what += " The source may never apply, and PyPI's build is taken." if never else ""
+            edits = _mended(entries(project, source.package)) if mended(source.marker or "") else ()
+            yield (error if never else warning)("marker-never-true", what, edits)
+
+
+def _mended(own: Sequence[Source]) -> tuple[Edit, ...]:
+    right = [entry(one)._replace(marker=one.marker and (mended(one.marker) or one.marker)) for one in own]
+    return (set_sources(own[0].package, right),) if rewritable(own) else ()
+
+
+def _faults(text: str) -> tuple[str, ...]:
+    """What keeps a marker from meaning what it says."""
+    return dead(text) or ((f"`{text}` is never true",) if _impossible(text) else ())
+
+
+def _impossible(text: str) -> bool:
+    """Whether a marker holds nowhere, with no part in it that another machine may fulfil."""
+    open_to = ("platform_machine", "platform_python_implementation", "extra")
+    return not any(word in text for word in open_to) and not can_hold(text)
+
+
+def _dropped(case: Case) -> Iterator[Finding]:
+    project = case.project
+    kept = where(*project.environments)
+    lost: dict[str, set[str]] = {}
+    for source in project.sources if project.environments else ():
+        if source.marker and project.is_pytorch(source.package) and not dead(source.marker):
+            platforms = where(source.marker)
+            if platforms and not platforms & kept:
+                lost.setdefault(source.package, set()).update(platforms)
+    if lost:
+        dropped = platforms_text(set().union(*lost.values()))
+        what = f"`environments` leaves {dropped} out of the lock, where {', '.join(lost)} has a source: `uv sync` fails"
+        what += " there. `required-environments` is what asks for wheels on some platforms without giving up the "
+        yield error("environments-drop-platform", f"{what}others.", [REQUIRE_ENVIRONMENTS])
+
+
+REQUIRE_ENVIRONMENTS: Final = Edit("", lambda file: file.require_environments())
+
+
+def _torch_pins(case: Case) -> Iterator[tuple[Source, Backend]]:
+    """The own sources of torch that name an index whose builds the catalog knows."""
+    hosts = case.hosts
+    for source in entries(case.project, "torch"):
+        backend = source.backend
+        if backend is None or backend.channel or backend not in case.catalog.builds:
+            continue
+        if hosts.known(source.url or "") and not _faults(source.marker or ""):
+            yield source, backend
+
+
+def _no_wheels(case: Case) -> Iterator[Finding]:
+    for source, backend in _torch_pins(case):
+        platforms = where(source.marker)
+        if source.marker and platforms and platforms.isdisjoint(chain(*case.catalog.builds[backend].values())):
+            what = f"torch is taken from {backend} where `{source.marker}`, and {backend} has no wheels for "
+            what += f"{platforms_text(platforms)}: `uv sync` fails there. Without that source PyPI's build is taken."
+            base = source.target.kind == "base"
+            yield error("no-wheels", what, _without(case.project, source) if base else ())
+
+
+def _without(project: Project, source: Source) -> list[Edit]:
+    """The edits that take an index and its marker from all PyTorch packages."""
+    edits = []
+    for package in dict.fromkeys(one.package for one in project.sources if project.is_pytorch(one.package)):
+        own = entries(project, package)
+        left = [entry(one) for one in own if (one.index, one.marker) != (source.index, source.marker)]
+        if len(left) < len(own) and rewritable(own):
+            edits.append(set_sources(package, left))
+    return edits
+
+
+def releases(case: Case) -> Iterator[Finding]:
+    """Requirements that were raised beyond what the pinned index has; uv says no more than `no version of torch`.
+
+    Not one of `CHECKS`: where uv is content with the lock, an override or a constraint says otherwise.
+    """
+    torch = [item for item in case.project.requirements if item.package == "torch"]
+    for (source, backend), item in product(_torch_pins(case), torch):
+        index, target = case.catalog.builds[backend], _spelled(case.project, source.target)
+        together = item.target == target and places(source.marker) & places(item.marker)
+        allowed = _allowed(case, item.text) if together else []
+        if allowed and index.keys().isdisjoint(allowed):
+            what = f"The project requires `{item.text}`, and the index of {backend} has no such torch, only "
+            what += f"{next(iter(index))} to {list(index)[-1]}: uv cannot lock the project."
+            yield Finding("release-missing", "error", what, USE if item.target.kind == "base" else None)
+
+
+def _allowed(case: Case, text: str) -> list[str]:
+    """The releases that a requirement allows; none where it names no version of the catalog's."""
+    try:
+        wanted = parse(text)
+    except UsageError:  # uv will say it better
+        return []
+    return [release for release in case.catalog.releases if not wanted.url and release in wanted.specifier]
+
+
+# Triton
+
+
+def _companions(case: Case) -> Iterator[Finding]:
+    project = case.project
+    explicit = {index.name for index in project.indexes if index.explicit}
+    pins = {(source.target, source.index): source for source in reversed(entries(project, "torch"))}
+    for source in reversed(pins.values()):
+        backend = source.backend
+        if backend is None or backend.family not in ("rocm", "xpu") or source.index not in explicit:
+            continue
+        target = _spelled(project, source.target)
+        required = {item.target for item in project.requirements if item.package == "torch"}
+        names = (backend.family, backend._replace(channel="").name)
+        known = {package for whose, _, _, packages in case.catalog.companions if whose in names for package in packages}
+        named = {other.package for other in all_sources(project) if same_url(other.url or "", source.url or "")}
+        if (target in required or (target.kind == "base" and required)) and not named & known:
+            yield _companion_missing(project, source, _decided(case, backend).companions)
+
+
+def _decided(case: Case, backend: Backend) -> Decision:
+    """What the project will get from a backend: the torch, its platforms and its companions."""
+    project = case.project
+    texts = tuple(item.text for item in project.requirements if item.package == "torch") or ("torch",)
+    request = Request(texts[:1], requires_python=project.requires_python, backend=backend)
+    return choose(Machine(EVERYWHERE[0]), request, case.catalog)
+
+
+def _companion_missing(project: Project, source: Source, names: Sequence[str]) -> Finding:
+    like = [one for one in entries(project, "torch") if (one.index, one.target) == (source.index, source.target)]
+    place = GROUP if source.target.kind == "base" else source.target
+    markers = [one.marker for one in like if one.marker]
+    platforms = " or ".join(f"({text})" for text in markers) if len(markers) > 1 else "".join(markers)
+    suffix = f" ; {platforms}" if len(markers) == len(like) else ""
+    edits: list[Edit] = []
+    for name in names:
+        edits += [require(place, name + suffix), set_sources(name, map(entry, (*entries(project, name), *like)))]
+    if not all(rewritable(entries(project, name)) for name in names):
+        edits = []
+    what = f"torch comes from {source.backend}, and needs {', '.join(names)}, which only that index has: without a "
+    what += "source and a requirement of its own uv cannot lock the project."
+    return error("companion-missing", what, edits)
+
+
+CHECKS: Final[tuple[Callable[[Case], Iterator[Finding]], ...]] = (
+    _twice,
+    _missing,
+    _gaps,
+    _conflicts,
+    _ignored,
+    _not_explicit,
+    _unused,
+    _markers,
+    _dropped,
+    _no_wheels,
+    _companions,
+)
+"""Those that keep uv from reading the file first."""

@@ -1,0 +1,357 @@
+"""What is wrong in uv.lock. Pure."""
+
+from collections.abc import Collection, Iterable, Iterator
+from functools import partial
+from itertools import chain
+from typing import Final
+
+from packaging.version import InvalidVersion, Version
+
+from uvtorch.audit.case import Case, all_sources, entries, platforms_text, rewritable
+from uvtorch.audit.config import REQUIRE_ENVIRONMENTS
+from uvtorch.audit.exports import Installed, Package, installed, supports
+from uvtorch.audit.finding import FIX_ROOT, Edit, Finding, error
+from uvtorch.backend import Backend, from_url, parse, same_url
+from uvtorch.edits import offer, pin
+from uvtorch.machine import Platform
+from uvtorch.packages import ANCHORS, roles
+from uvtorch.project import Environment, Project, Source
+from uvtorch.project.lock import Lock
+from uvtorch.project.lock import Package as LockedPackage
+from uvtorch.project.markers import holds
+from uvtorch.project.pyproject import PyProject
+
+PLATFORMS: Final = (
+    Platform("linux", "x86_64"),
+    Platform("linux", "aarch64"),
+    Platform("windows", "x86_64"),
+    Platform("macos", "arm64"),
+)
+"""The platforms that a lock is looked at for. Intel Macs and Windows on Arm have few builds, and those from PyPI."""
+
+TORCHCODEC_WITH_CUDA: Final = ("0.11.0", "0.14.0", "0.17.0")
+"""torchcodec's releases on PyPI that are known to hold CUDA code (read from the wheels, Linux x86_64, CPython 3.12);
+0.9.1 and 0.12.0 there hold none."""
+
+_LOCAL: Final = ("git", "directory", "editable", "path", "url")
+
+
+def _generic(case: Case, lock: Lock) -> Iterator[Finding]:
+    """Packages that are not PyTorch's, and come from its index."""
+    project, known = case.project, case.hosts.known
+    right = {*roles(), *project.config.packages, *(source.package for source in all_sources(project))}
+    by_index: dict[str, dict[str, LockedPackage]] = {}
+    for package in lock.packages:
+        if package.kind == "registry" and package.name not in right and known(package.location):
+            by_index.setdefault(package.location.rstrip("/"), {})[package.name] = package
+    for url, packages in by_index.items():
+        index = next((index for index in project.indexes if same_url(index.url, url)), None)
+        if index is not None and index.default:
+            continue
+        what = ", ".join(f"{name} {package.version}" for name, package in [*packages.items()][:4])
+        what += f" and {len(packages) - 4} more" if len(packages) > 4 else ""
+        what += f" {'come' if len(packages) > 1 else 'comes'} from {url}: PyTorch's indexes have old copies of such "
+        what += "packages, and uv looks no further once it finds one. "
+        explicit = index is not None and index.explicit
+        now = "The index is explicit now, but that alone does not change what is locked."
+        what += now if explicit else "Locking again moves them once the index is explicit."
+        if index is None or (index.legacy and not explicit):
+            yield error("generic-from-pytorch-index", what)
+        elif index.inherited and not explicit:
+            yield Finding("generic-from-pytorch-index", "error", what, FIX_ROOT)
+        else:
+            yield error("generic-from-pytorch-index", what, upgrade=tuple(packages))
+
+
+def _left_out(case: Case, lock: Lock) -> Iterator[Finding]:
+    if not supports(lock, case.here):
+        only = ", ".join(f"`{marker}`" for marker in lock.supported)
+        what = f"The lock is made for {only} only (`[tool.uv] environments`), which this machine is not: `uv sync` "
+        what += "fails here. `required-environments` asks for wheels on some platforms without giving up the others."
+        yield error("environments-drop-platform", what, [REQUIRE_ENVIRONMENTS])
+
+
+def _leaks(case: Case, lock: Lock) -> dict[tuple[str, str], dict[str, None]]:
+    """(a dependency, the index that its own sources bring) -> the PyTorch packages from there."""
+    projects = (case.project, *case.project.members)
+    known = {index.url.rstrip("/") for index in chain(*(one.indexes for one in projects))}
+    local = {package.name for package in lock.packages if package.kind in _LOCAL}
+    local -= {case.project.root_name, *(one.name for one in projects)}
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    builds = [one for one in lock.packages if one.kind == "registry" and case.project.is_pytorch(one.name)]
+    for package in builds:
+        if package.backend and package.location.rstrip("/") not in known:
+            for name in local.intersection(lock.dependents(package.name)):
+                found.setdefault((name, package.location), {})[package.name] = None
+    return found
+
+
+def _leaked(case: Case, lock: Lock) -> Iterator[Finding]:
+    for (name, url), names in _leaks(case, lock).items():
+        what = f"{', '.join(names)} comes from {url} because {name}, which comes from a repository or a path, says so "
+        what += "in its own `[tool.uv.sources]`: that decides the build for this project, and a pin of another backend "
+        what += "here would contradict it. Pin the packages here to the same index, or take "
+        yield Finding("source-leaked", "warning", f"{what}{name} as a package without sources.")
+
+
+# What environments get
+
+
+def _builds(case: Case, lock: Lock) -> Iterator[Finding]:
+    """Whether the builds that environments get fit together, come from where the project says, and install."""
+    if not case.exports or not any(case.project.is_pytorch(package.name) for package in lock.packages):
+        return
+    known = {platform.key for platform in PLATFORMS}
+    other = () if case.machine.platform.key in known else (case.machine.platform,)
+    seen = installed(lock, case.exports, (*PLATFORMS, *other))
+    # Every index has the same builds for macOS.
+    judged = [one for one in seen if one.platform.system != "macos"]
+    mixes = _mixes(case, judged)
+    for environments in mixes.values():
+        yield _mixed(case, lock, environments)
+    explained = {name for names in _leaks(case, lock).values() for name in names}.union(*mixes)
+    yield from _strays(case, lock, judged, explained)
+    yield from _mismatches(case.project, seen)
+    yield from _without_wheels(case, seen)
+
+
+Mix = tuple[tuple[str, str, str], ...]
+"""(package, version, build) of those that meet in one environment, torch first."""
+
+
+def _mixes(case: Case, seen: Iterable[Installed]) -> dict[frozenset[str], dict[Mix, list[Installed]]]:
+    """By the names that meet: the builds of different backends that do, and where."""
+    mixes: dict[frozenset[str], dict[Mix, list[Installed]]] = {}
+    for one in seen:
+        mix = _mix(case, one)
+        if len({build for _, _, build in mix}) > 1:
+            mixes.setdefault(frozenset(name for name, _, _ in mix), {}).setdefault(mix, []).append(one)
+    return mixes
+
+
+def _mix(case: Case, one: Installed) -> Mix:
+    builds = [
+        (package.name, package.version, build)
+        for package in one.packages
+        if _judged(case, package) and (build := _build_of(case, package, one.torch, one.platform))
+    ]
+    return tuple(sorted(builds, key=lambda row: (row[0] != "torch", row[0])))
+
+
+def _build_of(case: Case, package: Package, torch: str, platform: Platform) -> str | None:
+    """The backend that a package was built for, by name; None where that is not known.
+
+    `torch`: the release beside it, which says what PyPI's build of the package goes with.
+    """
+    _, plus, local = package.version.partition("+")
+    if plus or not package.url:
+        return local if parse(local) else None
+    backend = from_url(package.url)
+    if backend is not None:
+        return backend.name if case.hosts.known(package.url) else None
+    # torchtext and most releases of torchcodec are the same for every backend.
+    torchs = package.name in ("torch", "torchvision", "torchaudio")
+    if not torchs and not (package.name == "torchcodec" and package.version in TORCHCODEC_WITH_CUDA):
+        return None
+    pypi = case.catalog.pypi.get(torch, {}).get(platform.key, (None, None))[0]
+    return pypi.name if isinstance(pypi, Backend) else "PyPI's own build"
+
+
+def _judged(case: Case, package: Package) -> bool:
+    """Whether it has to come from a backend's index, and no source says that this comes from elsewhere."""
+    sources = [source for source in case.project.sources if source.package == package.name]
+    return case.project.is_pinned(package.name) and not any(_exempts(case, one, package.url) for one in sources)
+
+
+def _exempts(case: Case, source: Source, url: str) -> bool:
+    if source.kind != "index":
+        return True
+    foreign = source.is_pypi or (source.url is not None and not case.hosts.known(source.url))
+    return foreign and (source.url is None or same_url(source.url, url))
+
+
+def _mixed(case: Case, lock: Lock, mixes: dict[Mix, list[Installed]]) -> Finding:
+    """The finding for the environments in which the same packages meet."""
+    mix = next(iter(mixes))
+    seen = [one for environments in mixes.values() for one in environments]
+    labels = dict.fromkeys(one.label for one in seen)
+    options = f" with `{'`, `'.join(labels)}`" if all(labels) else ""
+    builds = ", ".join(f"{name} {version} ({build})" for name, version, build in mix)
+    what = f"One environment gets builds of different backends: {builds}, on "
+    what += f"{platforms_text({one.platform.key for one in seen})}{options}. "
+    what += "Their compiled parts do not fit together: importing or using them fails."
+    # The odd ones, be it torch itself, are those that no source reaches; else the lock is older than the sources.
+    names = tuple(name for name, _, _ in mix)
+    others = tuple(name for name in names if name not in _reached(case.project))
+    edits, upgrade = _routed(case, lock, others) if others else ((), names)
+    return error("mixed-builds", what, edits, upgrade)
+
+
+def _reached(project: Project) -> set[str]:
+    """The packages that the project's sources reach: it requires them itself."""
+    return _required(project) & {one.package for one in project.sources if one.kind == "index" and one.backend}
+
+
+def _strays(case: Case, lock: Lock, seen: Iterable[Installed], explained: set[str]) -> Iterator[Finding]:
+    """Pinned packages that a platform gets from anywhere but the indexes the project chose for them."""
+    by_platform: dict[tuple[str, Platform], dict[Package, None]] = {}
+    for one in seen:
+        for package in one.packages:
+            by_platform.setdefault((package.name, one.platform), {})[package] = None
+    found: dict[str, tuple[Package, set[str]]] = {}
+    for (name, platform), packages in by_platform.items():
+        stray = None if name in explained else _stray_of(case, packages, platform)
+        if stray is not None:
+            found.setdefault(name, (stray, set()))[1].add(platform.key)
+    for package, keys in found.values():
+        yield _stray(case, lock, package, keys)
+
+
+def _stray_of(case: Case, packages: Collection[Package], platform: Platform) -> Package | None:
+    """The build of a package that comes from elsewhere, if that is wrong.
+
+    With one pin, that is any build from elsewhere; in a project of several choices, whose base may well be PyPI's,
+    a package of which no choice has a build.
+    """
+    sources = _pinning(case, platform)
+    urls = {(one.url or "").rstrip("/") for one in sources}
+    elsewhere = [one for one in packages if one.url.rstrip("/") not in urls]
+    several = any(one.target.kind != "base" for one in sources)
+    if not sources or (several and len(elsewhere) < len(packages)):
+        return None
+    wrong = (one for one in elsewhere if _judged(case, one) and _build_of(case, one, one.release, platform))
+    return next(wrong, None)
+
+
+def _pinning(case: Case, platform: Platform) -> list[Source]:
+    """The sources that take PyTorch's packages from a backend's index there."""
+    named = [one for one in all_sources(case.project) if one.backend and one.url]
+    return [one for one in named if case.project.is_pytorch(one.package) and holds(one.marker, Environment(platform))]
+
+
+def _stray(case: Case, lock: Lock, package: Package, platforms: set[str]) -> Finding:
+    name, own = package.name, _required(case.project)
+    what = f"{name} {package.version} comes from {package.url or 'elsewhere'} on {platforms_text(platforms)}"
+    if name in own and any(source.package == name for source in case.project.sources):
+        what += ", though the project has a source for it: the lock is not made from this pyproject.toml."
+        return error("lock-outdated", what, upgrade=(name,))
+    users = [user for user in lock.dependents(name) if user != case.project.name]
+    by = f"{', '.join(users[:3])} needs it, and a" if users and name not in own else "A"
+    what += f", though the project pins its PyTorch packages. {by} source reaches only what the project itself"
+    return error("not-anchored", f"{what} requires and names.", *_routed(case, lock, (name,)))
+
+
+# Remedies
+
+
+def _required(project: Project) -> set[str]:
+    """What the project and the members read with it require themselves: what a source reaches."""
+    return {item.package for one in (project, *project.members) for item in one.requirements}
+
+
+def _routed(case: Case, lock: Lock, names: tuple[str, ...]) -> tuple[tuple[Edit, ...], tuple[str, ...]]:
+    """The edits that take packages from the project's indexes, and the releases at which they can stay."""
+    project, choices = case.project, case.project.selectable()
+    pins = [one for one in project.sources if one.backend and one.kind == "index" and one.target.kind == "base"]
+    pins = [one for one in pins if project.is_pinned(one.package)]
+    if choices:
+        models = {(choice.target, choice.packages[0]) for choice in choices}
+        theirs = [source for source in project.sources if (source.target, source.package) in models]
+        moved = [name for name in names if rewritable((*entries(project, name), *theirs))]
+    else:  # a source of the user's own, which pins nothing, stays
+        pinned = {one.package for one in pins}
+        moved = [name for name in names if pinned and (name in pinned or not entries(project, name))]
+    own = {item.package for item in project.requirements if item.target.name != ANCHORS}
+    own |= {item.package for member in project.members for item in member.requirements}
+
+    def route(name: str, file: PyProject) -> None:
+        if choices:
+            offer.place(file, project, name, name, choices, base=False)
+        else:
+            pin.like(file, project, [name] if name in own else [], pins, [] if name in own else [name])
+
+    return tuple(Edit(name, partial(route, name)) for name in moved), _kept(case, lock, names) if moved else ()
+
+
+def _kept(case: Case, lock: Lock, names: tuple[str, ...]) -> tuple[str, ...]:
+    """`name==release` of the packages that move to another index and can stay at the release that is locked.
+
+    Left alone, uv takes the newest release of what comes from an index for the first time, and torch has to follow.
+    """
+    torch = _releases(lock, "torch")
+    pins = {one.backend for one in case.project.sources if one.backend and case.project.is_pinned(one.package)}
+    built = [case.catalog.builds.get(backend._replace(channel=""), {}) for backend in pins]
+    if len(torch) != 1 or not all(torch <= known.keys() for known in built):
+        return ()
+    found = []
+    for name in names:
+        releases = _releases(lock, name)
+        release = next(iter(releases), "")
+        pairs = torch if name == "torch" else case.catalog.pairs.get(name, {}).get(release, ())
+        if len(releases) == 1 and torch.intersection(pairs):
+            found.append(f"{name}=={release}")
+    return tuple(found)
+
+
+def _releases(lock: Lock, name: str) -> set[str]:
+    return {(package.version or "").partition("+")[0] for package in lock.named(name)}
+
+
+# Releases and wheels
+
+
+def torchaudio_breaks(torch: str, torchaudio: str) -> bool:
+    """Whether importing torchaudio fails beside this torch: from 2.11 on it declares none, and needs 2.11 or newer.
+
+    Source: its metadata on PyPI; with an older torch its library has undefined symbols.
+    """
+    try:
+        return Version(torch).release < (2, 11) <= Version(torchaudio).release
+    except InvalidVersion:
+        return False
+
+
+def _mismatches(project: Project, seen: Iterable[Installed]) -> Iterator[Finding]:
+    for torch, package in {(one.torch, package): None for one in seen for package in one.packages}:
+        if torch and package.name == "torchaudio" and torchaudio_breaks(torch, package.version):
+            what = f"The lock has torchaudio {package.version} with torch {torch}: from 2.11 on torchaudio needs torch "
+            what += "2.11 or newer, which its metadata does not say, and importing it fails."
+            place = _place_options(project, "torchaudio")
+            yield Finding("torchaudio-mismatch", "error", what, ("uvtorch", "add", "torchaudio<2.11", *place))
+            return
+
+
+def _place_options(project: Project, name: str) -> tuple[str, ...]:
+    """The options of `add` for the place where a package is required; none where uvtorch finds it by itself."""
+    targets = {item.target for item in project.requirements if item.package == name}
+    if project.selectable() or len(targets) != 1:
+        return ()
+    (target,) = targets
+    return {"extra": ("--optional", target.name or ""), "group": ("--group", target.name or "")}.get(target.kind, ())
+
+
+def _without_wheels(case: Case, seen: Iterable[Installed]) -> Iterator[Finding]:
+    """Packages of which a platform can install no locked version, whatever its Python and the selection."""
+    here = case.machine.platform.key
+    meant: dict[Package, set[str]] = {}
+    served: dict[str, set[str]] = {}
+    for platform, package in ((one.platform.key, package) for one in seen for package in one.packages):
+        # Companions are required without a marker as often as not; where torch has no build they matter to nobody.
+        if case.project.is_pinned(package.name):
+            meant.setdefault(package._replace(marker=None), set()).add(platform)
+            if package.installs_on(platform):
+                served.setdefault(package.name, set()).add(platform)
+    for package, platforms in meant.items():
+        lacking = platforms - served.get(package.name, set())
+        what = f"{package.name} {package.version} from {package.url}"
+        if lacking == platforms:
+            what += f" is locked for {platforms_text(lacking)}, and has no wheel there: `uv sync` fails. It has wheels "
+            yield error("no-wheels", f"{what}for {platforms_text(package.platforms) or 'no platform'}.")
+        elif here in lacking:
+            backend = from_url(package.url)
+            what += f" has no wheel for this machine's platform, {platforms_text({here})}: `uv sync` "
+            what += "fails here. A marker on its source leaves this platform to PyPI's build."
+            yield Finding("no-wheels", "error", what, ("uvtorch", "torch", "use", str(backend)) if backend else None)
+
+
+CHECKS: Final = (_generic, _left_out, _builds, _leaked)

@@ -1,0 +1,87 @@
+"""What `torch doctor` looks at: the machine, the project, its workspace and lock, uv's exports, the environment."""
+
+import os
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from uvtorch import environment, uv
+from uvtorch.argv import carried
+from uvtorch.audit import Case, Export, Selection, read_export, selections
+from uvtorch.errors import ProjectError, UvNotFound
+from uvtorch.project.lock import Lock, read_lock
+from uvtorch.session import Session, requirements_of
+from uvtorch.steps.choices import fitting
+
+
+def examine(session: Session) -> Case:
+    """Look at everything. Raises ProjectError, UsageError or MachineError for what cannot be looked at."""
+    site = session.site
+    options = carried(session.line)
+    if site and site.manifest.script:
+        options = (*options, "--script", os.path.relpath(site.manifest.path))
+    try:
+        path: str | None = uv.find(session.env)
+    except UvNotFound:
+        path = None
+    case = Case(session.machine, session.catalog, uv=path, options=options)
+    if site is None:
+        return case
+    beside = os.path.join(site.root.directory, "uv.toml")
+    place = _script_environment(case) if site.manifest.script else session.environment
+    case = case._replace(
+        project=session.workspace,
+        lock=_lock(site.lock),
+        python=session.python,
+        uv_toml=os.path.relpath(beside) if os.path.isfile(beside) and not site.manifest.script else None,
+        base=session.index_base,
+        site=site,
+        members=tuple(member for _, member in session.siblings) if site.manifest is site.root else (),
+        installed=environment.read(place) if place else None,
+        library_path=session.env.get("LD_LIBRARY_PATH", ""),
+        requirements=requirements_of(session.workspace),
+        rank=lambda machine, choices: fitting(session, machine, choices).ranking.options,
+    )
+    return case._replace(exports=_exports(case))
+
+
+def ask(case: Case, *words: str) -> tuple[int, str, str]:
+    """Ask uv about the project or script: its exit code, stdout and stderr."""
+    return uv.ask(case.uv, (*words, *case.options)) if case.uv else (127, "", "")
+
+
+def _exports(case: Case) -> dict[Selection, Export | None]:
+    """What uv exports of each selection; empty where no lock has PyTorch packages."""
+    if case.lock is None or not any(case.project.is_pytorch(package.name) for package in case.lock.packages):
+        return {}
+    chosen = selections(case.project)
+    with ThreadPoolExecutor() as pool:  # a lock of some megabytes takes uv a tenth of a second each time
+        return dict(zip(chosen, pool.map(partial(_export, case), chosen), strict=True))
+
+
+def _export(case: Case, selection: Selection) -> Export | None:
+    together = ("--all-packages",) if case.project.together and case.project.members else ()
+    words = ("export", "--frozen", "--quiet", "--no-header", "--format", "pylock.toml")
+    code, out, _ = ask(case, *words, *together, *selection.options)
+    try:
+        return read_export(out, case.project.is_pytorch) if code == 0 else None
+    except tomllib.TOMLDecodeError:
+        return None
+
+
+def _script_environment(case: Case) -> str | None:
+    """Where uv keeps a script's environment; None where it has made none yet, and would name a Python outside."""
+    code, out, _ = ask(case, "python", "find", "--no-python-downloads", "--offline")
+    place = os.path.dirname(os.path.dirname(out.strip()))
+    kept = os.path.basename(os.path.dirname(place)).startswith("environments-")  # in uv's cache
+    return place if code == 0 and kept else None
+
+
+def _lock(path: str) -> Lock | None:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return read_lock(file.read(), os.path.relpath(path))
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProjectError(f"cannot read {path}: {error}", "recreate it with `uv lock`") from None
