@@ -502,7 +502,7 @@ def test_contradictions_are_refused(project: Project, arguments: list[str], says
 
 
 def test_precedence(empty: Empty) -> None:
-    """Option, local version, environment, the project's pins, configuration, detection."""
+    """Option, local version, the project's pins, environment, configuration, detection."""
     project = empty(BARE + '\n[tool.uvtorch]\nbackend = "cu128"\n')
 
     def chosen(*arguments: str, **env: str) -> str:
@@ -521,7 +521,10 @@ def test_precedence(empty: Empty) -> None:
     project.uvtorch("add", "torchvision", UV_TORCH_BACKEND="").must()
     project.check("cu128")
     assert before != project.state()
-    assert chosen("torch", UV_TORCH_BACKEND="cu126") == "cu126"
+    kept = project.state()
+    project.uvtorch("add", "torch", UV_TORCH_BACKEND="cu126").must()
+    assert project.state() == kept
+    assert chosen("torch", "--torch-backend", "auto") == "cu130"
 
 
 def test_the_environment_names_a_backend(project: Project) -> None:
@@ -664,7 +667,7 @@ def test_dry_run_shows_and_changes_nothing(project: Project) -> None:
     assert project.state() == before
     assert done.err == ""
     rows = done.out.replace(project.home.server.base, "BASE").splitlines()
-    assert rows[0].startswith("# using cu130 (torch 2.15.0): ")
+    assert rows[0].startswith("# using cu130 (torch 2.15.0 or newer): ")
     assert rows[1:3] == ["--- a/pyproject.toml", "+++ b/pyproject.toml"]
     assert [row[1:] for row in rows[3:-1] if row.startswith("+")] == [
         "",
@@ -693,7 +696,7 @@ def test_one_line_a_decision_on_stderr(project: Project) -> None:
     done = project.uvtorch("add", "torch", machine="h200-580").must()
     assert done.out == ""
     assert len(done.ours) == 1
-    assert done.ours[0].startswith("uvtorch: using cu130 (torch 2.15.0): ")
+    assert done.ours[0].startswith("uvtorch: using cu130 (torch 2.15.0 or newer): ")
 
 
 @pytest.mark.parametrize("place", [["-q", "add"], ["add", "-q"], ["--quiet", "add"]])

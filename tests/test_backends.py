@@ -214,7 +214,7 @@ def test_a_nightly_channel(empty: Make) -> None:
     ("text", "words", "says"),
     [
         (fresh("numpy"), ["cpu", "cu126"], "requires no PyTorch package"),
-        (fresh("torch>=2.15"), ["cpu", "cu126"], "no release on cu126 satisfies torch>=2.15; its newest is 2.14.1"),
+        (fresh("torch==2.15.0"), ["cpu", "cu126"], "no release on cu126 satisfies torch==2.15.0; its newest is 2.14.1"),
         (fresh("torch"), ["cpu", "auto"], "`auto` is no backend to offer"),
         (fresh("torch"), ["cpu", "cuda"], "torch backends: `cuda` is not a backend"),
         (fresh("torch"), ["cpu", "--as", "both"], "'both' is not one of 'extras', 'groups'"),

@@ -1,5 +1,7 @@
 """What uv is told by `uvtorch sync --auto`, `run --auto` and `export --auto`: each project layout on each machine."""
 
+import contextlib
+import io
 import tomllib
 from pathlib import Path
 
@@ -7,7 +9,8 @@ import pytest
 
 from uvtorch.argv import parse
 from uvtorch.errors import UvtorchError
-from uvtorch.verbs.sync import compile_sync
+from uvtorch.session import Session
+from uvtorch.verbs.sync import sync
 
 HERE = Path(__file__).parent
 LAYOUTS = HERE / "layouts"
@@ -48,19 +51,19 @@ def _member_directory(root: Path, member: Path) -> str:
 
 def told(words: list[str], machine: str, **env: str) -> str:
     """The uv command lines for a command in the current directory, on the machine of this name in tests/machines."""
-    found = {"UVTORCH_HARDWARE": str(HERE / "machines" / f"{machine}.json"), **env}
-
-    def no_uv() -> str:
-        raise AssertionError("nothing is asked of uv")
-
+    found = {"UVTORCH_HARDWARE": str(HERE / "machines" / f"{machine}.json"), "UVTORCH_UV": "/nowhere/uv", **env}
+    shown = io.StringIO()
     try:
-        plan = compile_sync(parse(words), found, no_uv)
+        with contextlib.redirect_stdout(shown):
+            sync(Session(parse(words), found, dry=True))
     except UvtorchError as error:
         return f"error: {error}"
-    lines = [" ".join(command) for command in (*plan.commands, *((plan.last,) if plan.last else ()))]
-    if plan.edits:
-        lines.insert(0, plan.decisions[0].split()[1] + " is written")
-    if plan.warnings:
+    rows = shown.getvalue().splitlines()
+    lines = [row.removeprefix("$ uv ") for row in rows if row.startswith("$ uv ")]
+    if any(row.startswith("+++ ") for row in rows):
+        assert lines.pop(0) == "lock", "what is written is locked before uv goes on"
+        lines.insert(0, next(row.split()[2] for row in rows if row.startswith("# using ")) + " is written")
+    if any(row.startswith("# warning: ") for row in rows):
         lines.append("a warning")
     return "; ".join(lines)
 

@@ -1,15 +1,37 @@
 """What follows from a project and a decision, as edits: no text, no files."""
 
+from collections.abc import Callable
+
 import pytest
 
-from uvtorch import edit, pinning
+from tests import edits as edit
 from uvtorch.backend import Backend
 from uvtorch.choose.decision import Decision
+from uvtorch.edits import pin
 from uvtorch.packages import configures
 from uvtorch.project import Project, Target, read
 
 CU126 = "https://download.pytorch.org/whl/cu126"
-GROUP = edit.Target("group", "uvtorch")
+GROUP = Target("group", "uvtorch")
+
+
+class Recorder:
+    """Stands for the file: what is done to it, in order."""
+
+    script = False
+
+    def __init__(self) -> None:
+        self.done: list[edit.Operation] = []
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        operation = getattr(edit, name.title().replace("_", ""))
+        return lambda *args, **options: self.done.append(operation(*args, **options))
+
+
+def edits(change: Callable[..., None], *args: object, **options: object) -> list[edit.Operation]:
+    recorder = Recorder()
+    change(recorder, *args, **options)
+    return recorder.done
 
 
 def project(*dependencies: str, anchors: tuple[str, ...] = (), pinned: tuple[str, ...] = ()) -> Project:
@@ -26,7 +48,7 @@ def project(*dependencies: str, anchors: tuple[str, ...] = (), pinned: tuple[str
 def without(
     what: Project, *gone: str, users: dict[str, tuple[str, ...]] | None = None, target: Target | None = None
 ) -> list[edit.Operation]:
-    return pinning.without(what, set(gone), target, users or {})
+    return edits(pin.unpin, what, set(gone), target, users or {})
 
 
 def test_the_last_package_takes_everything_along() -> None:
@@ -98,7 +120,7 @@ def test_another_targets_requirement_is_not_removed() -> None:
 )
 def test_anchors_that_nothing_needs_go(users: dict[str, tuple[str, ...]], gone: list[str]) -> None:
     what = project("timm", anchors=("torch", "torchvision"), pinned=("torch", "torchvision"))
-    found = pinning.unneeded(what, users)
+    found = edits(pin.remove_unneeded, what, users)
     assert [item.package for item in found if isinstance(item, edit.RemoveSources)] == gone
     everything = len(gone) == 2
     assert (edit.RemoveTarget(GROUP) in found) == everything
@@ -107,14 +129,19 @@ def test_anchors_that_nothing_needs_go(users: dict[str, tuple[str, ...]], gone: 
 
 def test_a_companion_goes_with_its_torch_only() -> None:
     what = project("timm", anchors=("torch", "triton-xpu"), pinned=("torch", "triton-xpu"))
-    assert pinning.unneeded(what, {"torch": ("timm",)}) == []
-    assert edit.RemoveTarget(GROUP) in pinning.unneeded(what, {"torch": ()})
+    assert edits(pin.remove_unneeded, what, {"torch": ("timm",)}) == []
+    assert edit.RemoveTarget(GROUP) in edits(pin.remove_unneeded, what, {"torch": ()})
 
 
 def test_transitive_packages_are_anchored_and_direct_ones_are_not() -> None:
     decision = Decision(Backend("cu", (12, 6)), "2.9.1", bounds=(("torch", "<2.10"),))
-    found = pinning.operations(
-        project("torchvision", "timm"), (), decision, "https://download.pytorch.org/whl", transitive=("torchaudio",)
+    found = edits(
+        pin.to,
+        project("torchvision", "timm"),
+        (),
+        decision,
+        "https://download.pytorch.org/whl",
+        transitive=("torchaudio",),
     )
     anchors = [item for item in found if isinstance(item, edit.SetRequirement)]
     assert anchors == [
@@ -159,7 +186,7 @@ def test_anchors_and_requirements_are_no_configuration(text: str) -> None:
 def test_companions_of_an_earlier_backend_go_and_exact_releases_stay() -> None:
     marker = "sys_platform == 'linux'"
     what = project("torch", "torch-sparse", anchors=("torch==2.11.*", f"triton-xpu ; {marker}"), pinned=("torch",))
-    found = pinning.operations(what, (), Decision(Backend("cpu"), "2.11.0"), "https://download.pytorch.org/whl")
+    found = edits(pin.to, what, (), Decision(Backend("cpu"), "2.11.0"), "https://download.pytorch.org/whl")
     assert edit.RemoveRequirement(GROUP, "triton-xpu") in found
     assert not [
         item for item in found if getattr(item, "package", "") == "torch" and "Requirement" in type(item).__name__

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.plans import Edit, Plan, apply, hand_over, show
 from tests.recording_uv import RecordingUv
-from uvtorch import plan, uv
+from uvtorch import atomic, uv
 from uvtorch.errors import ProjectError, UvNotFound, UvTooOld
-from uvtorch.plan import Edit, Plan, apply
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="programs of POSIX")
 
@@ -140,12 +140,14 @@ def test_a_follow_up_that_raises_undoes_all(error: BaseException, toml: Path, di
     assert not (directory / "uv.lock").exists()
 
 
-IN_CHILD = "import sys; from uvtorch import plan; sys.exit(plan.apply(eval(sys.argv[1], vars(plan)), sys.argv[2]))"
+IN_CHILD = "import sys; from tests import plans; sys.exit(plans.apply(eval(sys.argv[1], vars(plans)), sys.argv[2]))"
+ROOT = Path(__file__).parents[1]
 
 
 def become(made: Plan, fake: RecordingUv, directory: Path) -> "subprocess.CompletedProcess[bytes]":
     command = [sys.executable, "-c", IN_CHILD, repr(made), str(fake.path)]
-    return subprocess.run(command, cwd=directory, capture_output=True, check=False, timeout=30)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=directory, env=environment, capture_output=True, check=False, timeout=30)
 
 
 def test_the_last_command_is_not_undone(toml: Path, directory: Path) -> None:
@@ -173,7 +175,7 @@ def test_an_edit_before_the_last_command_is_not_forgotten(toml: Path, directory:
 
 def test_nothing_to_do_but_to_hand_over(directory: Path) -> None:
     fake = fake_uv(directory, "exit 6")
-    assert become(plan.hand_over(["sync", "-q"]), fake, directory).returncode == 6
+    assert become(hand_over(["sync", "-q"]), fake, directory).returncode == 6
     assert fake.commands == [["sync", "-q"]]
 
 
@@ -232,7 +234,7 @@ def test_a_written_file_keeps_mode_and_owner(toml: Path) -> None:
     if os.geteuid() == 0:
         os.chown(toml, 12345, 54321)
     before = toml.stat()
-    plan.write(str(toml), AFTER)
+    atomic.write(str(toml), AFTER)
     after = toml.stat()
     assert toml.read_bytes() == AFTER
     assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
@@ -240,7 +242,7 @@ def test_a_written_file_keeps_mode_and_owner(toml: Path) -> None:
 
 def test_a_reader_sees_the_old_or_the_new(toml: Path) -> None:
     with toml.open("rb") as reader:
-        plan.write(str(toml), AFTER)
+        atomic.write(str(toml), AFTER)
         assert reader.read() == BEFORE
 
 
@@ -257,7 +259,7 @@ def test_a_link_stays_a_link(directory: Path) -> None:
 def test_both_names_of_a_file_stay_one_file(toml: Path, directory: Path) -> None:
     other = directory / "other-name.toml"
     os.link(toml, other)
-    plan.write(str(toml), AFTER)
+    atomic.write(str(toml), AFTER)
     assert other.read_bytes() == AFTER
 
 
@@ -287,7 +289,7 @@ def test_where_no_new_file_can_take_its_place_it_is_written_in_place(
 ) -> None:
     inode = toml.stat().st_ino
     refuses(call, error, monkeypatch)
-    plan.write(str(toml), content)
+    atomic.write(str(toml), content)
     assert toml.read_bytes() == content
     assert toml.stat().st_ino == inode
 
@@ -305,7 +307,7 @@ def test_another_owners_file_is_written_in_place(toml: Path, monkeypatch: pytest
     inode = toml.stat().st_ino
     with monkeypatch.context() as patched:
         patched.setattr(os, "stat", stat_of)
-        plan.write(str(toml), AFTER)
+        atomic.write(str(toml), AFTER)
     assert toml.read_bytes() == AFTER
     assert toml.stat().st_ino == inode
 
@@ -338,17 +340,21 @@ DIFFS = [
 
 
 @pytest.mark.parametrize(("before", "after"), DIFFS)
-def test_the_diff_that_is_shown_makes_the_edit(before: bytes, after: bytes, directory: Path) -> None:
+def test_the_diff_that_is_shown_makes_the_edit(
+    before: bytes, after: bytes, directory: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     toml = directory / "pyproject.toml"
     toml.write_bytes(before)
-    text = plan.show(Plan(edits=(Edit(str(toml), before, after),)))
+    show(Plan(edits=(Edit(str(toml), before, after),)))
+    text = capfd.readouterr().out
     subprocess.run(["git", "apply", "-p1", "--whitespace=nowarn", "-"], input=text.encode(), check=True, cwd=directory)
     assert toml.read_bytes() == after
 
 
-def test_what_is_shown(toml: Path, directory: Path) -> None:
+def test_what_is_shown(toml: Path, directory: Path, capfd: pytest.CaptureFixture[str]) -> None:
     made = pinning(toml, ("add", "a b", ""), decisions=("cpu: said so",), warnings=("slow",), closing=(("sync",),))
-    assert plan.show(made._replace(last=("run", "x;y"))) == (
+    show(made._replace(last=("run", "x;y")))
+    assert capfd.readouterr().out == (
         "# cpu: said so\n"
         "# warning: slow\n"
         "--- a/pyproject.toml\n"
@@ -366,13 +372,15 @@ def test_what_is_shown(toml: Path, directory: Path) -> None:
     assert toml.read_bytes() == BEFORE
 
 
-def test_windows_quotes_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_quotes_its_own_way(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(uv, "WINDOWS", True)
-    assert plan.show(Plan((("add", "torch>=2", 'a "b'),))) == '$ uv add torch>=2 "a \\"b"\n'
+    show(Plan((("add", "torch>=2", 'a "b'),)))
+    assert capsys.readouterr().out == '$ uv add torch>=2 "a \\"b"\n'
 
 
-def test_what_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_reported(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = Plan(decisions=("one", "two"), warnings=("three",))
-    plan.report(made, quiet=False)
-    plan.report(made, quiet=True)
+    fake = str(fake_uv(directory).path)
+    apply(made, fake, quiet=False)
+    apply(made, fake, quiet=True)
     assert capsys.readouterr() == ("", "uvtorch: one\nuvtorch: two\nwarning: three\n")

@@ -37,7 +37,7 @@ name = "pytorch-cu126"
 url = "BASE/cu126"
 explicit = true
 """
-AUTO = ("sync", "--auto", "--dry-run")
+AUTO = ("sync", "--auto")
 
 
 @pytest.fixture
@@ -117,8 +117,8 @@ def test_another_machine_makes_another_choice(settled: Project) -> None:
 @pytest.mark.parametrize(
     ("args", "env"),
     [
-        (("sync", "--auto", "--dry-run", "--no-extra", "cpu"), {}),
-        (("sync", "--dry-run", "--torch-backend", "cu126"), {}),
+        (("sync", "--auto", "--no-extra", "cpu"), {}),
+        (("sync", "--torch-backend", "cu126"), {}),
         (AUTO, {"UV_TORCH_BACKEND": "cu126"}),
         (AUTO, {"UV_PYTHON_PREFERENCE": "system"}),
     ],

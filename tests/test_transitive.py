@@ -78,7 +78,7 @@ def test_it_is_taken_from_the_index_that_serves_the_machine(
     assert dependency.startswith(requirement)
     assert project.installed()["torch"] == f"{torch}+{backend}"
     (said,) = done.ours
-    assert said.startswith(f"uvtorch: {', '.join(sorted(brought))} came along: using {backend} (torch {torch})")
+    assert said.startswith(f"uvtorch: {', '.join(sorted(brought))} came along: using {backend} (torch {torch}")
     project.check(backend)
 
     before = project.state()
@@ -87,10 +87,11 @@ def test_it_is_taken_from_the_index_that_serves_the_machine(
     assert not again.ours
 
 
-@pytest.mark.parametrize(("machine", "backend"), [("macos-m3", "cpu"), ("windows-rtx5090-572", "cu128")])
-def test_other_systems_than_this_one(project: Project, machine: str, backend: str) -> None:
+@pytest.mark.parametrize(("machine", "backend"), [("macos-m3", None), ("windows-rtx5090-572", "cu128")])
+def test_other_systems_than_this_one(project: Project, machine: str, backend: str | None) -> None:
+    """A Mac pins nothing: PyPI's wheel is right there, and it says nothing about the others' machines."""
     project.uvtorch("add", "timm", machine=machine).must()
-    assert anchors(project) == ["torch", "torchvision"]
+    assert anchors(project) == (["torch", "torchvision"] if backend else None)
     project.check(backend)
 
 

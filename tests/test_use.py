@@ -117,10 +117,26 @@ def test_no_project_is_one_error(home: Home, tmp_path: Path) -> None:
     assert done.err.startswith("error: no `pyproject.toml` found in")
 
 
-def test_several_backends_are_not_made_one(home: Home, tmp_path: Path) -> None:
+def test_several_backends_are_made_one(home: Home, tmp_path: Path) -> None:
+    """No one-way street: the choices go with their conflicts, and no empty table is left."""
     project = Project(home, lay_out("extras-documented", tmp_path))
-    done = project.uvtorch("torch", "use", "cpu").must(2)
-    assert "offers several backends; each machine picks its own with --auto" in done.err
+    project.uvtorch("torch", "use", "none").must(2)
+    project.uvtorch("torch", "use", "cpu").must()
+    assert "conflicts" not in project.data["tool"]["uv"]
+    assert "optional-dependencies" not in project.data["project"]
+    assert {version.partition("+")[2] for version, _ in project.locked()["torch"]} <= {"cpu", ""}
+    project.uv("lock", "--check").must()
+
+
+def test_a_pin_can_be_taken_out(empty: Make) -> None:
+    project = empty(fresh("torch"))
+    before = project.text
+    project.uvtorch("torch", "use", "cu126").must()
+    project.uvtorch("torch", "use", "none").must()
+    assert project.text == before
+    project.uv("lock", "--check").must()
+    done = project.uvtorch("torch", "use", "none").must()
+    assert done.ours == ["uvtorch: no PyTorch package is pinned here"]
 
 
 def test_a_repository_as_source_is_not_replaced(home: Home, tmp_path: Path) -> None:

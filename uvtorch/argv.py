@@ -201,7 +201,7 @@ class CommandLine:
         self.argv += words
 
     def with_options(self, *extra: str) -> list[str]:
-        """uv's arguments with these put directly after the verb, where they are options whatever follows."""
+        """Uv's arguments with these put directly after the verb, where they are options whatever follows."""
         return [*self.argv[: self.verb_at + 1], *extra, *self.argv[self.verb_at + 1 :]]
 
 
@@ -211,98 +211,99 @@ def parse(argv: list[str]) -> CommandLine:
     For a verb that uvtorch does not act on, nothing after the verb is looked at. After `torch`, uv's global options are
     taken out of what its own verbs get.
     """
-    line = CommandLine()
-    values, flags = options(GLOBAL_VALUES), options(GLOBAL_FLAGS, TOP_FLAGS)
-    our_values: tuple[str, ...] = ()
-    our_flags: tuple[str, ...] = ()
-    at = 0
-    while at < len(argv):
-        word = argv[at]
-        at += 1
+    parser = _Parser(argv)
+    while parser.words and parser.take():
+        pass
+    parser.line.take_rest(parser.words)
+    return parser.line
+
+
+class _Parser:
+    """The state of `parse`: the words that are left, and which options there are at this place."""
+
+    def __init__(self, argv: list[str]) -> None:
+        self.line = CommandLine()
+        self.words = [*argv]
+        self.values, self.flags = options(GLOBAL_VALUES), options(GLOBAL_FLAGS, TOP_FLAGS)
+        self.our_values: tuple[str, ...] = ()
+        self.our_flags: tuple[str, ...] = ()
+
+    def take(self) -> bool:
+        """Take the next word, with its value; whether the one after it may be an option."""
+        line, word = self.line, self.words.pop(0)
         own = line.verb == "torch"
         if word == "--":
             if own:  # click's to see
                 line.take_rest([word])
             else:
                 line.argv.append(word)
-            line.take_rest(argv[at:])
-            break
+            return False
         if len(word) < 2 or word[0] != "-":
-            line.argv.append(word)
-            if line.verb is None:
-                line.verb, line.verb_at = word, len(line.argv) - 1
-                if word == "torch":
-                    flags = options(GLOBAL_FLAGS) - {"--help", "-h"}
-                    continue
-                if word not in VERBS:
-                    line.take_rest(argv[at:])
-                    break
-                values, flags = options(GLOBAL_VALUES, *VALUES[word]), options(GLOBAL_FLAGS, *FLAGS[word])
-                our_values, our_flags = OUR_VALUES.get(word, ()), OUR_FLAGS.get(word, ())
-                continue
-            line.argv.pop()
+            return self._verb(word) if line.verb is None else self._positional(word)
+        if own and word.partition("=")[0] not in self.values | self.flags:
             line.take_rest([word])
-            if line.verb == "run":  # whatever follows the command belongs to it
-                line.take_rest(argv[at:])
-                break
-            continue
-        if word.startswith("--"):
-            name, equals, inline = word.partition("=")
-            value: str | None = inline if equals else None
-            if name in our_flags:
-                line.ours.append((name, value))
-                continue
-            if name in our_values:
-                if not equals and at < len(argv):
-                    value = argv[at]
-                    at += 1
-                line.ours.append((name, value))
-                continue
-            if own and name not in values and name not in flags:
-                line.take_rest([word])
-                continue
-            line.argv.append(word)
-            if name in values:
-                if not equals and at < len(argv):
-                    value = argv[at]
-                    line.argv.append(value)
-                    at += 1
-            elif name not in flags:
-                line.unknown = line.unknown or name
-            line.options.append((ALIASES.get(name, name), value))
-        elif own and word not in flags:
-            line.take_rest([word])
+        elif word.startswith("--"):
+            self._long(word)
         else:
             line.argv.append(word)
-            at = _parse_short(line, word, argv, at, values, flags)
-        if line.verb is None and line.has("--help", "--version"):  # uv answers without looking any further
-            line.take_rest(argv[at:])
-            break
-    return line
+            self._short(word)
+        return line.verb is not None or not line.has("--help", "--version")  # uv answers without looking any further
 
+    def _verb(self, word: str) -> bool:
+        line = self.line
+        line.argv.append(word)
+        line.verb, line.verb_at = word, len(line.argv) - 1
+        if word == "torch":
+            self.flags = options(GLOBAL_FLAGS) - {"--help", "-h"}
+            return True
+        if word not in VERBS:
+            return False
+        self.values, self.flags = options(GLOBAL_VALUES, *VALUES[word]), options(GLOBAL_FLAGS, *FLAGS[word])
+        self.our_values, self.our_flags = OUR_VALUES.get(word, ()), OUR_FLAGS.get(word, ())
+        return True
 
-def _parse_short(
-    line: CommandLine, word: str, argv: list[str], at: int, values: frozenset[str], flags: frozenset[str]
-) -> int:
-    """Read one cluster of short options: `-q`, `-qv`, `-p3.12`, `-p=3.12`, `-qp 3.12`. Returns where to go on."""
-    for place, letter in enumerate(word[1:], start=1):
-        name = "-" + letter
-        value = None
-        if name in values:
-            rest = word[place + 1 :]
-            if rest:
-                value = rest.removeprefix("=")
-            elif at < len(argv):
-                value = argv[at]
-                line.argv.append(value)
-                at += 1
-        elif name not in flags:
+    def _positional(self, word: str) -> bool:
+        self.line.take_rest([word])
+        return self.line.verb != "run"  # whatever follows its command belongs to that
+
+    def _long(self, word: str) -> None:
+        line = self.line
+        name, equals, inline = word.partition("=")
+        value = inline if equals else None
+        if name in (*self.our_flags, *self.our_values):
+            if name in self.our_values and not equals and self.words:
+                value = self.words.pop(0)
+            line.ours.append((name, value))
+            return
+        line.argv.append(word)
+        if name in self.values and not equals:
+            value = self._next()
+        elif name not in self.values | self.flags:
             line.unknown = line.unknown or name
-            break
         line.options.append((ALIASES.get(name, name), value))
-        if name in values:
-            break
-    return at
+
+    def _short(self, word: str) -> None:
+        """Read one cluster of short options: `-q`, `-qv`, `-p3.12`, `-p=3.12`, `-qp 3.12`."""
+        line = self.line
+        for place, letter in enumerate(word[1:], start=1):
+            name, rest = "-" + letter, word[place + 1 :]
+            if name not in self.values | self.flags:
+                line.unknown = line.unknown or name
+                return
+            value = None
+            if name in self.values:
+                value = rest.removeprefix("=") if rest else self._next()
+            line.options.append((ALIASES.get(name, name), value))
+            if name in self.values:
+                return
+
+    def _next(self) -> str | None:
+        """The next word as a value, which uv gets too; None where there is none."""
+        if not self.words:
+            return None
+        value = self.words.pop(0)
+        self.line.argv.append(value)
+        return value
 
 
 def carried(line: CommandLine) -> tuple[str, ...]:
@@ -335,8 +336,6 @@ def torch_backend(line: CommandLine) -> str | None:
     Raises UsageError where an option lacks its value or has one too many, names no backend, or two of them contradict
     each other.
     """
-    from uvtorch.errors import UsageError
-
     _check_flags(line)
     asked: list[str] = []
     for name, value in line.ours:
@@ -345,6 +344,8 @@ def torch_backend(line: CommandLine) -> str | None:
         elif name == "--torch-backend":
             asked.append(backend_name(value, "--torch-backend"))
     if len(set(asked)) > 1:
+        from uvtorch.errors import UsageError  # noqa: PLC0415  the hand-over loads nothing that it does not need
+
         raise UsageError(
             f"the options ask for two backends: {' and '.join(dict.fromkeys(asked))}",
             "give one of `--auto` and `--torch-backend`, once",
@@ -356,7 +357,7 @@ def _check_flags(line: CommandLine) -> None:
     """Raise UsageError if a flag of uvtorch's own is given a value."""
     for name, value in line.ours:
         if value is not None and name in OUR_FLAGS.get(line.verb or "", ()):
-            from uvtorch.errors import UsageError
+            from uvtorch.errors import UsageError  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
             raise UsageError(f"{name} takes no value, and got `{value}`")
 
@@ -366,13 +367,16 @@ def backend_name(value: str | None, origin: str) -> str:
 
     Raises UsageError naming `origin` (an option, a variable, a key) if it is neither.
     """
-    from uvtorch.backend import parse as parse_backend
-    from uvtorch.errors import UsageError
+    from uvtorch.backend import parse as parse_backend  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
     hint = "a backend is auto, cpu, xpu, cu126, rocm6.4 …, or nightly/cu130, test/cu130"
     if not value:
+        from uvtorch.errors import UsageError  # noqa: PLC0415  the hand-over loads nothing that it does not need
+
         raise UsageError(f"{origin} needs a backend", hint)
     if value != "auto" and parse_backend(value) is None:
+        from uvtorch.errors import UsageError  # noqa: PLC0415  the hand-over loads nothing that it does not need
+
         raise UsageError(f"{origin}: `{value}` is not a backend", hint)
     return value
 

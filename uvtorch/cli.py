@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from uvtorch.argv import CommandLine
     from uvtorch.errors import UvtorchError
-    from uvtorch.plan import Plan
 
 
 def main() -> "NoReturn":
@@ -49,11 +48,11 @@ def run() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered has nowhere to go
         if isinstance(error, BrokenPipeError):
             return 141
-        from uvtorch.errors import UvtorchError
+        from uvtorch.errors import UvtorchError  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
         return _refuse(UvtorchError(f"cannot write the output: {error.strerror}"))
     except Exception as error:
-        from uvtorch.errors import UvtorchError
+        from uvtorch.errors import UvtorchError  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
         if isinstance(error, UvtorchError):
             return _refuse(error)
@@ -64,7 +63,7 @@ _STDOUT_FAILURES = (5, 28, 32)
 """EIO, ENOSPC, EPIPE: what our own output can meet."""
 
 
-def _act(words: list[str]) -> int:
+def _act(words: list[str]) -> int:  # noqa: PLR0911  one return for each kind of command line
     line = command_lines.parse(words)
     if line.unknown is not None:
         return _unknown(line)
@@ -81,7 +80,7 @@ def _act(words: list[str]) -> int:
         if line.has("--help"):
             return _with_uv(line.argv, lambda: _help_on(line.verb or ""))
         if _concerns_us(line):
-            return _plan(line)
+            return _do(line)
     return uv.hand_over(uv.find(os.environ), words)
 
 
@@ -90,21 +89,6 @@ def _concerns_us(line: "CommandLine") -> bool:
     if line.verb in ("add", "remove", "lock"):  # whatever changes the lock may bring PyTorch along
         return True
     return bool(line.ours or os.environ.get("UV_TORCH_BACKEND")) or _configured(line)
-
-
-def _names_pytorch(line: "CommandLine") -> bool:
-    """Whether an `add`, `remove` or `lock` speaks of PyTorch; if not, only what uv makes of it may concern us."""
-    if line.ours_has("--torch-backend") or os.environ.get("UV_TORCH_BACKEND"):
-        return True
-    if line.verb == "lock":
-        return False
-    if line.has("--requirements"):
-        return True
-    from uvtorch.packages import extension, named_by, pinned
-
-    names = pinned()
-    found = [named_by(text) for text in line.positionals]
-    return any(name in names or extension(name or "") for name in found) or _configured(line)
 
 
 def _configured(line: "CommandLine") -> bool:
@@ -125,7 +109,7 @@ def _configured(line: "CommandLine") -> bool:
             with open(os.path.join(directory, "pyproject.toml"), "rb") as file:
                 text = file.read()
                 if b"uvtorch" in text:
-                    from uvtorch.packages import configures
+                    from uvtorch.packages import configures  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
                     if configures(text):
                         return True
@@ -137,59 +121,39 @@ def _configured(line: "CommandLine") -> bool:
         directory = parent
 
 
-def _plan(line: "CommandLine") -> int:
-    import gc
+def _do(line: "CommandLine") -> int:
+    import gc  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
     gc.disable()  # a short life: collecting costs milliseconds and finds nothing worth it
     command_lines.torch_backend(line)  # a mistake in our own options is told wherever it is made
-    compiled = _compiled(line)
-    only_show = line.ours_has("--dry-run") or bool(compiled.edits and line.has("--dry-run"))
-    return _carry_out(compiled, quiet=line.has("--quiet"), only_show=only_show)
+    if line.verb in ("sync", "run", "export"):
+        from uvtorch.cache import recall  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
+        if known := recall(line, os.environ):
+            options, said = known
+            if not line.has("--quiet") and sys.stderr is not None:
+                for text in said:
+                    print(text, file=sys.stderr)
+            return uv.hand_over(uv.find(os.environ), line.with_options(*options))
+    from uvtorch.session import Session  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
-def _find_uv() -> str:
-    return uv.find(os.environ)
-
-
-def _carry_out(compiled: "Plan", *, quiet: bool, only_show: bool) -> int:
-    from uvtorch import plan
-
-    if only_show:
-        _speak_safely()
-        print(plan.show(compiled), end="")
-        return 0
-    path = _find_uv()
-    plan.report(compiled, quiet)
-    return plan.apply(compiled, path, quiet)
-
-
-def _compiled(line: "CommandLine") -> "Plan":
-    if line.verb in ("add", "remove", "lock") and not _names_pytorch(line):
-        from uvtorch.verbs.transitive import compile_watched
-
-        return compile_watched(line, os.environ, _find_uv)
+    _speak_safely()
+    session = Session(line, os.environ)
     if line.verb == "add":
-        from uvtorch.verbs.add import compile_add
-
-        return compile_add(line, os.environ, _find_uv)
-    if line.verb == "remove":
-        from uvtorch.verbs.remove import compile_remove
-
-        return compile_remove(line, os.environ, _find_uv)
-    from uvtorch.recall import recall
-
-    known = recall(line, os.environ) if line.verb != "lock" else None
-    if known is not None:
-        return known
-    from uvtorch.verbs.sync import compile_sync
-
-    return compile_sync(line, os.environ, _find_uv)
+        from uvtorch.verbs.add import add as act  # noqa: PLC0415  the hand-over loads nothing that it does not need
+    elif line.verb == "remove":
+        from uvtorch.verbs.remove import remove as act  # noqa: PLC0415  the hand-over loads nothing that it does not need
+    elif line.verb == "lock" and not (line.ours or os.environ.get("UV_TORCH_BACKEND")):
+        from uvtorch.steps.watch import watch as act  # noqa: PLC0415  the hand-over loads nothing that it does not need
+    else:
+        from uvtorch.verbs.sync import sync as act  # noqa: PLC0415  the hand-over loads nothing that it does not need
+    return act(session)
 
 
 def _unknown(line: "CommandLine") -> int:
     """An option that no table knows: its arguments cannot be told from the rest, so uv gets all, or nobody."""
     if line.ours or line.verb == "torch":
-        from uvtorch.errors import UsageError
+        from uvtorch.errors import UsageError  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
         verb = f" of `uv {line.verb}`" if line.ours else ""
         raise UsageError(
@@ -213,14 +177,11 @@ def _help_verb(line: "CommandLine") -> int:
 
 
 def _torch(line: "CommandLine") -> int:
-    from uvtorch.locate import project_directory
-    from uvtorch.verbs import torch
+    from uvtorch.session import Session  # noqa: PLC0415  the hand-over loads nothing that it does not need
+    from uvtorch.verbs import torch  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
     _speak_safely()
-    result = torch.run(line.positionals, torch.Context(os.environ, project_directory(line, os.environ), line))
-    if isinstance(result, int):
-        return result
-    return _carry_out(result.plan, quiet=line.has("--quiet"), only_show=result.dry_run)
+    return torch.run(line.positionals, Session(line, os.environ))
 
 
 def _with_uv(words: list[str], then: "Callable[[], str]") -> int:
@@ -242,14 +203,14 @@ def _speak_safely() -> None:
 
 
 def _version() -> str:
-    from uvtorch import __version__
+    from uvtorch import __version__  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
     return f"uvtorch {__version__}"
 
 
 _ADDED = {
     "--torch-backend": "PyTorch build: auto, cpu, cu126, rocm6.4, xpu, nightly/cu130 … [env: UV_TORCH_BACKEND=]",
-    "--auto": "The same as --torch-backend auto",
+    "--auto": "Take the build for this machine where the project has none pinned",
     "--dry-run": "Print the decision, the edits and the uv commands; change nothing",
 }
 

@@ -42,7 +42,7 @@ def find(env: "Mapping[str, str]") -> str:
         path = os.path.join(folder, EXECUTABLE)
         if folder and _is_program(path) and not _is_uvtorch(path):
             return path
-    from uvtorch.errors import UvNotFound
+    from uvtorch.errors import UvNotFound  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
     raise UvNotFound(
         f"there is no uv on PATH; {on_path[0]} is uvtorch itself" if on_path else "there is no uv on PATH",
@@ -60,9 +60,9 @@ def _chosen(name: str, env: "Mapping[str, str]") -> str:
     path = next((path for path in paths if _is_program(path)), None)
     if path is not None and not _is_uvtorch(path):
         return path
-    from uvtorch.errors import UvNotFound
-
     reason = "is uvtorch itself" if path is not None else "is not a program that can be run"
+    from uvtorch.errors import UvNotFound  # noqa: PLC0415  the hand-over loads nothing that it does not need
+
     raise UvNotFound(f"UVTORCH_UV={name} {reason}", "set it to the path of the real uv, or unset it")
 
 
@@ -98,7 +98,7 @@ def _starts_uvtorch(line: bytes) -> bool:
     """Whether a script's line names uvtorch as a program or module, not as a directory on the way to another."""
     if line.startswith(b"#") and not line.startswith(b"#!"):
         return False
-    from itertools import pairwise
+    from itertools import pairwise  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
     return any(
         (left[-1:] in b" \t/\\\"'=;&|(`" or left.endswith(b"-m"))
@@ -150,7 +150,7 @@ def environment() -> dict[str, str]:
 
 
 def _cannot_start(path: str, error: OSError) -> Exception:
-    from uvtorch.errors import UvNotFound
+    from uvtorch.errors import UvNotFound  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
     return UvNotFound(f"cannot start {path}: {error.strerror or error}", "set UVTORCH_UV to a uv that runs here")
 
@@ -256,18 +256,27 @@ def _exit_code(status: int) -> int:
     return 128 - code if code < 0 else code
 
 
-def run(path: str, args: "Sequence[str]", interrupted: Interrupted) -> int:
+def run(path: str, args: "Sequence[str]", interrupted: Interrupted, stderr: int | None = None) -> int:
     """Run uv with everything inherited, wait for it and return its exit code, 128+n where signal n ended it.
 
+    `stderr` is the descriptor that takes the place of its stderr.
     Raises UvNotFound where it cannot be started. Signals go through `interrupted`, which must be entered.
     """
     _flush()
     if WINDOWS:
-        return _run_windows(path, args)
+        return _run_windows(path, args, stderr)
+    actions = [] if stderr is None else [(os.POSIX_SPAWN_DUP2, stderr, 2)]
 
     def start(blocked: "Iterable[int]") -> int:
         # Not subprocess: it costs as much as all the rest here, and closes the descriptors that exec would pass on.
-        return os.posix_spawn(path, [path, *args], environment(), setsigdef=_IGNORED_BY_PYTHON, setsigmask=blocked)
+        return os.posix_spawn(
+            path,
+            [path, *args],
+            environment(),
+            file_actions=actions,
+            setsigdef=_IGNORED_BY_PYTHON,
+            setsigmask=blocked,
+        )
 
     try:
         return interrupted.run(start)
@@ -275,27 +284,42 @@ def run(path: str, args: "Sequence[str]", interrupted: Interrupted) -> int:
         raise _cannot_start(path, error) from None
 
 
-def _run_windows(path: str, args: "Sequence[str]") -> int:
+def run_quietly(path: str, args: "Sequence[str]", interrupted: Interrupted) -> tuple[int, str]:
+    """Run uv with its stderr held back; its exit code and what it said, in colour where ours is a terminal."""
+    from tempfile import TemporaryFile  # noqa: PLC0415  the hand-over loads nothing that it does not need
+
+    terminal = sys.stderr is not None and sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    colour = ["--color", "always"] if terminal else []
+    with TemporaryFile() as file:
+        code = run(path, [*colour, *args], interrupted, file.fileno())
+        file.seek(0)
+        return code, file.read().decode("utf-8", "replace")
+
+
+def _run_windows(path: str, args: "Sequence[str]", stderr: int | None = None) -> int:
     """Run uv and wait, as Windows needs it: inside `Interrupted`, for a console's Ctrl-C reaches uv by itself."""
-    import subprocess
+    import subprocess  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
     try:
-        code = subprocess.Popen([path, *args], close_fds=False).wait()
+        code = subprocess.Popen([path, *args], close_fds=False, stderr=stderr).wait()
     except OSError as error:
         raise _cannot_start(path, error) from None
     return code - (1 << 32) if code >= 1 << 31 else code  # 0xC000013A, a Ctrl-C, as sys.exit can pass it on
 
 
-def ask(path: str, args: "Sequence[str]", given: str = "") -> tuple[int, str, str]:
+def ask(path: str, args: "Sequence[str]", given: str = "", *, patient: bool = True) -> tuple[int, str, str]:
     """Run uv for its answer: exit code, stdout and stderr. `given` is its stdin.
 
     `UV_TORCH_BACKEND` is left out: `uv pip` would look at that backend's index instead of the one that is asked about.
+    Not `patient`: an index that is out of reach is given up after two seconds.
     Raises UvNotFound where it cannot be started.
     """
-    import subprocess
+    import subprocess  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
     env = environment()
     env.pop("UV_TORCH_BACKEND", None)
+    if not patient:
+        env = {"UV_HTTP_CONNECT_TIMEOUT": "2", "UV_HTTP_RETRIES": "0", **env}
     try:
         done = subprocess.run(
             [path, *args],
@@ -319,9 +343,9 @@ def require(path: str, minimum: tuple[int, ...] = MINIMUM) -> None:
     number = words[1] if len(words) > 1 and words[0] == "uv" else ""
     parts = number.partition("+")[0].split(".")
     if all(part.isdigit() for part in parts) and tuple(map(int, parts)) < minimum:
-        from uvtorch.errors import UvTooOld
-
         needed = ".".join(map(str, minimum))
+        from uvtorch.errors import UvTooOld  # noqa: PLC0415  the hand-over loads nothing that it does not need
+
         raise UvTooOld(
             f"{path} is uv {number}; a package from an index of its own needs uv {needed} or newer",
             "update it: `uv self update`, or the way it was installed",

@@ -1,202 +1,116 @@
 """`uvtorch add`: PyTorch packages with the index that serves this machine; all else as uv has it."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from uvtorch.argv import CommandLine, frozen, is_set
-from uvtorch.errors import ProjectError, UsageError
-from uvtorch.locate import current_directory, script_block
-from uvtorch.packages import ANCHORS, extension, named_by
-from uvtorch.plan import Edit, Plan, hand_over
-from uvtorch.project import Project, Source
-from uvtorch.verbs.deciding import (
-    LOCAL_VERSION,
-    Opened,
-    Requested,
-    UvFinder,
-    asked,
-    edited,
-    missing,
-    open_project,
-    pins_of,
+from uvtorch.backend import Backend, from_url
+from uvtorch.choose import Decision
+from uvtorch.cuda_extensions import is_extension
+from uvtorch.edits import offer, pin
+from uvtorch.errors import NoBuild, ProjectError, UsageError
+from uvtorch.locate import current_directory
+from uvtorch.packages import roles
+from uvtorch.project import Choice, Project, Source, Target
+from uvtorch.project.script import script_block
+from uvtorch.requirement import bare_requirement, named_by, with_bound, with_extras, without_local
+from uvtorch.requirements_file import requirements_in
+from uvtorch.session import Origin, Session, Wanted, requirements_of
+from uvtorch.steps import choices
+from uvtorch.steps.change_choices import change_choices
+from uvtorch.steps.extensions import Addition
+from uvtorch.steps.follow import follow_lock
+from uvtorch.steps.pins import Change, content, pins_of, workspace_requirements
+from uvtorch.steps.resolve import (
+    NO_SOLUTION,
+    decision_for_release,
+    leaves_to_pypi,
+    locked,
+    newest_torch,
+    pin_resolved,
+    tell_decision,
 )
-from uvtorch.verbs.transitive import compile_watched, follow
+from uvtorch.steps.watch import watch
+from uvtorch.transaction import Saved, Transaction
 
 
-def compile_add(line: CommandLine, env: Mapping[str, str], find_uv: UvFinder) -> Plan:
-    """What `add` comes to: where no PyTorch package is added, or the user names the index, what uv would do.
+class Requested(NamedTuple):
+    """A PyTorch package that the command line adds."""
+
+    package: str
+    """Normalized."""
+    text: str
+    position: int | None = None
+    """Where it stands in `CommandLine.argv`; None: in a requirements file."""
+
+
+def add(session: Session) -> int:
+    """Add what the command line names; where that is no PyTorch package, or the user names the index, as uv does.
 
     Raises UvtorchError where it cannot be done.
     """
-    if line.has("--no-sources", "--no-index") or is_set(env, "UV_NO_SOURCES"):
-        return _left_to_uv(line, "sources or indexes are switched off")
-    opened = open_project(line, env)
-    if opened is None:
-        raise missing(line, env)
-    project = opened.project
-    if not opened.site.manifest.script and not project.has_project:
+    line = session.line
+    if session.sources_off or line.has("--no-index"):
+        return _leave_to_uv(session, "sources or indexes are switched off")
+    if not _may_concern_pytorch(session):
+        return watch(session)
+    project = session.project
+    if not session.is_script and not project.has_project:
         raise ProjectError(f"{project.origin} has no `[project]` table", "`uv init --bare` makes a project")
-    requested = _requested(line, env, project)
-    built = _extended(line, env, opened, requested, find_uv)
-    if isinstance(built, Plan):
-        return built
-    plan = _compile(line, env, opened, requested, find_uv)
-    return plan._replace(warnings=(*built, *plan.warnings))
-
-
-def _extended(
-    line: CommandLine, env: Mapping[str, str], opened: Opened, requested: tuple[Requested, ...], find_uv: UvFinder
-) -> Plan | tuple[str, ...]:
-    """The plan for packages compiled against torch, or what is to be said where they have no build for it."""
-    if not any(extension(named_by(text) or "") for text in line.positionals) or _own_index(line):
-        return ()
-    if opened.site.manifest.script or frozen(line, env):
-        return ()
-    from uvtorch.verbs import extending
-
-    wanted = extending.requested(line, env, opened.project)
-    if not wanted or any(source.backend is None for source in _torch_sources(opened.project)):
-        return ()
-    choices = opened.project.selectable()
-    if choices and requested:
-        names = ", ".join(item.extension.package for item in wanted)
-        return (f"{names} is left to uv: add it by itself, to the backend choice that it is built for",)
-    if choices:
-        return extending.compile_choice(line, env, opened, wanted, choices, find_uv)
-    return extending.compile_add(line, env, opened, wanted, requested, find_uv)
-
-
-def _torch_sources(project: Project) -> Iterator[Source]:
-    return (source for source in project.sources if project.is_pinned(source.package))
-
-
-def _compile(
-    line: CommandLine, env: Mapping[str, str], opened: Opened, requested: tuple[Requested, ...], find_uv: UvFinder
-) -> Plan:
-    project = opened.project
+    requested = _requested(session)
+    url = _own_index(session)
+    addition = Addition(session, requested) if url is None else None
+    if addition and (code := addition.run()) is not None:
+        return code
+    warnings = addition.warnings if addition else ()
     if not requested:
-        return compile_watched(line, env, find_uv)
-    url = _own_index(line)
-    if url is not None:
-        return _left_to_uv(line, f"{url} is named as the index to use")
-    if project.selectable():
-        from uvtorch.verbs.several import compile_add as compile_several
-
-        return compile_several(line, env, opened, requested)
-    if opened.site.manifest.script:
-        raw = opened.site.manifest.raw
-        plan = _compile_single(line, env, _begun(line, env, opened, find_uv), requested, find_uv)
-        return plan._replace(edits=tuple(edit._replace(before=raw) for edit in plan.edits))
-    plan = _compile_single(line, env, opened, requested, find_uv)
-    if frozen(line, env):
-        return plan
-    return plan._replace(then=follow(line, env, find_uv, opened.site.lock))
+        return watch(session, warnings=warnings)
+    if url:
+        return _leave_to_uv(session, f"{url} is named as the index to use")
+    with session.transaction() as tx:
+        site = session.required_site
+        tx.warn(*warnings)
+        tx.guard(site.manifest.path, site.lock)
+        tx.keep_style(site.manifest.path, site.manifest.raw)
+        if project.selectable():
+            _add_to_choices(session, tx, requested)
+        else:
+            _add_pinned(session, tx, requested)
+    return tx.code
 
 
-def _begun(line: CommandLine, env: Mapping[str, str], opened: Opened, find_uv: UvFinder) -> Opened:
-    """A script with metadata: where it has none, with the block that `uv add --script` begins, for the same Python."""
-    manifest = opened.site.manifest
-    if script_block(manifest.raw.decode("utf-8-sig")) is not None:
-        return opened
-    from uvtorch import uv
-    from uvtorch.edit import begin_script
-
-    wanted = [text for text in (line.value("--python") or env.get("UV_PYTHON"),) if text]
-    command = ["--directory", current_directory(line, env), "python", "find", "--no-project", "--show-version"]
-    code, out, _ = uv.ask(find_uv(), [*command, *wanted])
-    python = ".".join(out.strip().split(".")[:2]) if code == 0 else None
-    manifest = manifest._replace(raw=begin_script(manifest.raw, python))
-    return opened._replace(site=opened.site._replace(manifest=manifest))
+def _may_concern_pytorch(session: Session) -> bool:
+    """Whether what is added may be PyTorch's; if not, a project that cannot be read is for uv to tell."""
+    if session.line.has("--requirements") or session.line.ours_has("--torch-backend"):
+        return True
+    names = [named_by(text) or "" for text in session.line.positionals]
+    return any(name in roles() or is_extension(name) for name in names) or _names_packages(session)
 
 
-def _compile_single(
-    line: CommandLine,
-    env: Mapping[str, str],
-    opened: Opened,
-    requested: tuple[Requested, ...],
-    find_uv: UvFinder,
-) -> Plan:
-    project, site = opened.project, opened.site
-    argv = [*line.argv]
-    texts = [item.text for item in requested]
-    packages = tuple(dict.fromkeys(item.package for item in requested))
-    pins = pins_of(project)
-    wanted = asked(line, env, texts)
-    if pins and (wanted.backend is None or all(pin.backend == wanted.backend for pin in pins)):
-        edits = _edits_like(opened, packages, pins)
-        kept = (f"{', '.join(packages)} from {_indexes(pins)}, as the project has it",) if edits else ()
-        if wanted.origin == LOCAL_VERSION:
-            from uvtorch import pinning
-
-            for item in requested:
-                if item.at is not None:
-                    argv[item.at] = pinning.unlocalized(item.text)
-        return _plan(opened, argv, edits, kept)
-    from uvtorch import pinning
-    from uvtorch.choose import Request
-    from uvtorch.hardware import detect
-    from uvtorch.verbs.deciding import decide, decision_line, index_base, interpreter, requirements_of
-
-    machine = detect(env)
-    if wanted.origin == LOCAL_VERSION:  # its marker may leave it out here
-        wanted = asked(line, env, texts, machine)
-    own = tuple(text for text in requirements_of(project) if named_by(text) not in packages)
-    backend = wanted.backend if wanted.backend or wanted.auto else project.config.backend
-    base = index_base(env, project)
-    request = Request(
-        requirements=(*texts, *own),
-        python=interpreter(line, env, site),
-        requires_python=project.requires_python,
-        backend=backend,
-    )
-    decision = decide(machine, request, base, find_uv)
-    bounds = dict(decision.bounds)
-    for item in requested:
-        if item.at is not None:
-            text = pinning.unlocalized(item.text)
-            argv[item.at] = pinning.bounded(text, bounds[item.package]) if item.package in bounds else text
-    staying = (*own, *(item.text for item in requested if item.at is None))
-    edits = edited(opened, pinning.operations(project, packages, decision, base, staying=staying))
-    return _plan(opened, argv, edits, (decision_line(decision),), decision.warnings)
+def _names_packages(session: Session) -> bool:
+    """Whether `[tool.uvtorch] packages` names more packages to pin."""
+    try:
+        return session.site is not None and bool(session.project.config.packages)
+    except ProjectError:
+        return False
 
 
-def _plan(
-    opened: Opened,
-    argv: list[str],
-    edits: tuple[Edit, ...],
-    decisions: tuple[str, ...] = (),
-    warnings: tuple[str, ...] = (),
-) -> Plan:
-    site = opened.site
-    guarded = (site.manifest.path, site.lock)
-    return Plan((tuple(argv),), edits, guarded, decisions, warnings, styled=(site.manifest.path,))
+def _leave_to_uv(session: Session, reason: str) -> int:
+    """Hand over; but not in silence where uvtorch was told to choose."""
+    if session.line.ours_has("--torch-backend"):
+        raise UsageError(f"--torch-backend has nothing to do here: {reason}")
+    return session.hand_over()
 
 
-def _indexes(pins: tuple[Source, ...]) -> str:
-    return ", ".join(dict.fromkeys(pin.index for pin in pins if pin.index))
-
-
-def _edits_like(opened: Opened, packages: tuple[str, ...], pins: tuple[Source, ...]) -> tuple[Edit, ...]:
-    """Pin `packages` as the project's others are, where they are not; nothing on the warm path."""
-    project = opened.project
-    have = {source.package for source in project.sources}
-    named = {item.package for item in project.requirements}
-    anchored = {item.package for item in project.requirements if item.target.name == ANCHORS}
-    if have.issuperset(packages) and not anchored.intersection(packages) and "torch" in {*named, *packages}:
-        return ()
-    from uvtorch import pinning
-
-    return edited(opened, pinning.like(project, packages, pins))
-
-
-def _requested(line: CommandLine, env: Mapping[str, str], project: Project) -> tuple[Requested, ...]:
+def _requested(session: Session) -> tuple[Requested, ...]:
     """The PyTorch packages among the requirements and in the requirements files."""
+    line, project = session.line, session.project
     found = []
-    for text, at in zip(line.positionals, line.positionals_at, strict=True):
+    for text, position in zip(line.positionals, line.positionals_at, strict=True):
         package = named_by(text)
         if package and project.is_pinned(package):
-            found.append(Requested(package, text, at))
-    directory = current_directory(line, env)
+            found.append(Requested(package, text, position))
+    directory = current_directory(line, session.env)
     for path in line.values("--requirements"):
         for text in requirements_in(os.path.join(directory, path)):
             package = named_by(text)
@@ -205,57 +119,326 @@ def _requested(line: CommandLine, env: Mapping[str, str], project: Project) -> t
     return tuple(found)
 
 
-def requirements_in(path: str, seen: frozenset[str] = frozenset()) -> Iterator[str]:
-    """The requirements in a file as pip reads them: `-r` files included, comments and options left out.
-
-    Files of other kinds that uv takes here (pyproject.toml, scripts) give what their metadata requires. A file that
-    cannot be read gives nothing: uv says so better.
-    """
-    if path in seen:
-        return
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError):
-        return
-    if path.endswith((".toml", ".py")):
-        yield from _metadata_requirements(path, text)
-        return
-    for row in text.replace("\\\n", " ").splitlines():
-        entry = row.partition(" #")[0].strip()
-        if entry.startswith(("-r", "--requirement")):
-            name = entry.removeprefix("--requirement").removeprefix("-r").lstrip(" =")
-            yield from requirements_in(os.path.join(os.path.dirname(path), name), seen | {path})
-        elif entry and not entry.startswith(("#", "-")):
-            yield entry.partition(" --")[0].rstrip()
-
-
-def _metadata_requirements(path: str, text: str) -> Iterator[str]:
-    import tomllib
-
-    try:
-        data = tomllib.loads((script_block(text) or "") if path.endswith(".py") else text)
-    except tomllib.TOMLDecodeError:
-        return
-    table = data if path.endswith(".py") else data.get("project", {})
-    dependencies = table.get("dependencies", ()) if isinstance(table, dict) else ()
-    yield from (entry for entry in dependencies if isinstance(entry, str))
-
-
-def _own_index(line: CommandLine) -> str | None:
+def _own_index(session: Session) -> str | None:
     """An index of a backend that the user names on the command line: then uv is told all it needs."""
-    from uvtorch.backend import from_url
-
     for name in ("--index", "--default-index", "--index-url", "--extra-index-url", "--find-links"):
-        for value in line.values(name):
+        for value in session.line.values(name):
             url = value.partition("=")[2] if "=" in value.partition("://")[0] else value
             if from_url(url):
                 return url
     return None
 
 
-def _left_to_uv(line: CommandLine, reason: str) -> Plan:
-    """Hand over; but not in silence where uvtorch was told to choose."""
-    if line.ours_has("--torch-backend"):
-        raise UsageError(f"--torch-backend has nothing to do here: {reason}")
-    return hand_over(line.argv)
+# One build for the project
+
+
+def _add_pinned(session: Session, tx: Transaction, requested: Sequence[Requested]) -> None:
+    texts = [item.text for item in requested]
+    pins = pins_of(session)
+    wanted = session.wanted(texts)
+    anew = wanted.insists and (wanted.auto or any(one.backend != wanted.backend for one in pins))
+    if pins and not anew:
+        _add_like(session, tx, requested, pins, wanted)
+        return
+    if wanted.origin == Origin.LOCAL_VERSION:  # its marker may leave it out here
+        wanted = session.wanted(texts, session.machine)
+    backend = session.backend_for(wanted)
+    decision = session.decide((*texts, *_standing(session.project, requested)), backend)
+    if leaves_to_pypi(session, backend):
+        tx.say(f"using PyPI's build (torch {decision.torch}): it is the right one on macOS; nothing is pinned")
+        tx.uv(*session.line.argv)
+        return
+    _begin_script(session)
+    _add_chosen(session, tx, requested, decision, backend)
+
+
+def _add_chosen(
+    session: Session, tx: Transaction, requested: Sequence[Requested], decision: Decision, backend: Backend | None
+) -> None:
+    """Pin, let uv add, and see whether it resolved the torch that was chosen for.
+
+    Where something is known to bear on that, the environment waits for the lock, and uv's words for the outcome.
+    """
+    before = content(session.required_site.lock)
+    start = tx.mark()
+    careful = not (session.is_script or session.frozen) and session.may_resolve_otherwise
+    _write_pins(session, tx, requested, decision)
+    command, said = _bounded(session, requested, decision), ""
+    if careful:
+        code, said = tx.try_quietly(*_no_sync(session, command))
+    else:
+        tell_decision(tx, decision, None)
+        code = tx.attempt(*command)
+    if code:
+        recoverable = code == NO_SOLUTION and not (backend or session.frozen or session.is_script)
+        if not (recoverable and (careful or _has_more(session))):
+            tx.end(code, said)
+        _add_for_resolution(session, tx, requested, start, careful)
+        changed = True
+    else:
+        changed = _choose_anew(session, tx, decision, backend)
+        if careful and not changed:
+            tx.tell(said)
+            tell_decision(tx, decision, None if tx.dry else newest_torch(locked(session), decision.backend))
+    changed |= follow_lock(session, tx, before)
+    if (careful or changed) and not session.unsynced:
+        tx.uv(*choices.sync_command(session)[0])
+
+
+def _standing(project: Project, requested: Sequence[Requested]) -> tuple[str, ...]:
+    """The project's own requirements that stay as they are: uv replaces one that is added with a specifier."""
+    replaced = {item.package for item in requested if item.text.strip() != bare_requirement(item.text)}
+    return tuple(text for text in requirements_of(project) if named_by(text) not in replaced)
+
+
+def _has_more(session: Session) -> bool:
+    """Whether the project requires more than PyTorch's packages, so that others may cap torch."""
+    project = session.project
+    return any(not project.is_pytorch(item.package) for item in project.requirements)
+
+
+def _no_sync(session: Session, words: Sequence[str]) -> list[str]:
+    if session.unsynced:
+        return list(words)
+    position = session.line.verb_at + 1
+    return [*words[:position], "--no-sync", *words[position:]]
+
+
+def _bounded(session: Session, requested: Sequence[Requested], decision: Decision | None) -> list[str]:
+    """Uv's arguments, the PyTorch requirements without local versions and within the decision's bounds."""
+    words = [*session.line.argv]
+    bounds = dict(decision.bounds) if decision else {}
+    for item in requested:
+        if item.position is not None:
+            text = without_local(item.text)
+            words[item.position] = with_bound(text, bounds[item.package]) if item.package in bounds else text
+    return words
+
+
+def _write_pins(session: Session, tx: Transaction, requested: Sequence[Requested], decision: Decision) -> None:
+    own = _standing(session.project, requested)
+    keeping = (*own, *(item.text for item in requested if item.position is None))
+    change = Change(session, tx)
+    change.to(decision, tuple(dict.fromkeys(item.package for item in requested)), keeping=keeping)
+    change.write()
+
+
+def _begin_script(session: Session) -> None:
+    """Where a script has no metadata: the block that `uv add --script` begins, for the same Python."""
+    site = session.required_site
+    if not session.is_script or script_block(site.manifest.raw.decode("utf-8-sig")) is not None:
+        return
+    session.begin_script()
+
+
+def _add_for_resolution(
+    session: Session, tx: Transaction, requested: Sequence[Requested], start: Mapping[str, Saved], careful: bool
+) -> None:
+    """Uv found no solution under the pin: add without it, choose for what uv resolves, pin and lock again."""
+    tx.rollback(start)
+    session.reread()
+    first = tx.failure if careful else None
+    code, _ = tx.try_quietly(*_no_sync(session, _bounded(session, requested, None)))
+    if code:
+        if first is None:
+            tx.end(code, "")  # uv has said why
+        tx.failure = first
+        tx.fail()
+    session.reread()
+    pin_resolved(session, tx)
+
+
+def _choose_anew(session: Session, tx: Transaction, decision: Decision, backend: Backend | None) -> bool:
+    """Whether uv locked an older torch, which another build serves better: that one is pinned then."""
+    if tx.dry or backend or session.is_script or session.frozen:
+        return False
+    session.reread()
+    torch = newest_torch(locked(session), decision.backend)
+    if torch is None:
+        return False
+    better = decision_for_release(session, workspace_requirements(session), torch, decision)
+    if better.backend == decision.backend:
+        return False
+    change = Change(session, tx)
+    change.to(better)
+    change.write()
+    tx.uv(*choices.relock_command(session))
+    tell_decision(tx, better, torch)
+    return True
+
+
+# Where the project is pinned already
+
+
+def _add_like(
+    session: Session, tx: Transaction, requested: Sequence[Requested], pins: Sequence[Source], wanted: Wanted
+) -> None:
+    """Add packages to a project that is pinned: from where its others come."""
+    project = session.project
+    packages = tuple(dict.fromkeys(item.package for item in requested))
+    words = [*session.line.argv]
+    if wanted.origin == Origin.LOCAL_VERSION:
+        words = _bounded(session, requested, None)
+    before = content(session.required_site.lock)
+    if not _is_settled(project, packages):
+        decision = _bounds_beside(session, requested, pins)
+        words = _bounded(session, requested, decision) if decision and decision.bounds else words
+        file = session.file()
+        pin.like(file, project, packages, pins)
+        if tx.edit(session.required_site.manifest.path, file.raw, file.render()):
+            indexes = ", ".join(dict.fromkeys(one.index for one in pins if one.index))
+            tx.say(f"{', '.join(packages)} from {indexes}, as the project has it")
+    code = tx.attempt(*words)
+    if code:
+        _tell_what_repins(session, tx, requested, pins)
+        tx.end(code, "")
+    if not session.frozen and follow_lock(session, tx, before) and not session.unsynced:
+        tx.uv(*choices.sync_command(session)[0])
+
+
+def _is_settled(project: Project, packages: Sequence[str]) -> bool:
+    """Whether all of these have sources, and torch is named: then there is nothing to edit."""
+    have = {source.package for source in project.sources}
+    named = {item.package for item in project.requirements}
+    grouped = {item.package for item in project.requirements if item.target == pin.GROUP}
+    return have.issuperset(packages) and not grouped.intersection(packages) and "torch" in {*named, *packages}
+
+
+def _bounds_beside(session: Session, requested: Sequence[Requested], pins: Sequence[Source]) -> Decision | None:
+    """What the torch that the project has asks of the packages that are added: torchaudio names no torch by itself."""
+    backend = pins[0].backend
+    lock = choices.read(session.required_site.lock, only="torch")
+    torch = newest_torch(lock, backend)
+    fixed = (f"torch=={torch}",) if torch and "torch" not in {item.package for item in requested} else ()
+    texts = (*(item.text for item in requested), *_standing(session.project, requested), *fixed)
+    try:
+        return session.decide(texts, backend)
+    except NoBuild:
+        return None
+
+
+def _tell_what_repins(
+    session: Session, tx: Transaction, requested: Sequence[Requested], pins: Sequence[Source]
+) -> None:
+    """Say that the pinned index cannot serve what is added, and which command chooses another."""
+    backend = pins[0].backend
+    if backend is None or backend not in session.catalog.builds:
+        return
+    texts = [item.text for item in requested]
+    try:
+        here = session.decide(texts, backend)
+        anew = session.decide(texts)
+    except NoBuild:
+        return
+    if here.torch is None and anew.torch is not None:
+        newest = list(session.catalog.builds[backend])[-1]
+        quoted = " ".join(f"'{text}'" if set(text) & set("<>!~;*[ ") else text for text in texts)
+        tx.warn(
+            f"the project pins {backend}, whose index ends at torch {newest}; "
+            f"`uvtorch add {quoted} --torch-backend auto` chooses a build anew ({anew.backend} here)"
+        )
+
+
+# Several builds to choose from
+
+
+def _add_to_choices(session: Session, tx: Transaction, requested: Sequence[Requested]) -> None:
+    """Into every choice, with the sources that torch has there; into one if one is named.
+
+    Other requirements of the same command line go where uv puts them. Raises ProjectError where a choice has no index
+    to take them from; and as `_meant`.
+    """
+    project = session.project
+    chosen, full = _meant(session, requested)
+    have = {(item.package, item.target) for item in project.requirements}
+    file = session.file()
+    for item in requested:
+        offer.place(file, project, item.package, _as_told(session, item.text), chosen, base=full)
+    places = (Target("base"), *(choice.target for choice in chosen))
+    fresh = [(item.package, place) for item in requested for place in places if (item.package, place) not in have]
+    names = ", ".join(item.package for item in requested)
+    text = f"{names} into {', '.join(str(choice.target) for choice in chosen)}"
+    rest = _without(session, requested)
+    change_choices(session, tx, file, [rest] if rest else [], text, fresh)
+
+
+def _meant(session: Session, requested: Sequence[Requested]) -> tuple[tuple[Choice, ...], bool]:
+    """The choices that the command line means, and whether those are all.
+
+    Raises UsageError for a target that is no choice, NoBuild where a backend is named that no choice has.
+    """
+    project, target = session.project, choices.target_of(session.line)
+    offered = offer.editable(project)
+    chosen = choices.choices_in(target, offered)
+    if target is not None and not chosen:
+        names = ", ".join(str(choice.target) for choice in offered)
+        raise UsageError(
+            f"{requested[0].package} in {target} would come from PyPI, whatever backend is chosen",
+            f"without a target it goes into every choice ({names}); `uv add` puts it there as it is",
+        )
+    wanted = session.wanted([item.text for item in requested])
+    if wanted.backend and wanted.insists:
+        stated = {row.target for row in project.choices() if _serves(row, wanted)}
+        chosen = tuple(choice for choice in chosen if choice.target in stated)
+        if not chosen:
+            raise choices.no_such_choice(project.choices(), wanted.backend)
+    return chosen, target is None and len(chosen) == len(offered)
+
+
+def _serves(choice: Choice, wanted: Wanted) -> bool:
+    """Whether a choice is the one that is meant; a local version names a nightly build as it does a stable one."""
+    if choice.backend is None or wanted.backend is None:
+        return False
+    same_name = wanted.origin != Origin.OPTION and choice.backend.name == wanted.backend.name
+    return choice.backend == wanted.backend or same_name
+
+
+def _as_told(session: Session, text: str) -> str:
+    """A requirement with what `--extra` and `--marker` add to it."""
+    line = session.line
+    extras = [part for value in line.values("--extra") for part in value.replace(",", " ").split()]
+    if extras:
+        text = with_extras(text, f"{bare_requirement(text).partition('[')[0]}[{','.join(extras)}]")
+    told = (line.values("--marker") or line.values("-m"))[-1:]
+    if told:
+        head, semicolon, marker = text.partition(";")
+        marker = f" ({marker.strip()}) and ({told[0]})" if semicolon else f" {told[0]}"
+        return f"{head.strip()} ;{marker}"
+    return text
+
+
+def _without(session: Session, requested: Sequence[Requested]) -> list[str]:
+    """The command line less the PyTorch requirements, which does not sync; empty if nothing is left to add."""
+    line = session.line
+    gone = {item.position for item in requested if item.position is not None}
+    left = [text for text, at in zip(line.positionals, line.positionals_at, strict=True) if at not in gone]
+    files = line.values("--requirements")
+    if any(item.position is None for item in requested):
+        left += _others(session, files, {item.package for item in requested})
+        files = []
+    if not left and not files:
+        return []
+    words = ["add"] if session.unsynced else ["add", "--no-sync"]
+    for name, value in line.options:
+        if name != "--requirements":
+            words += [name] if value is None else [name, value]
+    words += [word for file in files for word in ("--requirements", file)]
+    return [*words, *(["--"] if any(text.startswith("-") for text in left) else []), *left]
+
+
+def _others(session: Session, files: Sequence[str], names: set[str]) -> list[str]:
+    """What requirements files ask for besides the PyTorch packages. UsageError where they say more than that."""
+    directory = current_directory(session.line, session.env)
+    found = []
+    for name in files:
+        path = os.path.join(directory, name)
+        with open(path, encoding="utf-8-sig") as file:
+            rows = [row.strip() for row in file]
+        more = next((row for row in rows if row.startswith("-") and not row.startswith(("-r", "--requirement"))), None)
+        if more:
+            raise UsageError(
+                f"{name} holds PyTorch packages beside an option of its own: {more}",
+                "add those packages by their names: the project takes each from several indexes",
+            )
+        found += [text for text in requirements_in(path) if named_by(text) not in names]
+    return found

@@ -5,29 +5,31 @@ from collections.abc import Mapping, Sequence
 
 import click
 
-from uvtorch import catalog, fleet, hardware, offering
-from uvtorch.argv import backend_name, carried
+from uvtorch import catalog, fleet, hardware
+from uvtorch.argv import backend_name
 from uvtorch.backend import Backend, parse
-from uvtorch.choose import Request, choose
+from uvtorch.choose import choose
+from uvtorch.edits import offer
+from uvtorch.edits.offer import ChoiceKind
 from uvtorch.errors import NoBuild, ProjectError, UsageError
 from uvtorch.machine import Machine
 from uvtorch.packages import ANCHORS
-from uvtorch.plan import Plan
 from uvtorch.project import Choice, Project, selection
-from uvtorch.verbs.deciding import Opened, edited, index_base, interpreter
-from uvtorch.verbs.several import broken, rank
-from uvtorch.verbs.sync import with_members
-from uvtorch.verbs.torch import Context, Outcome
-from uvtorch.verbs.use import required_project
+from uvtorch.requirement import without_local
+from uvtorch.session import Session
+from uvtorch.steps import choices
+from uvtorch.steps.bounds import Lowered, bound_anew, lower_bounds, take_bounds_away, without_bound
+from uvtorch.steps.pins import Change
 
 
-def listing(context: Context, described: str | None, as_json: bool) -> str:
+def listing(session: Session, described: str | None, as_json: bool) -> str:
     """The choices of the project, whether each fits this machine (or a described one), and the one `--auto` takes."""
-    opened = with_members(context.line, required_project(context))
-    machine = hardware.read_description(described) if described is not None else hardware.detect(context.env)
-    choices = opened.project.choices_for(machine.platform) or _single(opened, machine)
-    ranking = rank(machine, opened, choices, interpreter(context.line, context.env, opened.site))
-    rows = [
+    session.required_site  # noqa: B018  a project must be there
+    machine = hardware.read_description(described) if described is not None else session.machine
+    project = session.workspace
+    rows = project.choices_for(machine.platform) or _single(project, machine)
+    fit = choices.fitting(session, machine, rows)
+    told = [
         {
             "kind": choice.kind,
             "name": choice.name,
@@ -35,27 +37,25 @@ def listing(context: Context, described: str | None, as_json: bool) -> str:
             "fits": option.fits,
             "reason": option.reason,
         }
-        for choice, option in zip(choices, ranking.options, strict=True)
+        for choice, option in zip(rows, fit.ranking.options, strict=True)
     ]
-    best = choices[ranking.best] if ranking.best is not None else None
-    warnings = ranking.warnings
-    if problem := broken(machine, choices, ranking):  # --auto refuses
+    best, warnings = fit.best, fit.ranking.warnings
+    if problem := choices.broken_driver(machine, fit):  # --auto refuses
         best, warnings = None, (f"{problem.reason}: --auto refuses to choose",)
     if as_json:
-        return json.dumps({"schema": 1, "choices": rows, "selected": best.name if best else None}, indent=2)
-    if not choices:
+        return json.dumps({"schema": 1, "choices": told, "selected": best.name if best else None}, indent=2)
+    if not rows:
         return "The project requires no PyTorch package."
-    return _table(opened.project, choices, rows, best, warnings)
+    return _table(project, rows, told, best, warnings)
 
 
-def _single(opened: Opened, machine: Machine) -> tuple[Choice, ...]:
+def _single(project: Project, machine: Machine) -> tuple[Choice, ...]:
     """A project without choices as one: what its pins give here, else PyPI's build."""
-    project = opened.project
     packages = project.pytorch_packages()
     if not packages:
         return ()
-    pins = [pin for pin in project.pins(machine.platform) if pin.kind == "index"]
-    main = next((pin for pin in pins if pin.package == "torch"), pins[0] if pins else None)
+    pins = [one for one in project.pins(machine.platform) if one.kind == "index"]
+    main = next((one for one in pins if one.package == "torch"), pins[0] if pins else None)
     if main is None:
         return (Choice("base", None, None, packages, "pypi", stated=False),)
     return (Choice("base", None, main.backend, packages, "index" if main.backend else "unknown"),)
@@ -63,13 +63,13 @@ def _single(opened: Opened, machine: Machine) -> tuple[Choice, ...]:
 
 def _table(
     project: Project,
-    choices: Sequence[Choice],
-    rows: Sequence[Mapping[str, object]],
+    rows: Sequence[Choice],
+    told: Sequence[Mapping[str, object]],
     best: Choice | None,
     warnings: Sequence[str],
 ) -> str:
     cells = []
-    for choice, row in zip(choices, rows, strict=True):
+    for choice, row in zip(rows, told, strict=True):
         option = {"extra": f"--extra {choice.name}", "group": f"--group {choice.name}"}.get(choice.kind, "(no option)")
         build = row["backend"] or ("PyPI's build" if choice.origin == "pypi" else "unknown")
         cells.append(
@@ -80,76 +80,109 @@ def _table(
         "  ".join([*(cell[column].ljust(widths[column]) for column in range(4)), cell[4]]).rstrip() for cell in cells
     ]
     if best is not None:
-        told = " ".join(selection.selection(project, best)) or "no option"
-        lines.append(f"* --auto takes this one here: {told}")
+        options = " ".join(selection.selection(project, best)) or "no option"
+        lines.append(f"* --auto takes this one here: {options}")
     return "\n".join([*lines, *(f"warning: {warning}" for warning in warnings)])
 
 
-def plan_set(context: Context, backends: Sequence[Backend], kind: str | None) -> Plan:
-    """The edits after which the project offers exactly these backends, and the lock.
+def set_choices(session: Session, backends: Sequence[Backend], named: ChoiceKind | None, *notes: str) -> int:
+    """Make the project offer exactly these backends, and lock.
 
-    `kind` is `extra` or `group`; None: what the project has, else extras. Raises ProjectError, NoBuild.
+    `named` is `extra` or `group`; None: what the project has, else extras. `notes` are warnings to go with it.
+    Raises ProjectError, NoBuild.
     """
-    opened = required_project(context)
-    project = opened.project
-    if opened.site.manifest.script or not project.has_project:
+    site, project = session.required_site, session.project
+    have = offer.stated(project)
+    kind = _checked_kind(session, named)
+    model = [item.text for item in offer.model_requirements(project)]
+    unique = tuple(dict.fromkeys(backends))
+    lowered = _standing_in_the_way(session, unique, model)
+    texts = [without_bound(text) if text in {one.before for one in lowered} else text for text in model]
+    with session.transaction() as tx:
+        tx.guard(site.manifest.path, site.lock)
+        if lowered:
+            change = Change(session, tx)
+            take_bounds_away(change, lowered)
+            change.write()
+        offers = [_offer(session, backend, texts or ["torch"]) for backend in unique]
+        file = session.file()
+        offer.offer(file, session.project, offers, kind, session.index_base)
+        session.edit(tx, site.manifest.path, file)
+        session.reread()
+        names = ", ".join(str(one.backend) for one in offers)
+        tx.say(f"offering {names} as {kind}s: `uvtorch sync --auto` takes what fits, `uv sync --{kind} NAME` any")
+        tx.warn(*_warnings(session, project, kind, bool(have)), *notes)
+        tx.uv(*choices.relock_command(session))
+        bound_anew(session, tx, _moved(session, lowered))
+    return tx.code
+
+
+def _checked_kind(session: Session, named: ChoiceKind | None) -> ChoiceKind:
+    """What the choices are. Raises ProjectError for a project that cannot have any, UsageError for the wrong kind."""
+    project = session.project
+    if session.is_script or not project.has_project:
         raise ProjectError(f"{project.origin} has no `[project]` table", "only a project can offer several backends")
-    have = offering.stated(project)
-    kinds = {choice.kind for choice in have}
-    if kind is None:
-        kind = next(iter(kinds), "extra")
-    elif kinds and kinds != {kind}:
+    have: set[ChoiceKind] = {choice.kind for choice in offer.stated(project) if choice.kind != "base"}
+    kind: ChoiceKind = named or ("group" if have == {"group"} else "extra")
+    if have - {kind}:
         raise UsageError(
-            f"the project's choices are {'extras' if 'extra' in kinds else 'groups'} already",
+            f"the project's choices are {'extras' if 'extra' in have else 'groups'} already",
             "leave out --as to add to them",
         )
-    texts = offering.texts(project) or ("torch",)
-    if not have and not project.pytorch_packages():
+    if have:
+        return kind
+    if not project.pytorch_packages():
         raise ProjectError(f"{project.origin} requires no PyTorch package", "`uvtorch add torch` adds it")
-    if not have and not offering.texts(project):
+    if not offer.model_requirements(project):
         raise ProjectError(
             f"{project.origin} requires {', '.join(project.pytorch_packages())} in an extra or group only",
             "move them to the project's dependencies first",
         )
-    machine = hardware.detect(context.env)
-    offers = [_offer(context, opened, machine, backend, texts) for backend in dict.fromkeys(backends)]
-    edits = edited(opened, offering.operations(project, offers, kind, index_base(context.env, project)))
-    names = ", ".join(str(offer.backend) for offer in offers)
-    return Plan(
-        (("lock", *carried(context.line)),),
-        edits,
-        (opened.site.manifest.path, opened.site.lock),
-        (f"offering {names} as {kind}s: `uvtorch sync --auto` takes what fits, `uv sync --{kind} NAME` any",),
-        _warnings(opened, kind, bool(have)),
+    return kind
+
+
+def _standing_in_the_way(session: Session, backends: Sequence[Backend], model: Sequence[str]) -> tuple[Lowered, ...]:
+    """The lower bounds without which every backend has a release, where one of them has none with them."""
+    if all(_has_release(session, backend, model) for backend in backends):
+        return ()
+    lowered = tuple(one for one in lower_bounds(session) if one.before in model)
+    bare = [without_bound(text) if text in {one.before for one in lowered} else text for text in model]
+    return lowered if all(_has_release(session, backend, bare) for backend in backends) else ()
+
+
+def _moved(session: Session, lowered: Sequence[Lowered]) -> tuple[Lowered, ...]:
+    """The same bounds where the requirements stand now: in every choice, and in the base of a project of groups."""
+    targets = [*(choice.target for choice in offer.stated(session.project)), *(one.target for one in lowered)]
+    held = {(item.package, item.target) for item in session.project.requirements}
+    return tuple(
+        one._replace(target=target)
+        for one in lowered
+        for target in dict.fromkeys(targets)
+        if (one.package, target) in held
     )
 
 
-def _offer(
-    context: Context, opened: Opened, machine: Machine, backend: Backend, texts: Sequence[str]
-) -> offering.Offer:
-    from uvtorch.pinning import unlocalized
+def _has_release(session: Session, backend: Backend, texts: Sequence[str]) -> bool:
+    if backend.channel or backend not in session.catalog.builds:
+        return True
+    request = session.request(list(map(without_local, texts)) or ["torch"], backend)
+    return choose(session.machine, request, session.catalog).torch is not None
 
-    request = Request(
-        tuple(map(unlocalized, texts)),
-        python=interpreter(context.line, context.env, opened.site),
-        requires_python=opened.project.requires_python,
-        backend=backend,
-    )
-    known = catalog.load()
-    decision = choose(machine, request, known)
-    if decision.torch is None and not backend.channel and backend in known.builds:
-        newest = max(known.builds[backend], key=catalog.number)
+
+def _offer(session: Session, backend: Backend, texts: Sequence[str]) -> offer.Offer:
+    decision = choose(session.machine, session.request(list(map(without_local, texts)), backend), session.catalog)
+    if decision.torch is None and not backend.channel and backend in session.catalog.builds:
+        newest = max(session.catalog.builds[backend], key=catalog.number)
         raise NoBuild(
             f"no release on {backend} satisfies {', '.join(texts)}; its newest is {newest}",
-            f"loosen the requirement in {opened.project.origin}, or leave {backend} out",
+            f"loosen the requirement in {session.project.origin}, or leave {backend} out",
         )
-    return offering.Offer(backend, decision)
+    return offer.Offer(backend, decision)
 
 
-def _warnings(opened: Opened, kind: str, had_choices: bool) -> tuple[str, ...]:
-    project = opened.project
+def _warnings(session: Session, project: Project, kind: str, had_choices: bool) -> tuple[str, ...]:
     warnings = []
-    published = "build-system" in opened.site.manifest.data
+    published = "build-system" in session.required_site.manifest.data
     if kind == "extra" and not had_choices and published:
         warnings.append(
             f"published metadata changes: a plain `pip install {project.name}` will no longer bring torch;"
@@ -160,7 +193,7 @@ def _warnings(opened: Opened, kind: str, had_choices: bool) -> tuple[str, ...]:
             str(item.target)
             for item in project.pytorch_requirements()
             if item.target.kind != "base"
-            and item.target not in {choice.target for choice in offering.stated(project)}
+            and item.target not in {choice.target for choice in offer.stated(project)}
             and item.target.name != ANCHORS
         }
     )
@@ -169,18 +202,14 @@ def _warnings(opened: Opened, kind: str, had_choices: bool) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def serving(context: Context, files: Sequence[str]) -> tuple[tuple[Backend, ...], tuple[str, ...]]:
+def serving(session: Session, files: Sequence[str]) -> tuple[tuple[Backend, ...], tuple[str, ...]]:
     """The smallest set of backends for the described machines, and lines about those that nothing serves.
 
     Raises MachineError for a file that cannot be read, NoBuild where no machine is served.
     """
-    opened = required_project(context)
-    request = Request(
-        offering.texts(opened.project),
-        python=interpreter(context.line, context.env, opened.site),
-        requires_python=opened.project.requires_python,
-    )
-    served = fleet.smallest([hardware.read_description(path) for path in files], request, catalog.load())
+    texts = [item.text for item in offer.model_requirements(session.project)]
+    machines = [hardware.read_description(path) for path in files]
+    served = fleet.smallest(machines, session.request(texts), session.catalog)
     lines = tuple(_unserved(one, files) for one in served.unserved[:_TOLD])
     if len(served.unserved) > _TOLD:
         more = sum(len(one.machines) for one in served.unserved[_TOLD:])
@@ -218,26 +247,27 @@ def backends(
     dry_run: bool,
     described: str | None,
     as_json: bool,
-) -> Outcome | None:
+) -> int:
     """List the project's backend choices, or set them.
 
     With --from, more FILEs may follow as arguments: the smallest set of backends that serves all those machines.
     """
-    obj = context.obj
+    session = context.obj
+    session = Session(session.line, session.env, dry=dry_run)
     if files:
-        found, lines = serving(obj, (*files, *names))
-        plan = plan_set(obj, found, _kind(form))
-        return Outcome(plan._replace(warnings=(*plan.warnings, *lines)), dry_run)
+        found, notes = serving(session, (*files, *names))
+        return set_choices(session, found, _kind(form), *notes)
     if names:
         wanted = [parse(backend_name(name, "torch backends")) for name in names if name != "auto"]
         if len(wanted) < len(names):
             raise UsageError(
                 "`auto` is no backend to offer", "name backends, or use --from with machines' descriptions"
             )
-        return Outcome(plan_set(obj, [one for one in wanted if one], _kind(form)), dry_run)
-    click.echo(listing(obj, described, as_json))
-    return None
+        return set_choices(session, [one for one in wanted if one], _kind(form))
+    click.echo(listing(session, described, as_json))
+    return 0
 
 
-def _kind(form: str | None) -> str | None:
-    return form.removesuffix("s") if form else None
+def _kind(form: str | None) -> ChoiceKind | None:
+    kinds: dict[str | None, ChoiceKind] = {"extras": "extra", "groups": "group"}
+    return kinds.get(form)

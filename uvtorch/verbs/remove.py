@@ -1,50 +1,92 @@
 """`uvtorch remove`: PyTorch packages with what only they needed, out of every backend choice; all else as uv has it."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
-from uvtorch.argv import CommandLine
-from uvtorch.packages import extension, normalize
-from uvtorch.plan import Plan, hand_over
-from uvtorch.verbs.deciding import UvFinder, edited, open_project
-from uvtorch.verbs.transitive import compile_watched
-
-if TYPE_CHECKING:
-    from uvtorch.edit import Operation
+from uvtorch.cuda_extensions import is_extension
+from uvtorch.edits import extensions, offer, pin
+from uvtorch.packages import normalize, roles
+from uvtorch.project import Project, Target
+from uvtorch.session import Session
+from uvtorch.steps import choices
+from uvtorch.steps.change_choices import change_choices
+from uvtorch.steps.follow import users_of
+from uvtorch.steps.watch import watch
 
 
-def compile_remove(line: CommandLine, env: Mapping[str, str], find_uv: UvFinder) -> Plan:
-    """What `remove` comes to: uv's own command, after the edits that uv does not make.
+def remove(session: Session) -> int:
+    """Run uv's own command, after the edits that uv does not make.
 
-    uv takes a package's sources out with its last requirement. The anchors that uvtorch wrote for it are ours to take
-    out, and what was required directly gets one where the packages that stay still need it.
+    uv takes a package's sources out with its last requirement. What uvtorch wrote for it is ours to take out, and what
+    was required directly is named in the group where the packages that stay still need it.
     Raises UvtorchError where the project cannot be read.
     """
-    opened = open_project(line, env)
-    if opened is None:
-        return hand_over(line.argv)  # uv says what is missing
-    project = opened.project
-    gone = {normalize(text) for text in line.positionals}
-    extended: list[Operation] = []
-    if any(extension(name) for name in gone):
-        from uvtorch.verbs.extending import abandoned
-
-        extended = abandoned(project, env, gone)
+    if session.site is None:
+        return session.hand_over()  # uv says what is missing
+    project = session.project
+    gone = {normalize(text) for text in session.line.positionals}
+    file = session.file()
+    if any(is_extension(name) for name in gone):
+        extensions.remove(file, project, session.env, gone)
     if not any(project.is_pinned(name) for name in gone):
-        return compile_watched(line, env, find_uv)._replace(edits=edited(opened, extended))
+        return watch(session, file)
     if project.selectable():
-        from uvtorch.verbs.several import compile_remove as compile_several
+        return _remove_from_choices(session)
+    names = (*gone, *pin.in_group(project))
+    pin.unpin(file, project, gone, choices.target_of(session.line), users_of(session, names, without=gone))
+    if not session.is_script:
+        return watch(session, file)
+    with session.transaction() as tx:
+        site = session.required_site
+        tx.guard(site.manifest.path, site.lock)
+        tx.keep_style(site.manifest.path, site.manifest.raw)
+        session.edit(tx, site.manifest.path, file)
+        tx.uv(*session.line.argv)
+    return tx.code
 
-        return compile_several(line, env, opened)
-    from uvtorch import pinning
-    from uvtorch.verbs.several import target_of
-    from uvtorch.verbs.transitive import users_of
 
-    names = (*gone, *pinning.anchored(project))
-    users = users_of(opened, names, without=gone)
-    edits = edited(opened, [*extended, *pinning.without(project, gone, target_of(line), users)])
-    if opened.site.manifest.script:
-        plan = Plan((tuple(line.argv),), guarded=(opened.site.manifest.path, opened.site.lock))
-    else:
-        plan = compile_watched(line, env, find_uv)
-    return plan._replace(edits=edits, styled=(opened.site.manifest.path,))
+def _remove_from_choices(session: Session) -> int:
+    """Out of every choice, with their sources; out of one if one is named. Other names go as uv has it."""
+    line, project = session.line, session.project
+    target = choices.target_of(line)
+    chosen = choices.choices_in(target, offer.editable(project))
+    places = [choice.target for choice in chosen] + ([Target("base")] if target is None else [])
+    present = {(item.package, item.target) for item in project.requirements if item.via is None and not item.inherited}
+    asked = {
+        normalize(name)
+        for name in line.positionals
+        if project.is_pinned(normalize(name)) and any((normalize(name), choice.target) in present for choice in chosen)
+    }
+    if not asked:
+        return session.hand_over()
+    ours = asked | _lonely_companions(session.project, present, places, asked)
+    file = session.file()
+    offer.take_away(file, project, sorted(ours), places)
+    names = ", ".join(str(place) for place in places if any((name, place) in present for name in ours))
+    with session.transaction() as tx:
+        site = session.required_site
+        tx.guard(site.manifest.path, site.lock)
+        tx.keep_style(site.manifest.path, site.manifest.raw)
+        change_choices(session, tx, file, _rest(session, ours), f"{', '.join(sorted(asked))} out of {names}")
+    return tx.code
+
+
+def _lonely_companions(
+    project: Project, present: set[tuple[str, Target]], places: list[Target], gone: set[str]
+) -> set[str]:
+    """The Tritons that are left without a PyTorch package: they are there for torch alone."""
+    found: set[str] = set()
+    for place in places:
+        held = {name for name, where in present if where == place}
+        if not any(project.is_pinned(name) for name in held - gone):
+            found |= {name for name in held if roles().get(name) == "companion"}
+    return found
+
+
+def _rest(session: Session, ours: set[str]) -> list[list[str]]:
+    """Uv's own command for the other names."""
+    line = session.line
+    gone = {at for at, text in zip(line.positionals_at, line.positionals, strict=True) if normalize(text) in ours}
+    if len(gone) == len(line.positionals):
+        return []
+    words = [word for at, word in enumerate(line.argv) if at not in gone]
+    verb_at = line.verb_at + 1 - len([place for place in gone if place < line.verb_at])
+    quiet = [] if session.unsynced else ["--no-sync"]
+    return [[*words[:verb_at], *quiet, *words[verb_at:]]]

@@ -1,265 +1,336 @@
 """`uvtorch sync|run|export --auto` and `lock --torch-backend`: the build that fits this machine."""
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from uvtorch import argv as tables
-from uvtorch.argv import CommandLine, is_set
-from uvtorch.choose import Request
-from uvtorch.errors import UsageError
-from uvtorch.locate import current_directory, script_block
-from uvtorch.machine import Machine
-from uvtorch.plan import Plan, hand_over
-from uvtorch.project import Project
-from uvtorch.project import read as read_project
-from uvtorch.verbs.deciding import (
-    Asked,
-    Opened,
-    UvFinder,
-    asked,
-    decide,
-    decision_line,
-    edited,
-    index_base,
-    interpreter,
-    missing,
-    open_project,
-    requirements_of,
-)
-from uvtorch.verbs.transitive import first_pin, follow, locked_torch
-
-if TYPE_CHECKING:
-    from uvtorch.edit import Operation
+from uvtorch import cache
+from uvtorch.argv import is_set
+from uvtorch.backend import Backend
+from uvtorch.choose import Option, rank_choices
+from uvtorch.errors import NoBuild, UsageError
+from uvtorch.locate import current_directory
+from uvtorch.packages import normalize
+from uvtorch.project import Choice, Source, selection
+from uvtorch.project.script import script_block
+from uvtorch.requirement import without_local
+from uvtorch.session import Session, Wanted
+from uvtorch.steps import choices
+from uvtorch.steps.bounds import decide_lowering
+from uvtorch.steps.follow import follow_lock, pin_transitive
+from uvtorch.steps.pins import content, pins_of, workspace_packages, workspace_requirements
+from uvtorch.steps.resolve import locked, pin_and_lock, pin_script, speaks_up
+from uvtorch.transaction import Transaction
 
 
-def compile_sync(line: CommandLine, env: Mapping[str, str], find_uv: UvFinder) -> Plan:
-    """What the verb comes to.
+def sync(session: Session) -> int:
+    """Run the verb with the build that fits this machine.
 
-    | the project | the plan |
+    | the project | what happens |
     | --- | --- |
-    | no PyTorch package anywhere, uv.lock included | plain uv |
+    | uv resolves no torch | plain uv |
     | PyTorch packages, no source for them | the choice is written, then uv runs |
     | pinned to a backend that runs here | plain uv |
     | pinned to one that cannot run here, or leaves the GPU idle | plain uv and one warning |
-    | pinned, and another backend asked for by name | re-pinned |
+    | pinned, and another backend asked for by option | pinned anew |
     | several backends to choose from | the choice that fits here, as options; nothing is edited |
 
     Raises UvtorchError where it cannot be done.
     """
+    line = session.line
     if line.verb == "run" and line.has("--no-project", "--no-sync", "--help"):
-        return hand_over(line.argv)
-    opened = _open(line, env)
-    if opened is None:
-        if line.verb == "run":  # uv runs programs outside of projects as well
-            return hand_over(line.argv)
-        raise missing(line, env)
-    wanted = asked(line, env)
-    project = opened.project
-    if not (wanted.backend or wanted.auto or (project.config.auto and line.verb != "lock")):
-        return hand_over(line.argv)
-    if line.has("--no-sources") or is_set(env, "UV_NO_SOURCES"):
-        return hand_over(line.argv)
-    opened = with_members(line, opened)
-    projects = (opened.project, *opened.project.members)
-    if opened.project.selectable():
-        from uvtorch.verbs.several import compile_sync as compile_several
-
-        return compile_several(line, env, opened, wanted)
-    packages = tuple(dict.fromkeys(name for one in projects for name in one.pytorch_packages()))
-    if not packages:
-        return _pin_transitive(line, env, opened, find_uv)
-    if any(source.kind == "index" and source.package in packages for one in projects for source in one.sources):
-        return _pinned(line, env, opened, projects, wanted, find_uv)
-    if not wanted.backend and any(source.kind != "index" for source in project.sources if source.package in packages):
-        return hand_over(line.argv)  # a repository, a path, a wheel: the project says where it comes from
-    return _pin(line, env, opened, projects, packages, wanted, find_uv)
+        return session.hand_over()
+    if script := _script(session):
+        session = Session(line, session.env, script)
+    if line.verb == "run" and session.site is None:  # uv runs programs outside of projects as well
+        return session.hand_over()
+    wanted = session.wanted()
+    auto = wanted.backend or wanted.auto or (line.verb != "lock" and session.project.config.auto)
+    if session.sources_off or not auto:
+        return session.hand_over()
+    if rows := session.workspace.selectable() or choices.by_local_version(session.project):
+        return _select(session, wanted, rows)
+    return _single(session, wanted)
 
 
-def _open(line: CommandLine, env: Mapping[str, str]) -> Opened | None:
-    """The project, or the script that `run` is given, where that has metadata of its own."""
-    if line.verb == "run" and line.positionals and not line.has("--module", "-m"):
-        path = line.positionals[0]
-        if path.endswith(".py") or line.has("--script", "-s"):
-            path = os.path.join(current_directory(line, env), path)
-            if _has_metadata(path):
-                return open_project(line, env, script=path)
-    return open_project(line, env)
+def _single(session: Session, wanted: Wanted) -> int:
+    """The verb in a project of one build."""
+    explicit = speaks_up(session, wanted)
+    pins = pins_of(session) or _selected_pins(session)
+    if pins and not (explicit and _differs(session, wanted, pins)):
+        return _keep(session)
+    project = session.project
+    own_source = any(one.kind != "index" and project.is_pinned(one.package) for one in project.sources)
+    if own_source and not explicit:
+        return session.hand_over()  # a repository, a path, a wheel: the project says where it comes from
+    return _pin(session, wanted, repins=bool(pins))
 
 
-def _has_metadata(path: str) -> bool:
+def _script(session: Session) -> str | None:
+    """The script that `run` is given, where it has metadata of its own."""
+    line = session.line
+    if line.verb != "run" or not line.positionals or line.has("--module", "-m"):
+        return None
+    path = os.path.join(current_directory(line, session.env), line.positionals[0])
+    if not (path.endswith(".py") or line.has("--script", "-s")):
+        return None
     try:
         with open(path, encoding="utf-8-sig", errors="replace") as file:
-            return script_block(file.read()) is not None
+            return path if script_block(file.read()) is not None else None
     except OSError:
-        return False
+        return None
 
 
-def with_members(line: CommandLine, opened: Opened) -> Opened:
-    """The workspace's members along, where its root is what uv works on: their requirements end in the same lock."""
-    site = opened.site
-    if site.manifest.script or site.manifest is not site.root:
-        return opened
-    members = [member.data for member in site.members()]
-    if not members:
-        return opened
-    origin = opened.project.origin
-    project = read_project(site.manifest.data, None, origin, members, together=line.has("--all-packages"))
-    return opened._replace(project=project)
+def _selected_pins(session: Session) -> tuple[Source, ...]:
+    """Sources for an extra or a group alone: of a member, or of a root whose choices a member cannot select."""
+    projects = (session.project, *(project for _, project in session.siblings))
+    return tuple(one for project in projects for one in project.sources if one.index and project.is_pinned(one.package))
 
 
-def _pinned(
-    line: CommandLine,
-    env: Mapping[str, str],
-    opened: Opened,
-    projects: tuple[Project, ...],
-    wanted: Asked,
-    find_uv: UvFinder,
-) -> Plan:
-    """The project says where its packages come from: uv does the rest, unless another backend is asked for by name."""
-    if wanted.backend and any(
-        source.backend not in (None, wanted.backend)
-        for one in projects
-        for source in one.sources
-        if one.is_pytorch(source.package)
-    ):
-        packages = tuple(dict.fromkeys(name for one in projects for name in one.pytorch_packages()))
-        return _pin(line, env, opened, projects, packages, wanted, find_uv)
-    from uvtorch.hardware import detect
-
-    warnings = _mismatch(line, env, opened, projects, detect(env))
-    if line.verb in ("run", "export") or opened.site.manifest.script or line.has("--frozen", "--locked", "--check"):
-        return hand_over(line.argv, *warnings)
-    return Plan((tuple(line.argv),), warnings=warnings, then=follow(line, env, find_uv, opened.site.lock))
+def _differs(session: Session, wanted: Wanted, pins: Sequence[Source]) -> bool:
+    """Whether what is asked for is another backend than the pins give."""
+    backend = wanted.backend
+    if backend is None:
+        requirements = [without_local(text) for text in workspace_requirements(session)] or ["torch"]
+        backend = decide_lowering(session, requirements, None).decision.backend
+    return any(one.backend != backend for one in pins)
 
 
-def _mismatch(
-    line: CommandLine, env: Mapping[str, str], opened: Opened, projects: tuple[Project, ...], machine: Machine
-) -> tuple[str, ...]:
-    """The warning that the pinned build does not run here, or leaves the GPU idle; nothing where it is right."""
-    from uvtorch import catalog
-    from uvtorch.choose import choose, rank_choices
-    from uvtorch.verbs.several import locked_releases
+# Pinned already
 
-    pins = [pin for one in projects for pin in one.pins(machine.platform) if pin.kind == "index"]
-    torch = next((pin for pin in pins if pin.package == "torch"), pins[0] if pins else None)
-    rows = opened.project.choices_for(machine.platform)
+
+def _keep(session: Session) -> int:
+    """The project says where its packages come from: uv does the rest, and a build that does not fit is told."""
+    line = session.line
+    warnings = [text for text in (mismatch(session),) if text]
+    leaves_lock = line.has("--frozen", "--locked", "--check", "--dry-run") or session.frozen
+    if line.verb in ("run", "export") or session.is_script or leaves_lock:
+        cache.remember(session, (), (), warnings)
+        return session.hand_over(*warnings)
+    with session.transaction() as tx:
+        site = session.required_site
+        tx.guard(site.manifest.path, site.lock)
+        before = content(site.lock)
+        tx.warn(*warnings)
+        tx.uv(*line.argv)
+        if follow_lock(session, tx, before) and line.verb == "sync":
+            tx.uv(*line.argv)
+    if tx.code == 0:
+        cache.remember(session, (), (), warnings)
+    return tx.code
+
+
+def mismatch(session: Session) -> str | None:
+    """The warning that the pinned build does not run here, or leaves the GPU idle, and what changes that."""
+    if not workspace_packages(session) and not locked(session).named("torch"):
+        return None
+    machine = session.machine
+    projects = (session.workspace, *(project for _, project in session.siblings))
+    pins = [one for project in projects for one in project.pins(machine.platform) if one.kind == "index"]
+    torch = next((one for one in pins if one.package == "torch"), pins[0] if pins else None)
+    rows = session.workspace.choices_for(machine.platform)
     base = next((row for row in rows if row.kind == "base"), None)  # a member's choice that the root asks for
     origin, backend = (base.origin, base.backend) if base else ("pypi", None)
     if torch is not None:
         origin, backend = "index", torch.backend
     if backend is None and origin != "pypi":
-        return ()  # an index that does not say what it serves
-    request = _request(line, env, opened, projects)
-    locked = locked_releases(opened.site.lock, (backend,))
-    option = rank_choices(machine, request, (backend,), catalog.load(), locked).options[0]
+        return None  # an index that does not say what it serves
+    option = _judged(session, backend)
     if option.fits:
-        return ()
-    better = choose(machine, request, catalog.load()).backend
-    # A local version in the requirements (`torch==2.6.0+cpu`) leaves no other backend to name.
-    remedy = f"; `uvtorch lock --torch-backend {better}` re-pins the project" if better and better != backend else ""
-    pinned = f"the project pins {backend}" if backend else "the project takes torch from PyPI on this platform"
+        return None
+    subject = os.path.basename(session.required_site.manifest.path) if session.is_script else "the project"
+    pinned = f"{subject} pins {backend}" if backend else f"{subject} takes torch from PyPI on this platform"
     it = "it " if option.reason.startswith(("is ", "would ")) else ""
-    return (f"{pinned}, but {it}{option.reason}{remedy}",)
+    return f"{pinned}, but {it}{option.reason}{_remedy(session, backend)}"
 
 
-def _request(line: CommandLine, env: Mapping[str, str], opened: Opened, projects: tuple[Project, ...]) -> Request:
-    return Request(
-        requirements=tuple(text for one in projects for text in requirements_of(one)),
-        python=interpreter(line, env, opened.site),
-        requires_python=opened.project.requires_python,
+def _judged(session: Session, backend: Backend | None) -> Option:
+    """How a build that is pinned does here, with the torch that is locked."""
+    releases = choices.locked_releases(session.required_site.lock, (backend,))
+    request = session.request(workspace_requirements(session) or ("torch",))
+    return rank_choices(session.machine, request, (backend,), session.catalog, releases).options[0]
+
+
+def _remedy(session: Session, backend: Backend | None) -> str:
+    try:
+        better = decide_lowering(session, workspace_requirements(session) or ("torch",), None).decision.backend
+    except NoBuild:
+        return ""
+    # A local version in the requirements (`torch==2.6.0+cpu`) leaves no other backend to name.
+    if better is None or better == backend:
+        return ""
+    script = f" --script {os.path.relpath(session.required_site.manifest.path)}" if session.is_script else ""
+    what = "the script" if session.is_script else "the project"
+    return f"; `uvtorch torch use {better}{script}` pins {what} anew"
+
+
+# Not pinned
+
+
+def _pin(session: Session, wanted: Wanted, *, repins: bool) -> int:
+    """Write the choice once, then let uv run: undone if uv fails."""
+    line, site = session.line, session.required_site
+    packages = workspace_packages(session)
+    if session.is_script and not packages:
+        return session.hand_over()
+    with session.transaction() as tx:
+        tx.guard(site.manifest.path, site.lock)
+        before = content(site.lock)
+        if packages:
+            _check_free(session, packages, wanted if repins else None)
+        if session.is_script:
+            _sync_script(session, tx, wanted)
+        elif packages:
+            if pin_and_lock(session, tx, wanted, line.argv if line.verb == "lock" else None):
+                follow_lock(session, tx, b"")
+            _finish(session, tx, locked_already=True)
+        else:
+            _pin_what_comes_along(session, tx, wanted, before)
+    return tx.code
+
+
+def _finish(session: Session, tx: Transaction, *, locked_already: bool) -> None:
+    line = session.line
+    if line.verb == "run":
+        # Whether the program fails is no reason to undo the pins; whether uv can lock them is.
+        tx.become(line.argv)
+    elif line.verb != "lock" or not locked_already:
+        tx.uv(*line.argv)
+
+
+def _pin_what_comes_along(session: Session, tx: Transaction, wanted: Wanted, before: bytes) -> None:
+    """Pin for a torch that only other packages need, as uv resolves it; plain uv where there is none."""
+    line = session.line
+    fixed = _fixed(session)
+    if fixed is None and (not before or line.verb == "lock" or wanted.backend):
+        code, said = tx.try_quietly(*choices.relock_command(session))
+        if code:
+            tx.end(code, said)
+        session.reread()
+    lock = locked(session)
+    if not lock.named("torch") or _brings_its_index(session):
+        tx.warn(*(text for text in (_brought_mismatch(session),) if text))
+    else:
+        _check_free(session, ("torch",), None)
+        pin_transitive(session, tx, wanted)
+    _finish(session, tx, locked_already=fixed is None)
+
+
+def _brings_its_index(session: Session) -> bool:
+    """Whether a dependency pins torch itself: uv applies the sources of path and git dependencies."""
+    return any(row.backend for row in locked(session).named("torch"))
+
+
+def _brought_mismatch(session: Session) -> str | None:
+    """The warning that the build which a dependency brings does not fit here."""
+    backends = [row.backend for row in locked(session).named("torch") if row.backend]
+    if not backends:
+        return None
+    option = _judged(session, backends[0])
+    if option.fits:
+        return None
+    it = "it " if option.reason.startswith(("is ", "would ")) else ""
+    return f"a dependency pins torch to {backends[0]}, but {it}{option.reason}; change the index in that dependency"
+
+
+def _fixed(session: Session) -> str | None:
+    """The option or variable that forbids changing the lock."""
+    options = ("--locked", "--frozen", "--check", "--check-exists")
+    found = next((name for name in options if session.line.has(name)), None)
+    return found or next((name for name in ("UV_LOCKED", "UV_FROZEN") if is_set(session.env, name)), None)
+
+
+def _check_free(session: Session, packages: tuple[str, ...], wanted: Wanted | None) -> None:
+    """Raise UsageError if the lock must not change. `wanted` is what a pin would become, None where there is none."""
+    fixed = _fixed(session)
+    if fixed is None:
+        return
+    origin = session.project.origin
+    ours = [word for name, value in session.line.ours for word in (name, value) if word]
+    command = " ".join(["lock", *ours] if session.line.verb == "lock" else ["sync", *(ours or ["--auto"])])
+    raise UsageError(
+        f"{origin} has to change for {wanted.backend or 'another backend'}, and {fixed} does not allow that"
+        if wanted
+        else f"{origin} has no index for {', '.join(packages)}, and {fixed} does not allow adding one",
+        f"run `uvtorch {command}` once and commit pyproject.toml and uv.lock",
     )
 
 
-def _pin(
-    line: CommandLine,
-    env: Mapping[str, str],
-    opened: Opened,
-    projects: tuple[Project, ...],
-    packages: tuple[str, ...],
-    wanted: Asked,
-    find_uv: UvFinder,
-) -> Plan:
-    """Write the choice once, then let uv run: undone if uv fails."""
-    from uvtorch import pinning
-    from uvtorch.hardware import detect
-
-    project = opened.project
-    unpinned = not any(one.sources for one in projects)
-    _check_free(line, env, opened, packages, None if unpinned else wanted)
-    backend = wanted.backend or (None if wanted.auto else project.config.backend)
-    base = index_base(env, project)
-    request = _request(line, env, opened, projects)._replace(backend=backend)
-    decision = decide(detect(env), request, base, find_uv)
-    bounds = dict(decision.bounds)
-    operations = pinning.operations(project, packages, decision, base, staying=request.requirements)
-    operations += pinning.bounds([(name, bounds[name]) for name in packages if name in bounds])
-    return _written(line, env, opened, operations, (decision_line(decision),), decision.warnings, find_uv)
-
-
-def _pin_transitive(line: CommandLine, env: Mapping[str, str], opened: Opened, find_uv: UvFinder) -> Plan:
-    """The same for a project whose lock has torch though nothing of its own requires it; else plain uv."""
-    lock = None if opened.site.manifest.script else locked_torch(opened.site.lock)
-    if lock is None:
-        return hand_over(line.argv)
-    _check_free(line, env, opened, ("torch",), None)
-    operations, decisions, warnings = first_pin(line, env, opened, lock, find_uv)
-    if not operations:
-        return hand_over(line.argv, *warnings)
-    return _written(line, env, opened, operations, decisions, warnings, find_uv)
-
-
-def _check_free(
-    line: CommandLine, env: Mapping[str, str], opened: Opened, packages: Sequence[str], wanted: Asked | None
-) -> None:
-    """Raise UsageError where an option or a variable forbids to change the lock.
-
-    `wanted` is what the project's pin would become, None where it has none.
-    """
-    fixed = next((name for name in ("--locked", "--frozen", "--check", "--check-exists") if line.has(name)), None)
-    fixed = fixed or next((name for name in ("UV_LOCKED", "UV_FROZEN") if is_set(env, name)), None)
-    if fixed:
-        origin = opened.project.origin
-        raise UsageError(
-            f"{origin} has to change for {wanted.backend}, and {fixed} forbids it"
-            if wanted
-            else f"{origin} names no index for {', '.join(packages)}, and {fixed} forbids to write one",
-            f"run `uvtorch {_remedy(line)}` once and commit pyproject.toml and uv.lock",
-        )
-
-
-def _written(
-    line: CommandLine,
-    env: Mapping[str, str],
-    opened: Opened,
-    operations: "Sequence[Operation]",
-    decisions: tuple[str, ...],
-    warnings: tuple[str, ...],
-    find_uv: UvFinder,
-) -> Plan:
-    edits = edited(opened, operations)
-    command = tuple(line.argv)
-    guarded = (opened.site.manifest.path, opened.site.lock)
-    then = None if opened.site.manifest.script else follow(line, env, find_uv, opened.site.lock)
+def _sync_script(session: Session, tx: Transaction, wanted: Wanted) -> None:
+    """Pin a script; the build that is said is the one that runs."""
+    line = session.line
+    path = session.required_site.manifest.path
+    packages = pin_script(session, tx, wanted)
+    # uv keeps an installed torch whose version satisfies the requirement, whatever its index.
+    anew = [word for name in packages for word in ("--reinstall-package", name)]
     if line.verb == "run":
-        # Whether the program fails is no reason to undo the pins; whether uv can lock them is.
-        return Plan((_lock_command(line, opened),), edits, guarded, decisions, warnings, then=then, last=command)
-    return Plan((command,), edits, guarded, decisions, warnings, then=then)
+        tx.uv(*choices.relock_command(session)[1:0], "sync", *_lock_options(session), "--script", path, *anew)
+        tx.become(line.argv)
+    else:
+        tx.uv(*line.with_options(*(anew if line.verb == "sync" else ())))
 
 
-def _remedy(line: CommandLine) -> str:
-    ours = [word for name, value in line.ours for word in (name, value) if word]
-    return " ".join(["lock", *ours] if line.verb == "lock" else ["sync", *(ours or ["--auto"])])
+def _lock_options(session: Session) -> tuple[str, ...]:
+    return choices.relock_command(session)[1:]
 
 
-def _lock_command(line: CommandLine, opened: Opened) -> tuple[str, ...]:
-    """The `uv lock` (for a script, `uv sync`) that does what this `uv run` does first, with the same options."""
-    verb = "sync" if opened.site.manifest.script else "lock"
-    known = tables.options(tables.GLOBAL_VALUES, tables.GLOBAL_FLAGS, *tables.VALUES["lock"], *tables.FLAGS["lock"])
-    words = [verb]
-    for name, value in line.options:
-        if name in known:
-            words += [name] if value is None else [name, value]
-    if opened.site.manifest.script:
-        words += ["--script", opened.site.manifest.path]
-    return tuple(words)
+# Several builds to choose from
+
+
+def _select(session: Session, wanted: Wanted, selectable: tuple[Choice, ...]) -> int:
+    """The same command with the options of the choice that fits; nothing is edited.
+
+    An option of the user's own that names a choice wins. A backend that is asked for by name is taken, with one warning
+    where it would not run here. Raises NoBuild where no choice has it, MachineError where the driver that a choice
+    needs is broken: that machine's CPU choice must be asked for.
+    """
+    line, project = session.line, session.workspace
+    if line.verb == "lock":  # a lock holds every choice
+        return session.hand_over()
+    said = choices.options_of(session)
+    if selection.settled(selectable, said):
+        return _complete(session, selection.named(selectable, said), said)
+    machine = session.machine
+    upgrades = line.has("--upgrade") or "torch" in map(normalize, line.values("--upgrade-package"))
+    rows = selection.open_to(project.choices_for(machine.platform) or selectable, said)
+    fit = choices.fitting(session, machine, rows, use_lock=not upgrades)
+    best, warnings = fit.ranking.best, fit.ranking.warnings
+    if wanted.backend:
+        best = choices.choice_of(project, rows, wanted.backend)
+        option = fit.ranking.options[best]
+        who = "" if option.reason.startswith("torch ") else "it "
+        warnings = () if option.fits else (f"{wanted.backend} will not run on this machine: {who}{option.reason}",)
+    elif problem := choices.broken_driver(machine, fit):
+        raise choices.driver_error(problem, project, fit, said)
+    if best is None:
+        return session.hand_over(*warnings)
+    extra = selection.selection(project, rows[best], said)
+    text = _told(rows[best], fit.ranking.options[best], extra)
+    with session.transaction(shown=session.dry) as tx:
+        tx.say(text)
+        tx.warn(*warnings)
+        cache.remember(session, extra, (text,), warnings)
+        tx.become(line.with_options(*extra))
+    return tx.code
+
+
+def _told(choice: Choice, option: Option, extra: tuple[str, ...]) -> str:
+    release = f", torch {option.torch}" if option.torch else ""
+    build = choice.backend or ("PyPI's build" if choice.origin == "pypi" else "an index that names no backend")
+    why = f": {option.reason}" if option.fits else ""
+    return f"using {' '.join(extra) or 'the project as it is'} ({build}{release}){why}"
+
+
+def _complete(session: Session, named: tuple[Choice, ...], said: selection.Asked) -> int:
+    """The user's own choice. Where an alias names it (`gpu = ["proj[cu128]"]`), with the extra or group it stands for.
+
+    uv 0.13.8 takes a source only where its own extra or group is asked for: by the alias alone comes PyPI's build.
+    """
+    own = {normalize(name) for name in (*said.extras, *said.groups, *said.only_groups)}
+    if len(named) != 1 or said.only_groups or normalize(named[0].name or "") in own:
+        return session.hand_over()
+    extra = selection.selection(session.workspace, named[0], said)
+    with session.transaction(shown=session.dry) as tx:
+        if extra:
+            tx.say(f"using {' '.join(extra)} with what stands for it: its index is taken where it is named itself")
+        tx.become(session.line.with_options(*extra))
+    return tx.code

@@ -1,80 +1,81 @@
-"""`uvtorch torch use BACKEND|auto`: re-pin the project's one backend, and lock."""
+"""`uvtorch torch use BACKEND|auto|none`: pin the whole workspace, or a script, to one backend; or take the pins out."""
 
 import click
 
-from uvtorch import uv
-from uvtorch.argv import backend_name, carried
+from uvtorch.argv import backend_name
 from uvtorch.backend import parse
-from uvtorch.choose import Request
+from uvtorch.edits import offer
 from uvtorch.errors import ProjectError
-from uvtorch.plan import Plan
-from uvtorch.verbs.deciding import (
-    Opened,
-    decide,
-    decision_line,
-    edited,
-    index_base,
-    interpreter,
-    open_project,
-    requirements_of,
-)
-from uvtorch.verbs.torch import Context, Outcome
+from uvtorch.session import Origin, Session, Wanted
+from uvtorch.steps import choices
+from uvtorch.steps.follow import follow_lock, pin_transitive
+from uvtorch.steps.pins import Change, workspace_packages
+from uvtorch.steps.resolve import locked, pin_and_lock, pin_script
+from uvtorch.transaction import Transaction
 
 
-def plan_use(context: Context, backend: str) -> Plan:
-    """The edits that take every PyTorch package of the project from `backend`'s index, and the lock.
+def run_use(session: Session, name: str) -> int:
+    """Take every PyTorch package of the workspace from the backend's index, and lock; a script is not locked.
 
-    Raises UsageError for a name that is no backend, ProjectError for a project that has no PyTorch package or several
-    backends, NoBuild where nothing fits.
+    A project of several choices becomes one of a single build again. Raises UsageError for a name that is no backend,
+    ProjectError for a project that has no PyTorch package, NoBuild where nothing fits.
     """
-    from uvtorch import pinning
-    from uvtorch.hardware import detect
+    if name != "none":
+        name = backend_name(name, "torch use")
+    site = session.required_site
+    with session.transaction() as tx:
+        tx.guard(site.manifest.path, site.lock, *(manifest.path for manifest, _ in session.siblings))
+        if name == "none":
+            _take_out(session, tx)
+        else:
+            _pin(session, tx, Wanted(None if name == "auto" else parse(name), Origin.OPTION, auto=name == "auto"))
+    return tx.code
 
-    name = backend_name(backend, "torch use")
-    opened = required_project(context)
-    project = opened.project
-    if project.selectable():
+
+def _take_out(session: Session, tx: Transaction) -> None:
+    if session.project.selectable():
         raise ProjectError(
-            f"{project.origin} offers several backends; each machine picks its own with --auto",
-            "`uvtorch torch backends` lists them and changes the set",
+            f"{session.project.origin} offers several backends",
+            "`uvtorch torch use BACKEND` makes it one of a single build first",
         )
-    packages = project.pytorch_packages()
-    if not packages:
-        raise ProjectError(f"{project.origin} requires no PyTorch package", "`uvtorch add torch` adds it")
-    base = index_base(context.env, project)
-    request = Request(
-        requirements=requirements_of(project),
-        python=interpreter(context.line, context.env, opened.site),
-        requires_python=project.requires_python,
-        backend=None if name == "auto" else parse(name),
-    )
-    decision = decide(detect(context.env), request, base, lambda: uv.find(context.env))
-    bounds = dict(decision.bounds)
-    operations = pinning.operations(project, packages, decision, base)
-    operations += pinning.bounds([(name, bounds[name]) for name in packages if name in bounds])
-    return Plan(
-        (("lock", *carried(context.line)),),
-        edited(opened, operations),
-        (opened.site.manifest.path, opened.site.lock),
-        (decision_line(decision),),
-        decision.warnings,
-    )
+    change = Change(session, tx)
+    change.take_out()
+    if not change.write():
+        tx.say("no PyTorch package is pinned here")
+        return
+    tx.say("the pins are out: uv takes PyTorch from the project's default index")
+    if not session.is_script:
+        tx.uv(*choices.relock_command(session))
 
 
-def required_project(context: Context) -> Opened:
-    """The project that a `torch` verb works on. Raises ProjectError where there is none."""
-    from uvtorch.verbs.deciding import missing
-
-    opened = open_project(context.line, context.env)
-    if opened is None:
-        raise missing(context.line, context.env)
-    return opened
+def _pin(session: Session, tx: Transaction, wanted: Wanted) -> None:
+    if offer.stated(session.project):
+        file = session.file()
+        offer.withdraw(file, session.project)
+        session.edit(tx, session.required_site.manifest.path, file)
+        session.reread()
+    if session.is_script:
+        if not workspace_packages(session):
+            raise ProjectError(
+                f"{session.project.origin} requires no PyTorch package", "`uvtorch add --script` adds one"
+            )
+        pin_script(session, tx, wanted)
+        return
+    if workspace_packages(session):
+        pin_and_lock(session, tx, wanted)
+        follow_lock(session, tx, b"")
+        return
+    if not locked(session).named("torch"):
+        raise ProjectError(f"{session.project.origin} requires no PyTorch package", "`uvtorch add torch` adds it")
+    pin_transitive(session, tx, wanted)
 
 
 @click.command()
-@click.argument("backend", metavar="BACKEND|auto")
+@click.argument("backend", metavar="BACKEND|auto|none")
+@click.option("--script", metavar="FILE", help="Pin this script instead of the project.")
 @click.option("--dry-run", is_flag=True, help="Print the decision, the edits and the uv command; change nothing.")
 @click.pass_context
-def use(context: click.Context, backend: str, dry_run: bool) -> Outcome:
-    """Re-pin the project's one backend, and lock."""
-    return Outcome(plan_use(context.obj, backend), dry_run)
+def use(context: click.Context, backend: str, script: str | None, dry_run: bool) -> int:
+    """Pin the project's one backend anew, and lock; `none` takes the pins out."""
+    session = context.obj
+    return run_use(Session(session.line, session.env, script, dry=dry_run), backend)

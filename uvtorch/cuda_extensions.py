@@ -4,6 +4,7 @@ The table is `catalog/extensions.toml`. Which builds an index has today, only th
 """
 
 import os
+import tomllib
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
@@ -98,6 +99,11 @@ class Extensions(NamedTuple):
         return False
 
 
+def is_extension(name: str) -> bool:
+    """Whether a normalized name is a package compiled against torch."""
+    return name in load().packages
+
+
 def table(env: Mapping[str, str]) -> Extensions:
     """The table of this version of uvtorch, or the file that `UVTORCH_EXTENSIONS` names.
 
@@ -127,8 +133,6 @@ def load() -> Extensions:
 
 def read(text: str) -> Extensions:
     """The table from its text. ValueError or KeyError for a row that cannot be read."""
-    import tomllib
-
     data = tomllib.loads(text)
     indexes = {name: _index(name, row) for name, row in data["index"].items()}
     builds = {name: Build(**row) for name, row in data["build"].items()}
@@ -167,29 +171,28 @@ def _backends(names: str) -> Iterable[Backend]:
 
 def validate(found: Extensions) -> list[str]:
     """What is impossible or missing in the table, one sentence each; empty if it holds together."""
-    faults = []
-    for index in found.indexes.values():
-        what = f"index {index.name}"
-        if index.certainty not in CERTAINTIES or not index.source:
-            faults.append(f"{what}: certainty {index.certainty!r}, source {index.source!r}")
-        if not index.platforms <= set(PLATFORMS):
-            faults.append(f"{what}: unknown platform")
-        if "-" in index.name:
-            faults.append(f"{what}: a dash separates its name from what follows")
-        if index.url is not None and not index.url.startswith(("https://", "http://127.0.0.1", "http://localhost")):
-            faults.append(f"{what}: its URL is not https")
-        single = index.url is not None and "{backend}" not in index.url
-        if single != bool(index.builds):
-            faults.append(f"{what}: a URL without {{backend}} needs `builds`, and one with it has none")
-        if not {backend for _, backend in index.builds} <= index.backends:
-            faults.append(f"{what}: builds for backends that it does not have")
-        if index.flat and index.declares:
-            faults.append(f"{what}: pages of links are not asked what their wheels declare")
-    for extension in found.packages.values():
-        if extension.package != normalize(extension.package):
-            faults.append(f"package {extension.package}: not a normalized name")
-        if extension.build.certainty not in CERTAINTIES or not extension.build.source:
-            faults.append(f"package {extension.package}: certainty or source of its build")
-        if not extension.indexes:
-            faults.append(f"package {extension.package}: no index")
+    faults = [f"index {index.name}: {fault}" for index in found.indexes.values() for fault in _index_faults(index)]
+    for one in found.packages.values():
+        rules = {
+            "not a normalized name": one.package != normalize(one.package),
+            "certainty or source of its build": one.build.certainty not in CERTAINTIES or not one.build.source,
+            "no index": not one.indexes,
+        }
+        faults += [f"package {one.package}: {fault}" for fault, holds in rules.items() if holds]
     return faults
+
+
+def _index_faults(index: Index) -> list[str]:
+    url = index.url or "https://"
+    single = index.url is not None and "{backend}" not in index.url
+    rules = {
+        f"certainty {index.certainty!r}, source {index.source!r}": index.certainty not in CERTAINTIES
+        or not index.source,
+        "unknown platform": not index.platforms <= set(PLATFORMS),
+        "a dash separates its name from what follows": "-" in index.name,
+        "its URL is not https": not url.startswith(("https://", "http://127.0.0.1", "http://localhost")),
+        "a URL without {backend} needs `builds`, and one with it has none": single != bool(index.builds),
+        "builds for backends that it does not have": not {named for _, named in index.builds} <= index.backends,
+        "pages of links are not asked what their wheels declare": index.flat and index.declares,
+    }
+    return [fault for fault, holds in rules.items() if holds]

@@ -1,0 +1,163 @@
+"""What `--auto` came to the last time, kept in `.venv` beside the packages that it was for.
+
+`uvtorch run --auto` is typed all day, and reading TOML costs more than starting Python. The result follows from its
+inputs alone; here those are compared by a hash: the files by time, size and inode, the options, uv's and uvtorch's
+variables, and a fingerprint of the hardware. One record a verb, and only for projects that stand alone, not for
+workspaces. No value of a variable is written: `.venv` ends in image layers.
+
+Lies on the path of every `sync|run|export --auto`: imports little.
+"""
+
+import os
+import stat
+
+from uvtorch import __version__
+from uvtorch.argv import CommandLine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from uvtorch.session import Session
+
+_END = "end"
+_LIMIT = 65536
+"""No record is longer, in bytes."""
+
+
+def recall(line: CommandLine, env: "Mapping[str, str]") -> "tuple[tuple[str, ...], tuple[str, ...]] | None":
+    """(options to add, lines to say) for a command that was worked out before, if nothing has changed since."""
+    found = _record(line, env)
+    rows = _read(found[0]) if found else None
+    if found is None or rows is None or rows[0] != found[1] or rows[-1] != _END:
+        return None
+    options, said = [], []
+    for row in rows[1:-1]:
+        kind, _, text = row.partition(" ")
+        if kind == "say":
+            said.append(text)
+        elif kind in ("--extra", "--group", "--no-group") and text and text[0].isalnum():
+            options += [kind, text]
+        else:
+            return None
+    return tuple(options), tuple(said)
+
+
+def remember(session: "Session", options: "Sequence[str]", said: "Sequence[str]", warned: "Sequence[str]") -> None:
+    """Write the record by which `recall` finds this result again. Where it cannot be written it is worked out again."""
+    if session.dry or session.line.has("--dry-run") or session.is_script:
+        return
+    found = _record(session.line, session.env)
+    if found is None:
+        return
+    pairs = [f"{options[at]} {options[at + 1]}" for at in range(0, len(options), 2)]
+    rows = [found[1], *pairs, *(f"say uvtorch: {text}" for text in said), *(f"say warning: {text}" for text in warned)]
+    if any("\n" in row or "\r" in row for row in rows):
+        return
+    temporary = f"{found[0]}-{os.urandom(6).hex()}"
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        with open(descriptor, "wb") as file:
+            file.write("\n".join([*rows, _END]).encode("utf-8", "surrogateescape"))
+        os.replace(temporary, found[0])
+    except OSError:
+        pass
+
+
+def _read(path: str) -> list[str] | None:
+    """The rows of a regular file of limited size; a link or a FIFO in its place is none of ours."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        raw = os.read(descriptor, _LIMIT + 1)
+        return raw.decode().split("\n") if len(raw) <= _LIMIT else None
+    except (OSError, UnicodeDecodeError):
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _record(line: CommandLine, env: "Mapping[str, str]") -> tuple[str, str] | None:
+    """The record's path, and a hash of all that the result rests on; None for what is not remembered."""
+    if line.has("--script", "--package", "--all-packages", "--dry-run") or "UV_PROJECT_ENVIRONMENT" in env:
+        return None
+    if line.verb == "run" and line.positionals and _may_be_script(line, env):
+        return None
+    directory = _project_directory(line, env)
+    if directory is None or _has_project_above(directory):
+        return None
+    environment = os.path.join(directory, ".venv")
+    config = os.path.join(environment, "pyvenv.cfg")
+    if not os.path.isfile(config):
+        return None
+    from uvtorch.fingerprint import fingerprint  # noqa: PLC0415  only where there is an environment
+
+    hardware = fingerprint(env)
+    if not hardware:
+        return None
+    names = ("pyproject.toml", "uv.lock", "uv.toml", ".python-version")
+    states = [_state(path) for path in (*(os.path.join(directory, name) for name in names), config)]
+    variables = sorted((name, value) for name, value in env.items() if name.startswith(("UV_", "UVTORCH_")))
+    package = _state(os.path.dirname(__file__))
+    inputs = (__version__, package, directory, line.verb, line.options, line.ours, variables, states, hardware)
+    return os.path.join(environment, f".uvtorch-{line.verb}"), _digest(repr(inputs))
+
+
+def _digest(text: str) -> str:
+    try:
+        from _blake2 import blake2b  # noqa: PLC0415  only where there is an environment
+    except ImportError:
+        from hashlib import blake2b  # noqa: PLC0415  only where there is an environment
+    return str(blake2b(text.encode("utf-8", "surrogateescape"), digest_size=20).hexdigest())
+
+
+def _project_directory(line: CommandLine, env: "Mapping[str, str]") -> str | None:
+    """The directory of the project that uv would find."""
+    try:
+        directory = os.getcwd()
+    except OSError:
+        return None
+    named = line.value("--directory") or env.get("UV_WORKING_DIR")
+    directory = os.path.realpath(os.path.join(directory, named)) if named else directory
+    directory = os.path.normpath(os.path.join(directory, line.value("--project") or env.get("UV_PROJECT") or ""))
+    while not os.path.isfile(os.path.join(directory, "pyproject.toml")):
+        parent = os.path.dirname(directory)
+        if parent == directory:
+            return None
+        directory = parent
+    return directory
+
+
+def _has_project_above(directory: str) -> bool:
+    while (parent := os.path.dirname(directory)) != directory:
+        if os.path.isfile(os.path.join(parent, "pyproject.toml")):
+            return True
+        directory = parent
+    return False
+
+
+def _may_be_script(line: CommandLine, env: "Mapping[str, str]") -> bool:
+    """Whether `run` is given a file with metadata of its own, which takes the project's place."""
+    if line.has("--script", "-s"):
+        return True
+    path = line.positionals[0]
+    if not path.endswith(".py") or line.has("--module", "-m"):
+        return False
+    directory = line.value("--directory") or env.get("UV_WORKING_DIR") or ""
+    try:
+        with open(os.path.join(directory, path), "rb") as file:
+            return b"# /// script" in file.read()
+    except OSError:
+        return False
+
+
+def _state(path: str) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -1,0 +1,368 @@
+"""What one command knows: its command line, the project, the machine, and what is asked for. Each is looked up once."""
+
+import os
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from functools import cached_property
+from typing import NamedTuple
+
+from uvtorch import catalog, locate, uv
+from uvtorch.argv import CommandLine, backend_name, is_set, torch_backend
+from uvtorch.backend import DEFAULT_INDEX_BASE, Backend, parse
+from uvtorch.catalog import Catalog
+from uvtorch.choose import Decision, Request, choose, local_backend
+from uvtorch.errors import NoBuild, ProjectError, UsageError
+from uvtorch.hardware import detect
+from uvtorch.index_query import nightly_companions, settle
+from uvtorch.machine import Machine
+from uvtorch.packages import dependents, normalize
+from uvtorch.project import Project
+from uvtorch.project import read as read_project
+from uvtorch.project import workspace as workspaces
+from uvtorch.project.hosts import check_index_url
+from uvtorch.project.pyproject import PyProject, begin_script
+from uvtorch.project.workspace import Manifest, Workspace
+from uvtorch.transaction import Transaction
+
+
+class Origin(StrEnum):
+    """What can ask for a backend."""
+
+    OPTION = "--torch-backend"
+    LOCAL_VERSION = "the requirement's local version"
+    VARIABLE = "UV_TORCH_BACKEND"
+    NOTHING = ""
+
+
+class Wanted(NamedTuple):
+    """The backend that was asked for by name, or `auto`; and by what."""
+
+    backend: Backend | None = None
+    """None: nobody named one."""
+    origin: Origin = Origin.NOTHING
+    auto: bool = False
+    """Detection was asked for by an option or the environment."""
+
+    @property
+    def insists(self) -> bool:
+        """Whether the command line itself says so, which counts more than the project's pins."""
+        return self.origin in (Origin.OPTION, Origin.LOCAL_VERSION)
+
+
+class Session:
+    """One command. `line` and `env` are what it was given; all else is looked up when it is asked for.
+
+    The errors are those of what is looked up: ProjectError, UsageError, MachineError, NoBuild, UvNotFound.
+    """
+
+    def __init__(
+        self, line: CommandLine, env: Mapping[str, str], script: str | None = None, *, dry: bool = False
+    ) -> None:
+        self.line = line
+        self.env = env
+        self._dry = dry
+        self._script = script or line.value("--script")
+        self._unwritten: dict[str, tuple[bytes, bytes]] = {}
+        """Files as they are on disk and as they will be: of a dry run, and of a script that gets its first block."""
+
+    @cached_property
+    def uv(self) -> str:
+        """The path of the real uv."""
+        return uv.find(self.env)
+
+    @cached_property
+    def directory(self) -> str:
+        """Where uv looks for a project."""
+        return locate.project_directory(self.line, self.env)
+
+    @cached_property
+    def site(self) -> Workspace | None:
+        """The files that the command works on; None where there is no project."""
+        if self._script is not None:
+            found = workspaces.script(os.path.join(locate.current_directory(self.line, self.env), self._script))
+            return Workspace(self._current(found.manifest), self._current(found.manifest))
+        site = workspaces.site(self.directory, self.line.value("--package"))
+        if site is None or not self._unwritten:
+            return site
+        manifest = self._current(site.manifest)
+        return Workspace(manifest, manifest if site.root is site.manifest else self._current(site.root))
+
+    def _current(self, manifest: Manifest) -> Manifest:
+        if manifest.path not in self._unwritten:
+            return manifest
+        return workspaces.manifest_of(manifest.path, self._unwritten[manifest.path][1], script=manifest.script)
+
+    @property
+    def required_site(self) -> Workspace:
+        """The files that the command works on. Raises ProjectError, as uv words it, where there is no project."""
+        if self.site is None:
+            raise ProjectError(
+                f"no `pyproject.toml` found in {self.directory} or any parent directory",
+                "`uv init` makes one, `--project` and `--directory` name another place",
+            )
+        return self.site
+
+    @cached_property
+    def project(self) -> Project:
+        """What the project's (or the script's) own file says, and what it inherits from its workspace's root."""
+        return self.required_site.project()
+
+    @cached_property
+    def workspace(self) -> Project:
+        """The project with its workspace's members, where it is the root: their requirements end in the same lock."""
+        site, project = self.required_site, self.project
+        if site.manifest.script or site.manifest is not site.root:
+            return project
+        members = [member.data for member in site.members()]
+        if not members:
+            return project
+        return read_project(site.manifest.data, None, project.origin, members, together=self.line.has("--all-packages"))
+
+    @cached_property
+    def siblings(self) -> tuple[tuple[Manifest, Project], ...]:
+        """The workspace's other projects, the root among them, each with its file."""
+        site = self.required_site
+        if site.manifest.script:
+            return ()
+        others = [*([] if site.root.path == site.manifest.path else [site.root]), *map(self._current, site.members())]
+        return tuple((manifest, site.project(manifest)) for manifest in others)
+
+    def reread(self) -> None:
+        """Forget what the files said: uv or an edit has changed them."""
+        for name in ("site", "project", "workspace", "siblings"):
+            self.__dict__.pop(name, None)
+
+    @property
+    def is_script(self) -> bool:
+        """Whether the command works on a script with inline metadata."""
+        return self.required_site.manifest.script
+
+    def edit(self, tx: Transaction, path: str, file: PyProject) -> bool:
+        """Write an edited file; whether it changed. A dry run goes on as if it were written."""
+        after = file.render()
+        before = self._unwritten.get(path, (file.raw,))[0]
+        if tx.dry and after != before:
+            self._unwritten[path] = (before, after)
+        else:
+            self._unwritten.pop(path, None)
+        return tx.edit(path, before, after)
+
+    def begin_script(self) -> None:
+        """Give a script without metadata the block that `uv add --script` begins, for the same Python."""
+        manifest = self.required_site.manifest
+        named = [text for text in (self.line.value("--python") or self.env.get("UV_PYTHON"),) if text]
+        directory = locate.current_directory(self.line, self.env)
+        command = ["--directory", directory, "python", "find", "--no-project", "--show-version", *named]
+        code, out, _ = uv.ask(self.uv, command)
+        python = ".".join(out.strip().split(".")[:2]) if code == 0 else None
+        self._unwritten[manifest.path] = (manifest.raw, begin_script(manifest.raw, python))
+        self.reread()
+
+    def file(self, manifest: Manifest | None = None) -> PyProject:
+        """A file to edit: the project's own, or another of the workspace."""
+        manifest = manifest or self.required_site.manifest
+        return PyProject(manifest.raw, os.path.relpath(manifest.path), script=manifest.script)
+
+    @cached_property
+    def machine(self) -> Machine:
+        """The machine, or the described one that stands for it."""
+        if self.line.has("--quiet"):
+            return detect(self.env, tell=lambda note: None)  # noqa: ARG005  what takes long is not told
+        return detect(self.env)
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The table of builds."""
+        return catalog.load()
+
+    @cached_property
+    def index_base(self) -> str:
+        """Where the backends' indexes are: the environment, the configuration, PyTorch's own server."""
+        named = self.env.get("UVTORCH_INDEX_BASE")
+        if named:
+            return check_index_url(named, "UVTORCH_INDEX_BASE")
+        return (self.project.config.index_base if self.site else None) or DEFAULT_INDEX_BASE
+
+    @cached_property
+    def python(self) -> str | None:
+        """The Python the project will use, as far as it is told without asking uv: `3.12`, `3.14t`; None: not told.
+
+        `--python`, `UV_PYTHON`, `.python-version` beside the project or its workspace's root, the environment there is.
+        """
+        for text in (self.line.value("--python"), self.env.get("UV_PYTHON")):
+            if text:
+                return minor_version(text)
+        site = self.required_site
+        for folder in dict.fromkeys((site.manifest.directory, site.root.directory)):
+            text = _first_line(os.path.join(folder, ".python-version"))
+            if text:
+                return minor_version(text)
+        try:
+            with open(os.path.join(self.environment, "pyvenv.cfg"), encoding="utf-8", errors="replace") as file:
+                rows = [row.partition("=") for row in file]
+        except OSError:
+            return None
+        settings = {key.strip(): value.strip() for key, _, value in rows}
+        return minor_version(settings.get("version_info") or settings.get("version") or "")
+
+    @property
+    def environment(self) -> str:
+        """The project's environment, which need not exist."""
+        return os.path.join(self.required_site.root.directory, self.env.get("UV_PROJECT_ENVIRONMENT") or ".venv")
+
+    @property
+    def sources_off(self) -> bool:
+        """Whether uv is told to ignore sources."""
+        return self.line.has("--no-sources") or is_set(self.env, "UV_NO_SOURCES")
+
+    @property
+    def frozen(self) -> bool:
+        """Whether uv is told to leave the lock alone without looking at it."""
+        return self.line.has("--frozen") or is_set(self.env, "UV_FROZEN")
+
+    @property
+    def unsynced(self) -> bool:
+        """Whether uv is told to leave the environment alone."""
+        return self.line.has("--no-sync") or is_set(self.env, "UV_NO_SYNC") or self.frozen
+
+    @property
+    def may_resolve_otherwise(self) -> bool:
+        """Whether something is known that makes uv resolve another torch than the requirements' text suggests.
+
+        Constraints, overrides and their like, dynamic dependencies, dependencies with sources of their own, other
+        members of the workspace, and packages that are known to require torch.
+        """
+        site = self.required_site
+        if self.siblings or "dependencies" in (site.manifest.data.get("project") or {}).get("dynamic", ()):
+            return True
+        keys = (
+            "constraint-dependencies",
+            "override-dependencies",
+            "exclude-dependencies",
+            "exclude-newer",
+            "resolution",
+        )
+        if any(key in ((site.root.data.get("tool") or {}).get("uv") or {}) for key in keys):
+            return True
+        known = dependents()
+        return any(one.kind != "index" for one in self.project.sources) or any(
+            item.package in known for item in self.project.requirements
+        )
+
+    def wanted(self, requirements: Sequence[str] = (), machine: Machine | None = None) -> Wanted:
+        """What asks for a backend: the option, else a local version, else the environment.
+
+        `requirements` are those of the command line; their local versions count where their markers hold on `machine`
+        (None: anywhere). Raises UsageError for a contradiction within the command line and for a value that names no
+        backend.
+        """
+        option = torch_backend(self.line)
+        local = local_backend(requirements, machine) if any("+" in text for text in requirements) else None
+        if option and option != "auto":
+            backend = parse(option)
+            if local and backend and local.name != backend.name:
+                raise UsageError(
+                    f"the requirements ask for {local} and --torch-backend for {backend}", "name one backend, once"
+                )
+            return Wanted(backend, Origin.OPTION)
+        if local:
+            return Wanted(local, Origin.LOCAL_VERSION)
+        variable = self.env.get("UV_TORCH_BACKEND")
+        if option and not (variable and self.line.ours_has("--auto")):  # --auto says no more than `auto = true`
+            return Wanted(None, Origin.OPTION, auto=True)
+        if variable:
+            name = backend_name(variable, "UV_TORCH_BACKEND")
+            return Wanted(None if name == "auto" else parse(name), Origin.VARIABLE, auto=name == "auto")
+        return Wanted()
+
+    def backend_for(self, wanted: Wanted) -> Backend | None:
+        """The backend to choose: the one asked for, else the configured one, unless detection was asked for by name."""
+        detection = wanted.auto and not self.line.ours_has("--auto")
+        return wanted.backend or (None if detection else self.project.config.backend)
+
+    def decide(self, requirements: Sequence[str], backend: Backend | None = None) -> Decision:
+        """Choose for these requirements, asking the indexes through uv where the catalog does not know.
+
+        Raises NoBuild where nothing fits, and where an index that must be asked cannot be.
+        """
+        request = self.request(requirements, backend)
+        decision = choose(self.machine, request, self.catalog)
+        if decision.refusal:
+            raise NoBuild(decision.refusal, *decision.hints)
+        if decision.ask:
+            return settle(decision, self.machine, request, self.index_base, self.uv)
+        if decision.backend and decision.backend.channel:
+            names = nightly_companions(decision.backend, request, self.index_base, self.uv)
+            return decision._replace(companions=names)
+        return decision
+
+    def request(self, requirements: Sequence[str], backend: Backend | None = None) -> Request:
+        """The request that these requirements are, for this project's Pythons."""
+        return Request(
+            requirements=tuple(dict.fromkeys(requirements)),
+            python=self.python,
+            requires_python=self.project.requires_python,
+            backend=backend,
+        )
+
+    def hand_over(self, *warnings: str) -> int:
+        """Let uv take over with the user's own command line; shown only, with our `--dry-run`."""
+        with self.transaction(shown=self.dry) as tx:
+            tx.warn(*warnings)
+            tx.become(self.line.argv)
+        return tx.code
+
+    @property
+    def dry(self) -> bool:
+        """Whether our own `--dry-run` is given."""
+        return self._dry or self.line.ours_has("--dry-run")
+
+    def transaction(self, *, shown: bool | None = None) -> Transaction:
+        """What changes the project: all of it or nothing.
+
+        Only `shown` (None: with our `--dry-run`, and with uv's own, since the edits would be made all the same).
+        """
+        dry = self.dry or self.line.has("--dry-run") if shown is None else shown
+        return Transaction(lambda: self.uv, quiet=self.line.has("--quiet"), dry=dry)
+
+
+def requirements_of(project: Project) -> tuple[str, ...]:
+    """The project's own requirements of PyTorch packages, as it writes them.
+
+    Those of extras and groups in a conflict set are resolved each apart, so they count only where there are no others.
+    """
+    items = project.pytorch_requirements()
+    apart = {(item.kind, normalize(item.name)) for items in project.conflicts for item in items}
+    together = [item.text for item in items if (item.target.kind, normalize(item.target.name or "")) not in apart]
+    return tuple(together or [item.text for item in items])
+
+
+def decision_line(decision: Decision, torch: str | None = None) -> str:
+    """The line that tells a decision: `using cu126 (torch 2.14.1): driver …`; `torch`: the release that uv locked."""
+    told = f"torch {torch}" if torch else decision.release
+    release = f" ({told})" if told else ""
+    reason = f": {decision.reason}" if decision.reason else ""
+    return f"using {decision.backend}{release}{reason}"
+
+
+def _first_line(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return next((row.strip() for row in file if row.strip() and not row.startswith("#")), "")
+    except OSError:
+        return ""
+
+
+def minor_version(request: str) -> str | None:
+    """The minor version that a Python request names, `3.12` for `3.12`, `cpython@3.12.4`, `cpython-3.12.4-linux…`."""
+    text = request.lower()
+    for prefix in ("cpython", "python", "cp"):
+        if text.startswith(prefix):
+            text = text[len(prefix) :].lstrip("@-=")
+            break
+    text = text.partition("-")[0]
+    free_threaded = "+freethreaded" in text or text.endswith("t")
+    parts = text.partition("+")[0].rstrip("t").split(".")
+    if len(parts) < 2 or not all(part.isdigit() for part in parts[:2]):
+        return None
+    return ".".join(parts[:2]) + ("t" if free_threaded else "")

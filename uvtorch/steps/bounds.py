@@ -1,0 +1,178 @@
+"""Lower bounds as `uv add` writes them, and lowering one that stands in the way of every build for a machine."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from packaging.version import InvalidVersion, Version
+
+from uvtorch.backend import Backend, same_url
+from uvtorch.choose import Decision
+from uvtorch.errors import NoBuild
+from uvtorch.project import Project, Requirement, Target
+from uvtorch.project.lock import Lock
+from uvtorch.requirement import bare_requirement, parse
+from uvtorch.session import Session
+from uvtorch.steps import choices
+from uvtorch.steps.pins import Change
+from uvtorch.transaction import Transaction
+
+
+class Lowered(NamedTuple):
+    """A lower bound that stood in the way of every build for this machine."""
+
+    manifest: str
+    target: Target
+    package: str
+    before: str
+
+
+class Lowering(NamedTuple):
+    """What was decided, and the lower bounds that have to go for it."""
+
+    decision: Decision
+    lowered: tuple[Lowered, ...] = ()
+
+
+def decide_lowering(session: Session, requirements: Sequence[str], backend: Backend | None) -> Lowering:
+    """The decision; where only a lower bound like the one that `uv add` writes stands in its way, without that bound.
+
+    Only a single `>=` of a direct requirement counts: nobody asked for it. Raises NoBuild as `Session.decide` does.
+    """
+    refusal: NoBuild | None = None
+    try:
+        decision = session.decide(requirements, backend)
+        if decision.torch or not _knows(session, decision.backend):
+            return Lowering(decision)
+    except NoBuild as error:
+        refusal = error
+    lowered = tuple(lower_bounds(session))
+    texts = {one.before: without_bound(one.before) for one in lowered}
+    if not lowered:
+        if refusal:
+            raise refusal
+        return Lowering(decision)
+    try:
+        found = session.decide([texts.get(text, text) for text in requirements], backend)
+    except NoBuild:
+        raise (refusal or NoBuild("")) from None
+    if found.torch is None and refusal is None:
+        return Lowering(decision)
+    return Lowering(found, lowered)
+
+
+def _knows(session: Session, backend: Backend | None) -> bool:
+    return backend is not None and not backend.channel and backend in session.catalog.builds
+
+
+def lower_bounds(session: Session) -> Iterator[Lowered]:
+    """The single `>=` bounds of the workspace's direct PyTorch requirements."""
+    for manifest, project in ((session.required_site.manifest, session.project), *session.siblings):
+        for item in project.pytorch_requirements():
+            specifiers = list(parse(item.text).specifier)
+            alone = sum((one.target, one.package) == (item.target, item.package) for one in project.requirements) == 1
+            if alone and len(specifiers) == 1 and specifiers[0].operator == ">=" and item.via is None:
+                yield Lowered(manifest.path, item.target, item.package, item.text)
+
+
+def without_bound(text: str) -> str:
+    """`torch[opt]>=2.15.0 ; m` without its specifier."""
+    _, semicolon, tail = text.partition(";")
+    return bare_requirement(text) + (f" ;{tail}" if semicolon else "")
+
+
+def bound_anew(session: Session, tx: Transaction, lowered: Sequence[Lowered]) -> None:
+    """Write the lower bounds that the lock admits in the place of those that were taken away, and say which they were.
+
+    A bound that the lock meets is put back as it was.
+    """
+    if tx.dry or not lowered:
+        return
+    rows = locked_versions(choices.read(session.required_site.lock))
+    told = []
+    change = Change(session, tx)
+    for path, project, file in change.files:
+        for one in lowered:
+            lowest = lowest_locked(project, one.package, one.target, rows)
+            if one.manifest != path or lowest is None:
+                continue
+            text = one.before
+            if Version(lowest.public) not in parse(text).specifier:
+                text = text.replace(next(iter(parse(text).specifier)).version, lowest.public, 1)
+                told.append(f"{_head(one.before)} to {_head(text)}")
+            file.set_requirement(one.target, one.package, text)
+    if change.write():
+        tx.uv(*choices.relock_command(session), "--quiet")
+    if told:
+        tx.say(f"lowered {' and '.join(dict.fromkeys(told))}")
+
+
+def take_bounds_away(change: Change, lowered: Sequence[Lowered]) -> None:
+    """Take lower bounds away; `bound_anew` writes those that the lock admits."""
+    for path, _, file in change.files:
+        for one in lowered:
+            if one.manifest == path:
+                file.set_requirement(one.target, one.package, without_bound(one.before))
+
+
+def _head(text: str) -> str:
+    return text.partition(";")[0].strip()
+
+
+def locked_versions(lock: Lock) -> dict[str, list[tuple[Version, str]]]:
+    """The versions of each package in a lock, each with where it comes from."""
+    found: dict[str, list[tuple[Version, str]]] = {}
+    for row in lock.packages:
+        try:
+            found.setdefault(row.name, []).append((Version(row.version or ""), row.location))
+        except InvalidVersion:
+            continue
+    return found
+
+
+def bound_fresh(session: Session, tx: Transaction, fresh: Sequence[tuple[str, Target]], kind: str | None) -> None:
+    """Bound bare requirements that were just written by the lowest version that is locked, as `uv add` does."""
+    if tx.dry or not fresh:
+        return
+    session.reread()
+    project = session.project
+    versions = locked_versions(choices.read(session.required_site.lock))
+    change = Change(session, tx)
+    file = change.files[0][2]
+    for item in project.requirements:
+        if (item.package, item.target) in fresh and not item.via and _is_bare(item):
+            lowest = lowest_locked(project, item.package, item.target, versions)
+            if lowest is not None:
+                head, semicolon, tail = item.text.partition(";")
+                text = head.strip() + bound(lowest.public, kind)
+                file.set_requirement(item.target, item.package, f"{text} ;{tail}" if semicolon else text)
+    if change.write():
+        tx.uv(*choices.relock_command(session), "--quiet")
+
+
+def lowest_locked(
+    project: Project, package: str, target: Target, rows: Mapping[str, Sequence[tuple[Version, str]]]
+) -> Version | None:
+    """The lowest version of a package that its own indexes gave to a target, else that the lock holds at all.
+
+    The base is resolved with each choice, so it must admit what each of them has.
+    """
+    urls = [one.url or "" for one in project.sources if (one.package, one.target) == (package, target)]
+    found = rows.get(package, ())
+    own = [version for version, url in found if any(same_url(url, source) for source in urls)]
+    return min(own or [version for version, _ in found], default=None)
+
+
+def _is_bare(item: Requirement) -> bool:
+    return item.text.partition(";")[0].strip() == bare_requirement(item.text)
+
+
+def bound(version: str, kind: str | None) -> str:
+    """The specifier that `uv add --bounds KIND` writes for a version; `lower` if no kind is given."""
+    if kind == "exact":
+        return f"=={version}"
+    if kind not in ("major", "minor"):
+        return f">={version}"
+    digits = [int(part) for part in (version + ".0.0").split(".")[:3] if part.isdigit()]
+    place = (kind == "minor") + (digits[0] == 0)  # below 1.0 each part stands for the one before it
+    upper = [*digits[:place], digits[place] + 1, 0, 0][:3]
+    return f">={version},<{'.'.join(map(str, upper))}"

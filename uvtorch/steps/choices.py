@@ -1,0 +1,265 @@
+"""Projects that offer several backends: which choice fits a machine, and what uv must be told to select it."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from uvtorch.argv import CommandLine, carried, is_set, options_for
+from uvtorch.backend import Backend
+from uvtorch.backend import parse as parse_backend
+from uvtorch.choose import FAMILY, Option, Ranking, rank_choices
+from uvtorch.errors import MachineError, NoBuild, ProjectError
+from uvtorch.machine import Machine, Problem
+from uvtorch.packages import normalize
+from uvtorch.project import Choice, Project, Target, selection
+from uvtorch.project.hosts import covers
+from uvtorch.project.lock import Lock, read_lock
+from uvtorch.session import Session
+
+
+class Fitting(NamedTuple):
+    """The choices of a project as a machine sees them."""
+
+    choices: tuple[Choice, ...]
+    ranking: Ranking
+
+    @property
+    def best(self) -> Choice | None:
+        """The choice that fits best."""
+        return None if self.ranking.best is None else self.choices[self.ranking.best]
+
+
+def fitting(
+    session: Session, machine: Machine, choices: Sequence[Choice] | None = None, *, use_lock: bool = True
+) -> Fitting:
+    """The choices (None: all) of the workspace on a machine, best first in `Ranking.best`.
+
+    What uv.lock holds counts, where the requirements still admit it: what else a choice might give, it does not give.
+    A choice whose index does not say what it serves is never the best; the base, where no source speaks of it, only if
+    no extra or group fits.
+    """
+    project = session.workspace
+    rows = tuple(project.choices_for(machine.platform) if choices is None else choices)
+
+    def among(places: Sequence[int]) -> Ranking:
+        backends = [rows[place].backend for place in places]
+        ranking = rank_choices(
+            machine,
+            session.request(()),
+            backends,
+            session.catalog,
+            torch=locked_releases(session.required_site.lock, backends) if use_lock else (),
+            requirements=[requirements_of_choice(project, rows[place]) for place in places],
+        )
+        options = [Option(None, None, False, "its index or wheel does not say what it was built for")] * len(rows)
+        for place, option in zip(places, ranking.options, strict=True):
+            options[place] = option
+        best = None if ranking.best is None else places[ranking.best]
+        warnings = ranking.warnings
+        for place, row in enumerate(rows):
+            if vendor := _of_vendor(machine, row):
+                options[place] = vendor
+                if vendor.fits:  # made for exactly this machine
+                    best, warnings = place, ()
+        return Ranking(best, tuple(options), warnings)
+
+    known = [place for place, choice in enumerate(rows) if choice.origin != "unknown"]
+    ranking = among(known)
+    named = [place for place in known if rows[place].kind != "base" or rows[place].stated]
+    if len(named) < len(known):
+        without_base = among(named)
+        if without_base.best is not None and without_base.options[without_base.best].fits:
+            ranking = ranking._replace(best=without_base.best)
+    silent = [str(row.target) for row in rows if row.origin == "unknown" and not _of_vendor(machine, row)]
+    if silent and ranking.warnings:
+        ranking = ranking._replace(warnings=(f"{ranking.warnings[0]} ({', '.join(silent)}: no backend in the URL)",))
+    return Fitting(rows, ranking)
+
+
+def by_local_version(project: Project) -> tuple[Choice, ...]:
+    """Conflicting extras and groups that name their backend by a local version alone: `cpu = ["torch==2.9.1+cpu"]`."""
+    apart = {(item.kind, normalize(item.name)) for items in project.conflicts for item in items}
+    found: dict[Target, Choice] = {}
+    for item in project.requirements:
+        local = item.text.partition(";")[0].partition("+")[2].partition(",")[0].strip()
+        backend = parse_backend(local) if local and item.package == "torch" else None
+        if backend and (item.target.kind, normalize(item.target.name or "")) in apart:
+            found[item.target] = Choice(item.target.kind, item.target.name, backend, (item.package,))
+    return tuple(found.values()) if len(found) > 1 else ()
+
+
+def _of_vendor(machine: Machine, choice: Choice) -> Option | None:
+    """Another vendor's builds, which the catalog does not know: NVIDIA's for Jetsons, AMD's for one family of GPUs."""
+    if choice.vendor is None:
+        return None
+    if choice.vendor == "jetson":
+        fits = machine.platform.machine == "aarch64" and any(gpu.name.endswith(_JETSONS) for gpu in machine.gpus)
+        reason = "NVIDIA's builds for this Jetson" if fits else "is for NVIDIA Jetsons, which this machine is not"
+    else:
+        fits = any(gpu.architecture and covers(choice.vendor, gpu.architecture) for gpu in machine.gpus)
+        reason = f"AMD's builds for {choice.vendor}" if fits else f"is for {choice.vendor}, which this machine has not"
+    return Option(None, None, fits, reason)
+
+
+_JETSONS = ("Orin", "Thor", "Xavier")
+"""What NVML and device trees call the GPU of a Jetson (NVIDIA's Jetson developer guide)."""
+
+
+def requirements_of_choice(project: Project, choice: Choice) -> tuple[str, ...]:
+    """The PyTorch requirements that come with a choice: its own, the base's, and those of default groups."""
+    others = {row.target for row in project.choices()} - {choice.target}
+    defaults = {Target("group", name) for name in project.default_groups} - others
+    texts = [
+        item.text
+        for item in project.requirements
+        if item.target in (choice.target, Target("base"), *defaults) and project.is_pinned(item.package)
+    ]
+    for source in project.sources:
+        if source.target == choice.target and source.package == "torch" and source.kind == "url" and source.url:
+            name = source.url.rpartition("/")[2].replace("%2B", "+").replace("%2b", "+")
+            if name.count("-") >= 4:  # a wheel: its name has its version
+                texts.append("torch==" + name.split("-")[1].partition("+")[0])
+    return tuple(dict.fromkeys(texts)) or ("torch",)
+
+
+def read(path: str, only: str | None = None) -> Lock:
+    """A uv.lock, empty where there is none or it cannot be read: uv says better what is wrong with it."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return read_lock(file.read(), path, only=only)
+    except (OSError, UnicodeDecodeError, ProjectError):
+        return Lock()
+
+
+def locked_releases(path: str, backends: Sequence[Backend | None]) -> tuple[str | None, ...]:
+    """The torch release that a uv.lock has from each backend's index (None: PyPI's); None where not exactly one."""
+    builds = read(path, only="torch").named("torch")
+    found = []
+    for backend in backends:
+        versions = {
+            build.version.partition("+")[0]
+            for build in builds
+            if build.version and build.kind in ("registry", "url") and build.backend == backend
+        }
+        found.append(versions.pop() if len(versions) == 1 else None)
+    return tuple(found) if builds else ()
+
+
+def broken_driver(machine: Machine, fit: Fitting) -> Problem | None:
+    """The broken driver that keeps a choice of this project from running; None where there is no such thing."""
+    best = fit.best.backend if fit.best else None
+    if best and best.family != "cpu" and fit.ranking.options[fit.ranking.best or 0].fits:
+        return None
+    families = {choice.backend.family for choice in fit.choices if choice.backend}
+    if any(choice.origin == "pypi" for choice in fit.choices) and machine.platform.system != "macos":
+        families.add("cu")
+    return next((one for one in machine.problems if one.kind == "broken" and FAMILY.get(one.vendor) in families), None)
+
+
+def driver_error(problem: Problem, project: Project, fit: Fitting, said: selection.Asked, *hints: str) -> MachineError:
+    """The error for a broken driver: that machine's CPU choice must be asked for."""
+    spare = next((choice for choice in fit.choices if choice.backend and choice.backend.family == "cpu"), None)
+    remedies = [problem.remedy] if problem.remedy else []
+    if spare:
+        told = " ".join(selection.selection(project, spare, said))
+        remedies.append(
+            f"the CPU choice is there without --auto: {told}" if told else "the CPU choice is what comes without --auto"
+        )
+    return MachineError(f"{problem.reason.rstrip('.')}.", *remedies, *hints)
+
+
+def choice_of(project: Project, choices: Sequence[Choice], backend: Backend) -> int:
+    """The place of the choice that gives this backend, here or on another platform. Raises NoBuild where none does."""
+    for rows in (choices, project.choices()):
+        for row in rows:
+            if row.backend == backend:
+                place = next((at for at, choice in enumerate(choices) if choice.target == row.target), None)
+                if place is not None:
+                    return place
+    raise no_such_choice(project.choices(), backend)
+
+
+def no_such_choice(choices: Iterable[Choice], backend: Backend) -> NoBuild:
+    """The error for a backend that a project does not offer."""
+    offered = list(dict.fromkeys(str(choice.backend) for choice in choices if choice.backend))
+    return NoBuild(
+        f"the project offers no {backend}, only {', '.join(offered)}",
+        f"`uvtorch torch backends {' '.join([*offered, str(backend)])}` adds it",
+    )
+
+
+def options_of(session: Session) -> selection.Asked:
+    """The options of `sync`, `run` and `export` that select extras and groups, and uv's variables for them."""
+    line, env = session.line, session.env
+
+    def every(name: str) -> tuple[str, ...]:
+        return tuple(part for value in line.values(name) for part in value.replace(",", " ").split())
+
+    def last(on: str, *off: str) -> bool:
+        given = [name for name, _ in line.options if name in (on, *off)]
+        return bool(given) and given[-1] == on
+
+    no_groups = every("--no-group") + tuple(env.get("UV_NO_GROUP", "").replace(",", " ").split())
+    if last("--no-dev", "--dev") or (is_set(env, "UV_NO_DEV") and not line.has("--dev")):
+        no_groups += ("dev",)
+    return selection.Asked(
+        extras=every("--extra"),
+        no_extras=every("--no-extra"),
+        groups=every("--group") + (("dev",) if last("--dev", "--no-dev") else ()),
+        no_groups=no_groups,
+        only_groups=every("--only-group") + (("dev",) if line.has("--only-dev") else ()),
+        all_extras=last("--all-extras", "--no-all-extras"),
+        all_groups=line.has("--all-groups"),
+        no_default_groups=line.has("--no-default-groups") or is_set(env, "UV_NO_DEFAULT_GROUPS"),
+    )
+
+
+def target_of(line: CommandLine) -> Target | None:
+    """The extra or group that `add` and `remove` are told to change; None: the project's dependencies."""
+    extra, group = line.value("--optional"), line.value("--group")
+    if extra is not None:
+        return Target("extra", extra)
+    if group is not None or line.has("--dev"):
+        return Target("group", group or "dev")
+    return None
+
+
+def choices_in(target: Target | None, choices: Sequence[Choice]) -> tuple[Choice, ...]:
+    """The choices that a target means: None means all."""
+    if target is None:
+        return tuple(choices)
+    name = normalize(target.name or "")
+    return tuple(choice for choice in choices if choice.kind == target.kind and normalize(choice.name or "") == name)
+
+
+def sync_command(session: Session) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The `uv sync` that follows an `add` or a `remove`, to the choice that fits here; and the warnings about it.
+
+    Raises MachineError where the driver that a choice needs is broken.
+    """
+    line = session.line
+    inexact = ("--inexact",) if line.verb == "add" else ()  # as uv: add keeps what else is installed, remove does not
+    package = line.value("--package")
+    named = ("--package", package) if package else ()
+    target = target_of(line)
+    extra: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    project = session.project
+    if project.selectable():
+        fit = fitting(session, session.machine)
+        if problem := broken_driver(session.machine, fit):
+            hint = f"--no-sync leaves the environment out of `{line.verb}`"
+            raise driver_error(problem, project, fit, selection.NOTHING_ASKED, hint)
+        extra = selection.selection(project, fit.best) if fit.best else ()
+        warnings = fit.ranking.warnings
+        if target and choices_in(target, fit.choices):
+            target = None
+    if target and line.verb == "add":
+        named = (f"--{target.kind}", target.name or "", *named)
+    return ("sync", *inexact, *extra, *named, *options_for(line, "sync")), warnings
+
+
+def relock_command(session: Session) -> tuple[str, ...]:
+    """The `uv lock` that resolves as the command did, and upgrades nothing more."""
+    words = options_for(session.line, "lock") if session.line.verb in ("add", "remove") else carried(session.line)
+    dropped = ("--upgrade", "-U", "--locked", "--refresh")
+    return ("lock", *(word for word in words if word not in dropped))

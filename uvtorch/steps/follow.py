@@ -1,0 +1,194 @@
+"""What uv's new lock calls for: PyTorch packages that other packages brought, and those that nothing needs any more."""
+
+from collections.abc import Iterable, Sequence
+
+from uvtorch.argv import torch_backend
+from uvtorch.cuda_extensions import is_extension
+from uvtorch.edits import offer, pin
+from uvtorch.errors import NoBuild
+from uvtorch.machine import Platform
+from uvtorch.packages import roles
+from uvtorch.project import Environment, Source
+from uvtorch.project.lock import Lock, stray
+from uvtorch.session import Origin, Session, Wanted
+from uvtorch.steps import choices
+from uvtorch.steps.pins import Change, content, pins_of, torch_first, workspace_packages, workspace_requirements
+from uvtorch.steps.resolve import (
+    NO_SOLUTION,
+    brought,
+    decide_for,
+    leaves_to_pypi,
+    locked,
+    newest_torch,
+    rollback,
+    tell_decision,
+)
+from uvtorch.transaction import Transaction
+
+PLATFORMS = (
+    Platform("linux", "x86_64"),
+    Platform("linux", "aarch64"),
+    Platform("windows", "x86_64"),
+    Platform("macos", "arm64"),
+)
+
+
+def strays(session: Session, lock: Lock) -> tuple[str, ...]:
+    """The PyTorch packages that some platform gets from elsewhere than the workspace chose for it, torch first."""
+    projects = (session.project, *(project for _, project in session.siblings))
+    project = next(
+        (one for one in projects if any(one.is_pytorch(row.package) for row in one.sources)), session.project
+    )
+    environments = [Environment(platform) for platform in PLATFORMS]
+    named = {package.name for one in environments for package in stray(lock, project, one)}
+    # What the user requires directly without a source is the user's word, and doctor's.
+    return torch_first(named - set(workspace_packages(session)))
+
+
+def pytorch_rows(raw: bytes) -> list[bytes]:
+    """The pieces of a uv.lock that are packages of PyTorch's, told without reading it."""
+    found = []
+    for name in sorted(name for name, role in roles().items() if role == "pin"):
+        start = -1
+        while (start := raw.find(b'\nname = "' + name.encode() + b'"', start + 1)) >= 0:
+            end = raw.find(b"\n[[package]]", start)
+            found.append(raw[start:end] if end >= 0 else raw[start:].rstrip())
+    return found
+
+
+def follow_lock(session: Session, tx: Transaction, before: bytes) -> bool:  # noqa: PLR0911  one return for each case
+    """See to what uv's new lock calls for; whether the project was edited and locked again.
+
+    PyTorch packages that other packages brought are named in the group `uvtorch`, or in every backend choice, so that
+    the sources apply to them. A project that pins nothing is pinned where an `add` brought torch. What nothing needs
+    any more goes. `before` is the lock as it was.
+    """
+    if tx.dry or session.is_script:
+        return False
+    path = session.required_site.lock
+    after = content(path)
+    if after == before:
+        return False
+    session.reread()
+    lock = locked(session)
+    if not lock.named("torch"):
+        return _torch_is_gone(session, tx, before)
+    if session.project.selectable():
+        return _into_choices(session, tx, strays(session, lock))
+    if pins := pins_of(session):
+        return _keep_pinned(session, tx, lock, pins)
+    new = {package.name for package in lock.packages if session.project.is_pinned(package.name)}
+    have = {name for name in new if f'\nname = "{name}"'.encode() in before.replace(b"\r\n", b"\n")}
+    own_source = any(session.project.is_pinned(source.package) for source in session.project.sources)
+    if session.line.verb != "add" or own_source or (new == have and not session.wanted().insists):
+        return False
+    return pin_transitive(session, tx, session.wanted())
+
+
+def _torch_is_gone(session: Session, tx: Transaction, before: bytes) -> bool:
+    if session.line.verb == "add" and session.line.ours_has("--torch-backend"):
+        tx.warn(f"--torch-backend {torch_backend(session.line)} has nothing to do: nothing here needs torch")
+    if not pytorch_rows(before) or session.project.pytorch_packages():
+        return False
+    change = Change(session, tx)
+    pin.unpin_all(change.files[0][2], session.project)
+    return _edited(session, tx, change)
+
+
+def _edited(session: Session, tx: Transaction, change: Change) -> bool:
+    if not change.write():
+        return False
+    tx.uv(*choices.relock_command(session))
+    return True
+
+
+def _into_choices(session: Session, tx: Transaction, names: Sequence[str]) -> bool:
+    change = Change(session, tx)
+    project = session.project
+    for name in names:
+        offer.place(change.files[0][2], project, name, name, project.selectable(), base=False)
+    if not names or not _edited(session, tx, change):
+        return False
+    tx.say(f"{', '.join(names)} came along: taken from every backend choice")
+    return True
+
+
+def _keep_pinned(session: Session, tx: Transaction, lock: Lock, pins: Sequence[Source]) -> bool:
+    names = strays(session, lock)
+    wanted = session.wanted() if session.line.verb == "add" else Wanted()
+    other = wanted.backend and any(one.backend != wanted.backend for one in pins)
+    if other and (names or wanted.origin == Origin.OPTION):
+        return pin_transitive(session, tx, wanted)
+    change = Change(session, tx)
+    file = change.files[0][2]
+    if names:
+        pin.like(file, session.project, (), pins, names)
+        if _edited(session, tx, change):
+            tx.say(f"{', '.join(names)} came along: taken from the project's index")
+            return True
+        return False
+    pin.remove_unneeded(file, session.project, users_of(session, pin.in_group(session.project)))
+    _edited(session, tx, change)
+    return False  # what goes from the group changes no environment
+
+
+def users_of(session: Session, names: Iterable[str], without: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:
+    """For each name the locked packages that require it, the project itself and `without` left out."""
+    lock, project = locked(session), session.project
+    if not lock.named("torch"):
+        return {}
+    without = set(without)
+    ignored = {project.name, *without}
+    users = {name: tuple(user for user in lock.dependents(name) if user not in ignored) for name in names}
+    if "torch" in users:  # what is compiled against torch needs it, whether it says so or not
+        compiled = {item.package for item in project.requirements if is_extension(item.package)} - without
+        users["torch"] += tuple(sorted(compiled))
+    return users
+
+
+def pin_transitive(session: Session, tx: Transaction, wanted: Wanted) -> bool:
+    """Pin for the PyTorch packages that only other packages need, as the lock has them, and lock again.
+
+    Whether anything was written. Where no build fits, a warning: nobody asked for torch by name.
+    """
+    torch = newest_torch(locked(session))
+    backend = session.backend_for(wanted)
+    if torch is None or leaves_to_pypi(session, backend):
+        return False
+    names = brought(session)
+    requirements = workspace_requirements(session)
+    named = wanted.backend is not None and wanted.origin == Origin.OPTION
+    refusal: NoBuild | None = None
+    try:
+        if named:
+            decision = session.decide(tuple(requirements) or ("torch",), backend)
+        else:
+            decision, refusal = decide_for(session, requirements, torch, backend)
+    except NoBuild as error:
+        if named:
+            raise
+        tx.warn(unfit(torch, error))
+        return False
+    before = tx.mark()
+    change = Change(session, tx)
+    change.to(decision, (), names)
+    if not change.write():
+        return False
+    code, said = tx.try_quietly(*choices.relock_command(session))
+    if code and (named or code != NO_SOLUTION):
+        tx.fail()
+    if code:
+        rollback(session, tx, before)
+        why = f"torch {torch} came along from PyPI: what needs it cannot be solved with {decision.backend}"
+        tx.warn(unfit(torch, refusal) if refusal else why)
+        return False
+    tx.tell(said)
+    prefix = f"{', '.join(names)} came along: " if names else ""
+    tell_decision(tx, decision, newest_torch(locked(session), decision.backend), prefix)
+    return True
+
+
+def unfit(torch: str, error: NoBuild) -> str:
+    """The warning for a torch that came along and has no build for this machine: nobody asked for it by name."""
+    why = ". ".join([str(error).rstrip("."), *error.hints[:1]])
+    return f"torch {torch} came along from PyPI and may not run here: {why}"

@@ -1,0 +1,125 @@
+"""Pins of a project and of its whole workspace: which there are, and changing all of its files together."""
+
+from collections.abc import Iterable, Sequence
+
+from uvtorch.choose import Decision
+from uvtorch.edits import pin
+from uvtorch.project import Project, Source, Target
+from uvtorch.project.markers import can_hold
+from uvtorch.project.pyproject import PyProject
+from uvtorch.requirement import without_local
+from uvtorch.session import Session, requirements_of
+from uvtorch.transaction import Transaction
+
+
+def content(path: str) -> bytes:
+    """A file's bytes, none where there is no such file."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def torch_first(names: Iterable[str]) -> tuple[str, ...]:
+    """Names in order, torch before all."""
+    return tuple(sorted(set(names), key=lambda name: (name != "torch", name)))
+
+
+def pins_of(session: Session) -> tuple[Source, ...]:
+    """The unselected sources of the project's PyTorch packages from an index; else those of a workspace sibling."""
+    for project in (session.project, *(project for _, project in session.siblings)):
+        found = tuple(
+            source
+            for source in project.sources
+            if source.extra is None
+            and source.group is None
+            and source.index is not None
+            and can_hold(source.marker)
+            and project.is_pinned(source.package)
+        )
+        if found:
+            return found
+    return ()
+
+
+def workspace_packages(session: Session) -> tuple[str, ...]:
+    """The PyTorch packages that the requirements of the whole workspace name."""
+    projects = (session.project, *(project for _, project in session.siblings))
+    return torch_first(name for project in projects for name in project.pytorch_packages())
+
+
+def workspace_requirements(session: Session) -> tuple[str, ...]:
+    """The requirements of PyTorch packages of the whole workspace: one lock, one build."""
+    projects = (session.project, *(project for _, project in session.siblings))
+    return tuple(dict.fromkeys(text for project in projects for text in requirements_of(project)))
+
+
+class Change:
+    """The edits of every file of the workspace that says something about PyTorch, made together."""
+
+    def __init__(self, session: Session, tx: Transaction) -> None:
+        self.session = session
+        self.tx = tx
+        site = session.required_site
+        self.files: list[tuple[str, Project, PyProject]] = [
+            (manifest.path, project, session.file(manifest))
+            for manifest, project in ((site.manifest, session.project), *session.siblings)
+        ]
+
+    def to(
+        self,
+        decision: Decision,
+        packages: Sequence[str] = (),
+        transitive: Sequence[str] = (),
+        *,
+        keeping: Sequence[str] | None = None,
+    ) -> None:
+        """Pin every project of the workspace that names PyTorch packages or pins them; this one in any case.
+
+        At a workspace's root its members' packages are pinned in the root's file, whose sources they inherit.
+        `keeping`: the requirements that keep their local version, None: those of this project that have one.
+        """
+        session = self.session
+        own, *others = self.files
+        members_inherit = session.required_site.manifest is session.required_site.root
+        shared: tuple[str, ...] = tuple(packages)
+        for _, project, file in others:
+            names = project.pytorch_packages()
+            if members_inherit and not any(not source.inherited and source.index for source in project.sources):
+                shared += names
+            elif names:
+                pin.to(file, project, names, decision, session.index_base, staying=())
+        _, project, file = own
+        pin.to(
+            file,
+            project,
+            tuple(dict.fromkeys(shared)),
+            decision,
+            session.index_base,
+            transitive=transitive,
+            staying=requirements_of(project) if keeping is None else keeping,
+        )
+
+    def take_out(self) -> None:
+        """Take every pin out, of all projects of the workspace."""
+        for _, project, file in self.files:
+            pin.take_out(file, project)
+
+    def strip_local_versions(self) -> None:
+        """`torch==2.9.1+cu128` becomes `torch==2.9.1`: the source names the backend."""
+        for _, project, file in self.files:
+            texts: dict[tuple[Target, str], list[str]] = {}
+            for item in project.pytorch_requirements():
+                texts.setdefault((item.target, item.package), []).append(item.text)
+            for (target, package), found in texts.items():
+                if any("+" in text for text in found):
+                    file.set_requirement(target, package, *map(without_local, found))
+
+    def write(self) -> bool:
+        """Write the files; whether any of them changed. What they say is read anew afterwards."""
+        changed = False
+        for path, _, file in self.files:
+            changed |= self.session.edit(self.tx, path, file)
+        self.session.reread()
+        return changed

@@ -1,0 +1,272 @@
+"""uv's resolution decides: pin, let uv lock, read what it locked, choose for that, and lock again where it differs.
+
+A requirement's text does not tell what uv resolves: other packages cap torch, constraints and overrides apply,
+dependencies are dynamic or bring an index of their own. So the choice for the text is tried first; where uv finds no
+solution under it, or locks another torch than the one that was chosen for, the choice is made anew for what came out.
+At most two more runs of `uv lock` follow from that.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+
+from uvtorch.backend import Backend
+from uvtorch.catalog import number
+from uvtorch.choose import Decision
+from uvtorch.edits import pin
+from uvtorch.errors import NoBuild
+from uvtorch.project.lock import Lock
+from uvtorch.project.markers import can_hold
+from uvtorch.requirement import allows, bare_requirement, named_by, without_local
+from uvtorch.session import Origin, Session, Wanted, decision_line
+from uvtorch.steps import choices
+from uvtorch.steps.bounds import Lowering, bound_anew, decide_lowering, take_bounds_away
+from uvtorch.steps.pins import Change, torch_first, workspace_packages, workspace_requirements
+from uvtorch.transaction import Saved, Transaction
+
+
+def newest_torch(lock: Lock, backend: Backend | None = None) -> str | None:
+    """The release of torch that a lock holds, of a backend's index where it holds one from there; None: none.
+
+    One that is there for no platform (`override-dependencies = ["torch; sys_platform == 'never'"]`) is none.
+    """
+    rows = lock.named("torch") if _is_required(lock) else ()
+    own = [row for row in rows if backend and row.backend and row.backend.name == backend.name]
+    versions = [(row.version or "").partition("+")[0] for row in own or rows]
+    return max(versions, key=number, default=None)
+
+
+def _is_required(lock: Lock) -> bool:
+    """Whether anything requires torch on any platform."""
+    for package in lock.packages:
+        tables = package.tables() if package.mentions("torch") else {}
+        groups = (*tables.get("optional-dependencies", {}).values(), *tables.get("dev-dependencies", {}).values())
+        for row in (*tables.get("dependencies", ()), *(row for rows in groups for row in rows)):
+            marker = row.get("marker")
+            if row.get("name") == "torch" and (marker is None or "extra" in marker or can_hold(marker)):
+                return True
+    return False
+
+
+def pin_and_lock(session: Session, tx: Transaction, wanted: Wanted, command: Sequence[str] | None = None) -> bool:
+    """Pin the whole workspace to the build for this machine (or to the one asked for) and lock; whether it is pinned.
+
+    Nothing is pinned where uv resolves no torch. An explicit word for a backend takes local versions out of the
+    requirements, and lowers a lower bound that alone stands in the way. `command`: the user's own `uv lock`.
+    """
+    backend = session.backend_for(wanted)
+    site = session.required_site
+    tx.guard(site.manifest.path, site.lock, *(manifest.path for manifest, _ in session.siblings))
+    before = tx.mark()
+    requirements = workspace_requirements(session)
+    if anew := speaks_up(session, wanted):
+        requirements = tuple(map(without_local, requirements))
+    try:
+        choice = (
+            decide_lowering(session, requirements, backend) if anew else Lowering(session.decide(requirements, backend))
+        )
+    except NoBuild as refusal:  # uv may resolve another torch than the text says: overrides replace it
+        if backend or tx.dry:
+            raise
+        return _pin_for_resolution(session, tx, before, refusal=refusal)
+    decision = choice.decision
+    if leaves_to_pypi(session, backend):
+        tx.say(f"using PyPI's build{_release(decision.torch)}: it is the right one on macOS; nothing is pinned")
+        return False
+    _write_pins(session, tx, choice, anew)
+    code, said = tx.try_quietly(*(command or choices.relock_command(session)))
+    if code == 0:
+        torch = None if tx.dry else newest_torch(locked(session), decision.backend)
+        if torch is None and not tx.dry and os.path.exists(site.lock):  # overridden or excluded: nothing to choose
+            rollback(session, tx, before)
+            return False
+        better = decision if backend or torch is None else decision_for_release(session, requirements, torch, decision)
+        if better.backend == decision.backend:
+            tx.tell(said)
+            _keep_beside(session, tx, decision, better)
+            tell_decision(tx, decision, torch)
+            bound_anew(session, tx, choice.lowered)
+            return True
+    elif backend or code != NO_SOLUTION:
+        tell_decision(tx, decision, None)
+        tx.fail()
+    rollback(session, tx, before)
+    return _pin_for_resolution(session, tx, before, choice)
+
+
+def _pin_for_resolution(
+    session: Session,
+    tx: Transaction,
+    before: Mapping[str, Saved],
+    choice: Lowering | None = None,
+    refusal: NoBuild | None = None,
+) -> bool:
+    """Resolve without a pin, choose for what came out, pin, lock again.
+
+    Raises `refusal`, why the text had no build, where what uv resolves has none either.
+    """
+    first = tx.failure
+    lowered = choice.lowered if choice else ()
+    change = Change(session, tx)
+    change.take_out()
+    take_bounds_away(change, lowered)
+    change.strip_local_versions()
+    change.write()
+    code, _ = tx.try_quietly(*choices.relock_command(session))
+    if code and refusal:
+        raise refusal
+    if code and choice:
+        tell_decision(tx, choice.decision, None)
+        tx.end(*(first if first[0] else tx.failure))
+    if newest_torch(locked(session)) is None:
+        rollback(session, tx, before)
+        return False
+    try:
+        pin_resolved(session, tx)
+    except NoBuild as error:
+        raise refusal or error from None
+    bound_anew(session, tx, lowered)
+    return True
+
+
+def pin_resolved(session: Session, tx: Transaction) -> None:
+    """Pin for the torch that uv resolved without a pin, and lock again. Raises NoBuild where no build of it fits."""
+    torch = newest_torch(locked(session))
+    assert torch is not None
+    decision, _ = decide_for(session, workspace_requirements(session), torch, None)
+    change = Change(session, tx)
+    change.to(decision, (), brought(session))
+    _keep_within(session, change, decision)
+    change.write()
+    tx.uv(*choices.relock_command(session))
+    tell_decision(tx, decision, newest_torch(locked(session), decision.backend))
+
+
+def pin_script(
+    session: Session, tx: Transaction, wanted: Wanted, resolved: Mapping[str, str] | None = None
+) -> tuple[str, ...]:
+    """Pin a script, which is not locked; the packages that are pinned anew.
+
+    `resolved`: the versions of PyTorch packages that come with others; they are named among the dependencies.
+    """
+    backend = session.backend_for(wanted)
+    requirements = workspace_requirements(session)
+    along = torch_first(name for name in resolved or () if name not in workspace_packages(session))
+    anew = speaks_up(session, wanted)
+    if resolved and not backend:
+        choice = Lowering(decide_for(session, requirements, resolved["torch"].partition("+")[0], None)[0])
+    elif anew:
+        choice = decide_lowering(session, tuple(map(without_local, requirements)), backend)
+    else:
+        choice = Lowering(session.decide(requirements, backend))
+    if leaves_to_pypi(session, backend):
+        return ()
+    changed = _write_pins(session, tx, choice, anew, along)
+    prefix = f"{', '.join(along)} came along: " if along else ""
+    tell_decision(tx, choice.decision, None, prefix)
+    return (*workspace_packages(session), *choice.decision.companions) if changed else ()
+
+
+def speaks_up(session: Session, wanted: Wanted) -> bool:
+    """Whether the user names a backend, or `auto`, in so many words: then what stands in the way gives way."""
+    return wanted.origin == Origin.OPTION and not session.line.ours_has("--auto")
+
+
+def _write_pins(
+    session: Session, tx: Transaction, choice: Lowering, anew: bool, transitive: Sequence[str] = ()
+) -> bool:
+    """Write the pins and the bounds that go with them; `anew`: local versions in the requirements give way."""
+    change = Change(session, tx)
+    take_bounds_away(change, choice.lowered)
+    if anew:
+        change.strip_local_versions()
+    change.to(choice.decision, (), transitive, keeping=() if anew else None)
+    _keep_within(session, change, choice.decision)
+    return change.write()
+
+
+def _keep_beside(session: Session, tx: Transaction, decision: Decision, resolved: Decision) -> None:
+    """Write the bounds that the torch which uv resolved asks for beyond those of the decision, and lock again."""
+    if set(resolved.bounds) - set(decision.bounds):
+        change = Change(session, tx)
+        _keep_within(session, change, resolved)
+        if change.write():
+            tx.uv(*choices.relock_command(session), "--quiet")
+
+
+def _keep_within(session: Session, change: Change, decision: Decision) -> None:
+    """Write the bounds of a decision for the packages that the workspace names."""
+    bounds = dict(decision.bounds)
+    names = workspace_packages(session)
+    pin.bound(change.files[0][2], [(name, bounds[name]) for name in names if name in bounds])
+
+
+def leaves_to_pypi(session: Session, backend: Backend | None) -> bool:
+    """Whether the machine is a Mac that nobody named a backend on: PyPI's wheel is right, for it and for the others."""
+    return backend is None and session.machine.platform.system == "macos"
+
+
+def _release(torch: str | None) -> str:
+    return f" (torch {torch})" if torch else ""
+
+
+NO_SOLUTION = 1
+"""uv's exit code where requirements cannot be solved together; 2 is for all other errors."""
+
+
+def rollback(session: Session, tx: Transaction, mark: Mapping[str, Saved]) -> None:
+    """Put the files back as they were at the mark, and read them anew."""
+    tx.rollback(mark)
+    session.reread()
+
+
+def locked(session: Session) -> Lock:
+    """The lock as it is now."""
+    return choices.read(session.required_site.lock)
+
+
+def tell_decision(tx: Transaction, decision: Decision, torch: str | None, prefix: str = "") -> None:
+    """Say what was decided, with the torch that uv locked."""
+    tx.say(prefix + decision_line(decision, torch))
+    tx.warn(*decision.warnings)
+
+
+def decision_for_release(session: Session, requirements: Sequence[str], torch: str, decision: Decision) -> Decision:
+    """The decision for the release that uv locked under a decision; the same decision where nothing better fits it."""
+    if torch == decision.torch or not decision.torch or number(torch) > number(decision.torch):
+        return decision
+    try:
+        return session.decide(_resolved(requirements, torch))
+    except NoBuild:
+        return decision
+
+
+def _resolved(requirements: Sequence[str], torch: str) -> tuple[str, ...]:
+    """The requirements with the torch that uv resolved; overrides may have replaced what the text says of it."""
+    texts = (without_local(text) for text in requirements)
+    fits = (bare_requirement(text) if named_by(text) == "torch" and not allows(text, torch) else text for text in texts)
+    return (*fits, f"torch=={torch}")
+
+
+def decide_for(
+    session: Session, requirements: Sequence[str], torch: str, backend: Backend | None
+) -> tuple[Decision, NoBuild | None]:
+    """The decision for the torch that uv resolved without a pin; where no build of it fits, for an older one, with why.
+
+    What needs torch may admit an older one: uv will say. Raises NoBuild where that does not fit either.
+    """
+    texts = [without_local(text) for text in requirements]
+    try:
+        return session.decide(_resolved(requirements, torch), backend), None
+    except NoBuild as error:
+        try:
+            return session.decide((*texts, f"torch<{torch}"), backend), error
+        except NoBuild:
+            raise error from None
+
+
+def brought(session: Session) -> tuple[str, ...]:
+    """The PyTorch packages of the lock that no requirement of the workspace names."""
+    direct = workspace_packages(session)
+    project = session.project
+    names = {package.name for package in locked(session).packages if project.is_pinned(package.name)}
+    return torch_first(name for name in names if name not in direct)

@@ -1,0 +1,291 @@
+"""One change of a project: edits of files and runs of uv, all of it or nothing; or shown instead of done."""
+
+import os
+import stat
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import NamedTuple, NoReturn, Self
+
+from uvtorch import atomic, uv
+from uvtorch.errors import ProjectError
+from uvtorch.project.pyproject import restyled
+
+
+class Saved(NamedTuple):
+    """A file as it was. Without content: there was no such file."""
+
+    content: bytes | None
+    mode: int | None
+
+
+class UvFailedError(Exception):
+    """uv ended with an error, or a signal came: everything is undone. Never leaves the transaction."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Transaction:
+    """A context manager around everything that a command changes.
+
+    `uv` and `edit` do what they say at once; if uv fails, if a signal comes or if anything is raised, every file is put
+    back as it was, and `code` is uv's exit code or 128+n after signal n. Where all went well, uvtorch becomes the uv
+    command that `become` named. With `dry` nothing is done: the decisions, a unified diff and the command lines are
+    printed at the end.
+    """
+
+    def __init__(self, find_uv: Callable[[], str], *, quiet: bool = False, dry: bool = False) -> None:
+        self._find_uv = find_uv
+        self.quiet = quiet
+        self.dry = dry
+        self.code = 0
+        self._saved: dict[str, Saved] = {}
+        self._styled: dict[str, bytes] = {}
+        self._interrupted: uv.Interrupted | None = None
+        """Entered with the first change: until then a signal ends uvtorch as any program."""
+        self._edited = False
+        self._last: tuple[str, ...] | None = None
+        self._said: list[str] = []
+        self._warned: list[str] = []
+        self._edits: dict[str, tuple[bytes, bytes]] = {}
+        self._commands: list[tuple[str, ...]] = []
+        self.failure = (0, "")
+        """The exit code of the last `try_quietly` that failed, and what uv said."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        if self.dry:
+            if error is None:
+                self._show()
+            return False
+        try:
+            if error is None:
+                self._restyle()
+                self.code = self._signalled() if self._last is not None else 0
+            if isinstance(error, UvFailedError):
+                self.code = self._signalled() or error.code
+            if error is not None or self.code:
+                self.undo()
+        finally:
+            if self._interrupted is not None:
+                self._interrupted.__exit__(kind, error, traceback)
+        if error is None and self.code == 0 and self._last is not None:
+            uv.hand_over(self._find_uv(), self._last)
+        return isinstance(error, UvFailedError)
+
+    def _begin(self) -> uv.Interrupted:
+        if self._interrupted is None:
+            self._interrupted = uv.Interrupted().__enter__()
+        return self._interrupted
+
+    def _signalled(self) -> int:
+        """The exit code for a signal that came, 0 where none came."""
+        return self._interrupted.code if self._interrupted else 0
+
+    def _raise_signalled(self) -> None:
+        if self._signalled():
+            raise UvFailedError(self._signalled())
+
+    def guard(self, *paths: str) -> None:
+        """Remember files that uv may change; they need not exist. Raises ProjectError where one cannot be read."""
+        if not self.dry:
+            for path in paths:
+                if path not in self._saved:
+                    self._saved[path] = _saved(path)
+
+    def keep_style(self, path: str, raw: bytes) -> None:
+        """Keep a file's line breaks and BOM, whatever uv makes of them: `uv add` writes LF and drops a BOM."""
+        self._styled[path] = raw
+
+    def edit(self, path: str, before: bytes, after: bytes) -> bool:
+        """Replace a file's content; whether there was anything to change.
+
+        Raises ProjectError where the file is not as it was read, is read-only or cannot be written, UvTooOld where
+        this uv would ignore what is written.
+        """
+        if after == before:
+            return False
+        if self.dry:
+            first = self._edits[path][0] if path in self._edits else before
+            self._edits[path] = (first, after)
+            return True
+        if not self._edited:
+            uv.require(self._find_uv())
+            self._edited = True
+        self._begin()
+        self.guard(path)
+        _write_checked(path, before, after)
+        return True
+
+    def uv(self, *words: str) -> None:
+        """Run uv with everything inherited. Where it fails, everything is undone and nothing after it happens."""
+        code = self.attempt(*words)
+        if code:
+            raise UvFailedError(code)
+
+    def attempt(self, *words: str) -> int:
+        """Run uv; its exit code. A signal undoes everything all the same."""
+        if self.dry:
+            self._commands.append(words)
+            return 0
+        self._raise_signalled()
+        code = uv.run(self._find_uv(), words, self._begin())
+        self._raise_signalled()
+        return code
+
+    def try_quietly(self, *words: str) -> tuple[int, str]:
+        """Run uv with its stderr held back; its exit code and what it said. `tell` passes that on."""
+        if self.dry:
+            self._commands.append(words)
+            return 0, ""
+        self._raise_signalled()
+        code, said = uv.run_quietly(self._find_uv(), words, self._begin())
+        self._raise_signalled()
+        if code:
+            self.failure = (code, said)
+        return code, said
+
+    def fail(self) -> NoReturn:
+        """Undo everything and end as the last `try_quietly` that failed did, passing on what uv said."""
+        self.end(*self.failure)
+
+    def end(self, code: int, said: str = "") -> NoReturn:
+        """Undo everything and end with this exit code, passing on what uv said."""
+        self.tell(said)
+        raise UvFailedError(code)
+
+    def mark(self) -> Mapping[str, Saved]:
+        """The guarded files as they are now, for `rollback`."""
+        return {path: _saved(path) for path in self._saved}
+
+    def rollback(self, mark: Mapping[str, Saved]) -> None:
+        """Put the files back as they were at the mark; those that were not guarded then, as they were at first."""
+        if not self.dry:
+            _restore({**self._saved, **mark})
+
+    def become(self, words: Sequence[str]) -> None:
+        """Become this uv once everything is done: for `uv run`, whose exit code is the command's own."""
+        self._last = tuple(words)
+
+    def undo(self) -> None:
+        """Put every file back that is not as it was. Raises ProjectError, after all were tried, if some cannot be."""
+        _restore(self._saved)
+
+    def say(self, *lines: str) -> None:
+        """Tell what was decided and why, a line each, on stderr; not with `quiet`."""
+        self._said += lines
+        for line in lines:
+            self._print(f"uvtorch: {line}")
+
+    def warn(self, *lines: str) -> None:
+        """Warn, a line each, on stderr; not with `quiet`."""
+        self._warned += lines
+        for line in lines:
+            self._print(f"warning: {line}")
+
+    def tell(self, text: str) -> None:
+        """Pass on what uv said."""
+        if text and sys.stderr is not None:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+    def _print(self, line: str) -> None:
+        if not (self.quiet or self.dry or sys.stderr is None):  # closed: print would take stdout in its place
+            print(line, file=sys.stderr)
+
+    def _restyle(self) -> None:
+        for path, model in self._styled.items():
+            now = _saved(path).content
+            if now is None or not (b"\r" in model or model.startswith(b"\xef\xbb\xbf")):
+                continue
+            after = restyled(now, model)
+            if after != now:
+                _write_checked(path, now, after)
+
+    def _show(self) -> None:
+        lines = [f"# {line}" for line in self._said]
+        lines += [f"# warning: {line}" for line in self._warned]
+        for path, (before, after) in self._edits.items():
+            lines += diff(path, before, after)
+        commands = [*self._commands, *([self._last] if self._last is not None else [])]
+        lines += ["$ " + quoted(("uv", *command)) for command in commands]
+        print("\n".join(lines))
+
+
+def _saved(path: str) -> Saved:
+    try:
+        with open(path, "rb") as file:
+            return Saved(file.read(), stat.S_IMODE(os.fstat(file.fileno()).st_mode))
+    except FileNotFoundError:
+        return Saved(None, None)
+    except OSError as error:
+        raise ProjectError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _restore(files: Mapping[str, Saved]) -> None:
+    failures = []
+    for path, saved in files.items():
+        try:
+            if _saved(path).content == saved.content:
+                continue
+            if saved.content is None:
+                os.unlink(path)
+            else:
+                atomic.write(path, saved.content, saved.mode)
+        except OSError as error:
+            failures.append(f"{path} ({error.strerror})")
+        except ProjectError as error:
+            failures.append(str(error))
+    if failures:
+        raise ProjectError(f"uv failed, and not all could be put back: {', '.join(failures)}")
+
+
+def _write_checked(path: str, before: bytes, after: bytes) -> None:
+    if _saved(path).content != before:
+        raise ProjectError(f"{path} changed while uvtorch was reading it", "run the command again")
+    # A read-only file would not stop a rename over it, nor root: its owner's word is what counts.
+    if not os.stat(path).st_mode & 0o222 or not os.access(path, os.W_OK):
+        raise ProjectError(f"{path} is read-only", "make it writable, or see what would change with --dry-run")
+    try:
+        atomic.write(path, after)
+    except OSError as error:
+        raise ProjectError(f"cannot write {path}: {error.strerror}") from None
+
+
+def diff(path: str, before: bytes, after: bytes) -> list[str]:
+    """A unified diff as `patch` reads it: to the byte, carriage returns and a missing last newline included."""
+    from difflib import unified_diff  # noqa: PLC0415  only what is shown needs it
+
+    def split(raw: bytes) -> list[str]:
+        *lines, rest = raw.decode("utf-8", "surrogateescape").split("\n")
+        return [line + "\n" for line in lines] + ([rest] if rest else [])
+
+    name = _relative(path)
+    rows = []
+    for row in unified_diff(split(before), split(after), f"a/{name}", f"b/{name}"):
+        rows += [row[:-1]] if row.endswith("\n") else [row, "\\ No newline at end of file"]
+    return rows
+
+
+def _relative(path: str) -> str:
+    try:
+        return os.path.relpath(path)
+    except (OSError, ValueError):  # no working directory any more; another drive
+        return path
+
+
+def quoted(command: Sequence[str]) -> str:
+    """A command line as one types it on this system."""
+    if uv.WINDOWS:
+        from subprocess import list2cmdline  # noqa: PLC0415  only what is shown needs it
+
+        return list2cmdline(command)
+    from shlex import join  # noqa: PLC0415  only what is shown needs it
+
+    return join(command)
