@@ -43,7 +43,7 @@ class _Guard:
         elif event == "ctypes.dlopen":
             self._load(args[0])
         elif event in ("subprocess.Popen", "os.posix_spawn", "os.exec", "os.startfile"):
-            self._start(args[0])
+            self._start(args[0], args[1])
         elif event == "os.system" and _by_uvtorch():
             raise AssertionError("uvtorch asks a shell")
 
@@ -67,7 +67,12 @@ class _Guard:
         elif not self.standin:
             raise AssertionError(f"a test loads the machine's own {text}")
 
-    def _start(self, program: Any) -> None:
+    def _start(self, program: Any, arguments: Any) -> None:
+        words = [os.fsdecode(word) for word in arguments] if isinstance(arguments, list | tuple) else []
+        if any(word.endswith("ask_nvml.py") for word in words):
+            if not words[-1].startswith(self.own):
+                raise AssertionError("a test asks the machine's own NVML")
+            return
         path = os.path.abspath(os.fsdecode(program))
         if not self.processes and not path.startswith(self.own) and _by_uvtorch():
             raise AssertionError(f"uvtorch starts {path}, which the test did not make")

@@ -1,5 +1,6 @@
-"""The README and the example against the code: commands are run, tables compared, outputs the same to the letter."""
+"""The documents against the code: commands are run, tables compared, outputs the same to the letter, names exist."""
 
+import ast
 import os
 import re
 import shlex
@@ -15,13 +16,16 @@ import click
 import pytest
 
 from tests.index.project import MACHINES, Project
-from uvtorch import argv, errors, packages, project, uv
+from tests.test_imports import imports, part
+from uvtorch import argv, errors, project, requirement, uv
 from uvtorch.verbs import torch as torch_verbs
 
 pytest_plugins = ["tests.index.fixtures"]
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+PACKAGE = ROOT / "uvtorch"
 EXAMPLE = ROOT / "examples" / "quickstart"
 
 UNPINNED = (
@@ -102,7 +106,12 @@ def test_the_second_command_is_what_ci_runs() -> None:
 
 BLOCKS = [
     pytest.param(title, language, number, id=f"{title}-{language}-{number}")
-    for title in ("One build for the project", "Several builds to choose from", "In a Makefile, a Dockerfile, CI")
+    for title in (
+        "One build for the project",
+        "Another build, or none",
+        "Several builds to choose from",
+        "In a Makefile, a Dockerfile, CI",
+    )
     for language in ("sh", "make", "dockerfile")
     for number in range(len(blocks(section(title), language)))
 ]
@@ -150,13 +159,76 @@ def test_the_examples_own_commands(
 
 def test_the_example_is_unpinned_and_has_no_lock() -> None:
     data = tomllib.loads((EXAMPLE / "pyproject.toml").read_text(encoding="utf-8"))
-    assert {packages.named_by(text) for text in data["project"]["dependencies"]} == {"torch", "torchvision"}
+    assert {requirement.named_by(text) for text in data["project"]["dependencies"]} == {"torch", "torchvision"}
     assert "tool" not in data
     listed = subprocess.run(
         ["git", "ls-files", "--", str(EXAMPLE)], cwd=ROOT, capture_output=True, encoding="utf-8", check=False
     )
     assert "uv.lock" not in listed.stdout
     compile((EXAMPLE / "train.py").read_text(encoding="utf-8"), "train.py", "exec")
+
+
+# What counts first, and taking pins out
+
+
+def test_what_counts_first(empty: Callable[[str], Project]) -> None:
+    """Pins before UV_TORCH_BACKEND, that before the configuration, that before the hardware; `auto` is an option."""
+    project = empty(UNPINNED + '\n[tool.uvtorch]\nbackend = "cu128"\n')
+
+    def said(*words: str, **variables: str) -> str:
+        done = project.uvtorch(*words, machine="h200-580", **variables).must()
+        return done.out + done.err
+
+    assert "using cpu " in said("sync", "--dry-run", UV_TORCH_BACKEND="cpu")
+    assert "using cu128 " in said("sync", "--auto", "--dry-run")
+    assert "using cu126 " in said("add", "torch==2.7.1+cu126", "--dry-run", UV_TORCH_BACKEND="cpu")
+    said("lock", "--torch-backend", "cu126")
+    pinned = project.text
+    assert "/cu126" in pinned
+    said("lock", UV_TORCH_BACKEND="cpu")
+    said("export", "--auto")
+    assert project.text == pinned
+    said("lock", "--torch-backend", "auto")
+    assert "/cu130" in project.text
+
+
+def test_taking_the_pins_out_leaves_the_file_as_it_was(empty: Callable[[str], Project]) -> None:
+    project = empty(UNPINNED)
+    project.uvtorch("torch", "use", "cu126").must()
+    assert project.text != UNPINNED
+    project.uvtorch("torch", "use", "none").must()
+    assert project.text == UNPINNED
+
+
+# The map of the code
+
+
+def test_the_map_is_true() -> None:
+    """Every package is on it, every name on it exists, and no import points upwards or sideways."""
+    rows = [re.match(r"(?:[a-z]+(?: {2,}|$))+", line) for line in blocks(CONTRIBUTING, "text")[0].splitlines()]
+    level = {name: at for at, row in enumerate(rows) if row for name in row[0].split()}
+    actual = imports()
+    assert {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()} <= set(level)
+    assert set(level) <= {part(module) for module in actual}
+    for module, others in actual.items():
+        above = level.get(part(module), -1)
+        wrong = {one for one in others if part(one) != part(module) and level.get(part(one), 99) <= above}
+        assert not wrong, f"{module} imports {wrong}"
+
+
+def test_the_functions_that_are_named_exist() -> None:
+    named = set(re.findall(r"`([a-z_/]+)\.py:([\w.]+)`", CONTRIBUTING))
+    assert len(named) > 20
+    for path, name in named:
+        body = ast.parse((PACKAGE / f"{path}.py").read_text(encoding="utf-8")).body
+        for one in name.split("."):
+            found = [
+                node
+                for node in body
+                if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef) and node.name == one
+            ]
+            assert found, f"{path}.py has no {name}"
+            body = found[0].body
 
 
 # The tables
@@ -232,10 +304,13 @@ def test_the_oldest_versions_are_those_of_the_code() -> None:
     assert f"Python {metadata['requires-python'].removeprefix('>=')} or newer" in README
 
 
-def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)]+)\)", README):
+@pytest.mark.parametrize("document", [README, CONTRIBUTING], ids=["README", "CONTRIBUTING"])
+def test_links_lead_somewhere(document: str) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", document):
         if "://" not in target:
             assert (ROOT / target).exists(), target
+    for target in re.findall(r"\b(?:tests|tools|examples|benchmarks)/[\w./-]+", document):
+        assert (ROOT / target.rstrip(".")).exists(), target
 
 
 def test_help_names_what_the_readme_does(project: Project) -> None:

@@ -3,12 +3,14 @@
 Real processes. A command that edits (`add torch --torch-backend cpu`) is one where uvtorch waits for uv.
 """
 
+import fcntl
 import os
 import pty
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -290,12 +292,14 @@ def test_a_key_reaches_what_uvtorch_became(launcher: Path, tmp_path: Path, demo:
 
 
 def test_ctrl_c_while_uvtorch_decides_writes_nothing(start: Start, tmp_path: Path, demo: Path) -> None:
-    """Held up by a description of the hardware that is a pipe nobody writes to."""
-    pipe = tmp_path / "hardware.json"
+    """Held up by a description of the hardware on standard input that never ends."""
+    pipe = tmp_path / "stdin"
     os.mkfifo(pipe)
-    process = start("/nowhere/uv", "add", "torch", UVTORCH_HARDWARE=str(pipe))
-    with pipe.open("wb"):  # opens once uvtorch reads it
-        time.sleep(0.1)
+    wrapper = ("/bin/sh", "-c", 'exec "$@" <"$0"', str(pipe))
+    process = start("/nowhere/uv", "add", "torch", wrapper=wrapper, UVTORCH_HARDWARE="-")
+    with pipe.open("wb", buffering=0) as writer:
+        writer.write(b"{")
+        until(lambda: fcntl.ioctl(writer, termios.FIONREAD, bytes(4)) == bytes(4), "uvtorch reads")
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (130, b"")

@@ -86,7 +86,7 @@ def test_the_choice_is_written_once_then_uv_runs(
     done = project.uvtorch(*VERBS[verb], machine=machine).must()
     assert f"{torch}+{backend}" in shown(verb, project, done)
     assert len(done.ours) == 1
-    assert done.ours[0].startswith(f"uvtorch: using {backend} (torch {torch})")
+    assert done.ours[0].startswith(f"uvtorch: using {backend} (torch {torch}")
     marker = "" if backend == "cpu" else ", marker = \"sys_platform == 'linux' or sys_platform == 'win32'\""
     entry = f'[{{ index = "pytorch-{backend}"{marker} }}]'
     assert project.text == (

@@ -50,6 +50,11 @@ BACKENDS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
 NIGHTLY: Final = "nightly/cu130"
 """An index of pre-releases alone, which need a Triton that is nowhere else."""
 
+HOUSE: Final = "house/wheels"
+"""A company's mirror of cu128, whose URL names no backend."""
+JETSON: Final = "jp6/cu126"
+"""Builds for Jetsons, which are not PyTorch's cu126."""
+
 STALE: Final = (
     Wheel("numpy", "1.26.3"),
     Wheel("jinja2", "3.1.4"),
@@ -69,6 +74,7 @@ CURRENT: Final = (
     Wheel("any-models", "1.0", requires=("torch", "torchvision")),
     Wheel("old-models", "1.0", requires=("torch==2.8.0", "torchvision==0.23.0")),
     Wheel("capped-models", "1.0", requires=("torch<2.12", "torchvision")),
+    Wheel("first-models", "1.0", requires=("torch==2.6.0",)),
     Wheel("newest-models", "1.0", requires=("torch>=2.15",)),
     Wheel("sound-models", "1.0", requires=("torchaudio", "any-models")),
     Wheel("accelerate", "1.12.0", requires=("torch>=2.0.0", "numpy")),
@@ -87,7 +93,11 @@ def default_index() -> Iterator[Wheel]:
 
 
 def pytorch_index(backend: str) -> Iterator[Wheel]:
-    """What PyTorch's index of a backend has."""
+    """What PyTorch's index of a backend has, or a mirror or a vendor."""
+    if backend == JETSON:
+        yield from _release("2.11.0", "", ("linux_aarch64",), ())
+        return
+    backend = "cu128" if backend == HOUSE else backend
     if backend in ("cu126", "cu130"):
         yield Wheel("xformers", f"0.0.35+{backend}", f"cp39-abi3-{LINUX}", ("torch==2.11.0",))
     yield from STALE

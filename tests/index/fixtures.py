@@ -10,6 +10,7 @@ import pytest
 
 from tests.index.project import Home, Project
 from tests.index.server import IndexServer
+from tests.situations import Make, Situation
 
 
 @pytest.fixture(scope="session")
@@ -84,3 +85,12 @@ def empty(home: Home, tmp_path: Path) -> Callable[[str], Project]:
         return Project(home, path).write(text)
 
     return make
+
+
+@pytest.fixture
+def make(home: Home, tmp_path: Path) -> Iterator[Make]:
+    """Makes a project of this pyproject.toml; in the end each remedy that it was told is typed."""
+    (tmp_path / "made").mkdir()
+    project = Situation(home, tmp_path / "made")
+    yield project.write
+    project.type_what_was_told()

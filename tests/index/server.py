@@ -16,7 +16,8 @@ class IndexServer:
     """Serves `/simple/` (the default index) and `/whl/<backend>/` (PyTorch's); a context.
 
     As the real PyTorch server does, answers 403 rather than 404 for what it does not have under `/whl/`. `/down/` is an
-    index that is out of order.
+    index that is out of order, `/house/wheels/` a mirror of one backend that does not say which, `/jp6/cu126/` NVIDIA's
+    for Jetsons.
     """
 
     def __init__(self) -> None:
@@ -54,7 +55,11 @@ class IndexServer:
             if parts[:1] == ["nightly"]:
                 parts[:2] = ["/".join(parts[:2])]
             index = parts[0] if parts else "none"
-        wheels = _index(index) if index in ("", *contents.BACKENDS, contents.NIGHTLY) else {}
+        if parts[:2] in (["house", "wheels"], ["jp6", "cu126"]):
+            parts[:2] = ["/".join(parts[:2])]
+            index = parts[0]
+        served = ("", *contents.BACKENDS, contents.NIGHTLY, contents.HOUSE, contents.JETSON)
+        wheels = _index(index) if index in served else {}
         if len(parts) == 2 and parts[1] in wheels:
             if not path.endswith("/"):
                 return missing._replace(code=301)

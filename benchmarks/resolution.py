@@ -1,0 +1,89 @@
+"""What asking uv costs: `python benchmarks/resolution.py [ROUNDS]`.
+
+Compares, as medians of ROUNDS runs in turns, `uvtorch lock --torch-backend auto` with `uv lock` of the same project
+with the pin written by hand, both without a uv.lock: where the requirement's text and uv's resolution agree (at most
+1.25 times), and where a constraint makes uv resolve another torch (at most 3 times). Then `uvtorch add torch` with the
+same `uv add` and its index written by hand (at most 1.15 times). Needs uv on PATH or in UVTORCH_UV; the rest is local.
+"""
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.index.server import IndexServer  # noqa: E402
+
+HEAD = '[project]\nname = "demo"\nversion = "0.1"\nrequires-python = ">=3.11"\n'
+PIN = """\
+[tool.uv.sources]
+torch = {{ index = "p" }}
+[[tool.uv.index]]
+name = "p"
+url = "{base}/{backend}"
+explicit = true
+"""
+CAPPED = '[tool.uv]\nconstraint-dependencies = ["torch<2.12"]\n'
+
+
+def medians(commands: dict[str, tuple[str, list[str]]], rounds: int, env: dict[str, str], here: Path) -> list[float]:
+    """The median of each command in ms; a command is a pyproject.toml, written before each run, and its words."""
+    times: dict[str, list[float]] = {name: [] for name in commands}
+    for number in range(rounds + 1):
+        for name, (text, words) in commands.items():
+            (here / "pyproject.toml").write_text(text)
+            (here / "uv.lock").unlink(missing_ok=True)
+            started = time.perf_counter()
+            subprocess.run(words, env=env, cwd=here, capture_output=True, check=True)
+            if number:  # the first round warms uv's cache
+                times[name].append((time.perf_counter() - started) * 1000)
+    return [statistics.median(found) for found in times.values()]
+
+
+def main() -> None:
+    """Measure and print."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
+    uv = os.environ.get("UVTORCH_UV") or shutil.which("uv")
+    if uv is None:
+        raise SystemExit("no uv on PATH")
+    uvtorch = [sys.executable, "-m", "uvtorch"]
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("UV_", "UVTORCH_"))}
+    with tempfile.TemporaryDirectory() as name, IndexServer() as server:
+        here = Path(name) / "project"
+        here.mkdir()
+        env |= {
+            "UVTORCH_UV": uv,
+            "UVTORCH_INDEX_BASE": server.base,
+            "UVTORCH_HARDWARE": str(ROOT / "tests" / "machines" / "h100-570.json"),
+            "UV_CACHE_DIR": str(Path(name) / "cache"),
+            "UV_DEFAULT_INDEX": server.default,
+            "UV_PYTHON": sys.executable,
+            "PYTHONPATH": str(ROOT),
+        }
+        lock = [*uvtorch, "lock", "--torch-backend", "auto"]
+        wanted = HEAD + 'dependencies = ["torch>=2.6"]\n'
+        for title, extra, backend, target in (
+            ("text and resolution agree", "", "cu126", 1.25),
+            ("they differ", CAPPED, "cu128", 3.0),
+        ):
+            by_hand = wanted + extra + PIN.format(base=server.base, backend=backend)
+            ours, plain = medians({"ours": (wanted + extra, lock), "uv": (by_hand, [uv, "lock"])}, rounds, env, here)
+            print(f"lock, {title}: {ours:.0f} ms, uv {plain:.0f} ms, ratio {ours / plain:.2f} (at most {target})")
+        empty = HEAD + "dependencies = []\n"
+        add = ["add", "torch", "--no-sync"]
+        commands = {
+            "ours": (empty, [*uvtorch, *add]),
+            "uv": (empty + PIN.format(base=server.base, backend="cu126"), [uv, *add]),
+        }
+        ours, plain = medians(commands, rounds, env, here)
+        print(f"add, an edit is due: {ours:.0f} ms, uv {plain:.0f} ms, ratio {ours / plain:.2f} (at most 1.15)")
+
+
+if __name__ == "__main__":
+    main()
