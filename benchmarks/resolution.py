@@ -23,7 +23,7 @@ from tests.index.server import IndexServer  # noqa: E402
 HEAD = '[project]\nname = "demo"\nversion = "0.1"\nrequires-python = ">=3.11"\n'
 PIN = """\
 [tool.uv.sources]
-torch = {{ index = "p" }}
+torch = [{{ index = "p", marker = "sys_platform == 'linux' or sys_platform == 'win32'" }}]
 [[tool.uv.index]]
 name = "p"
 url = "{base}/{backend}"
