@@ -345,13 +345,19 @@ def _companions(case: Case) -> Iterator[Finding]:
         backend = source.backend
         if backend is None or backend.family not in ("rocm", "xpu") or source.index not in explicit:
             continue
-        target = _spelled(project, source.target)
         required = {item.target for item in project.requirements if item.package == "torch"}
-        names = (backend.family, backend._replace(channel="").name)
-        known = {package for whose, _, _, packages in case.catalog.companions if whose in names for package in packages}
-        named = {other.package for other in all_sources(project) if same_url(other.url or "", source.url or "")}
-        if (target in required or (target.kind == "base" and required)) and not named & known:
+        target = _spelled(project, source.target)
+        reached = target in required or (target.kind == "base" and required)
+        if reached and not _has_companion(case, source, backend):
             yield _companion_missing(project, source, _decided(case, backend).companions)
+
+
+def _has_companion(case: Case, source: Source, backend: Backend) -> bool:
+    """Whether the project takes a Triton from the same index."""
+    names = (backend.family, backend._replace(channel="").name)
+    known = {package for whose, _, _, packages in case.catalog.companions if whose in names for package in packages}
+    url = source.url or ""
+    return any(other.package in known and same_url(other.url or "", url) for other in all_sources(case.project))
 
 
 def _decided(case: Case, backend: Backend) -> Decision:

@@ -1,6 +1,6 @@
 """What is wrong in uv.lock. Pure."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain
 from typing import Final
@@ -15,7 +15,7 @@ from uvtorch.backend import Backend, from_url, parse, same_url
 from uvtorch.edits import offer, pin
 from uvtorch.machine import Platform
 from uvtorch.packages import ANCHORS, roles
-from uvtorch.project import Environment, Project, Source
+from uvtorch.project import Choice, Environment, Project, Source
 from uvtorch.project.lock import Lock
 from uvtorch.project.lock import Package as LockedPackage
 from uvtorch.project.markers import holds
@@ -48,19 +48,23 @@ def _generic(case: Case, lock: Lock) -> Iterator[Finding]:
         index = next((index for index in project.indexes if same_url(index.url, url)), None)
         if index is not None and index.default:
             continue
-        what = ", ".join(f"{name} {package.version}" for name, package in [*packages.items()][:4])
-        what += f" and {len(packages) - 4} more" if len(packages) > 4 else ""
-        what += f" {'come' if len(packages) > 1 else 'comes'} from {url}: PyTorch's indexes have old copies of such "
-        what += "packages, and uv looks no further once it finds one. "
         explicit = index is not None and index.explicit
-        now = "The index is explicit now, but that alone does not change what is locked."
-        what += now if explicit else "Locking again moves them once the index is explicit."
+        what = _generic_text(url, packages, explicit)
         if index is None or (index.legacy and not explicit):
             yield error("generic-from-pytorch-index", what)
         elif index.inherited and not explicit:
             yield Finding("generic-from-pytorch-index", "error", what, FIX_ROOT)
         else:
             yield error("generic-from-pytorch-index", what, upgrade=tuple(packages))
+
+
+def _generic_text(url: str, packages: Mapping[str, LockedPackage], explicit: bool) -> str:
+    what = ", ".join(f"{name} {package.version}" for name, package in [*packages.items()][:4])
+    what += f" and {len(packages) - 4} more" if len(packages) > 4 else ""
+    what += f" {'come' if len(packages) > 1 else 'comes'} from {url}: PyTorch's indexes have old copies of such "
+    what += "packages, and uv looks no further once it finds one. "
+    now = "The index is explicit now, but that alone does not change what is locked."
+    return what + (now if explicit else "Locking again moves them once the index is explicit.")
 
 
 def _left_out(case: Case, lock: Lock) -> Iterator[Finding]:
@@ -254,13 +258,7 @@ def _routed(case: Case, lock: Lock, names: tuple[str, ...]) -> tuple[tuple[Edit,
     project, choices = case.project, case.project.selectable()
     pins = [one for one in project.sources if one.backend and one.kind == "index" and one.target.kind == "base"]
     pins = [one for one in pins if project.is_pinned(one.package)]
-    if choices:
-        models = {(choice.target, choice.packages[0]) for choice in choices}
-        theirs = [source for source in project.sources if (source.target, source.package) in models]
-        moved = [name for name in names if rewritable((*entries(project, name), *theirs))]
-    else:  # a source of the user's own, which pins nothing, stays
-        pinned = {one.package for one in pins}
-        moved = [name for name in names if pinned and (name in pinned or not entries(project, name))]
+    moved = _movable(project, choices, {one.package for one in pins}, names)
     own = {item.package for item in project.requirements if item.target.name != ANCHORS}
     own |= {item.package for member in project.members for item in member.requirements}
 
@@ -271,6 +269,15 @@ def _routed(case: Case, lock: Lock, names: tuple[str, ...]) -> tuple[tuple[Edit,
             pin.like(file, project, [name] if name in own else [], pins, [] if name in own else [name])
 
     return tuple(Edit(name, partial(route, name)) for name in moved), _kept(case, lock, names) if moved else ()
+
+
+def _movable(project: Project, choices: tuple[Choice, ...], pinned: set[str], names: tuple[str, ...]) -> list[str]:
+    """The packages whose sources can be written; a source of the user's own, which pins nothing, stays."""
+    if not choices:
+        return [name for name in names if pinned and (name in pinned or not entries(project, name))]
+    models = {(choice.target, choice.packages[0]) for choice in choices}
+    theirs = [source for source in project.sources if (source.target, source.package) in models]
+    return [name for name in names if rewritable((*entries(project, name), *theirs))]
 
 
 def _kept(case: Case, lock: Lock, names: tuple[str, ...]) -> tuple[str, ...]:

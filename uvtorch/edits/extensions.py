@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from uvtorch import cuda_extensions
 from uvtorch.backend import Backend
-from uvtorch.cuda_extensions import Index
+from uvtorch.cuda_extensions import Extensions, Index
 from uvtorch.edits.pin import GROUP
 from uvtorch.project import Choice, Project
 from uvtorch.project.pyproject import PyProject, SourceEntry
@@ -59,13 +59,17 @@ def remove(file: PyProject, project: Project, env: Mapping[str, str], gone: set[
     for one in project.indexes:
         if one.name and one.name in used and not one.inherited and table.wrote(one.name, one.url):
             file.remove_index(one.name)
-    for item in project.requirements:
-        if item.target == GROUP and item.package in leaving:
-            file.remove_requirement(GROUP, item.package)
-    silent = {name for name, index in table.indexes.items() if not index.declares}
-    bound = any((source.index or "").partition("-")[0] in silent for source in project.sources if source.index in kept)
-    if used and not bound:
+    for package in [item.package for item in project.requirements if item.target == GROUP]:
+        if package in leaving:
+            file.remove_requirement(GROUP, package)
+    if used and not any(_is_silent(table, index) for index in kept if index):
         _free_torch(file, project, leaving)
+
+
+def _is_silent(table: Extensions, name: str) -> bool:
+    """Whether the wheels of an index that uvtorch wrote do not say which torch they need."""
+    index = table.indexes.get(name.partition("-")[0])
+    return index is not None and not index.declares
 
 
 def _free_torch(file: PyProject, project: Project, leaving: AbstractSet[str]) -> None:
