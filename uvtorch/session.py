@@ -21,6 +21,7 @@ from uvtorch.project import read as read_project
 from uvtorch.project import workspace as workspaces
 from uvtorch.project.hosts import check_index_url
 from uvtorch.project.pyproject import PyProject, begin_script
+from uvtorch.project.script import script_block
 from uvtorch.project.workspace import Manifest, Workspace
 from uvtorch.transaction import Transaction
 
@@ -127,6 +128,16 @@ class Session:
         others = [*([] if site.root.path == site.manifest.path else [site.root]), *map(self._current, site.members())]
         return tuple((manifest, site.project(manifest)) for manifest in others)
 
+    @property
+    def projects(self) -> tuple[Project, ...]:
+        """Every project of the workspace, this one first: one lock, one build."""
+        return (self.project, *(project for _, project in self.siblings))
+
+    @property
+    def files(self) -> tuple[tuple[Manifest, Project], ...]:
+        """The same, each with its file."""
+        return ((self.required_site.manifest, self.project), *self.siblings)
+
     def reread(self) -> None:
         """Forget what the files said: uv or an edit has changed them."""
         for name in ("site", "project", "workspace", "siblings"):
@@ -148,8 +159,10 @@ class Session:
         return tx.edit(path, before, after)
 
     def begin_script(self) -> None:
-        """Give a script without metadata the block that `uv add --script` begins, for the same Python."""
+        """Give a script that has no metadata the block that `uv add --script` begins, for the same Python."""
         manifest = self.required_site.manifest
+        if not manifest.script or script_block(manifest.raw.decode("utf-8-sig")) is not None:
+            return
         named = [text for text in (self.line.value("--python") or self.env.get("UV_PYTHON"),) if text]
         directory = locate.current_directory(self.line, self.env)
         command = ["--directory", directory, "python", "find", "--no-project", "--show-version", *named]
@@ -305,11 +318,12 @@ class Session:
             backend=backend,
         )
 
-    def hand_over(self, *warnings: str) -> int:
-        """Let uv take over with the user's own command line; shown only, with our `--dry-run`."""
+    def hand_over(self, *warnings: str, said: Sequence[str] = (), options: Sequence[str] = ()) -> int:
+        """Let uv take over with the user's own command line and these options; shown only, with our `--dry-run`."""
         with self.transaction(shown=self.dry) as tx:
+            tx.say(*said)
             tx.warn(*warnings)
-            tx.become(self.line.argv)
+            tx.become(self.line.with_options(*options) if options else self.line.argv)
         return tx.code
 
     @property

@@ -10,9 +10,9 @@ from uvtorch.backend import Backend, marker
 from uvtorch.choose import Decision
 from uvtorch.edits import pin
 from uvtorch.errors import ProjectError
-from uvtorch.machine import Platform
 from uvtorch.packages import ANCHORS, normalize, roles
 from uvtorch.project import Choice, Item, Project, Requirement, Source, Target
+from uvtorch.project.markers import MAIN_PLATFORMS
 from uvtorch.project.pyproject import PyProject, SourceEntry
 from uvtorch.requirement import bare_requirement, with_extras, without_local
 
@@ -55,8 +55,8 @@ def editable(project: Project) -> tuple[Choice, ...]:
     """
     found: dict[Target, Choice] = {}
     rows = list(project.choices())
-    for system, machine in (("linux", "x86_64"), ("linux", "aarch64"), ("windows", "x86_64"), ("macos", "arm64")):
-        rows += project.choices_for(Platform(system, machine))
+    for platform in MAIN_PLATFORMS:
+        rows += project.choices_for(platform)
     for row in rows:
         if row.kind != "base" and project.declared(row.kind, row.name or ""):
             found.setdefault(row.target, row)

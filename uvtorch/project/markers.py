@@ -79,6 +79,14 @@ class Environment(NamedTuple):
         }
 
 
+MAIN_PLATFORMS: Final = (
+    Platform("linux", "x86_64"),
+    Platform("linux", "aarch64"),
+    Platform("windows", "x86_64"),
+    Platform("macos", "arm64"),
+)
+"""One platform for each set of PyTorch's builds that a project can tell apart."""
+
 EVERYWHERE: Final = tuple(
     Platform(system, {"amd64": "x86_64"}.get(machine, machine))
     for system, _, machine in (key.partition("_") for key in PLATFORMS)

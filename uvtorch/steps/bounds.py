@@ -1,6 +1,7 @@
 """Lower bounds as `uv add` writes them, and lowering one that stands in the way of every build for a machine."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from packaging.version import InvalidVersion, Version
@@ -45,19 +46,15 @@ def decide_lowering(session: Session, requirements: Sequence[str], backend: Back
             return Lowering(decision)
     except NoBuild as error:
         refusal = error
-    lowered = tuple(lower_bounds(session))
-    texts = {one.before: without_bound(one.before) for one in lowered}
-    if not lowered:
-        if refusal:
-            raise refusal
-        return Lowering(decision)
-    try:
-        found = session.decide([texts.get(text, text) for text in requirements], backend)
-    except NoBuild:
-        raise (refusal or NoBuild("")) from None
-    if found.torch is None and refusal is None:
-        return Lowering(decision)
-    return Lowering(found, lowered)
+    if lowered := tuple(lower_bounds(session)):
+        texts = {one.before: without_bound(one.before) for one in lowered}
+        with suppress(NoBuild):
+            found = session.decide([texts.get(text, text) for text in requirements], backend)
+            if found.torch or refusal:
+                return Lowering(found, lowered)
+    if refusal:
+        raise refusal
+    return Lowering(decision)
 
 
 def _knows(session: Session, backend: Backend | None) -> bool:
@@ -66,7 +63,7 @@ def _knows(session: Session, backend: Backend | None) -> bool:
 
 def lower_bounds(session: Session) -> Iterator[Lowered]:
     """The single `>=` bounds of the workspace's direct PyTorch requirements."""
-    for manifest, project in ((session.required_site.manifest, session.project), *session.siblings):
+    for manifest, project in session.files:
         for item in project.pytorch_requirements():
             specifiers = list(parse(item.text).specifier)
             alone = sum((one.target, one.package) == (item.target, item.package) for one in project.requirements) == 1

@@ -9,21 +9,19 @@ from uvtorch.edits import extensions, pin
 from uvtorch.extension_query import Match, OutOfReachError, Query, Wanted, built_from_source, told
 from uvtorch.project import Choice
 from uvtorch.project.pyproject import PyProject
-from uvtorch.requirement import named_by, with_bound, without_local
+from uvtorch.requirement import named_by
 from uvtorch.session import Session, decision_line, requirements_of
 from uvtorch.steps import choices
 from uvtorch.steps.follow import follow_lock
 from uvtorch.steps.pins import content, pins_of
+from uvtorch.steps.requested import Requested, words_with
 from uvtorch.transaction import Transaction
 
 
 class Addition:
-    """The extensions among what an `add` names, and the PyTorch packages named with them.
+    """The extensions among what an `add` names, and the PyTorch packages `requested` with them."""
 
-    `requested` has a (package, text, position in argv or None) for each of those.
-    """
-
-    def __init__(self, session: Session, requested: Sequence[tuple[str, str, int | None]]) -> None:
+    def __init__(self, session: Session, requested: Sequence[Requested]) -> None:
         self.session = session
         self.requested = requested
         self.warnings: tuple[str, ...] = ()
@@ -64,7 +62,7 @@ class Addition:
     def _into_project(self) -> int | None:
         session, project = self.session, self.session.project
         pins = pins_of(session)
-        texts = tuple(text for _, text, _ in self.requested)
+        texts = tuple(item.text for item in self.requested)
         backend = self._backend(texts, pins[0].backend if pins else None)
         requirements = (*texts, *requirements_of(project))
         first = session.decide(requirements, backend)
@@ -73,7 +71,7 @@ class Addition:
         if match is None:
             self.warnings = tuple(built_from_source(first, self.wanted, query))
             return None
-        packages = tuple(dict.fromkeys(package for package, _, _ in self.requested))
+        packages = tuple(dict.fromkeys(item.package for item in self.requested))
         base = session.index_base
         assert match.decision.backend is not None
         file = session.file()
@@ -87,7 +85,7 @@ class Addition:
             tx.keep_style(site.manifest.path, site.manifest.raw)
             tx.say(f"{told(match, base)}: {decision_line(match.decision)}")
             tx.warn(*match.decision.warnings, *self._undeclared(match, packages))
-            self._carry_out(tx, file, self._words(match.decision))
+            self._carry_out(tx, file, words_with(session, self.requested, match.decision))
         return tx.code
 
     def _carry_out(self, tx: Transaction, file: PyProject, words: Sequence[str]) -> None:
@@ -98,15 +96,6 @@ class Addition:
         tx.uv(*words)
         if follow_lock(session, tx, before) and not session.unsynced:
             tx.uv(*choices.sync_command(session)[0])
-
-    def _words(self, decision: Decision) -> list[str]:
-        words = [*self.session.line.argv]
-        bounds = dict(decision.bounds)
-        for package, text, position in self.requested:
-            if position is not None:
-                plain = without_local(text)
-                words[position] = with_bound(plain, bounds[package]) if package in bounds else plain
-        return words
 
     def _backend(self, texts: Sequence[str], pinned: Backend | None) -> Backend | None:
         said = self.session.wanted(texts, self.session.machine)

@@ -6,10 +6,10 @@ from uvtorch.argv import torch_backend
 from uvtorch.cuda_extensions import is_extension
 from uvtorch.edits import offer, pin
 from uvtorch.errors import NoBuild
-from uvtorch.machine import Platform
 from uvtorch.packages import roles
 from uvtorch.project import Environment, Source
 from uvtorch.project.lock import Lock, stray
+from uvtorch.project.markers import MAIN_PLATFORMS
 from uvtorch.session import Origin, Session, Wanted
 from uvtorch.steps import choices
 from uvtorch.steps.pins import Change, content, pins_of, torch_first, workspace_packages, workspace_requirements
@@ -25,21 +25,12 @@ from uvtorch.steps.resolve import (
 )
 from uvtorch.transaction import Transaction
 
-PLATFORMS = (
-    Platform("linux", "x86_64"),
-    Platform("linux", "aarch64"),
-    Platform("windows", "x86_64"),
-    Platform("macos", "arm64"),
-)
-
 
 def strays(session: Session, lock: Lock) -> tuple[str, ...]:
     """The PyTorch packages that some platform gets from elsewhere than the workspace chose for it, torch first."""
-    projects = (session.project, *(project for _, project in session.siblings))
-    project = next(
-        (one for one in projects if any(one.is_pytorch(row.package) for row in one.sources)), session.project
-    )
-    environments = [Environment(platform) for platform in PLATFORMS]
+    pinning = (one for one in session.projects if any(one.is_pytorch(source.package) for source in one.sources))
+    project = next(pinning, session.project)
+    environments = [Environment(platform) for platform in MAIN_PLATFORMS]
     named = {package.name for one in environments for package in stray(lock, project, one)}
     # What the user requires directly without a source is the user's word, and doctor's.
     return torch_first(named - set(workspace_packages(session)))

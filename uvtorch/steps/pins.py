@@ -28,7 +28,7 @@ def torch_first(names: Iterable[str]) -> tuple[str, ...]:
 
 def pins_of(session: Session) -> tuple[Source, ...]:
     """The unselected sources of the project's PyTorch packages from an index; else those of a workspace sibling."""
-    for project in (session.project, *(project for _, project in session.siblings)):
+    for project in session.projects:
         found = tuple(
             source
             for source in project.sources
@@ -45,14 +45,12 @@ def pins_of(session: Session) -> tuple[Source, ...]:
 
 def workspace_packages(session: Session) -> tuple[str, ...]:
     """The PyTorch packages that the requirements of the whole workspace name."""
-    projects = (session.project, *(project for _, project in session.siblings))
-    return torch_first(name for project in projects for name in project.pytorch_packages())
+    return torch_first(name for project in session.projects for name in project.pytorch_packages())
 
 
 def workspace_requirements(session: Session) -> tuple[str, ...]:
     """The requirements of PyTorch packages of the whole workspace: one lock, one build."""
-    projects = (session.project, *(project for _, project in session.siblings))
-    return tuple(dict.fromkeys(text for project in projects for text in requirements_of(project)))
+    return tuple(dict.fromkeys(text for project in session.projects for text in requirements_of(project)))
 
 
 class Change:
@@ -61,10 +59,8 @@ class Change:
     def __init__(self, session: Session, tx: Transaction) -> None:
         self.session = session
         self.tx = tx
-        site = session.required_site
         self.files: list[tuple[str, Project, PyProject]] = [
-            (manifest.path, project, session.file(manifest))
-            for manifest, project in ((site.manifest, session.project), *session.siblings)
+            (manifest.path, project, session.file(manifest)) for manifest, project in session.files
         ]
 
     def to(

@@ -55,7 +55,7 @@ def pin_and_lock(session: Session, tx: Transaction, wanted: Wanted, command: Seq
     """
     backend = session.backend_for(wanted)
     site = session.required_site
-    tx.guard(site.manifest.path, site.lock, *(manifest.path for manifest, _ in session.siblings))
+    tx.guard(site.manifest.path, site.lock)
     before = tx.mark()
     requirements = workspace_requirements(session)
     if anew := speaks_up(session, wanted):
@@ -70,7 +70,7 @@ def pin_and_lock(session: Session, tx: Transaction, wanted: Wanted, command: Seq
         return _pin_for_resolution(session, tx, before, refusal=refusal)
     decision = choice.decision
     if leaves_to_pypi(session, backend):
-        tx.say(f"using PyPI's build{_release(decision.torch)}: it is the right one on macOS; nothing is pinned")
+        tell_pypi(tx, decision)
         return False
     _write_pins(session, tx, choice, anew)
     code, said = tx.try_quietly(*(command or choices.relock_command(session)))
@@ -205,8 +205,10 @@ def leaves_to_pypi(session: Session, backend: Backend | None) -> bool:
     return backend is None and session.machine.platform.system == "macos"
 
 
-def _release(torch: str | None) -> str:
-    return f" (torch {torch})" if torch else ""
+def tell_pypi(tx: Transaction, decision: Decision) -> None:
+    """Say that PyPI's build is left in place on a Mac."""
+    release = f" (torch {decision.torch})" if decision.torch else ""
+    tx.say(f"using PyPI's build{release}: it is the right one on macOS; nothing is pinned")
 
 
 NO_SOLUTION = 1

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from uvtorch.backend import Backend, from_url
 from uvtorch.choose import Decision
@@ -12,8 +11,7 @@ from uvtorch.errors import NoBuild, ProjectError, UsageError
 from uvtorch.locate import current_directory
 from uvtorch.packages import roles
 from uvtorch.project import Choice, Project, Source, Target
-from uvtorch.project.script import script_block
-from uvtorch.requirement import bare_requirement, named_by, with_bound, with_extras, without_local
+from uvtorch.requirement import bare_requirement, named_by, with_extras
 from uvtorch.requirements_file import requirements_in
 from uvtorch.session import Origin, Session, Wanted, requirements_of
 from uvtorch.steps import choices
@@ -21,6 +19,7 @@ from uvtorch.steps.change_choices import change_choices
 from uvtorch.steps.extensions import Addition
 from uvtorch.steps.follow import follow_lock
 from uvtorch.steps.pins import Change, content, pins_of, workspace_requirements
+from uvtorch.steps.requested import Requested, requested_by, words_with
 from uvtorch.steps.resolve import (
     NO_SOLUTION,
     decision_for_release,
@@ -29,19 +28,10 @@ from uvtorch.steps.resolve import (
     newest_torch,
     pin_resolved,
     tell_decision,
+    tell_pypi,
 )
 from uvtorch.steps.watch import watch
 from uvtorch.transaction import Saved, Transaction
-
-
-class Requested(NamedTuple):
-    """A PyTorch package that the command line adds."""
-
-    package: str
-    """Normalized."""
-    text: str
-    position: int | None = None
-    """Where it stands in `CommandLine.argv`; None: in a requirements file."""
 
 
 def add(session: Session) -> int:
@@ -57,7 +47,7 @@ def add(session: Session) -> int:
     project = session.project
     if not session.is_script and not project.has_project:
         raise ProjectError(f"{project.origin} has no `[project]` table", "`uv init --bare` makes a project")
-    requested = _requested(session)
+    requested = requested_by(session)
     url = _own_index(session)
     addition = Addition(session, requested) if url is None else None
     if addition and (code := addition.run()) is not None:
@@ -102,23 +92,6 @@ def _leave_to_uv(session: Session, reason: str) -> int:
     return session.hand_over()
 
 
-def _requested(session: Session) -> tuple[Requested, ...]:
-    """The PyTorch packages among the requirements and in the requirements files."""
-    line, project = session.line, session.project
-    found = []
-    for text, position in zip(line.positionals, line.positionals_at, strict=True):
-        package = named_by(text)
-        if package and project.is_pinned(package):
-            found.append(Requested(package, text, position))
-    directory = current_directory(line, session.env)
-    for path in line.values("--requirements"):
-        for text in requirements_in(os.path.join(directory, path)):
-            package = named_by(text)
-            if package and project.is_pinned(package):
-                found.append(Requested(package, text))
-    return tuple(found)
-
-
 def _own_index(session: Session) -> str | None:
     """An index of a backend that the user names on the command line: then uv is told all it needs."""
     for name in ("--index", "--default-index", "--index-url", "--extra-index-url", "--find-links"):
@@ -145,10 +118,10 @@ def _add_pinned(session: Session, tx: Transaction, requested: Sequence[Requested
     backend = session.backend_for(wanted)
     decision = session.decide((*texts, *_standing(session.project, requested)), backend)
     if leaves_to_pypi(session, backend):
-        tx.say(f"using PyPI's build (torch {decision.torch}): it is the right one on macOS; nothing is pinned")
+        tell_pypi(tx, decision)
         tx.uv(*session.line.argv)
         return
-    _begin_script(session)
+    session.begin_script()
     _add_chosen(session, tx, requested, decision, backend)
 
 
@@ -163,7 +136,7 @@ def _add_chosen(
     start = tx.mark()
     careful = not (session.is_script or session.frozen) and session.may_resolve_otherwise
     _write_pins(session, tx, requested, decision)
-    command, said = _bounded(session, requested, decision), ""
+    command, said = words_with(session, requested, decision), ""
     if careful:
         code, said = tx.try_quietly(*_no_sync(session, command))
     else:
@@ -204,17 +177,6 @@ def _no_sync(session: Session, words: Sequence[str]) -> list[str]:
     return [*words[:position], "--no-sync", *words[position:]]
 
 
-def _bounded(session: Session, requested: Sequence[Requested], decision: Decision | None) -> list[str]:
-    """Uv's arguments, the PyTorch requirements without local versions and within the decision's bounds."""
-    words = [*session.line.argv]
-    bounds = dict(decision.bounds) if decision else {}
-    for item in requested:
-        if item.position is not None:
-            text = without_local(item.text)
-            words[item.position] = with_bound(text, bounds[item.package]) if item.package in bounds else text
-    return words
-
-
 def _write_pins(session: Session, tx: Transaction, requested: Sequence[Requested], decision: Decision) -> None:
     own = _standing(session.project, requested)
     keeping = (*own, *(item.text for item in requested if item.position is None))
@@ -223,27 +185,16 @@ def _write_pins(session: Session, tx: Transaction, requested: Sequence[Requested
     change.write()
 
 
-def _begin_script(session: Session) -> None:
-    """Where a script has no metadata: the block that `uv add --script` begins, for the same Python."""
-    site = session.required_site
-    if not session.is_script or script_block(site.manifest.raw.decode("utf-8-sig")) is not None:
-        return
-    session.begin_script()
-
-
 def _add_for_resolution(
     session: Session, tx: Transaction, requested: Sequence[Requested], start: Mapping[str, Saved], careful: bool
 ) -> None:
     """Uv found no solution under the pin: add without it, choose for what uv resolves, pin and lock again."""
     tx.rollback(start)
     session.reread()
-    first = tx.failure if careful else None
-    code, _ = tx.try_quietly(*_no_sync(session, _bounded(session, requested, None)))
+    first = tx.failure
+    code, _ = tx.try_quietly(*_no_sync(session, words_with(session, requested, None)))
     if code:
-        if first is None:
-            tx.end(code, "")  # uv has said why
-        tx.failure = first
-        tx.fail()
+        tx.end(*(first if careful else (code, "")))  # else uv has said why
     session.reread()
     pin_resolved(session, tx)
 
@@ -278,14 +229,14 @@ def _add_like(
     packages = tuple(dict.fromkeys(item.package for item in requested))
     words = [*session.line.argv]
     if wanted.origin == Origin.LOCAL_VERSION:
-        words = _bounded(session, requested, None)
+        words = words_with(session, requested, None)
     before = content(session.required_site.lock)
     if not _is_settled(project, packages):
         decision = _bounds_beside(session, requested, pins)
-        words = _bounded(session, requested, decision) if decision and decision.bounds else words
+        words = words_with(session, requested, decision) if decision and decision.bounds else words
         file = session.file()
         pin.like(file, project, packages, pins)
-        if tx.edit(session.required_site.manifest.path, file.raw, file.render()):
+        if session.edit(tx, session.required_site.manifest.path, file):
             indexes = ", ".join(dict.fromkeys(one.index for one in pins if one.index))
             tx.say(f"{', '.join(packages)} from {indexes}, as the project has it")
     code = tx.attempt(*words)

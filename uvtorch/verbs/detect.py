@@ -59,12 +59,6 @@ def _platform(platform: Platform) -> str:
     return ", ".join(filter(None, facts))
 
 
-def _grouped(gpus: tuple[Gpu, ...]) -> list[str]:
-    """A line for each kind of GPU: `8 x NVIDIA H200, compute capability 9.0, 140 GiB`."""
-    texts = [_described(gpu) for gpu in gpus]
-    return [(f"{texts.count(text)} x " if texts.count(text) > 1 else "") + text for text in dict.fromkeys(texts)]
-
-
 def _described(gpu: Gpu) -> str:
     """`NVIDIA H200, compute capability 9.0, 140 GiB`."""
     facts = [gpu.name]

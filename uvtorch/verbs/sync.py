@@ -82,8 +82,9 @@ def _script(session: Session) -> str | None:
 
 def _selected_pins(session: Session) -> tuple[Source, ...]:
     """Sources for an extra or a group alone: of a member, or of a root whose choices a member cannot select."""
-    projects = (session.project, *(project for _, project in session.siblings))
-    return tuple(one for project in projects for one in project.sources if one.index and project.is_pinned(one.package))
+    return tuple(
+        one for project in session.projects for one in project.sources if one.index and project.is_pinned(one.package)
+    )
 
 
 def _differs(session: Session, wanted: Wanted, pins: Sequence[Source]) -> bool:
@@ -139,8 +140,11 @@ def mismatch(session: Session) -> str | None:
         return None
     subject = os.path.basename(session.required_site.manifest.path) if session.is_script else "the project"
     pinned = f"{subject} pins {backend}" if backend else f"{subject} takes torch from PyPI on this platform"
-    it = "it " if option.reason.startswith(("is ", "would ")) else ""
-    return f"{pinned}, but {it}{option.reason}{_remedy(session, backend)}"
+    return f"{pinned}, but {_clause(option)}{_remedy(session, backend)}"
+
+
+def _clause(option: Option) -> str:
+    return f"it {option.reason}" if option.reason.startswith(("is ", "would ")) else option.reason
 
 
 def _judged(session: Session, backend: Backend | None) -> Option:
@@ -206,30 +210,23 @@ def _pin_what_comes_along(session: Session, tx: Transaction, wanted: Wanted, bef
         if code:
             tx.end(code, said)
         session.reread()
-    lock = locked(session)
-    if not lock.named("torch") or _brings_its_index(session):
-        tx.warn(*(text for text in (_brought_mismatch(session),) if text))
-    else:
+    builds = locked(session).named("torch")
+    # A dependency may pin torch itself: uv applies the sources of path and git dependencies.
+    backend = next((build.backend for build in builds if build.backend), None)
+    if backend:
+        tx.warn(*filter(None, [_brought_mismatch(session, backend)]))
+    elif builds:
         _check_free(session, ("torch",), None)
         pin_transitive(session, tx, wanted)
     _finish(session, tx, locked_already=fixed is None)
 
 
-def _brings_its_index(session: Session) -> bool:
-    """Whether a dependency pins torch itself: uv applies the sources of path and git dependencies."""
-    return any(row.backend for row in locked(session).named("torch"))
-
-
-def _brought_mismatch(session: Session) -> str | None:
+def _brought_mismatch(session: Session, backend: Backend) -> str | None:
     """The warning that the build which a dependency brings does not fit here."""
-    backends = [row.backend for row in locked(session).named("torch") if row.backend]
-    if not backends:
-        return None
-    option = _judged(session, backends[0])
+    option = _judged(session, backend)
     if option.fits:
         return None
-    it = "it " if option.reason.startswith(("is ", "would ")) else ""
-    return f"a dependency pins torch to {backends[0]}, but {it}{option.reason}; change the index in that dependency"
+    return f"a dependency pins torch to {backend}, but {_clause(option)}; change the index in that dependency"
 
 
 def _fixed(session: Session) -> str | None:
@@ -263,14 +260,10 @@ def _sync_script(session: Session, tx: Transaction, wanted: Wanted) -> None:
     # uv keeps an installed torch whose version satisfies the requirement, whatever its index.
     anew = [word for name in packages for word in ("--reinstall-package", name)]
     if line.verb == "run":
-        tx.uv(*choices.relock_command(session)[1:0], "sync", *_lock_options(session), "--script", path, *anew)
+        tx.uv("sync", *choices.relock_command(session)[1:], "--script", path, *anew)
         tx.become(line.argv)
     else:
         tx.uv(*line.with_options(*(anew if line.verb == "sync" else ())))
-
-
-def _lock_options(session: Session) -> tuple[str, ...]:
-    return choices.relock_command(session)[1:]
 
 
 # Several builds to choose from
@@ -305,12 +298,8 @@ def _select(session: Session, wanted: Wanted, selectable: tuple[Choice, ...]) ->
         return session.hand_over(*warnings)
     extra = selection.selection(project, rows[best], said)
     text = _told(rows[best], fit.ranking.options[best], extra)
-    with session.transaction(shown=session.dry) as tx:
-        tx.say(text)
-        tx.warn(*warnings)
-        cache.remember(session, extra, (text,), warnings)
-        tx.become(line.with_options(*extra))
-    return tx.code
+    cache.remember(session, extra, (text,), warnings)
+    return session.hand_over(*warnings, said=(text,), options=extra)
 
 
 def _told(choice: Choice, option: Option, extra: tuple[str, ...]) -> str:
@@ -329,8 +318,5 @@ def _complete(session: Session, named: tuple[Choice, ...], said: selection.Asked
     if len(named) != 1 or said.only_groups or normalize(named[0].name or "") in own:
         return session.hand_over()
     extra = selection.selection(session.workspace, named[0], said)
-    with session.transaction(shown=session.dry) as tx:
-        if extra:
-            tx.say(f"using {' '.join(extra)} with what stands for it: its index is taken where it is named itself")
-        tx.become(session.line.with_options(*extra))
-    return tx.code
+    told = f"using {' '.join(extra)} with what stands for it: its index is taken where it is named itself"
+    return session.hand_over(said=(told,) if extra else (), options=extra)

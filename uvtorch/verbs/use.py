@@ -24,7 +24,7 @@ def run_use(session: Session, name: str) -> int:
         name = backend_name(name, "torch use")
     site = session.required_site
     with session.transaction() as tx:
-        tx.guard(site.manifest.path, site.lock, *(manifest.path for manifest, _ in session.siblings))
+        tx.guard(site.manifest.path, site.lock)
         if name == "none":
             _take_out(session, tx)
         else:

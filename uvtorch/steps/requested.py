@@ -1,0 +1,49 @@
+"""The PyTorch packages that an `add` names, and uv's arguments for them."""
+
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from uvtorch.choose import Decision
+from uvtorch.locate import current_directory
+from uvtorch.requirement import named_by, with_bound, without_local
+from uvtorch.requirements_file import requirements_in
+from uvtorch.session import Session
+
+
+class Requested(NamedTuple):
+    """A PyTorch package that the command line adds."""
+
+    package: str
+    """Normalized."""
+    text: str
+    position: int | None = None
+    """Where it stands in `CommandLine.argv`; None: in a requirements file."""
+
+
+def requested_by(session: Session) -> tuple[Requested, ...]:
+    """The PyTorch packages among the requirements and in the requirements files."""
+    line, project = session.line, session.project
+    found = []
+    for text, position in zip(line.positionals, line.positionals_at, strict=True):
+        package = named_by(text)
+        if package and project.is_pinned(package):
+            found.append(Requested(package, text, position))
+    directory = current_directory(line, session.env)
+    for path in line.values("--requirements"):
+        for text in requirements_in(os.path.join(directory, path)):
+            package = named_by(text)
+            if package and project.is_pinned(package):
+                found.append(Requested(package, text))
+    return tuple(found)
+
+
+def words_with(session: Session, requested: Sequence[Requested], decision: Decision | None) -> list[str]:
+    """The arguments for uv, the PyTorch requirements without local versions and within the decision's bounds."""
+    words = [*session.line.argv]
+    bounds = dict(decision.bounds) if decision else {}
+    for item in requested:
+        if item.position is not None:
+            text = without_local(item.text)
+            words[item.position] = with_bound(text, bounds[item.package]) if item.package in bounds else text
+    return words
