@@ -1,9 +1,11 @@
 """uv's resolution decides which torch is in question, on every verb: what comes along, caps, lower bounds."""
 
 import re
+from pathlib import Path
 
 import pytest
 
+from tests.recording_uv import RecordingUv
 from tests.situations import Make, body, source, unchanged
 
 pytest_plugins = ["tests.index.fixtures"]
@@ -33,6 +35,17 @@ def test_torch_that_only_comes_along(make: Make, package: str, command: str, mac
     before = project.state()
     project.uvtorch(*command.split(), machine=machine).must()
     assert project.state() == before
+
+
+def test_a_lock_of_the_users_own_is_run_as_it_was_typed(make: Make, tmp_path: Path) -> None:
+    """With its --upgrade, and uv's words, also where there is no torch to choose for."""
+    project = make(body("filelock"))
+    before = project.text
+    recorded = RecordingUv(tmp_path / "uv", f'exec "{project.home.uv}" "$@"')
+    done = project.uvtorch("lock", "--upgrade", "--torch-backend", "cpu", UVTORCH_UV=str(recorded.path)).must()
+    assert recorded.commands == [["lock", "--upgrade"]]
+    assert "Resolved" in done.err
+    assert project.text == before
 
 
 @pytest.mark.parametrize("command", ["sync --auto", "lock --torch-backend cu126", "export --auto"])

@@ -204,20 +204,23 @@ def _finish(session: Session, tx: Transaction, *, locked_already: bool) -> None:
 def _pin_what_comes_along(session: Session, tx: Transaction, wanted: Wanted, before: bytes) -> None:
     """Pin for a torch that only other packages need, as uv resolves it; plain uv where there is none."""
     line = session.line
-    fixed = _fixed(session)
+    fixed, said = _fixed(session), ""
     if fixed is None and (not before or line.verb == "lock" or wanted.backend):
-        code, said = tx.try_quietly(*choices.relock_command(session))
+        code, said = tx.try_quietly(*(line.argv if line.verb == "lock" else choices.relock_command(session)))
         if code:
             tx.end(code, said)
         session.reread()
     builds = locked(session).named("torch")
     # A dependency may pin torch itself: uv applies the sources of path and git dependencies.
     backend = next((build.backend for build in builds if build.backend), None)
+    pinned = False
     if backend:
         tx.warn(*filter(None, [_brought_mismatch(session, backend)]))
     elif builds:
         _check_free(session, ("torch",), None)
-        pin_transitive(session, tx, wanted)
+        pinned = pin_transitive(session, tx, wanted)
+    if line.verb == "lock" and not pinned:
+        tx.tell(said)
     _finish(session, tx, locked_already=fixed is None)
 
 
