@@ -72,6 +72,7 @@ def test_a_release_newer_than_the_catalog_is_asked_of_the_indexes(project: Proje
     wanted = "torch==2.16.0 ; sys_platform == 'linux'"  # the default index does not have it yet
     done = project.uvtorch("add", wanted, UVTORCH_HARDWARE=hardware).must()
     assert "cu132 (torch 2.16.0)" in done.ours[0]
+    assert done.ours[1].startswith("uvtorch: torch 2.16.0 is newer than uvtorch's catalog, which ends at 2.15.0: ")
     assert ("2.16.0+cu132", "whl/cu132") in project.locked()["torch"]
 
 

@@ -45,7 +45,7 @@ def recall(line: CommandLine, env: "Mapping[str, str]") -> "tuple[tuple[str, ...
 
 def remember(session: "Session", options: "Sequence[str]", said: "Sequence[str]", warned: "Sequence[str]") -> None:
     """Write the record by which `recall` finds this result again. Where it cannot be written it is worked out again."""
-    if session.dry or session.line.has("--dry-run") or session.is_script:
+    if session.dry or session.line.has("--dry-run") or session.is_script or session.catalog_directory:
         return
     found = _record(session.line, session.env)
     if found is None:

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from uvtorch import catalog, uv
+from uvtorch import uv
 from uvtorch.backend import Backend
+from uvtorch.catalog import Catalog
 from uvtorch.choose import Decision, Request, after_asking
 from uvtorch.errors import NoBuild
 from uvtorch.machine import Machine
@@ -19,7 +20,9 @@ _PLATFORMS = {
 }
 
 
-def settle(decision: Decision, machine: Machine, request: Request, base: str, uv_path: str) -> Decision:
+def settle(
+    decision: Decision, machine: Machine, request: Request, catalog: Catalog, base: str, uv_path: str
+) -> Decision:
     """Put `decision.ask` to the indexes, in order, until one has what the request admits; uv is at `uv_path`.
 
     Raises NoBuild where none has it, and where one cannot be asked: a network failure is not a no.
@@ -34,7 +37,7 @@ def settle(decision: Decision, machine: Machine, request: Request, base: str, uv
             release = versions.get("torch", "").partition("+")[0]
             decision = decision._replace(torch=release or None)
             break
-    decision = after_asking(decision, found, request, catalog.load())
+    decision = after_asking(decision, found, request, catalog)
     if decision.refusal:
         raise NoBuild(decision.refusal, *decision.hints)
     return decision

@@ -185,8 +185,19 @@ class Session:
 
     @cached_property
     def catalog(self) -> Catalog:
-        """The table of builds."""
-        return catalog.load()
+        """The table of builds: the copy that the environment or the configuration names, else uvtorch's own."""
+        return catalog.load(self.catalog_directory)
+
+    @cached_property
+    def catalog_directory(self) -> str | None:
+        """Where another copy of the catalog is; None: uvtorch's own counts."""
+        if named := self.env.get("UVTORCH_CATALOG"):
+            return named
+        named, site = self.project.config.catalog if self.site else None, self.site
+        if site is None or not named:
+            return None
+        own = "catalog" in site.manifest.data.get("tool", {}).get("uvtorch", {})
+        return os.path.join((site.manifest if own else site.root).directory, named)
 
     @cached_property
     def index_base(self) -> str:
@@ -303,7 +314,7 @@ class Session:
         if decision.refusal:
             raise NoBuild(decision.refusal, *decision.hints)
         if decision.ask:
-            return settle(decision, self.machine, request, self.index_base, self.uv)
+            return settle(decision, self.machine, request, self.catalog, self.index_base, self.uv)
         if decision.backend and decision.backend.channel:
             names = nightly_companions(decision.backend, request, self.index_base, self.uv)
             return decision._replace(companions=names)

@@ -11,9 +11,11 @@ import pytest
 
 from tests.choose.catalog_faults import faults as faults_of
 from uvtorch import catalog as catalogs
+from uvtorch.argv import parse as parse_line
 from uvtorch.backend import PLATFORMS, Backend, parse
 from uvtorch.errors import UsageError
 from uvtorch.packages import roles
+from uvtorch.session import Session
 
 CATALOG = catalogs.load()
 TOOL = os.path.join(os.path.dirname(__file__), "..", "..", "tools", "regenerate_catalog.py")
@@ -76,18 +78,30 @@ def test_a_row_that_cannot_be_read_is_not_loaded(file: str, old: str, new: str) 
         catalogs.read({**texts, file: texts[file].replace(old, new, 1)})
 
 
-@pytest.fixture
-def other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory that UVTORCH_CATALOG names."""
-    monkeypatch.setenv("UVTORCH_CATALOG", str(tmp_path))
-    return tmp_path
-
-
-def test_another_copy_of_the_catalog_is_read_and_may_have_some_files_only(other: Path) -> None:
+def test_another_copy_of_the_catalog_is_read_and_may_have_some_files_only(tmp_path: Path) -> None:
     text = catalogs.texts()["builds.toml"]
-    (other / "builds.toml").write_text(text.replace(CATALOG.as_of, "2027-01-15"), encoding="utf-8")
-    assert catalogs.load().as_of == "2027-01-15"
-    assert catalogs.load().kernels == CATALOG.kernels
+    (tmp_path / "builds.toml").write_text(text.replace(CATALOG.as_of, "2027-01-15"), encoding="utf-8")
+    assert catalogs.load(str(tmp_path)).as_of == "2027-01-15"
+    assert catalogs.load(str(tmp_path)).kernels == CATALOG.kernels
+
+
+@pytest.mark.parametrize("where", ["environment", "own", "root", "both"])
+def test_the_environment_and_the_configuration_name_another_copy(tmp_path: Path, where: str) -> None:
+    """A path in a file is meant from that file's folder; the environment counts before it."""
+    text = catalogs.texts()["builds.toml"]
+    for name in ("member/tables", "tables", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "builds.toml").write_text(text.replace(CATALOG.as_of, name), encoding="utf-8")
+    said = {"own": "", "root": "", where: '[tool.uvtorch]\ncatalog = "tables"\n'}
+    if where == "both":
+        said = dict.fromkeys(("own", "root"), said["both"])
+    workspace = '[project]\nname = "root"\nversion = "0"\n[tool.uv.workspace]\nmembers = ["member"]\n'
+    (tmp_path / "pyproject.toml").write_text(workspace + said["root"])
+    (tmp_path / "member/pyproject.toml").write_text('[project]\nname = "m"\nversion = "0"\n' + said["own"])
+    env = {"UVTORCH_CATALOG": str(tmp_path / "elsewhere")} if where == "environment" else {}
+    session = Session(parse_line(["--directory", str(tmp_path / "member"), "torch", "list"]), env)
+    expected = {"environment": "elsewhere", "own": "member/tables", "root": "tables", "both": "member/tables"}
+    assert session.catalog.as_of == expected[where]
 
 
 @pytest.mark.parametrize(
@@ -106,18 +120,18 @@ def test_another_copy_of_the_catalog_is_read_and_may_have_some_files_only(other:
     ],
 )
 def test_another_copy_that_is_wrong_is_one_error_with_file_and_row(
-    other: Path, file: str, old: str, new: str, said: str
+    tmp_path: Path, file: str, old: str, new: str, said: str
 ) -> None:
     text = catalogs.texts()[file]
     assert old in text
-    (other / file).write_text(text.replace(old, new), encoding="utf-8")
+    (tmp_path / file).write_text(text.replace(old, new), encoding="utf-8")
     with pytest.raises(UsageError, match=re.escape(said)):
-        catalogs.load()
+        catalogs.load(str(tmp_path))
 
 
-def test_a_directory_without_a_catalog_is_one_error(other: Path) -> None:
+def test_a_directory_without_a_catalog_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no catalog"):
-        catalogs.load()
+        catalogs.load(str(tmp_path))
 
 
 def served(name: str, release: str) -> set[str]:

@@ -119,7 +119,7 @@ def test_a_described_machine_is_not_detected(tmp_path: Path) -> None:
 
 def test_list_prints_every_release_in_words_and_the_date() -> None:
     catalog = catalogs.load()
-    text = listing.run(False)
+    text = listing.run(catalogs.load(), False)
     assert text.isascii()
     assert max(map(len, text.splitlines())) <= 100
     assert f"as of {catalog.as_of}" in text.splitlines()[0]
@@ -138,15 +138,15 @@ def test_list_prints_every_release_in_words_and_the_date() -> None:
     ],
 )
 def test_list_filters(filters: dict[str, str], releases: int, lines: list[str] | None) -> None:
-    text = listing.run(False, **filters)
+    text = listing.run(catalogs.load(), False, **filters)
     assert len([line for line in text.splitlines() if line.startswith("torch ")]) == releases
     assert lines is None or [line for line in text.splitlines() if line.startswith("  ")] == lines
-    assert len(json.loads(listing.run(True, **filters))["releases"]) == releases
+    assert len(json.loads(listing.run(catalogs.load(), True, **filters))["releases"]) == releases
 
 
 def test_a_filter_that_nothing_meets_is_one_error() -> None:
     with pytest.raises(UsageError, match=r"no build in the catalog meets --release 2\.15 --backend cu126"):
-        listing.run(False, release="2.15", backend="cu126")
+        listing.run(catalogs.load(), False, release="2.15", backend="cu126")
 
 
 def test_explain_says_the_date_of_the_catalog(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_explain_says_the_date_of_the_catalog(tmp_path: Path) -> None:
 
 def test_list_as_json_says_all_of_the_matrix() -> None:
     catalog = catalogs.load()
-    document = json.loads(listing.run(True))
+    document = json.loads(listing.run(catalogs.load(), True))
     assert document["schema"] == 1
     assert [row["torch"] for row in document["releases"]] == list(reversed(catalog.releases))
     for row in document["releases"]:

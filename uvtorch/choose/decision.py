@@ -39,8 +39,20 @@ class Decision(NamedTuple):
     ask: tuple[Backend, ...] = ()
     """The catalog does not know the requested version or backend: ask these indexes, in this order, through uv."""
     candidates: tuple[Candidate, ...] = ()
-    or_newer: bool = False
-    """`torch` is the newest that the catalog knows, and nothing keeps uv from a newer one."""
+    newest: str = ""
+    """The newest release that the catalog knows, where nothing keeps uv from a newer one."""
+
+    @property
+    def or_newer(self) -> bool:
+        """Whether `torch` is the newest that the catalog knows, and uv may take a newer one."""
+        return bool(self.newest) and self.torch == self.newest
+
+    def beyond(self, torch: str | None) -> tuple[str, ...]:
+        """What to say of a release that uv took and the catalog does not know: one line at the most."""
+        if not torch or not self.newest or number(torch) <= number(self.newest):
+            return ()
+        refresh = "update uvtorch, or let UVTORCH_CATALOG name a newer copy"
+        return (f"torch {torch} is newer than uvtorch's catalog, which ends at {self.newest}: {refresh}",)
 
     @property
     def release(self) -> str:
@@ -96,6 +108,7 @@ def after_asking(decision: Decision, found: Backend | None, request: Request, ca
     return decision._replace(
         backend=found,
         reason=f"{decision.reason}; its index has it",
+        newest=catalog.newest,
         ask=(),
         hints=(),
         platforms=newer.platforms(found, None, catalog),
@@ -114,7 +127,7 @@ def _decide(table: Table, backend: Backend, release: str | None) -> Decision:
         platforms=newer.platforms(backend, release, catalog),
         companions=newer.companions(backend, release, catalog),
         bounds=bounds,
-        or_newer=release == catalog.newest and table.need.open and "torch" not in dict(bounds),
+        newest=catalog.newest if table.need.open and "torch" not in dict(bounds) else "",
     )
 
 

@@ -228,7 +228,7 @@ def locked(session: Session) -> Lock:
 
 def tell_decision(tx: Transaction, decision: Decision, torch: str | None, prefix: str = "") -> None:
     """Say what was decided, with the torch that uv locked."""
-    tx.say(prefix + decision_line(decision, torch))
+    tx.say(prefix + decision_line(decision, torch), *decision.beyond(torch or decision.torch))
     tx.warn(*decision.warnings)
 
 

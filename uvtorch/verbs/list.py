@@ -5,7 +5,6 @@ import textwrap
 
 import click
 
-from uvtorch import catalog
 from uvtorch.backend import PLATFORMS, Backend
 from uvtorch.catalog import Build, Catalog, number
 from uvtorch.choose import platform_name
@@ -15,12 +14,17 @@ Cells = dict[Backend, dict[str, Build]]
 """The builds of one release: backend -> platform."""
 
 
-def run(as_json: bool, release: str | None = None, backend: str | None = None, platform: str | None = None) -> str:
+def run(
+    known: Catalog,
+    as_json: bool,
+    release: str | None = None,
+    backend: str | None = None,
+    platform: str | None = None,
+) -> str:
     """The text that the verb prints: releases newest first. UsageError for a filter that nothing in the catalog meets.
 
     `release` is a release or the beginning of one (`2.14`), `platform` a key or a part of one (`windows`, `aarch64`).
     """
-    known = catalog.load()
     found = {torch: _cells(known, torch, backend, platform) for torch in reversed(known.releases)}
     start = f"{release}." if release else ""
     found = {torch: cells for torch, cells in found.items() if cells and f"{torch}.".startswith(start)}
@@ -101,6 +105,9 @@ def _python_order(python: str) -> tuple[bool, tuple[int, ...]]:
 @click.option("--release", metavar="VERSION", help="Only this torch, or all that begin so: 2.14.")
 @click.option("--backend", metavar="BACKEND", help="Only this backend: cu126.")
 @click.option("--platform", metavar="PLATFORM", help="Only this platform, or a part of its name: windows.")
-def list_(as_json: bool, release: str | None, backend: str | None, platform: str | None) -> None:
+@click.pass_context
+def list_(
+    context: click.Context, as_json: bool, release: str | None, backend: str | None, platform: str | None
+) -> None:
     """Show the releases, backends and platforms that uvtorch knows."""
-    click.echo(run(as_json, release, backend, platform))
+    click.echo(run(context.obj.catalog, as_json, release, backend, platform))
