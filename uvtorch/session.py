@@ -1,6 +1,7 @@
 """What one command knows: its command line, the project, the machine, and what is asked for. Each is looked up once."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
@@ -209,7 +210,7 @@ class Session:
 
     @cached_property
     def python(self) -> str | None:
-        """The Python the project will use, as far as it is told without asking uv: `3.12`, `3.14t`; None: not told.
+        """The Python that the project will use, as far as it is told: `3.12`, `3.14t`, `pypy3.10`; None: not told.
 
         `--python`, `UV_PYTHON`, `.python-version` beside the project or its workspace's root, the environment there is.
         """
@@ -227,7 +228,9 @@ class Session:
         except OSError:
             return None
         settings = {key.strip(): value.strip() for key, _, value in rows}
-        return minor_version(settings.get("version_info") or settings.get("version") or "")
+        return minor_version(
+            settings.get("implementation", "") + (settings.get("version_info") or settings.get("version") or "")
+        )
 
     @property
     def environment(self) -> str:
@@ -378,16 +381,20 @@ def _first_line(path: str) -> str:
         return ""
 
 
+_PYTHON = re.compile(
+    r"(cpython|python|cp|pypy|pp|graalpy|graalvm|gp)?[@=-]*(?:3\.?([0-9]+)(?![^.t+-]))?(?=(\.?\w*(?:t|\+freethreaded)\b)?)"
+)
+_OTHERS = {"pypy": "pypy", "pp": "pypy", "graalpy": "graalpy", "graalvm": "graalpy", "gp": "graalpy"}
+"""How uv names implementations that are not CPython."""
+
+
 def minor_version(request: str) -> str | None:
-    """The minor version that a Python request names, `3.12` for `3.12`, `cpython@3.12.4`, `cpython-3.12.4-linux…`."""
-    text = request.lower()
-    for prefix in ("cpython", "python", "cp"):
-        if text.startswith(prefix):
-            text = text[len(prefix) :].lstrip("@-=")
-            break
-    text = text.partition("-")[0]
-    free_threaded = "+freethreaded" in text or text.endswith("t")
-    parts = text.partition("+")[0].rstrip("t").split(".")
-    if len(parts) < 2 or not all(part.isdigit() for part in parts[:2]):
-        return None
-    return ".".join(parts[:2]) + ("t" if free_threaded else "")
+    """The minor version that a Python request names: `3.12` for `cpython@3.12.4`, `cp312` and `cpython-3.12.4-linux…`.
+
+    Another implementation keeps its name, `pypy3.10` or `graalpy`. None: no version is named.
+    """
+    found = _PYTHON.match(request.lower())
+    other = _OTHERS.get(found[1] or "", "") if found else ""
+    if found is None or not found[2]:
+        return other or None
+    return f"{other}3.{int(found[2])}{'t' if found[3] else ''}"

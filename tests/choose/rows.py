@@ -586,7 +586,7 @@ PYTHON = [
     Row(
         "linux",
         "torch python=pypy3.10",
-        "torch 2.15.0 has no wheel for Python pypy3.10 on Linux x86_64.",
+        "PyTorch is built for CPython only, and this project's Python is pypy3.10.",
         "CPython only",
         PYPI,
     ),

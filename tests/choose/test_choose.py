@@ -343,8 +343,25 @@ def test_what_requires_python_costs_is_said_with_the_way_out() -> None:
 
 
 def test_another_implementation_of_python_is_told_the_way_out() -> None:
-    hints = decide("linux", "torch python=pypy3.10").hints
-    assert hints[0] == "PyTorch is built for CPython only; choose one with `uv python pin 3.12`"
+    for python in ("pypy3.10", "graalpy"):
+        decision = decide("linux 580.95.05 9.0", f"torch python={python}")
+        assert decision.refusal == f"PyTorch is built for CPython only, and this project's Python is {python}."
+        assert decision.hints[0].startswith("`uv python pin 3.12` chooses CPython")
+
+
+def test_a_torch_older_than_the_catalog_is_refused_with_a_way_that_is_obeyed() -> None:
+    for here, name in (("linux 595.58.03 8.6", "cu117"), ("linux gfx906", "rocm5.2")):
+        assert f"`--torch-backend {name}` has torch 1.13.1" in decide(here, "torch==1.13.1").hints[0]
+        obeyed = decide(here, f"torch==1.13.1 backend={name}")
+        assert (obeyed.backend, obeyed.warnings, obeyed.bounds) == (backend(name), (), ())
+    assert decide("linux", "torch==1.13.1").backend == backend("cpu")
+
+
+def test_a_torch_that_the_catalog_does_not_know_is_told() -> None:
+    decision = decide("linux 595.58.03 9.0")
+    assert decision.beyond("2.15.0") == decide("linux 595.58.03 9.0", "torch==2.15.0").beyond("2.16.0") == ()
+    (said,) = decision.beyond("2.16.0")
+    assert said.startswith("torch 2.16.0 is newer than uvtorch's catalog, which ends at 2.15.0: update uvtorch")
 
 
 def test_gfx90a_is_not_given_a_rocm_build_of_torch_2_12_whose_code_objects_are_invalid() -> None:

@@ -11,7 +11,7 @@ from tests.choose.described import MACHINES
 from uvtorch import catalog as catalogs
 from uvtorch.argv import parse
 from uvtorch.errors import MachineError, UsageError
-from uvtorch.session import Session
+from uvtorch.session import Session, minor_version
 from uvtorch.verbs import explain
 from uvtorch.verbs import list as listing
 
@@ -90,6 +90,23 @@ def test_the_project_adds_its_requirements_python_and_index_base(tmp_path: Path)
     assert chosen["torch"] == "2.8.0"
     (tmp_path / ".python-version").write_text("3.14\n")
     assert json.loads(run(tmp_path, "h100-570", as_json=True))["chosen"] is None
+
+
+def test_a_request_for_another_implementation_of_python_is_read(tmp_path: Path) -> None:
+    pins = {"3.12": "3.12", "3": None, "cpython@3.12.4": "3.12", "cpython-3.12.4-linux-x86_64-gnu": "3.12"}
+    pins |= {"cp312": "3.12", "3.13t": "3.13t", "3.13.1t": "3.13t", "cpython-3.13.1+freethreaded-linux": "3.13t"}
+    pins |= {"pypy": "pypy", "pypy@3.10": "pypy3.10", "pp310": "pypy3.10", "graalpy@3.11": "graalpy3.11"}
+    pins |= {">=3.12": None, "3.12,<3.14": None, "/usr/bin/python3.12": None, "3.14.0rc1": "3.14"}
+    assert {pin: minor_version(pin) for pin in pins} == pins
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\nversion = "0"\ndependencies = ["torch"]\n')
+    (tmp_path / ".python-version").write_text("graalpy@3.11\n")
+    assert "refused   PyTorch is built for CPython only, and this project's Python is graalpy3.11." in run(
+        tmp_path, "h100-570"
+    )
+    (tmp_path / ".python-version").unlink()
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv/pyvenv.cfg").write_text("implementation = PyPy\nversion_info = 3.10.16\n")
+    assert session({}, tmp_path).python == "pypy3.10"
 
 
 def test_what_the_project_pins_is_told_beside_the_choice(tmp_path: Path) -> None:

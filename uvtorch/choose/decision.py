@@ -15,6 +15,9 @@ from uvtorch.errors import UsageError
 from uvtorch.machine import Gpu, Machine
 from uvtorch.requirement import allows, named_by
 
+_OLD = {"cu": "cu117", "rocm": "rocm5.2"}
+"""Family -> the newest backend with torch 1.13.1 (pytorch.org's page of previous versions: declared)."""
+
 
 class Decision(NamedTuple):
     """What `choose` decided. Exactly one of `backend` and `refusal` is set, unless `ask` is not empty."""
@@ -70,6 +73,10 @@ def choose(machine: Machine, request: Request, catalog: Catalog) -> Decision:
     table = evaluate(machine, request, catalog)
     if named:
         return _obey(table, named)
+    if request.python and not request.python[0].isdigit():
+        said = f"PyTorch is built for CPython only, and this project's Python is {request.python}."
+        way = "`uv python pin 3.12` chooses CPython, unless --python or UV_PYTHON names another"
+        return Decision(None, refusal=said, hints=(way,), candidates=reasons.candidates(table))
     refused = table.judge.unsupported or table.hardware.refusal or table.need.conflict
     if refused:
         rejected = reasons.candidates(table)
@@ -170,7 +177,8 @@ def _unknown(table: Table) -> Decision:
     first = next(iter(catalog.releases))
     if number(floor) < number(first):
         said = f"{need.text} is older than uvtorch's catalog (torch {first} and later). {newest}"
-        way = "name a backend that has it, such as --torch-backend cpu, or take a newer torch"
+        way = f"name a backend that has it (`--torch-backend {_OLD[hardware.family]}` has torch 1.13.1), or take a"
+        way += " newer torch; https://pytorch.org/get-started/previous-versions/ lists them"
         return Decision(None, refusal=said.strip(), hints=(way,), candidates=rejected)
     ask = newer.askable(judge, need, hardware, floor)
     if ask:

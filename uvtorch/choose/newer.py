@@ -70,11 +70,9 @@ def fault(judge: Judge, gpus: tuple[Gpu, ...], backend: Backend) -> Fault | None
     served = platforms(backend, None, judge.catalog)
     if served is not None and judge.platform not in served:
         return Fault("platform", f"has no wheels for {platform_name(judge.platform)}")
-    like = max(
-        judge.served(backend.family),
-        key=lambda build: (build[0] == backend, build[0].version, number(build[1])),
-        default=None,
-    )
+    builds = sorted(judge.served(backend.family), key=lambda build: (build[0].version, number(build[1])))
+    before = [build for build in builds if build[0].version <= backend.version]
+    like = next(iter([*before[-1:], *builds[:1]]), None)  # the nearest that is known
     missing = [gpu for gpu in gpus if like and _lacks_kernels(judge, gpu, *like)]
     if missing:
         return Fault("kernels", f"has no kernels for {label(missing[0])}")

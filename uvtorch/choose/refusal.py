@@ -6,7 +6,7 @@ from itertools import combinations
 from uvtorch.catalog import number
 from uvtorch.choose.compatibility import Judge, capability, label, labels, platform_name
 from uvtorch.choose.gpus import JETSONS, KIND
-from uvtorch.choose.request import PLAIN, Need
+from uvtorch.choose.request import PLAIN
 from uvtorch.choose.table import Row, Table, best_of
 from uvtorch.machine import Driver, Gpu
 
@@ -20,11 +20,7 @@ def refusal(table: Table) -> tuple[str, tuple[str, ...]]:
     fits = table.best(requested=False) if possible else None
     newest = f" The newest that fits is {fits.release} ({fits.backend})." if fits else ""
     ranged = _other_range(table.judge, nearest)
-    hints = [
-        *_other_python_kind(table.need),
-        *ranged,
-        *table.need.lacking,
-    ]
+    hints = [*ranged, *table.need.lacking]
     if possible:
         hints += [*_other_driver(table), *(() if fits or ranged else _other_python(table))]
     return _sentence(table, nearest, possible) + newest, (*hints, *_gpu_sets(table), *_elsewhere(table))
@@ -45,11 +41,6 @@ def _sentence(table: Table, nearest: Row | None, possible: bool) -> str:
     together = " together" if len({label(gpu) for gpu in hardware.gpus}) > 1 else ""
     where = platform_name(table.judge.platform)
     return f"No known PyTorch build for {where} has kernels for {labels(hardware.gpus)}{together}."
-
-
-def _other_python_kind(need: Need) -> list[str]:
-    cpython = not need.pythons or any(python[:1].isdigit() for python in need.pythons)
-    return [] if cpython else ["PyTorch is built for CPython only; choose one with `uv python pin 3.12`"]
 
 
 def _elsewhere(table: Table) -> Iterator[str]:

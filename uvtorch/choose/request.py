@@ -26,7 +26,7 @@ class Request(NamedTuple):
     """PEP 508 requirements of all PyTorch packages that the lock must serve: those on the command line and those the
     project already has. Which index has torchaudio, torchvision and the like is part of the choice."""
     python: str | None = None
-    """The interpreter the project uses, `3.12` or `3.14t`; None where it is not known."""
+    """The interpreter the project uses, `3.12`, `3.14t` or `pypy3.10`; None where it is not known."""
     requires_python: str | None = None
     """The project's `requires-python`, a PEP 440 specifier set: the lock is solved for its oldest Python too."""
     backend: Backend | None = None
@@ -184,10 +184,7 @@ def _is_open(text: str, catalog: Catalog) -> bool:
 def _pythons(request: Request) -> frozenset[str]:
     """The Pythons that a wheel may be for: the one used, else all that requires-python allows, not free-threaded."""
     if request.python:
-        parts = request.python.removeprefix("cpython").lstrip("@-").split(".")
-        threaded = request.python.endswith(("t", "+freethreaded"))
-        minor = "".join(char for char in (parts[1] if len(parts) > 1 else "") if char.isdigit())
-        return frozenset([f"{parts[0]}.{minor}{'t' if threaded else ''}"])
+        return frozenset([request.python])
     if not request.requires_python:
         return frozenset(PLAIN)
     return frozenset(tag for tag in PLAIN if _within(request.requires_python, tag))
