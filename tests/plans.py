@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from uvtorch.argv import parse
+from uvtorch.output import Output
 from uvtorch.transaction import Transaction
 
 
@@ -28,13 +30,13 @@ def hand_over(words: list[str]) -> Plan:
 
 
 def apply(plan: Plan, path: str, quiet: bool = False) -> int:
-    with Transaction(lambda: path, quiet=quiet) as tx:
+    with Transaction(lambda: path, Output(parse(["-q"] if quiet else []), {})) as tx:
         _do(plan, tx)
     return tx.code
 
 
 def show(plan: Plan) -> None:
-    with Transaction(lambda: "uv", dry=True) as tx:
+    with Transaction(lambda: "uv", Output(parse([]), {}), dry=True) as tx:
         _do(plan, tx)
 
 

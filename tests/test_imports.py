@@ -20,7 +20,7 @@ LAYERS = [
     "cuda_extensions environment fleet requirements_file",
     "choose project",
     "hardware catalog",
-    "machine intel requirement packages locate",
+    "machine intel requirement packages locate output",
     "argv atomic fingerprint uv",
     "backend",
     "errors",

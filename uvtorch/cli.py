@@ -131,9 +131,12 @@ def _do(line: "CommandLine") -> int:
 
         if known := recall(line, os.environ):
             options, said = known
-            if not line.has("--quiet") and sys.stderr is not None:
+            if said:
+                from uvtorch.output import Output  # noqa: PLC0415  the hand-over loads nothing that it does not need
+
+                out = Output(line, os.environ)
                 for text in said:
-                    print(text, file=sys.stderr)
+                    out.tell(*text.split(": ", 1))
             return uv.hand_over(uv.find(os.environ), line.with_options(*options))
     from uvtorch.session import Session  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
@@ -232,7 +235,7 @@ def _help_on(verb: str) -> str:
 
 
 def _refuse(error: "UvtorchError") -> int:
-    if sys.stderr is not None:  # closed: print would take stdout in its place
-        for line in (f"error: {error}", *(f"hint: {hint}" for hint in error.hints)):
-            print(line, file=sys.stderr)
+    from uvtorch.output import Output  # noqa: PLC0415  the hand-over loads nothing that it does not need
+
+    Output(command_lines.parse(sys.argv[1:]), os.environ).error(error)
     return error.exit_code

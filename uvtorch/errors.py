@@ -1,7 +1,7 @@
 """The errors a user can meet, each with its remedy and its exit code.
 
-One catcher, in `cli`, renders them; nothing else prints an error. Anything that is not one of these is a fault of
-uvtorch and keeps its traceback.
+One catcher, in `cli`, has `output` print them; nothing else prints an error. Anything that is not one of these is a
+fault of uvtorch and keeps its traceback.
 """
 
 

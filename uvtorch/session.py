@@ -16,6 +16,7 @@ from uvtorch.errors import NoBuild, ProjectError, UsageError
 from uvtorch.hardware import detect
 from uvtorch.index_query import nightly_companions, settle
 from uvtorch.machine import Machine
+from uvtorch.output import Output
 from uvtorch.packages import dependents, normalize
 from uvtorch.project import Project
 from uvtorch.project import read as read_project
@@ -62,6 +63,7 @@ class Session:
     ) -> None:
         self.line = line
         self.env = env
+        self.out = Output(line, env)
         self._dry = dry
         self._script = script or line.value("--script")
         self._unwritten: dict[str, tuple[bytes, bytes]] = {}
@@ -180,9 +182,8 @@ class Session:
     @cached_property
     def machine(self) -> Machine:
         """The machine, or the described one that stands for it."""
-        if self.line.has("--quiet"):
-            return detect(self.env, tell=lambda note: None)  # noqa: ARG005  what takes long is not told
-        return detect(self.env)
+        with self.out.working("looking at the hardware"):
+            return detect(self.env, tell=lambda note: self.out.tell("note", note))
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -317,9 +318,11 @@ class Session:
         if decision.refusal:
             raise NoBuild(decision.refusal, *decision.hints)
         if decision.ask:
-            return settle(decision, self.machine, request, self.catalog, self.index_base, self.uv)
+            with self.out.working(f"asking the indexes of {', '.join(map(str, decision.ask))}"):
+                return settle(decision, self.machine, request, self.catalog, self.index_base, self.uv)
         if decision.backend and decision.backend.channel:
-            names = nightly_companions(decision.backend, request, self.index_base, self.uv)
+            with self.out.working(f"asking the index of {decision.backend}"):
+                names = nightly_companions(decision.backend, request, self.index_base, self.uv)
             return decision._replace(companions=names)
         return decision
 
@@ -351,7 +354,7 @@ class Session:
         Only `shown` (None: with our `--dry-run`, and with uv's own, since the edits would be made all the same).
         """
         dry = self.dry or self.line.has("--dry-run") if shown is None else shown
-        return Transaction(lambda: self.uv, quiet=self.line.has("--quiet"), dry=dry)
+        return Transaction(lambda: self.uv, self.out, dry=dry)
 
 
 def requirements_of(project: Project) -> tuple[str, ...]:

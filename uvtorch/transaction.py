@@ -2,13 +2,13 @@
 
 import os
 import stat
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import NamedTuple, NoReturn, Self
 
 from uvtorch import atomic, uv
 from uvtorch.errors import ProjectError
+from uvtorch.output import Output
 from uvtorch.project.pyproject import restyled
 
 
@@ -36,9 +36,9 @@ class Transaction:
     printed at the end.
     """
 
-    def __init__(self, find_uv: Callable[[], str], *, quiet: bool = False, dry: bool = False) -> None:
+    def __init__(self, find_uv: Callable[[], str], out: Output, *, dry: bool = False) -> None:
         self._find_uv = find_uv
-        self.quiet = quiet
+        self._out = out
         self.dry = dry
         self.code = 0
         self._saved: dict[str, Saved] = {}
@@ -145,7 +145,8 @@ class Transaction:
             self._commands.append(words)
             return 0, ""
         self._raise_signalled()
-        code, said = uv.run_quietly(self._find_uv(), words, self._begin())
+        with self._out.working("resolving dependencies"):
+            code, said = uv.run_quietly(self._find_uv(), words, self._begin())
         self._raise_signalled()
         if code:
             self.failure = (code, said)
@@ -180,24 +181,18 @@ class Transaction:
     def say(self, *lines: str) -> None:
         """Tell what was decided and why, a line each, on stderr; not with `quiet`."""
         self._said += lines
-        for line in lines:
-            self._print(f"uvtorch: {line}")
+        if not self.dry:
+            self._out.say(*lines)
 
     def warn(self, *lines: str) -> None:
         """Warn, a line each, on stderr; not with `quiet`."""
         self._warned += lines
-        for line in lines:
-            self._print(f"warning: {line}")
+        if not self.dry:
+            self._out.warn(*lines)
 
     def tell(self, text: str) -> None:
         """Pass on what uv said."""
-        if text and sys.stderr is not None:
-            sys.stderr.write(text)
-            sys.stderr.flush()
-
-    def _print(self, line: str) -> None:
-        if not (self.quiet or self.dry or sys.stderr is None):  # closed: print would take stdout in its place
-            print(line, file=sys.stderr)
+        self._out.pass_on(text)
 
     def _restyle(self) -> None:
         for path, model in self._styled.items():
@@ -215,7 +210,7 @@ class Transaction:
             lines += diff(path, before, after)
         commands = [*self._commands, *([self._last] if self._last is not None else [])]
         lines += ["$ " + quoted(("uv", *command)) for command in commands]
-        print("\n".join(lines))
+        self._out.script(lines)
 
 
 def _saved(path: str) -> Saved:

@@ -256,15 +256,22 @@ def _exit_code(status: int) -> int:
     return 128 - code if code < 0 else code
 
 
-def run(path: str, args: "Sequence[str]", interrupted: Interrupted, stderr: int | None = None) -> int:
+def run(
+    path: str,
+    args: "Sequence[str]",
+    interrupted: Interrupted,
+    stderr: int | None = None,
+    variables: "Mapping[str, str] | None" = None,
+) -> int:
     """Run uv with everything inherited, wait for it and return its exit code, 128+n where signal n ended it.
 
-    `stderr` is the descriptor that takes the place of its stderr.
+    `stderr` is the descriptor that takes the place of its stderr, `variables` those that it gets where they are unset.
     Raises UvNotFound where it cannot be started. Signals go through `interrupted`, which must be entered.
     """
     _flush()
+    env = {**(variables or {}), **environment()}
     if WINDOWS:
-        return _run_windows(path, args, stderr)
+        return _run_windows(path, args, stderr, env)
     actions = [] if stderr is None else [(os.POSIX_SPAWN_DUP2, stderr, 2)]
 
     def start(blocked: "Iterable[int]") -> int:
@@ -272,7 +279,7 @@ def run(path: str, args: "Sequence[str]", interrupted: Interrupted, stderr: int 
         return os.posix_spawn(
             path,
             [path, *args],
-            environment(),
+            env,
             file_actions=actions,
             setsigdef=_IGNORED_BY_PYTHON,
             setsigmask=blocked,
@@ -285,23 +292,26 @@ def run(path: str, args: "Sequence[str]", interrupted: Interrupted, stderr: int 
 
 
 def run_quietly(path: str, args: "Sequence[str]", interrupted: Interrupted) -> tuple[int, str]:
-    """Run uv with its stderr held back; its exit code and what it said, in colour where ours is a terminal."""
+    """Run uv with its stderr held back; its exit code and what it said, in colour where it would have been."""
     from tempfile import TemporaryFile  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
-    terminal = sys.stderr is not None and sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    colour = ["--color", "always"] if terminal else []
+    terminal = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    # Not `--color always`: uv takes that option once, and the user's own words come before this variable.
+    colour = {"FORCE_COLOR": "1"} if terminal else {}
     with TemporaryFile() as file:
-        code = run(path, [*colour, *args], interrupted, file.fileno())
+        code = run(path, args, interrupted, file.fileno(), colour)
         file.seek(0)
         return code, file.read().decode("utf-8", "replace")
 
 
-def _run_windows(path: str, args: "Sequence[str]", stderr: int | None = None) -> int:
+def _run_windows(
+    path: str, args: "Sequence[str]", stderr: int | None = None, env: "Mapping[str, str] | None" = None
+) -> int:
     """Run uv and wait, as Windows needs it: inside `Interrupted`, for a console's Ctrl-C reaches uv by itself."""
     import subprocess  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
     try:
-        code = subprocess.Popen([path, *args], close_fds=False, stderr=stderr).wait()
+        code = subprocess.Popen([path, *args], close_fds=False, stderr=stderr, env=env).wait()
     except OSError as error:
         raise _cannot_start(path, error) from None
     return code - (1 << 32) if code >= 1 << 31 else code  # 0xC000013A, a Ctrl-C, as sys.exit can pass it on

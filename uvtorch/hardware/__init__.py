@@ -12,7 +12,6 @@ The ladder, first match first:
 """
 
 import re
-import sys
 from collections.abc import Callable, Mapping
 
 from uvtorch import machine
@@ -37,13 +36,11 @@ _RULES = (
 """(variable, what its value must match, what is wrong otherwise). An empty one is unset, as for uv."""
 
 
-def _to_stderr(text: str) -> None:
-    if sys.stderr is not None:
-        print(f"note: {text}", file=sys.stderr, flush=True)
+def _to_nobody(text: str) -> None: ...
 
 
 def detect(
-    env: Mapping[str, str], *, root: str = "/", host: hosts.Host | None = None, tell: Callable[[str], None] = _to_stderr
+    env: Mapping[str, str], *, root: str = "/", host: hosts.Host | None = None, tell: Callable[[str], None] = _to_nobody
 ) -> Machine:
     """The machine as a process with this environment may use it.
 

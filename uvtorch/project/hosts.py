@@ -6,6 +6,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from uvtorch.backend import DEFAULT_INDEX_BASE, Backend, from_url
 from uvtorch.errors import UsageError
+from uvtorch.output import masked
 from uvtorch.packages import roles
 
 _PYTORCH: Final = ("download.pytorch.org", "download-r2.pytorch.org")
@@ -18,7 +19,6 @@ _VENDOR: Final = re.compile(
     re.IGNORECASE,
 )
 _LOOPBACK: Final = re.compile(r"localhost|127\.[0-9.]+|::1")
-_CREDENTIALS: Final = re.compile(r"(?<=://)[^/?#\s]*@")
 
 
 def vendor(url: str) -> str | None:
@@ -69,11 +69,6 @@ def check_index_url(text: str, origin: str) -> str:
     if parsed.query or parsed.fragment or not text.isprintable() or " " in text:
         raise UsageError(f"{shown}, and more than a host and a path: remove the query or the white space")
     return text
-
-
-def masked(url: str) -> str:
-    """The URL as it may be printed: without user name and password."""
-    return _CREDENTIALS.sub("****@", url)
 
 
 def _split(url: str) -> SplitResult:

@@ -1,0 +1,272 @@
+"""The one place where uvtorch prints: coloured as uv is, as wide as the terminal, and nothing that acts on it.
+
+Texts hold names from files, machines and command lines. Here, and only here, their control characters are escaped and
+the credentials of URLs masked. JSON is masked, and left to `json` otherwise; a diff is escaped on terminals alone, for
+`patch` reads it to the byte.
+
+Not click's `style` and `wrap_text`: verbs that are handed to uv after one line would wait for the import of click.
+"""
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from threading import Thread
+    from typing import Self, TextIO
+
+    from uvtorch.argv import CommandLine
+    from uvtorch.errors import UvtorchError
+
+WIDTH = 100
+"""Columns where there is no terminal to ask."""
+
+_BOLD, _RED, _GREEN, _YELLOW, _CYAN = "1", "31", "32", "33", "36"
+_LABELS = {
+    **dict.fromkeys(("error", "refused", "broken"), _RED),
+    **dict.fromkeys(("warning", "unreachable"), _YELLOW),
+    **dict.fromkeys(("hint", "note", "fix"), _CYAN),
+}
+"""The first word of a line or row -> its colour, as uv has it; it is bold besides."""
+_DIFF = {"+": _GREEN, "-": _RED, "@": _CYAN, "$": _BOLD, "#": _BOLD}
+_ERASE = "\r\x1b[2K"
+
+
+def clean(text: str) -> str:
+    """One line that acts on no terminal and tells no password."""
+    return masked(text if text.isprintable() else "".join(map(_escaped, text)))
+
+
+def _escaped(char: str) -> str:
+    if char.isprintable():
+        return char
+    if "\udc80" <= char <= "\udcff":  # a byte that is not UTF-8
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return char.encode("unicode_escape").decode()
+
+
+def masked(text: str) -> str:
+    """The text with its URLs as they may be printed: without user name and password."""
+    if "@" not in text or "://" not in text:
+        return text
+    import re  # noqa: PLC0415  most texts hold no URL
+
+    return re.sub(r"(?<=://)[^/?#\s]*@", "****@", text)
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """The text in lines of whole words; a command in backquotes is one of them."""
+    import re  # noqa: PLC0415  only terminals and tables need it
+
+    lines = [""]
+    for word in re.findall(r"(?:`[^`]*`|\S)+", text):
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
+            lines.append(word)
+        else:
+            lines[-1] += f" {word}" if lines[-1] else word
+    return lines
+
+
+class Output:
+    """How one command prints: by `--color`, `--quiet`, `--no-progress`, the environment, and what the streams are."""
+
+    def __init__(self, line: "CommandLine", env: "Mapping[str, str]") -> None:
+        self._line = line
+        self._env = env
+        self.quiet = line.has("--quiet")
+        self._transient = False
+        """Whether the last line of the terminal is one that goes again."""
+
+    # On stderr: what is decided, warned of, refused.
+
+    def say(self, *texts: str) -> None:
+        """Tell what was decided and why; what stands before the first colon is the decision. Not with `--quiet`."""
+        for text in texts:
+            self.tell("uvtorch", text)
+
+    def warn(self, *texts: str) -> None:
+        """Warn. Not with `--quiet`."""
+        for text in texts:
+            self.tell("warning", text)
+
+    def error(self, error: "UvtorchError") -> None:
+        """One `error:` line, and a `hint:` line for each remedy; with `--quiet` too."""
+        self._tell("error", str(error))
+        for hint in error.hints:
+            self._tell("hint", hint)
+
+    def tell(self, label: str, text: str) -> None:
+        """A line under a label, on a terminal wrapped. Not with `--quiet`."""
+        if not self.quiet:
+            self._tell(label, text)
+
+    def pass_on(self, text: str) -> None:
+        """Give the user what uv said, as it is."""
+        if text:
+            self._write(text)
+
+    def _tell(self, label: str, text: str) -> None:
+        text, indent = clean(text), " " * (len(label) + 2)
+        width = self._columns(sys.stderr)
+        lines = wrapped(text, width - len(indent)) if width else [text]
+        if self.in_color(sys.stderr):
+            bold = {"uvtorch": len(text.partition(": ")[0]), "warning": len(text)}.get(label, 0)
+            for at, line in enumerate(lines):
+                lines[at] = styled(line[: max(bold, 0)], _BOLD) + line[max(bold, 0) :]
+                bold -= len(line) + 1
+            label = styled(label, _BOLD, _LABELS[label]) + styled(":", _BOLD) if label in _LABELS else f"{label}:"
+        else:
+            label += ":"
+        self._write(f"{label} " + f"\n{indent}".join(lines) + "\n")
+
+    def _write(self, text: str, *, transient: bool = False) -> None:
+        if sys.stderr is not None:  # closed: print would take stdout in its place
+            sys.stderr.write((_ERASE if self._transient else "") + text)
+            sys.stderr.flush()
+            self._transient = transient
+
+    def working(self, text: str) -> "Working":
+        """A context around what may take long: a terminal shows the text after half a second, until it is done."""
+        return Working(self, text)
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether somebody looks who wants to see that something goes on."""
+        off = self.quiet or self._line.has("--no-progress") or self._env.get("UV_NO_PROGRESS") not in (None, "", "0")
+        return not off and _is_terminal(sys.stderr) and self._env.get("TERM") != "dumb"
+
+    # On stdout: what the `torch` verbs and dry runs are asked for.
+
+    def text(self, *paragraphs: str) -> None:
+        """Print paragraphs, wrapped."""
+        for paragraph in paragraphs:
+            self._print(wrapped(clean(paragraph), self.width))
+
+    def table(self, rows: "Iterable[Sequence[str]]", header: "Sequence[str]" = ()) -> None:
+        """Print rows in columns; the last is wrapped, below the others where there is no room beside them.
+
+        A row of one cell is a heading, an empty one a blank line.
+        """
+        cells = [[*map(clean, row)] for row in ([header] if header else []) + [*rows]]
+        widths = [max(map(len, column)) for column in zip(*(row[:-1] for row in cells if row[1:]), strict=True)]
+        indent = sum(widths) + 2 * len(widths)
+        below = self.width - indent < 24
+        for number, row in enumerate(cells):
+            *head, last = row or [""]
+            start = "".join(f"{cell:{width}}  " for cell, width in zip(head, widths, strict=False))
+            margin = " " * ((4 if below else indent) if head else 0)
+            lines = wrapped(last, self.width - len(margin))
+            first, *rest = [start, *lines] if head and below else [start + lines[0], *lines[1:]]
+            whole = len(row) == 1 or (header and number == 0) or row[:1] == ["*"] or row[:1] == ["chosen"]
+            self._print([first.rstrip(), *(margin + line for line in rest)], row[0] if row else "", whole=bool(whole))
+
+    def json(self, document: object) -> None:
+        """Print JSON: never coloured, wrapped or escaped by us."""
+        import json  # noqa: PLC0415  few verbs print it
+
+        self._print([json.dumps(_masked(document), indent=2)])
+
+    def script(self, lines: "Iterable[str]") -> None:
+        """Print what a dry run would do: decisions after `#`, a diff of each file, commands after `$`."""
+        terminal = _is_terminal(sys.stdout)
+        for line in lines:
+            shown = clean(line.removesuffix("\r")) if terminal or line[:1] in ("#", "$") else masked(line)
+            code = _DIFF.get(line[:1])
+            self._print([styled(shown, code) if code and self.in_color(sys.stdout) else shown])
+
+    def _print(self, lines: "Iterable[str]", label: str = "", *, whole: bool = False) -> None:
+        colored = self.in_color(sys.stdout)
+        for line in lines:
+            text = line
+            if colored and label in _LABELS and text.startswith(label):
+                text = styled(label, _BOLD, _LABELS[label]) + text[len(label) :]
+            elif colored and whole:
+                text = styled(text, _BOLD)
+            print(text)
+
+    # The terminal.
+
+    @property
+    def width(self) -> int:
+        """The columns of stdout."""
+        return self._columns(sys.stdout) or WIDTH
+
+    def _columns(self, stream: "TextIO | None") -> int:
+        """The columns of a terminal; 0 where it is none, or does not say."""
+        named = self._env.get("COLUMNS", "")
+        if not _is_terminal(stream) or stream is None:
+            return int(named) if named.isdecimal() and stream is sys.stdout else 0
+        try:
+            return int(named) if named.isdecimal() else os.get_terminal_size(stream.fileno()).columns
+        except (OSError, ValueError):
+            return 0
+
+    def in_color(self, stream: "TextIO | None") -> bool:
+        """Whether to print in colour there, by uv's rule: its options, then the environment, then the terminal."""
+        env, asked = self._env, self._line.value("--color")
+        if asked in ("always", "never"):
+            return asked == "always"
+        if self._line.has("--no-color") or env.get("NO_COLOR"):
+            return False
+        if env.get("FORCE_COLOR") or env.get("CLICOLOR_FORCE"):
+            return True
+        term = env.get("TERM") or env.get("WT_SESSION") or "dumb"  # Windows' own terminal sets the second
+        return _is_terminal(stream) and term != "dumb" and env.get("CLICOLOR") != "0"
+
+
+class Working:
+    """See `Output.working`."""
+
+    def __init__(self, output: Output, text: str) -> None:
+        self._output = output
+        self._text = clean(text)
+        self._thread: Thread | None = None
+
+    def __enter__(self) -> "Self":
+        if self._output.shows_progress:
+            import _signal  # type: ignore[import-not-found]  # noqa: PLC0415  a terminal has half a second
+            from threading import Event, Thread  # noqa: PLC0415  a terminal has half a second
+
+            self._done = Event()
+            self._thread = Thread(target=self._turn, daemon=True)
+            # Signals are the main thread's: while it waits for uv, it takes them out of a queue.
+            mask = getattr(_signal, "pthread_sigmask", None)
+            usual = mask and mask(_signal.SIG_BLOCK, _signal.valid_signals())
+            self._thread.start()
+            if mask:
+                mask(_signal.SIG_SETMASK, usual)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread is not None:
+            self._done.set()
+            self._thread.join()
+            self._output._write("")
+
+    def _turn(self) -> None:
+        frames = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" if "utf" in (sys.stderr.encoding or "").lower() else "|/-\\"
+        wait, turn = 0.5, 0
+        width = self._output._columns(sys.stderr) or 80
+        while not self._done.wait(wait):
+            frame = frames[turn % len(frames)]
+            self._output._write(f"{frame} {self._text}"[: width - 1], transient=True)
+            wait, turn = 0.1, turn + 1
+
+
+def styled(text: str, *codes: str) -> str:
+    """The text in a terminal's colours; nothing where it is empty."""
+    return f"\x1b[{';'.join(codes)}m{text}\x1b[0m" if text else ""
+
+
+def _masked(value: object) -> object:
+    """The same value for JSON, with `masked` applied to every text."""
+    if isinstance(value, str):
+        return masked(value)
+    if isinstance(value, dict):
+        return {key: _masked(inner) for key, inner in value.items()}
+    return [_masked(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _is_terminal(stream: "TextIO | None") -> bool:
+    return stream is not None and not stream.closed and stream.isatty()
