@@ -17,7 +17,7 @@ LAYERS = [
     "session",
     "audit",
     "edits index_query transaction",
-    "cuda_extensions environment fleet requirements_file",
+    "cuda_extensions environment fleet requirements_file uv_rule",
     "choose project",
     "hardware catalog",
     "machine intel requirement packages locate output",

@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
-from tests.choose import uv_rule
 from tests.choose.described import machine, request
 from tests.choose.rows import ROWS
 from uvtorch.catalog import Catalog, number
 from uvtorch.choose import choose, evaluate
+from uvtorch.uv_rule import auto
 
 
 class Score(NamedTuple):
@@ -33,7 +33,7 @@ def compare(catalog: Catalog) -> Score:
         ours = choose(here, asked, catalog)
         if asked.backend or ours.backend is None or ours.torch is None or ours.backend.channel or "+" in row.request:
             continue
-        theirs = uv_rule.choose(here, asked, catalog)
+        theirs = auto(here, asked, catalog)
         runs = {
             (one.backend, one.release): one.requested for one in evaluate(here, asked, catalog).rows if not one.fault
         }

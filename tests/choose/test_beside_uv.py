@@ -2,10 +2,12 @@
 
 import pytest
 
-from tests.choose import uv_rule
 from tests.choose.beside_uv import compare
 from tests.choose.described import machine, request
 from uvtorch import catalog as catalogs
+from uvtorch import hardware, uv_rule
+from uvtorch.choose import Request
+from uvtorch.uv_rule import auto
 
 CATALOG = catalogs.load()
 
@@ -36,6 +38,32 @@ def test_every_choice_runs_and_is_the_newest_and_uv_falls_behind() -> None:
 )
 def test_the_rule_is_what_uv_was_seen_to_do(described: str, asked: str, expected: str) -> None:
     # Measured with uv 0.13.8 against an index that followed the release matrix.
-    found = uv_rule.choose(machine(described), request(asked), CATALOG)
+    found = auto(machine(described), request(asked), CATALOG)
     assert found
     assert f"{found[0]} {found[1]}" == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "plain", "automatic"),
+    [
+        ("gtx1080", ("cu132", "2.15.0", "does not run here"), ("cu132", "2.15.0", "does not run here")),
+        ("rtx5090", ("cu132", "2.15.0", "does not run here"), ("cu129", "2.13.0", "runs here")),
+        ("h100", ("cu132", "2.15.0", "does not run here"), ("cu129", "2.13.0", "runs here")),
+        ("mi300x", ("cu132", "2.15.0", "leaves the GPU idle"), ("rocm7.2", "2.14.1", "runs here")),
+        ("mi50", ("cu132", "2.15.0", "leaves the GPU idle"), ("rocm7.2", "2.14.1", "does not run here")),
+        ("rtx5090-windows", ("cpu", "2.15.0", "leaves the GPU idle"), ("cu129", "2.9.0", "runs here")),
+        ("jetson-orin", ("cu132", "2.15.0", "does not run here"), ("cu129", "2.13.0", "does not run here")),
+        ("macbook", ("cpu", "2.15.0", "runs here"), ("cpu", "2.15.0", "runs here")),
+    ],
+)
+def test_what_plain_uv_takes_on_a_described_machine(
+    name: str, plain: tuple[str, str, str], automatic: tuple[str, str, str]
+) -> None:
+    found = uv_rule.compare(hardware.described()[name], Request(("torch",)), CATALOG)
+    assert tuple((str(one.backend), one.option.torch, one.verdict) for one in found) == (plain, automatic)
+    assert [one.command for one in found] == ["uv add torch", "uv pip install torch --torch-backend=auto"]
+
+
+def test_what_plain_uv_cannot_find_is_said() -> None:
+    for one in uv_rule.compare(hardware.described()["gtx1080"], Request(("torch==2.14.1",), "3.8"), CATALOG):
+        assert (one.backend, one.option.fits, one.verdict) == (None, False, "finds no build")

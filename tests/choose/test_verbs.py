@@ -9,11 +9,14 @@ import pytest
 
 from tests.choose.described import MACHINES
 from uvtorch import catalog as catalogs
+from uvtorch import hardware
 from uvtorch.argv import parse
+from uvtorch.choose import Request, choose
 from uvtorch.errors import MachineError, UsageError
 from uvtorch.session import Session, minor_version
 from uvtorch.verbs import explain
 from uvtorch.verbs import list as listing
+from uvtorch.verbs import torch as torch_verbs
 
 NAMES = sorted(name for name in os.listdir(MACHINES) if name.endswith(".json"))
 
@@ -127,6 +130,37 @@ def test_bad_input_is_one_error(tmp_path: Path) -> None:
         run(tmp_path, "h100-570", "torch==")
     with pytest.raises(MachineError):
         run(tmp_path, "no-such-machine")
+
+
+def test_the_machines_that_uvtorch_describes_are_named_and_chosen_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for verb in ("explain", "detect", "backends"):
+        assert torch_verbs.run([verb, "--hardware", "list"], session({}, tmp_path)) == 0
+        rows = dict(row.split("  ", 1) for row in capsys.readouterr().out.splitlines())
+        assert rows.keys() == hardware.described().keys()
+        assert "GTX 1080 (6.1); driver 580.95.05 (CUDA 13.0)" in rows["gtx1080"]
+    text = explain.run(session({}, tmp_path), ("torch",), "gtx1080", False, beside_uv=True)
+    assert "chosen    cu126, torch 2.14.1: driver 580.95.05" in text
+    assert "plain uv  `uv add torch` takes cu132, torch 2.15.0: does not run here" in text
+    compared = json.loads(explain.run(session({}, tmp_path), ("torch",), "rtx5090", True, beside_uv=True))["compare"]
+    assert [(row["backend"], row["torch"], row["fits"]) for row in compared] == [
+        ("cu132", "2.15.0", False),
+        ("cu129", "2.13.0", True),
+    ]
+    # A file of that name comes first.
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gtx1080").write_bytes(Path(described("cpu-only")).read_bytes())
+    assert "no GPU" in explain.run(session({}, tmp_path), (), "gtx1080", False)
+    with pytest.raises(MachineError) as error:
+        explain.run(session({}, tmp_path), (), "gtx1090", False)
+    assert error.value.hints[-1].startswith("`uvtorch torch explain --hardware list`")
+
+
+@pytest.mark.parametrize("name", hardware.described())
+def test_a_choice_is_made_for_every_described_machine(name: str) -> None:
+    decision = choose(hardware.described()[name], Request(("torch",)), catalogs.load())
+    assert (decision.backend is None) == (name == "jetson-orin")
 
 
 def test_a_described_machine_is_not_detected(tmp_path: Path) -> None:

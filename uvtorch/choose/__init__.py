@@ -12,18 +12,19 @@ ends somewhere: a request that admits only releases it does not know is for the 
 `after_asking`). What a project already has is judged by the same table (`ranking`).
 """
 
-from uvtorch.choose.compatibility import FAMILY, labels, platform_name
+from uvtorch.choose.compatibility import FAMILY, Judge, labels, platform_name, summary
 from uvtorch.choose.decision import Decision, after_asking, choose
 from uvtorch.choose.newer import platforms
 from uvtorch.choose.ranking import Option, Ranking, cannot_run, leaves_idle, rank_choices
 from uvtorch.choose.reasons import Candidate
-from uvtorch.choose.request import Request, local_backend
+from uvtorch.choose.request import Request, local_backend, read
 from uvtorch.choose.table import Row, Table, evaluate
 
 __all__ = [
     "FAMILY",
     "Candidate",
     "Decision",
+    "Judge",
     "Option",
     "Ranking",
     "Request",
@@ -39,4 +40,6 @@ __all__ = [
     "platform_name",
     "platforms",
     "rank_choices",
+    "read",
+    "summary",
 ]

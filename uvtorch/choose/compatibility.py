@@ -59,6 +59,15 @@ def labels(gpus: Iterable[Gpu]) -> str:
     return ", ".join(f"{count} x {name}" if count > 1 else name for name, count in Counter(map(label, gpus)).items())
 
 
+def summary(machine: Machine) -> str:
+    """A machine in a line: `Linux x86_64; glibc 2.39; NVIDIA H100 (9.0); driver 570.124.06 (CUDA 12.8)`."""
+    driver, system = machine.nvidia_driver, machine.platform.libc or machine.platform.os_version
+    parts = [platform_name(machine.platform.key), *([system] if system else []), labels(machine.gpus) or "no GPU"]
+    if driver:
+        parts.append(f"driver {driver.version}{f' (CUDA {driver.cuda})' if driver.cuda else ''}")
+    return "; ".join(parts)
+
+
 def capability(gpu: Gpu) -> tuple[int, int] | None:
     """An NVIDIA GPU's compute capability as numbers, None where it is not known."""
     found = number(gpu.compute_capability or "")

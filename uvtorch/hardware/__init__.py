@@ -11,6 +11,7 @@ The ladder, first match first:
 "Not found" is not "failed", and one probe's failure never hides another's result: the GPUs of all vendors are told.
 """
 
+import os
 import re
 from collections.abc import Callable, Mapping
 
@@ -67,10 +68,23 @@ def detect(
     return scene.machine()
 
 
+def described() -> dict[str, Machine]:
+    """The machines that uvtorch describes, by name: some that people have."""
+    import json  # noqa: PLC0415  detection needs no JSON
+
+    with open(os.path.join(os.path.dirname(__file__), "machines.json"), "rb") as file:
+        return {name: machine.from_json(json.dumps(row), name) for name, row in json.load(file).items()}
+
+
 def read_description(path: str) -> Machine:
-    """The machine that a regular file describes; `-` and `/dev/stdin` are standard input. Raises MachineError."""
+    """The machine that a regular file describes, else the one of this name in `described`. Raises MachineError.
+
+    `-` and `/dev/stdin` are standard input.
+    """
     size = machine.SIZE_LIMIT + 1
     try:
+        if re.fullmatch("[a-z][a-z0-9-]*", path) and not os.path.exists(path) and (found := described().get(path)):
+            return found
         if path in ("-", "/dev/stdin"):
             # By its number: /dev/stdin cannot be opened where it is a socket, and is not on every system.
             with open(0, "rb", closefd=False) as file:
@@ -82,6 +96,7 @@ def read_description(path: str) -> Machine:
         raise MachineError(
             f"the machine's description {sysfs.plain(path)} cannot be read: {reason}",
             "Write one with `uvtorch torch detect --json > FILE` on the machine it describes; `-` is standard input.",
+            "`uvtorch torch explain --hardware list` names the machines that uvtorch describes.",
         ) from None
     return machine.from_json(data, sysfs.plain(path))
 

@@ -19,13 +19,14 @@ from uvtorch.requirement import without_local
 from uvtorch.session import Session
 from uvtorch.steps import choices
 from uvtorch.steps.bounds import Lowered, bound_anew, lower_bounds, take_bounds_away, without_bound
+from uvtorch.steps.described import hardware_option, machine_of
 from uvtorch.steps.pins import Change
 
 
 def listing(session: Session, described: str | None, as_json: bool) -> str:
     """The choices of the project, whether each fits this machine (or a described one), and the one `--auto` takes."""
     session.required_site  # noqa: B018  a project must be there
-    machine = hardware.read_description(described) if described is not None else session.machine
+    machine = machine_of(session, described)
     project = session.workspace
     rows = project.choices_for(machine.platform) or _single(project, machine)
     fit = choices.fitting(session, machine, rows)
@@ -236,7 +237,7 @@ def _unserved(one: fleet.Unserved, files: Sequence[str]) -> str:
 )
 @click.option("--as", "form", type=click.Choice(["extras", "groups"]), help="What the choices are. [default: extras]")
 @click.option("--dry-run", is_flag=True, help="Print the edits and the uv command; change nothing.")
-@click.option("--hardware", "described", metavar="FILE", help="List for the machine that FILE describes.")
+@hardware_option("List for")
 @click.option("--json", "as_json", is_flag=True, help="List as JSON.")
 @click.pass_context
 def backends(

@@ -9,6 +9,7 @@ import click
 from uvtorch import hardware, machine
 from uvtorch.hardware import intel
 from uvtorch.machine import Gpu, Machine, Platform
+from uvtorch.steps.described import hardware_option
 
 
 def run(env: Mapping[str, str], as_json: bool, described: str | None) -> str:
@@ -83,9 +84,7 @@ def _kind(gpu: Gpu) -> str:
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the description that --hardware and UVTORCH_HARDWARE read."
 )
-@click.option(
-    "--hardware", "described", metavar="FILE", help="Show the machine that FILE describes ('-': standard input)."
-)
+@hardware_option("Show")
 @click.pass_context
 def detect(context: click.Context, as_json: bool, described: str | None) -> None:
     """Show this machine: platform, GPUs, driver, and how each probe ended."""

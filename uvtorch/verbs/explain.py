@@ -8,27 +8,36 @@ from itertools import groupby
 import click
 from packaging.utils import canonicalize_name
 
-from uvtorch import hardware, requirement
-from uvtorch.choose import Candidate, Decision, Request, choose, labels, platform_name
+from uvtorch import requirement
+from uvtorch.choose import Candidate, Decision, Request, choose, summary
 from uvtorch.machine import Machine
 from uvtorch.project import Project
 from uvtorch.session import Session, requirements_of
+from uvtorch.steps.described import hardware_option, machine_of
+from uvtorch.uv_rule import Taken, compare
 
 
-def run(session: Session, requirements: Sequence[str], described: str | None, as_json: bool) -> str:
-    """The text that the verb prints.
+def run(
+    session: Session, requirements: Sequence[str], described: str | None, as_json: bool, beside_uv: bool = False
+) -> str:
+    """The text that the verb prints; `beside_uv`: with what plain uv would take.
 
     A project there adds its own requirements (of packages not named in `requirements`), its Python and its index base.
     Raises MachineError, ProjectError and UsageError for what cannot be read.
     """
-    machine = hardware.read_description(described) if described is not None else session.machine
+    machine = machine_of(session, described)
     project, python = (session.project, session.python) if session.site else (Project(), None)
     request = Request(_merged(requirements, project), python, project.requires_python)
     decision, as_of = choose(machine, request, session.catalog), session.catalog.as_of
+    compared = compare(machine, request, session.catalog) if beside_uv else ()
     if as_json:
-        return json.dumps({**_document(decision, session.index_base), "catalog": as_of}, indent=2)
-    rows = [("machine", _machine(machine)), ("request", _request(request)), ("catalog", f"as of {as_of}")]
+        document = {**_document(decision, session.index_base), "catalog": as_of}
+        return json.dumps(document | ({"compare": [*map(_taken, compared)]} if beside_uv else {}), indent=2)
+    rows = [("machine", summary(machine)), ("request", _request(request)), ("catalog", f"as of {as_of}")]
     rows += [*_outcome(decision, session.index_base), *_kept(project, machine), *_beside(decision)]
+    for one in compared:
+        build = f"takes {one.backend}, torch {one.option.torch}: " if one.backend else ""
+        rows.append(("plain uv", f"`{one.command}` {build}{one.verdict}; {one.option.reason}"))
     table = [(" ", "backend", "torch", "why, or why not"), *_table(decision.candidates)]
     lines = [_wrapped(f"{label:8}  ", text) for label, text in rows]
     cells = [_wrapped(f"{mark} {name:18} {torch:7} ", why) for mark, name, torch, why in table]
@@ -67,12 +76,9 @@ def _document(decision: Decision, base: str) -> dict[str, object]:
     }
 
 
-def _machine(machine: Machine) -> str:
-    driver, libc = machine.nvidia_driver, machine.platform.libc
-    parts = [platform_name(machine.platform.key), *([libc] if libc else []), labels(machine.gpus) or "no GPU"]
-    if driver:
-        parts.append(f"driver {driver.version}{f' (CUDA {driver.cuda})' if driver.cuda else ''}")
-    return "; ".join(parts)
+def _taken(one: Taken) -> dict[str, object]:
+    backend = str(one.backend) if one.backend else None
+    return {"command": one.command, **one.option._asdict(), "backend": backend}
 
 
 def _request(request: Request) -> str:
@@ -134,11 +140,12 @@ def _wrapped(label: str, text: str) -> str:
 
 @click.command()
 @click.argument("requirements", nargs=-1, metavar="[REQUIREMENT]...")
-@click.option(
-    "--hardware", "described", metavar="FILE", help="Choose for the machine that FILE describes ('-': stdin)."
-)
+@hardware_option("Choose for")
+@click.option("--compare", "beside_uv", is_flag=True, help="Show what plain uv would take here, and whether it runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def explain(context: click.Context, requirements: tuple[str, ...], described: str | None, as_json: bool) -> None:
+def explain(
+    context: click.Context, requirements: tuple[str, ...], described: str | None, beside_uv: bool, as_json: bool
+) -> None:
     """Show which build uvtorch chooses, and why each other one was rejected."""
-    click.echo(run(context.obj, requirements, described, as_json))
+    click.echo(run(context.obj, requirements, described, as_json, beside_uv))

@@ -1,0 +1,79 @@
+"""What plain uv would take on a machine, and whether that runs there: `uvtorch torch explain --compare`.
+
+The rule of `--torch-backend auto` is in `catalog/uv.toml`: by the driver all CUDA indexes that it may run, highest
+first, then the CPU's; the first index that has a match wins.
+"""
+
+import os
+import tomllib
+from functools import cache
+from typing import Any, NamedTuple
+
+from uvtorch.backend import Backend, parse
+from uvtorch.catalog import Catalog, number
+from uvtorch.choose import FAMILY, Judge, Option, Request, rank_choices, read
+from uvtorch.machine import Machine
+
+
+class Taken(NamedTuple):
+    """What one command takes."""
+
+    command: str
+    backend: Backend | None
+    """None: it finds no build."""
+    option: Option
+    """The torch, whether it runs on the machine and uses its GPU, and why."""
+    verdict: str
+    """The same in two or three words: `runs here`, `leaves the GPU idle`."""
+
+
+@cache
+def _rule() -> dict[str, Any]:
+    with open(os.path.join(os.path.dirname(__file__), "catalog", "uv.toml"), "rb") as file:
+        return tomllib.load(file)
+
+
+def compare(machine: Machine, request: Request, catalog: Catalog) -> tuple[Taken, Taken]:
+    """What `uv add` and uv's `--torch-backend=auto` take for a request. UsageError for one that cannot be read."""
+    found = auto(machine, request, catalog)
+    backend, torch = found or (None, None)
+    given = [None, *([backend] if backend else [])]
+    plain, *options = rank_choices(machine, request, given, catalog, [None, torch][: len(given)]).options
+    nothing = Option(None, None, False, "no index of its list has a match")
+    pypi, _ = catalog.pypi.get(plain.torch or "", {}).get(machine.platform.key, (None, None))
+    names = " ".join(request.requirements) or "torch"
+    return (
+        _taken(machine, f"uv add {names}", pypi, plain),
+        _taken(machine, f"uv pip install {names} --torch-backend=auto", backend, options[0] if options else nothing),
+    )
+
+
+def _taken(machine: Machine, command: str, backend: Backend | None, option: Option) -> Taken:
+    verdict = "runs here" if option.fits else "does not run here" if backend else "finds no build"
+    if backend and not option.fits and backend.family not in {FAMILY.get(gpu.vendor) for gpu in machine.gpus}:
+        verdict = "leaves the GPU idle"
+    return Taken(command, backend, option, verdict)
+
+
+def auto(machine: Machine, request: Request, catalog: Catalog) -> tuple[Backend, str] | None:
+    """The build that uv takes with `--torch-backend=auto`: (backend, torch); None if it finds none."""
+    need, judge = read(machine, request, catalog), Judge(machine, catalog)
+    for backend in (*filter(None, map(parse, _indexes(machine))), Backend("cpu")):
+        for release in need.releases:
+            build = catalog.builds.get(backend, {}).get(release, {}).get(machine.platform.key)
+            if build and build.pythons & need.pythons and not judge.system_fault(backend, release):
+                return backend, release
+    return None
+
+
+def _indexes(machine: Machine) -> list[str]:
+    """The indexes that it searches before the CPU's."""
+    rule, system = _rule(), machine.platform.system
+    amd = sorted(gpu.architecture or "" for gpu in machine.gpus if gpu.vendor == "amd")
+    if machine.nvidia_driver and system in ("linux", "windows"):
+        driver = number(machine.nvidia_driver.version)
+        majors = [major for major, least in rule["driver"].items() if driver >= number(least[system])]
+        return [name for name in rule["cuda"].split() if name[2:4] in majors]
+    if amd and system == "linux":
+        return [name for name, architectures in rule["rocm"].items() if amd[0] in architectures.split()]
+    return ["xpu"] if any(gpu.vendor == "intel" for gpu in machine.gpus) else []
