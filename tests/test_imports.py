@@ -15,7 +15,7 @@ LAYERS = [
     "steps",
     "extension_query cache",
     "session",
-    "audit",
+    "audit command",
     "edits index_query transaction",
     "cuda_extensions environment fleet requirements_file uv_rule",
     "choose project",

@@ -381,16 +381,6 @@ def backend_name(value: str | None, origin: str) -> str:
     return value
 
 
-def frozen(line: CommandLine, env: "Mapping[str, str]") -> bool:
-    """Whether uv is told to leave the lock alone without looking at it."""
-    return line.has("--frozen") or is_set(env, "UV_FROZEN")
-
-
-def unsynced(line: CommandLine, env: "Mapping[str, str]") -> bool:
-    """Whether uv is told to leave the environment alone."""
-    return line.has("--no-sync") or is_set(env, "UV_NO_SYNC") or frozen(line, env)
-
-
 def is_set(env: "Mapping[str, str]", name: str) -> bool:
     """Whether uv takes a boolean environment variable as set: anything but empty, 0, false, f, no, n, off."""
     return env.get(name, "").lower() not in ("", "0", "false", "f", "no", "n", "off")

@@ -138,19 +138,23 @@ def _do(line: "CommandLine") -> int:
                 for text in said:
                     out.tell(*text.split(": ", 1))
             return uv.hand_over(uv.find(os.environ), line.with_options(*options))
+    _speak_safely()
+    asked = line.ours or os.environ.get("UV_TORCH_BACKEND")
+    if line.verb == "add" or (line.verb == "lock" and not asked):
+        from uvtorch.command import Command  # noqa: PLC0415  the hand-over loads nothing that it does not need
+        from uvtorch.steps.watch import names_pytorch, watch  # noqa: PLC0415  the hand-over loads nothing that it does not need
+
+        if line.verb == "lock" or not (line.ours_has("--torch-backend") or names_pytorch(line) or _configured(line)):
+            return watch(Command(line, os.environ))
     from uvtorch.session import Session  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
-    _speak_safely()
-    session = Session(line, os.environ)
     if line.verb == "add":
         from uvtorch.verbs.add import add as act  # noqa: PLC0415  the hand-over loads nothing that it does not need
     elif line.verb == "remove":
         from uvtorch.verbs.remove import remove as act  # noqa: PLC0415  the hand-over loads nothing that it does not need
-    elif line.verb == "lock" and not (line.ours or os.environ.get("UV_TORCH_BACKEND")):
-        from uvtorch.steps.watch import watch as act  # noqa: PLC0415  the hand-over loads nothing that it does not need
     else:
         from uvtorch.verbs.sync import sync as act  # noqa: PLC0415  the hand-over loads nothing that it does not need
-    return act(session)
+    return act(Session(line, os.environ))
 
 
 def _unknown(line: "CommandLine") -> int:

@@ -99,11 +99,6 @@ class Extensions(NamedTuple):
         return False
 
 
-def is_extension(name: str) -> bool:
-    """Whether a normalized name is a package compiled against torch."""
-    return name in load().packages
-
-
 def table(env: Mapping[str, str]) -> Extensions:
     """The table of this version of uvtorch, or the file that `UVTORCH_EXTENSIONS` names.
 

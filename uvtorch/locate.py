@@ -55,3 +55,14 @@ def find(directory: str) -> str | None:
             return None
         directory, path = parent, os.path.join(parent, "pyproject.toml")
     return path
+
+
+def is_below_another(path: str) -> bool:
+    """Whether a directory above that of a pyproject.toml has one too: then that may be its workspace's root."""
+    directory = os.path.dirname(path)
+    return os.path.dirname(directory) != directory and find(os.path.dirname(directory)) is not None
+
+
+def lock_beside(path: str) -> str:
+    """The uv.lock of a project that stands alone."""
+    return os.path.join(os.path.dirname(path), "uv.lock")

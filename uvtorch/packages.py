@@ -3,6 +3,10 @@
 import os
 from functools import cache
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
 ANCHORS = "uvtorch"
 """The dependency group that names what no requirement of the user's names, so that the sources apply to it.
 
@@ -40,6 +44,42 @@ def dependents() -> dict[str, str]:
     """Packages known to require torch, with the extra that does so, or "" (see `dependents.txt`)."""
     rows = (line.rstrip("]").partition("[") for line in _lines("dependents.txt"))
     return {name: extra for name, _, extra in rows}
+
+
+@cache
+def extension_names() -> frozenset[str]:
+    """The packages compiled against torch whose wheels an index of their own has (see `extensions.toml`)."""
+    rows = (line for line in _lines("extensions.toml") if line.startswith("[package."))
+    return frozenset(line.removeprefix("[package.").rstrip("]") for line in rows)
+
+
+def begins_with(text: str) -> str:
+    """The normalized name that a requirement begins with, also one of a URL; for a path or a URL alone, any text."""
+    text = text.lstrip()
+    end = next((at for at, char in enumerate(text) if not (char.isalnum() or char in "._-")), len(text))
+    return normalize(text[:end])
+
+
+def brings_torch(requirements: "Iterable[str]", extras: "Sequence[str]") -> bool:
+    """Whether one of these is known to require torch; `extras`: those that the command line asks for besides."""
+    known = dependents()
+    for text in requirements:
+        name = begins_with(text)
+        own = text.partition(";")[0].partition("[")[2].partition("]")[0].split(",")
+        if name in known and (not known[name] or known[name] in (extra.strip() for extra in (*own, *extras))):
+            return True
+    return False
+
+
+def rows_in(lock: bytes) -> list[bytes]:
+    """The pieces of a uv.lock that are PyTorch's own packages, told without reading it."""
+    found = []
+    for name in sorted(name for name, role in roles().items() if role == "pin"):
+        start = -1
+        while (start := lock.find(b'\nname = "' + name.encode() + b'"', start + 1)) >= 0:
+            end = lock.find(b"\n[[package]]", start)
+            found.append(lock[start:end] if end >= 0 else lock[start:].rstrip())
+    return found
 
 
 def configures(pyproject: bytes) -> bool:

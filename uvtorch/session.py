@@ -8,15 +8,15 @@ from functools import cached_property
 from typing import NamedTuple
 
 from uvtorch import catalog, locate, uv
-from uvtorch.argv import CommandLine, backend_name, is_set, torch_backend
+from uvtorch.argv import CommandLine, backend_name, torch_backend
 from uvtorch.backend import DEFAULT_INDEX_BASE, Backend, parse
 from uvtorch.catalog import Catalog
 from uvtorch.choose import Decision, Request, choose, local_backend
+from uvtorch.command import Command
 from uvtorch.errors import NoBuild, ProjectError, UsageError
 from uvtorch.hardware import detect
 from uvtorch.index_query import nightly_companions, settle
 from uvtorch.machine import Machine
-from uvtorch.output import Output
 from uvtorch.packages import dependents, normalize
 from uvtorch.project import Project
 from uvtorch.project import read as read_project
@@ -52,8 +52,8 @@ class Wanted(NamedTuple):
         return self.origin in (Origin.OPTION, Origin.LOCAL_VERSION)
 
 
-class Session:
-    """One command. `line` and `env` are what it was given; all else is looked up when it is asked for.
+class Session(Command):
+    """One command and what it works on, looked up when it is asked for.
 
     The errors are those of what is looked up: ProjectError, UsageError, MachineError, NoBuild, UvNotFound.
     """
@@ -61,23 +61,10 @@ class Session:
     def __init__(
         self, line: CommandLine, env: Mapping[str, str], script: str | None = None, *, dry: bool = False
     ) -> None:
-        self.line = line
-        self.env = env
-        self.out = Output(line, env)
-        self._dry = dry
+        super().__init__(line, env, dry=dry)
         self._script = script or line.value("--script")
         self._unwritten: dict[str, tuple[bytes, bytes]] = {}
         """Files as they are on disk and as they will be: of a dry run, and of a script that gets its first block."""
-
-    @cached_property
-    def uv(self) -> str:
-        """The path of the real uv."""
-        return uv.find(self.env)
-
-    @cached_property
-    def directory(self) -> str:
-        """Where uv looks for a project."""
-        return locate.project_directory(self.line, self.env)
 
     @cached_property
     def site(self) -> Workspace | None:
@@ -161,6 +148,13 @@ class Session:
             self._unwritten.pop(path, None)
         return tx.edit(path, before, after)
 
+    def begin(self, tx: Transaction, file: PyProject) -> bool:
+        """Write an edited file that uv changes in its turn: it keeps its line breaks, and is put back with the lock."""
+        site = self.required_site
+        tx.guard(site.manifest.path, site.lock)
+        tx.keep_style(site.manifest.path, site.manifest.raw)
+        return self.edit(tx, site.manifest.path, file)
+
     def begin_script(self) -> None:
         """Give a script that has no metadata the block that `uv add --script` begins, for the same Python."""
         manifest = self.required_site.manifest
@@ -237,21 +231,6 @@ class Session:
     def environment(self) -> str:
         """The project's environment, which need not exist."""
         return os.path.join(self.required_site.root.directory, self.env.get("UV_PROJECT_ENVIRONMENT") or ".venv")
-
-    @property
-    def sources_off(self) -> bool:
-        """Whether uv is told to ignore sources."""
-        return self.line.has("--no-sources") or is_set(self.env, "UV_NO_SOURCES")
-
-    @property
-    def frozen(self) -> bool:
-        """Whether uv is told to leave the lock alone without looking at it."""
-        return self.line.has("--frozen") or is_set(self.env, "UV_FROZEN")
-
-    @property
-    def unsynced(self) -> bool:
-        """Whether uv is told to leave the environment alone."""
-        return self.line.has("--no-sync") or is_set(self.env, "UV_NO_SYNC") or self.frozen
 
     @property
     def may_resolve_otherwise(self) -> bool:
@@ -334,27 +313,6 @@ class Session:
             requires_python=self.project.requires_python,
             backend=backend,
         )
-
-    def hand_over(self, *warnings: str, said: Sequence[str] = (), options: Sequence[str] = ()) -> int:
-        """Let uv take over with the user's own command line and these options; shown only, with our `--dry-run`."""
-        with self.transaction(shown=self.dry) as tx:
-            tx.say(*said)
-            tx.warn(*warnings)
-            tx.become(self.line.with_options(*options) if options else self.line.argv)
-        return tx.code
-
-    @property
-    def dry(self) -> bool:
-        """Whether our own `--dry-run` is given."""
-        return self._dry or self.line.ours_has("--dry-run")
-
-    def transaction(self, *, shown: bool | None = None) -> Transaction:
-        """What changes the project: all of it or nothing.
-
-        Only `shown` (None: with our `--dry-run`, and with uv's own, since the edits would be made all the same).
-        """
-        dry = self.dry or self.line.has("--dry-run") if shown is None else shown
-        return Transaction(lambda: self.uv, self.out, dry=dry)
 
 
 def requirements_of(project: Project) -> tuple[str, ...]:

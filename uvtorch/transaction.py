@@ -9,7 +9,6 @@ from typing import NamedTuple, NoReturn, Self
 from uvtorch import atomic, uv
 from uvtorch.errors import ProjectError
 from uvtorch.output import Output
-from uvtorch.project.pyproject import restyled
 
 
 class Saved(NamedTuple):
@@ -199,6 +198,8 @@ class Transaction:
             now = _saved(path).content
             if now is None or not (b"\r" in model or model.startswith(b"\xef\xbb\xbf")):
                 continue
+            from uvtorch.project.pyproject import restyled  # noqa: PLC0415  a plain `add` loads nothing that it does not need
+
             after = restyled(now, model)
             if after != now:
                 _write_checked(path, now, after)
@@ -211,6 +212,15 @@ class Transaction:
         commands = [*self._commands, *([self._last] if self._last is not None else [])]
         lines += ["$ " + quoted(("uv", *command)) for command in commands]
         self._out.script(lines)
+
+
+def content(path: str) -> bytes:
+    """A file's bytes, none where there is no such file."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
 
 
 def _saved(path: str) -> Saved:

@@ -1,7 +1,10 @@
-"""What the choice loads: it lies on the path of every add and sync."""
+"""What is loaded on paths that people take all day."""
 
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +28,22 @@ print(*(name for name in {HEAVY} if name in sys.modules))
 """
     done = subprocess.run([sys.executable, "-S", "-c", PATH + program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+@pytest.mark.skipif(shutil.which("true") is None, reason="needs a program that does nothing, for uv")
+def test_an_add_that_brings_nothing_of_pytorchs_reads_no_project(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "demo"\nversion = "1"\ndependencies = ["torch"]\n')
+    program = f"""
+import os, sys
+from uvtorch import cli
+sys.argv = ["uvtorch", "add", "requests>=2", "./folder"]
+code = cli.run()
+print(code, *(name for name in {[*HEAVY, "packaging", "tomllib", "subprocess"]} if name in sys.modules))
+"""
+    environment = {**os.environ, "UVTORCH_UV": str(shutil.which("true"))}
+    command = [sys.executable, "-S", "-c", PATH + program]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0"]
 
 
 PATH = f"import sys; sys.path[:0] = {sys.path!r}\n"

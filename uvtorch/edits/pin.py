@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 from uvtorch.backend import Backend, marker, same_url
 from uvtorch.choose import Decision
-from uvtorch.cuda_extensions import is_extension
 from uvtorch.errors import ProjectError
-from uvtorch.packages import ANCHORS, normalize, roles
+from uvtorch.packages import ANCHORS, extension_names, normalize, roles
 from uvtorch.project import Project, Source, Target
 from uvtorch.project.pyproject import PyProject, SourceEntry
 from uvtorch.requirement import named_by
@@ -193,7 +192,7 @@ def take_out(file: PyProject, project: Project) -> None:
             for name in sorted(ours):
                 file.remove_requirement(GROUP, name)
     pinned = {one.package for one in project.sources if one.backend and not one.inherited}
-    pinned = {name for name in pinned if project.is_pytorch(name) or is_extension(name)}
+    pinned = {name for name in pinned if project.is_pytorch(name) or name in extension_names()}
     for name in sorted(pinned):
         file.remove_sources(name)
     for name in _unused_after(project, pinned):
@@ -328,14 +327,14 @@ def _move_extensions(file: PyProject, project: Project, backend: Backend) -> Non
 def _move_extensions_from(file: PyProject, project: Project, old: str, new: str) -> None:
     own = {index.name: index for index in project.indexes if index.name and not index.inherited}
     for source in project.sources:
-        if is_extension(source.package) and source.index in own and source.index.endswith(f"-{old}"):
+        if source.package in extension_names() and source.index in own and source.index.endswith(f"-{old}"):
             name, url = source.index.removesuffix(old) + new, own[source.index].url.replace(old, new)
             entries = [one for one in project.sources if one.package == source.package]
             file.set_sources(source.package, [SourceEntry(name, one.marker) for one in entries])
             file.set_index(name, url, flat=url.endswith(".html"))
             file.remove_index(source.index)
     for item in project.requirements:
-        if item.target.name == ANCHORS and is_extension(item.package) and item.text.endswith(old):
+        if item.target.name == ANCHORS and item.package in extension_names() and item.text.endswith(old):
             file.set_requirement(GROUP, item.package, item.text.replace(old, new))
 
 

@@ -9,8 +9,7 @@ from uvtorch.session import Session
 from uvtorch.steps import choices
 from uvtorch.steps.bounds import bound_fresh
 from uvtorch.steps.follow import follow_lock
-from uvtorch.steps.pins import content
-from uvtorch.transaction import Transaction
+from uvtorch.transaction import Transaction, content
 
 
 def change_choices(
@@ -33,7 +32,7 @@ def change_choices(
     if sync:
         tx.warn(*sync[1])
     before = content(site.lock)
-    session.edit(tx, site.manifest.path, file)
+    session.begin(tx, file)
     for command in commands:
         tx.uv(*command)
     if locking:

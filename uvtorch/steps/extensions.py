@@ -13,9 +13,9 @@ from uvtorch.requirement import named_by
 from uvtorch.session import Session, decision_line, requirements_of
 from uvtorch.steps import choices
 from uvtorch.steps.follow import follow_lock
-from uvtorch.steps.pins import content, pins_of
+from uvtorch.steps.pins import pins_of
 from uvtorch.steps.requested import Requested, words_with
-from uvtorch.transaction import Transaction
+from uvtorch.transaction import Transaction, content
 
 
 class Addition:
@@ -81,18 +81,15 @@ class Addition:
             pin.to(file, project, packages, match.decision, base)
         extensions.take(file, project, match.found, match.decision.backend, match.torch, base)
         with session.transaction() as tx:
-            site = session.required_site
-            tx.keep_style(site.manifest.path, site.manifest.raw)
             tx.say(f"{told(match, base)}: {decision_line(match.decision)}")
             tx.warn(*match.decision.warnings, *self._undeclared(match, packages))
             self._carry_out(tx, file, words_with(session, self.requested, match.decision))
         return tx.code
 
     def _carry_out(self, tx: Transaction, file: PyProject, words: Sequence[str]) -> None:
-        session, site = self.session, self.session.required_site
-        tx.guard(site.manifest.path, site.lock)
-        before = content(site.lock)
-        session.edit(tx, site.manifest.path, file)
+        session = self.session
+        before = content(session.required_site.lock)
+        session.begin(tx, file)
         tx.uv(*words)
         if follow_lock(session, tx, before) and not session.unsynced:
             tx.uv(*choices.sync_command(session)[0])

@@ -3,16 +3,16 @@
 from collections.abc import Iterable, Sequence
 
 from uvtorch.argv import torch_backend
-from uvtorch.cuda_extensions import is_extension
+from uvtorch.command import Command
 from uvtorch.edits import offer, pin
 from uvtorch.errors import NoBuild
-from uvtorch.packages import roles
+from uvtorch.packages import extension_names, rows_in
 from uvtorch.project import Environment, Source
 from uvtorch.project.lock import Lock, stray
 from uvtorch.project.markers import MAIN_PLATFORMS
 from uvtorch.session import Origin, Session, Wanted
 from uvtorch.steps import choices
-from uvtorch.steps.pins import Change, content, pins_of, torch_first, workspace_packages, workspace_requirements
+from uvtorch.steps.pins import Change, pins_of, torch_first, workspace_packages, workspace_requirements
 from uvtorch.steps.resolve import (
     NO_SOLUTION,
     brought,
@@ -23,7 +23,17 @@ from uvtorch.steps.resolve import (
     rollback,
     tell_decision,
 )
-from uvtorch.transaction import Transaction
+from uvtorch.transaction import Transaction, content
+
+
+def follow_and_sync(command: Command, tx: Transaction, before: bytes, *, late: bool) -> None:
+    """See to the lock that uv's own command left, and sync where that changed it, or where syncing was put off."""
+    session = command if isinstance(command, Session) else Session(command.line, command.env, dry=command.dry)
+    changed = follow_lock(session, tx, before)
+    if (late or changed) and command.line.verb in ("add", "remove") and not command.unsynced:
+        sync, warnings = choices.sync_command(session)
+        tx.warn(*warnings)
+        tx.uv(*sync)
 
 
 def strays(session: Session, lock: Lock) -> tuple[str, ...]:
@@ -34,17 +44,6 @@ def strays(session: Session, lock: Lock) -> tuple[str, ...]:
     named = {package.name for one in environments for package in stray(lock, project, one)}
     # What the user requires directly without a source is the user's word, and doctor's.
     return torch_first(named - set(workspace_packages(session)))
-
-
-def pytorch_rows(raw: bytes) -> list[bytes]:
-    """The pieces of a uv.lock that are packages of PyTorch's, told without reading it."""
-    found = []
-    for name in sorted(name for name, role in roles().items() if role == "pin"):
-        start = -1
-        while (start := raw.find(b'\nname = "' + name.encode() + b'"', start + 1)) >= 0:
-            end = raw.find(b"\n[[package]]", start)
-            found.append(raw[start:end] if end >= 0 else raw[start:].rstrip())
-    return found
 
 
 def follow_lock(session: Session, tx: Transaction, before: bytes) -> bool:  # noqa: PLR0911  one return for each case
@@ -79,7 +78,7 @@ def follow_lock(session: Session, tx: Transaction, before: bytes) -> bool:  # no
 def _torch_is_gone(session: Session, tx: Transaction, before: bytes) -> bool:
     if session.line.verb == "add" and session.line.ours_has("--torch-backend"):
         tx.warn(f"--torch-backend {torch_backend(session.line)} has nothing to do: nothing here needs torch")
-    if not pytorch_rows(before) or session.project.pytorch_packages():
+    if not rows_in(before) or session.project.pytorch_packages():
         return False
     change = Change(session, tx)
     pin.unpin_all(change.files[0][2], session.project)
@@ -132,7 +131,7 @@ def users_of(session: Session, names: Iterable[str], without: Iterable[str] = ()
     ignored = {project.name, *without}
     users = {name: tuple(user for user in lock.dependents(name) if user not in ignored) for name in names}
     if "torch" in users:  # what is compiled against torch needs it, whether it says so or not
-        compiled = {item.package for item in project.requirements if is_extension(item.package)} - without
+        compiled = {item.package for item in project.requirements if item.package in extension_names()} - without
         users["torch"] += tuple(sorted(compiled))
     return users
 

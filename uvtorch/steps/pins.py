@@ -12,15 +12,6 @@ from uvtorch.session import Session, requirements_of
 from uvtorch.transaction import Transaction
 
 
-def content(path: str) -> bytes:
-    """A file's bytes, none where there is no such file."""
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError:
-        return b""
-
-
 def torch_first(names: Iterable[str]) -> tuple[str, ...]:
     """Names in order, torch before all."""
     return tuple(sorted(set(names), key=lambda name: (name != "torch", name)))

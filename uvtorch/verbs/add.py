@@ -1,15 +1,15 @@
 """`uvtorch add`: PyTorch packages with the index that serves this machine; all else as uv has it."""
 
 import os
+import tomllib
 from collections.abc import Mapping, Sequence
 
+from uvtorch import uv
 from uvtorch.backend import Backend, from_url
 from uvtorch.choose import Decision
-from uvtorch.cuda_extensions import is_extension
 from uvtorch.edits import offer, pin
 from uvtorch.errors import NoBuild, ProjectError, UsageError
 from uvtorch.locate import current_directory
-from uvtorch.packages import roles
 from uvtorch.project import Choice, Project, Source, Target
 from uvtorch.requirement import bare_requirement, named_by, with_extras
 from uvtorch.requirements_file import requirements_in
@@ -17,8 +17,8 @@ from uvtorch.session import Origin, Session, Wanted, requirements_of
 from uvtorch.steps import choices
 from uvtorch.steps.change_choices import change_choices
 from uvtorch.steps.extensions import Addition
-from uvtorch.steps.follow import follow_lock
-from uvtorch.steps.pins import Change, content, pins_of, workspace_requirements
+from uvtorch.steps.follow import follow_lock, unfit
+from uvtorch.steps.pins import Change, pins_of, workspace_requirements
 from uvtorch.steps.requested import Requested, requested_by, words_with
 from uvtorch.steps.resolve import (
     NO_SOLUTION,
@@ -27,11 +27,12 @@ from uvtorch.steps.resolve import (
     locked,
     newest_torch,
     pin_resolved,
+    pin_script,
     tell_decision,
     tell_pypi,
 )
 from uvtorch.steps.watch import watch
-from uvtorch.transaction import Saved, Transaction
+from uvtorch.transaction import Saved, Transaction, content
 
 
 def add(session: Session) -> int:
@@ -42,8 +43,6 @@ def add(session: Session) -> int:
     line = session.line
     if session.sources_off or line.has("--no-index"):
         return _leave_to_uv(session, "sources or indexes are switched off")
-    if not _may_concern_pytorch(session):
-        return watch(session)
     project = session.project
     if not session.is_script and not project.has_project:
         raise ProjectError(f"{project.origin} has no `[project]` table", "`uv init --bare` makes a project")
@@ -54,7 +53,7 @@ def add(session: Session) -> int:
         return code
     warnings = addition.warnings if addition else ()
     if not requested:
-        return watch(session, warnings=warnings)
+        return _add_to_script(session, warnings) if session.is_script else watch(session, warnings=warnings)
     if url:
         return _leave_to_uv(session, f"{url} is named as the index to use")
     with session.transaction() as tx:
@@ -67,22 +66,6 @@ def add(session: Session) -> int:
         else:
             _add_pinned(session, tx, requested)
     return tx.code
-
-
-def _may_concern_pytorch(session: Session) -> bool:
-    """Whether what is added may be PyTorch's; if not, a project that cannot be read is for uv to tell."""
-    if session.line.has("--requirements") or session.line.ours_has("--torch-backend"):
-        return True
-    names = [named_by(text) or "" for text in session.line.positionals]
-    return any(name in roles() or is_extension(name) for name in names) or _names_packages(session)
-
-
-def _names_packages(session: Session) -> bool:
-    """Whether `[tool.uvtorch] packages` names more packages to pin."""
-    try:
-        return session.site is not None and bool(session.project.config.packages)
-    except ProjectError:
-        return False
 
 
 def _leave_to_uv(session: Session, reason: str) -> int:
@@ -100,6 +83,35 @@ def _own_index(session: Session) -> str | None:
             if from_url(url):
                 return url
     return None
+
+
+def _add_to_script(session: Session, warnings: Sequence[str]) -> int:
+    """Let uv add to a script; name PyTorch packages that come along among its dependencies, with their index."""
+    try:
+        pinned = bool(pins_of(session))
+    except ProjectError:  # uv says better what is wrong
+        return session.hand_over(*warnings)
+    with session.transaction() as tx:
+        path = session.required_site.manifest.path
+        tx.guard(path, session.required_site.lock)
+        tx.warn(*warnings)
+        tx.uv(*session.line.argv)
+        if not tx.dry:
+            session.reread()
+            if not pinned and (versions := _resolved(session)).get("torch"):
+                try:
+                    pin_script(session, tx, session.wanted(), versions)
+                except NoBuild as error:
+                    tx.warn(unfit(versions["torch"], error))
+    return tx.code
+
+
+def _resolved(session: Session) -> dict[str, str]:
+    """The PyTorch packages that uv resolves for a script, with their versions: a script is not locked as a rule."""
+    path = session.required_site.manifest.path
+    code, out, _ = uv.ask(session.uv, ["export", "--quiet", "--script", path, "--format", "pylock.toml"])
+    rows = tomllib.loads(out).get("packages", []) if code == 0 else []
+    return {row["name"]: row.get("version", "") for row in rows if session.project.is_pinned(row["name"])}
 
 
 # One build for the project

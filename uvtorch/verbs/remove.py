@@ -1,8 +1,7 @@
 """`uvtorch remove`: PyTorch packages with what only they needed, out of every backend choice; all else as uv has it."""
 
-from uvtorch.cuda_extensions import is_extension
 from uvtorch.edits import extensions, offer, pin
-from uvtorch.packages import normalize, roles
+from uvtorch.packages import extension_names, normalize, roles
 from uvtorch.project import Project, Target
 from uvtorch.session import Session
 from uvtorch.steps import choices
@@ -23,21 +22,18 @@ def remove(session: Session) -> int:
     project = session.project
     gone = {normalize(text) for text in session.line.positionals}
     file = session.file()
-    if any(is_extension(name) for name in gone):
+    if any(name in extension_names() for name in gone):
         extensions.remove(file, project, session.env, gone)
     if not any(project.is_pinned(name) for name in gone):
-        return watch(session, file)
+        return watch(session, lambda tx: session.begin(tx, file))
     if project.selectable():
         return _remove_from_choices(session)
     names = (*gone, *pin.in_group(project))
     pin.unpin(file, project, gone, choices.target_of(session.line), users_of(session, names, without=gone))
     if not session.is_script:
-        return watch(session, file)
+        return watch(session, lambda tx: session.begin(tx, file))
     with session.transaction() as tx:
-        site = session.required_site
-        tx.guard(site.manifest.path, site.lock)
-        tx.keep_style(site.manifest.path, site.manifest.raw)
-        session.edit(tx, site.manifest.path, file)
+        session.begin(tx, file)
         tx.uv(*session.line.argv)
     return tx.code
 
@@ -61,9 +57,6 @@ def _remove_from_choices(session: Session) -> int:
     offer.take_away(file, project, sorted(ours), places)
     names = ", ".join(str(place) for place in places if any((name, place) in present for name in ours))
     with session.transaction() as tx:
-        site = session.required_site
-        tx.guard(site.manifest.path, site.lock)
-        tx.keep_style(site.manifest.path, site.manifest.raw)
         change_choices(session, tx, file, _rest(session, ours), f"{', '.join(sorted(asked))} out of {names}")
     return tx.code
 

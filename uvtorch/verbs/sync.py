@@ -17,9 +17,9 @@ from uvtorch.session import Session, Wanted
 from uvtorch.steps import choices
 from uvtorch.steps.bounds import decide_lowering
 from uvtorch.steps.follow import follow_lock, pin_transitive
-from uvtorch.steps.pins import content, pins_of, workspace_packages, workspace_requirements
+from uvtorch.steps.pins import pins_of, workspace_packages, workspace_requirements
 from uvtorch.steps.resolve import locked, pin_and_lock, pin_script, speaks_up
-from uvtorch.transaction import Transaction
+from uvtorch.transaction import Transaction, content
 
 
 def sync(session: Session) -> int:
