@@ -306,9 +306,13 @@ class _Parser:
         return value
 
 
-def carried(line: CommandLine) -> tuple[str, ...]:
-    """The options of a command that the `lock` and `sync` which follow from it need as well, without `--upgrade…`."""
-    known = options(GLOBAL_VALUES, GLOBAL_FLAGS, _LOCK_VALUES) - {"--upgrade-package", "--upgrade-group"}
+def carried(line: CommandLine, *, to_lock: bool = True) -> tuple[str, ...]:
+    """The options of a command that the `lock` and `sync` which follow from it need as well, without `--upgrade…`.
+
+    Not `to_lock`: those that every command of uv's takes.
+    """
+    known = options(GLOBAL_VALUES, GLOBAL_FLAGS, _LOCK_VALUES if to_lock else "")
+    known -= {"--upgrade-package", "--upgrade-group"}
     words = []
     for name, value in line.options:
         if name in known:

@@ -12,6 +12,7 @@ from uvtorch.errors import ProjectError, UvNotFound
 from uvtorch.project.lock import Lock, read_lock
 from uvtorch.session import Session, requirements_of
 from uvtorch.steps.choices import fitting
+from uvtorch.steps.script import environment_of
 
 
 def examine(session: Session) -> Case:
@@ -28,7 +29,7 @@ def examine(session: Session) -> Case:
     if site is None:
         return case
     beside = os.path.join(site.root.directory, "uv.toml")
-    place = _script_environment(case) if site.manifest.script else session.environment
+    place = environment_of(session) if site.manifest.script and path else session.environment
     case = case._replace(
         project=session.workspace,
         lock=_lock(site.lock),
@@ -67,14 +68,6 @@ def _export(case: Case, selection: Selection) -> Export | None:
         return read_export(out, case.project.is_pytorch) if code == 0 else None
     except tomllib.TOMLDecodeError:
         return None
-
-
-def _script_environment(case: Case) -> str | None:
-    """Where uv keeps a script's environment; None where it has made none yet, and would name a Python outside."""
-    code, out, _ = ask(case, "python", "find", "--no-python-downloads", "--offline")
-    place = os.path.dirname(os.path.dirname(out.strip()))
-    kept = os.path.basename(os.path.dirname(place)).startswith("environments-")  # in uv's cache
-    return place if code == 0 and kept else None
 
 
 def _lock(path: str) -> Lock | None:

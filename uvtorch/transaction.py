@@ -254,13 +254,17 @@ def _restore(files: Mapping[str, Saved]) -> None:
 def _write_checked(path: str, before: bytes, after: bytes) -> None:
     if _saved(path).content != before:
         raise ProjectError(f"{path} changed while uvtorch was reading it", "run the command again")
-    # A read-only file would not stop a rename over it, nor root: its owner's word is what counts.
-    if not os.stat(path).st_mode & 0o222 or not os.access(path, os.W_OK):
+    if is_read_only(path):
         raise ProjectError(f"{path} is read-only", "make it writable, or see what would change with --dry-run")
     try:
         atomic.write(path, after)
     except OSError as error:
         raise ProjectError(f"cannot write {path}: {error.strerror}") from None
+
+
+def is_read_only(path: str) -> bool:
+    """Whether a file must not be edited: that it could be renamed over, or by root, is not what its owner says."""
+    return not os.stat(path).st_mode & 0o222 or not os.access(path, os.W_OK)
 
 
 def diff(path: str, before: bytes, after: bytes) -> list[str]:

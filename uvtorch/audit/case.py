@@ -120,6 +120,9 @@ class Case(NamedTuple):
     @property
     def sync(self) -> tuple[str, ...]:
         """The command that makes the environment what the lock says."""
+        if self.script and self.installed:  # uv keeps what satisfies the version, whatever its index
+            anew = (("--reinstall-package", build.name) for build in self.installed.builds)
+            return ("uv", "sync", *(word for words in anew for word in words))
         return ("uvtorch", "sync", "--auto") if self.project.selectable() else ("uv", "sync")
 
 

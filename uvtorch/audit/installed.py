@@ -50,6 +50,14 @@ def _differs(case: Case, place: Environment) -> Iterator[Finding]:
         yield Finding("installed-differs", "warning", f"{what}platform.", case.sync)
 
 
+def _unpinned(case: Case, place: Environment) -> Iterator[Finding]:
+    """A script's environment has another build than the script pins: without a lock uv does not notice."""
+    torch, pins = place.torch, {pin.backend for pin in case.pins if pin.package == "torch"}
+    if case.script and case.lock is None and torch and torch.backend and pins - {None, torch.backend} == pins != set():
+        what = f"The script pins {', '.join(map(str, pins))}, and its environment has torch {torch.version} (built for "
+        yield Finding("installed-differs", "error", f"{what}{torch.backend}).", case.sync)
+
+
 def _is(torch: Build, package: Package) -> bool:
     backend = from_url(package.url)
     if package.version == torch.version:
@@ -116,4 +124,4 @@ def tried(case: Case, trial: Trial) -> Iterator[Finding]:
         yield Finding("gpu-unseen", "error", f"{what}driver may be too old, or its device files out of reach.")
 
 
-CHECKS: Final = (_not_whole, _mixed, _differs, _mismatch, _suits, _library_path)
+CHECKS: Final = (_not_whole, _mixed, _differs, _unpinned, _mismatch, _suits, _library_path)

@@ -28,7 +28,8 @@ def _builds(case: Case) -> Iterator[Finding]:
     elif pins:
         pin = min(pins, key=lambda pin: pin.package != "torch")
         if pin.backend and case.hosts.known(pin.url or ""):
-            yield from _suits(case, pin.backend, f"The project pins {pin.backend}, which", USE)
+            subject = "The script" if case.script else "The project"
+            yield from _suits(case, pin.backend, f"{subject} pins {pin.backend}, which", USE)
     elif (release := case.release()) and not any(
         "+" in one.version or from_url(one.url) for one in case.locked_torch()
     ):

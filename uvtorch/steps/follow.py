@@ -181,4 +181,4 @@ def pin_transitive(session: Session, tx: Transaction, wanted: Wanted) -> bool:
 def unfit(torch: str, error: NoBuild) -> str:
     """The warning for a torch that came along and has no build for this machine: nobody asked for it by name."""
     why = ". ".join([str(error).rstrip("."), *error.hints[:1]])
-    return f"torch {torch} came along from PyPI and may not run here: {why}"
+    return f"{f'torch {torch}'.strip()} came along from PyPI and may not run here: {why}"

@@ -72,7 +72,7 @@ def pin_and_lock(session: Session, tx: Transaction, wanted: Wanted, command: Seq
     if leaves_to_pypi(session, backend):
         tell_pypi(tx, decision)
         return False
-    _write_pins(session, tx, choice, anew)
+    write_pins(session, tx, choice, anew)
     code, said = tx.try_quietly(*(command or choices.relock_command(session)))
     if code == 0:
         torch = None if tx.dry else newest_torch(locked(session), decision.backend)
@@ -141,39 +141,12 @@ def pin_resolved(session: Session, tx: Transaction) -> None:
     tell_decision(tx, decision, newest_torch(locked(session), decision.backend))
 
 
-def pin_script(
-    session: Session, tx: Transaction, wanted: Wanted, resolved: Mapping[str, str] | None = None
-) -> tuple[str, ...]:
-    """Pin a script, which is not locked; the packages that are pinned anew.
-
-    `resolved`: the versions of PyTorch packages that come with others; they are named among the dependencies.
-    """
-    backend = session.backend_for(wanted)
-    requirements = workspace_requirements(session)
-    along = torch_first(name for name in resolved or () if name not in workspace_packages(session))
-    anew = speaks_up(session, wanted)
-    if resolved and not backend:
-        choice = Lowering(decide_for(session, requirements, resolved["torch"].partition("+")[0], None)[0])
-    elif anew:
-        choice = decide_lowering(session, tuple(map(without_local, requirements)), backend)
-    else:
-        choice = Lowering(session.decide(requirements, backend))
-    if leaves_to_pypi(session, backend):
-        return ()
-    changed = _write_pins(session, tx, choice, anew, along)
-    prefix = f"{', '.join(along)} came along: " if along else ""
-    tell_decision(tx, choice.decision, None, prefix)
-    return (*workspace_packages(session), *choice.decision.companions) if changed else ()
-
-
 def speaks_up(session: Session, wanted: Wanted) -> bool:
     """Whether the user names a backend, or `auto`, in so many words: then what stands in the way gives way."""
     return wanted.origin == Origin.OPTION and not session.line.ours_has("--auto")
 
 
-def _write_pins(
-    session: Session, tx: Transaction, choice: Lowering, anew: bool, transitive: Sequence[str] = ()
-) -> bool:
+def write_pins(session: Session, tx: Transaction, choice: Lowering, anew: bool, transitive: Sequence[str] = ()) -> bool:
     """Write the pins and the bounds that go with them; `anew`: local versions in the requirements give way."""
     change = Change(session, tx)
     take_bounds_away(change, choice.lowered)

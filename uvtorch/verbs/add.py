@@ -1,10 +1,8 @@
 """`uvtorch add`: PyTorch packages with the index that serves this machine; all else as uv has it."""
 
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 
-from uvtorch import uv
 from uvtorch.backend import Backend, from_url
 from uvtorch.choose import Decision
 from uvtorch.edits import offer, pin
@@ -27,10 +25,10 @@ from uvtorch.steps.resolve import (
     locked,
     newest_torch,
     pin_resolved,
-    pin_script,
     tell_decision,
     tell_pypi,
 )
+from uvtorch.steps.script import pin_script
 from uvtorch.steps.watch import watch
 from uvtorch.transaction import Saved, Transaction, content
 
@@ -98,20 +96,12 @@ def _add_to_script(session: Session, warnings: Sequence[str]) -> int:
         tx.uv(*session.line.argv)
         if not tx.dry:
             session.reread()
-            if not pinned and (versions := _resolved(session)).get("torch"):
+            if not pinned:
                 try:
-                    pin_script(session, tx, session.wanted(), versions)
+                    pin_script(session, tx, session.wanted())
                 except NoBuild as error:
-                    tx.warn(unfit(versions["torch"], error))
+                    tx.warn(unfit("", error))
     return tx.code
-
-
-def _resolved(session: Session) -> dict[str, str]:
-    """The PyTorch packages that uv resolves for a script, with their versions: a script is not locked as a rule."""
-    path = session.required_site.manifest.path
-    code, out, _ = uv.ask(session.uv, ["export", "--quiet", "--script", path, "--format", "pylock.toml"])
-    rows = tomllib.loads(out).get("packages", []) if code == 0 else []
-    return {row["name"]: row.get("version", "") for row in rows if session.project.is_pinned(row["name"])}
 
 
 # One build for the project

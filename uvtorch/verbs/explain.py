@@ -143,9 +143,16 @@ def _wrapped(label: str, text: str) -> str:
 @hardware_option("Choose for")
 @click.option("--compare", "beside_uv", is_flag=True, help="Show what plain uv would take here, and whether it runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--script", metavar="FILE", help="Choose for a script with inline metadata instead of the project.")
 @click.pass_context
 def explain(
-    context: click.Context, requirements: tuple[str, ...], described: str | None, beside_uv: bool, as_json: bool
+    context: click.Context,
+    requirements: tuple[str, ...],
+    described: str | None,
+    beside_uv: bool,
+    as_json: bool,
+    script: str | None,
 ) -> None:
     """Show which build uvtorch chooses, and why each other one was rejected."""
-    click.echo(run(context.obj, requirements, described, as_json, beside_uv))
+    session = context.obj
+    click.echo(run(Session(session.line, session.env, script), requirements, described, as_json, beside_uv))

@@ -18,8 +18,9 @@ from uvtorch.steps import choices
 from uvtorch.steps.bounds import decide_lowering
 from uvtorch.steps.follow import follow_lock, pin_transitive
 from uvtorch.steps.pins import pins_of, workspace_packages, workspace_requirements
-from uvtorch.steps.resolve import locked, pin_and_lock, pin_script, speaks_up
-from uvtorch.transaction import Transaction, content
+from uvtorch.steps.resolve import locked, pin_and_lock, speaks_up
+from uvtorch.steps.script import out_of_place, pin_script, put_in_place
+from uvtorch.transaction import Transaction, content, is_read_only
 
 
 def sync(session: Session) -> int:
@@ -41,6 +42,9 @@ def sync(session: Session) -> int:
         return session.hand_over()
     if script := _script(session):
         session = Session(line, session.env, script)
+    if line.verb == "run" and (kind := _unseen(session)):
+        warning = f"a script {kind} is run as it is: which PyTorch build it gets is not chosen"
+        return session.hand_over(*([warning] if session.wanted() != Wanted() else []))
     if line.verb == "run" and session.site is None:  # uv runs programs outside of projects as well
         return session.hand_over()
     wanted = session.wanted()
@@ -80,6 +84,14 @@ def _script(session: Session) -> str | None:
         return None
 
 
+def _unseen(session: Session) -> str:
+    """Where a script comes from that `run` is given and that cannot be looked at; empty for all else."""
+    command = "" if session.line.has("--module", "-m") else "".join(session.line.positionals[:1])
+    if command.startswith(("http://", "https://")):
+        return "from a URL"
+    return "from standard input" if command == "-" and session.site is None else ""
+
+
 def _selected_pins(session: Session) -> tuple[Source, ...]:
     """Sources for an extra or a group alone: of a member, or of a root whose choices a member cannot select."""
     return tuple(
@@ -103,6 +115,9 @@ def _keep(session: Session) -> int:
     """The project says where its packages come from: uv does the rest, and a build that does not fit is told."""
     line = session.line
     warnings = [text for text in (mismatch(session),) if text]
+    if session.is_script and line.verb in ("run", "sync"):
+        anew = [word for name in out_of_place(session) for word in ("--reinstall-package", name)]
+        return session.hand_over(*warnings, options=anew)
     leaves_lock = line.has("--frozen", "--locked", "--check", "--dry-run") or session.frozen
     if line.verb in ("run", "export") or session.is_script or leaves_lock:
         cache.remember(session, (), (), warnings)
@@ -174,15 +189,15 @@ def _pin(session: Session, wanted: Wanted, *, repins: bool) -> int:
     """Write the choice once, then let uv run: undone if uv fails."""
     line, site = session.line, session.required_site
     packages = workspace_packages(session)
-    if session.is_script and not packages:
-        return session.hand_over()
+    if session.is_script and not speaks_up(session, wanted) and is_read_only(site.manifest.path):
+        return session.hand_over(f"{session.project.origin} is read-only: which PyTorch build it gets is not chosen")
     with session.transaction() as tx:
         tx.guard(site.manifest.path, site.lock)
         before = content(site.lock)
         if packages:
             _check_free(session, packages, wanted if repins else None)
         if session.is_script:
-            _sync_script(session, tx, wanted)
+            _pin_script(session, tx, wanted)
         elif packages:
             if pin_and_lock(session, tx, wanted, line.argv if line.verb == "lock" else None):
                 follow_lock(session, tx, b"")
@@ -247,25 +262,28 @@ def _check_free(session: Session, packages: tuple[str, ...], wanted: Wanted | No
     origin = session.project.origin
     ours = [word for name, value in session.line.ours for word in (name, value) if word]
     command = " ".join(["lock", *ours] if session.line.verb == "lock" else ["sync", *(ours or ["--auto"])])
+    if session.is_script:
+        command = f"torch use {(wanted and wanted.backend) or 'auto'} --script {origin}"
     raise UsageError(
         f"{origin} has to change for {wanted.backend or 'another backend'}, and {fixed} does not allow that"
         if wanted
         else f"{origin} has no index for {', '.join(packages)}, and {fixed} does not allow adding one",
-        f"run `uvtorch {command}` once and commit pyproject.toml and uv.lock",
+        f"run `uvtorch {command}` once" + ("" if session.is_script else " and commit pyproject.toml and uv.lock"),
     )
 
 
-def _sync_script(session: Session, tx: Transaction, wanted: Wanted) -> None:
-    """Pin a script; the build that is said is the one that runs."""
-    line = session.line
-    path = session.required_site.manifest.path
+def _pin_script(session: Session, tx: Transaction, wanted: Wanted) -> None:
+    """Pin a script, which is told, since that edits it; the build that is said is the one that runs."""
+    line, name = session.line, session.project.origin
     packages = pin_script(session, tx, wanted)
-    # uv keeps an installed torch whose version satisfies the requirement, whatever its index.
-    anew = [word for name in packages for word in ("--reinstall-package", name)]
+    if packages:
+        tx.say(f"{name} names its index from now on; `uvtorch torch use none --script {name}` takes it out")
     if line.verb == "run":
-        tx.uv("sync", *choices.relock_command(session)[1:], "--script", path, *anew)
+        if packages:
+            put_in_place(session, tx, packages, begin=True)
         tx.become(line.argv)
     else:
+        anew = [word for name in packages for word in ("--reinstall-package", name)]
         tx.uv(*line.with_options(*(anew if line.verb == "sync" else ())))
 
 

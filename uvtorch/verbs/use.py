@@ -10,7 +10,8 @@ from uvtorch.session import Origin, Session, Wanted
 from uvtorch.steps import choices
 from uvtorch.steps.follow import follow_lock, pin_transitive
 from uvtorch.steps.pins import Change, workspace_packages
-from uvtorch.steps.resolve import locked, pin_and_lock, pin_script
+from uvtorch.steps.resolve import locked, pin_and_lock
+from uvtorch.steps.script import pin_script, put_in_place
 from uvtorch.transaction import Transaction
 
 
@@ -38,13 +39,16 @@ def _take_out(session: Session, tx: Transaction) -> None:
             f"{session.project.origin} offers several backends",
             "`uvtorch torch use BACKEND` makes it one of a single build first",
         )
+    packages = tuple(one.package for one in session.project.sources if one.backend)
     change = Change(session, tx)
     change.take_out()
     if not change.write():
         tx.say("no PyTorch package is pinned here")
         return
     tx.say("the pins are out: uv takes PyTorch from the project's default index")
-    if not session.is_script:
+    if session.is_script:
+        put_in_place(session, tx, packages)
+    else:
         tx.uv(*choices.relock_command(session))
 
 
@@ -55,11 +59,12 @@ def _pin(session: Session, tx: Transaction, wanted: Wanted) -> None:
         session.edit(tx, session.required_site.manifest.path, file)
         session.reread()
     if session.is_script:
-        if not workspace_packages(session):
-            raise ProjectError(
-                f"{session.project.origin} requires no PyTorch package", "`uvtorch add --script` adds one"
-            )
-        pin_script(session, tx, wanted)
+        packages = pin_script(session, tx, wanted)
+        if not (packages or workspace_packages(session)):
+            name = session.project.origin
+            raise ProjectError(f"{name} requires no PyTorch package", f"`uvtorch add --script {name} torch` adds one")
+        if packages:
+            put_in_place(session, tx, packages)
         return
     if workspace_packages(session):
         pin_and_lock(session, tx, wanted)

@@ -1,0 +1,89 @@
+"""Scripts with inline metadata (PEP 723): pinned in their block; uv locks one only where its user does."""
+
+import os
+import tomllib
+
+from uvtorch import environment, uv
+from uvtorch.argv import carried
+from uvtorch.requirement import without_local
+from uvtorch.session import Session, Wanted
+from uvtorch.steps import choices
+from uvtorch.steps.bounds import Lowering, decide_lowering
+from uvtorch.steps.pins import pins_of, torch_first, workspace_packages, workspace_requirements
+from uvtorch.steps.resolve import (
+    decide_for,
+    decision_for_release,
+    leaves_to_pypi,
+    speaks_up,
+    tell_decision,
+    tell_pypi,
+    write_pins,
+)
+from uvtorch.transaction import Transaction
+
+
+def pin_script(session: Session, tx: Transaction, wanted: Wanted) -> tuple[str, ...]:
+    """Pin a script; the packages that are pinned anew, none where uv resolves no torch or the pins stood already.
+
+    Packages that come with others are named among the dependencies. Raises NoBuild where nothing fits.
+    """
+    backend, direct = session.backend_for(wanted), workspace_packages(session)
+    versions = {} if direct and pins_of(session) else _resolved(session)
+    torch = versions.get("torch", "").partition("+")[0]
+    if not direct and not torch:
+        return ()
+    requirements, anew = workspace_requirements(session), speaks_up(session, wanted)
+    if not direct and not backend:
+        choice = Lowering(decide_for(session, requirements, torch, None)[0])
+    elif anew:
+        choice = decide_lowering(session, tuple(map(without_local, requirements)), backend)
+    else:
+        choice = Lowering(session.decide(requirements, backend))
+    if torch and not backend:
+        choice = choice._replace(decision=decision_for_release(session, requirements, torch, choice.decision))
+    if leaves_to_pypi(session, backend):
+        tell_pypi(tx, choice.decision)
+        return ()
+    along = torch_first(name for name in versions if name not in direct)
+    changed = write_pins(session, tx, choice, anew, along)
+    tell_decision(tx, choice.decision, None, f"{', '.join(along)} came along: " if along else "")
+    return (*workspace_packages(session), *choice.decision.companions) if changed else ()
+
+
+def _resolved(session: Session) -> dict[str, str]:
+    """The PyTorch packages that uv resolves for a script, with their versions; none where it cannot be resolved."""
+    path = session.required_site.manifest.path
+    command = ("export", *carried(session.line), "--quiet", "--script", path, "--format", "pylock.toml")
+    code, out, _ = uv.ask(session.uv, command)
+    rows = tomllib.loads(out).get("packages", []) if code == 0 else []
+    return {row["name"]: row.get("version", "") for row in rows if session.project.is_pinned(row["name"])}
+
+
+def put_in_place(session: Session, tx: Transaction, packages: tuple[str, ...], *, begin: bool = False) -> None:
+    """Put the builds that are pinned now into the script's environment (`begin`: make it), and into its lock.
+
+    uv keeps an installed torch whose version satisfies the requirement, whatever its index.
+    """
+    site = session.required_site
+    anew = [word for name in packages for word in ("--reinstall-package", name)]
+    if begin or environment_of(session):
+        tx.uv("sync", *choices.relock_command(session)[1:], "--script", site.manifest.path, *anew)
+    elif os.path.exists(site.lock):
+        tx.uv(*choices.relock_command(session), "--script", site.manifest.path)
+
+
+def out_of_place(session: Session) -> tuple[str, ...]:
+    """The packages that the script's environment has from another backend than the script pins."""
+    pins = {pin.backend for pin in session.project.pins(session.machine.platform)}
+    place = environment_of(session) if pins and None not in pins else None
+    present = environment.read(place) if place else None
+    return tuple(one.name for one in present.builds if one.backend and one.backend not in pins) if present else ()
+
+
+def environment_of(session: Session) -> str | None:
+    """Where uv keeps the script's environment; None where it has made none yet, and would name a Python outside."""
+    path = session.required_site.manifest.path
+    code, out, _ = uv.ask(session.uv, ("python", "find", *carried(session.line, to_lock=False), "--script", path))
+    place = os.path.dirname(os.path.dirname(out.strip()))
+    kept = os.path.basename(os.path.dirname(place)).startswith("environments-")  # in uv's cache
+    return place if code == 0 and kept else None
