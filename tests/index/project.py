@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import Any, NamedTuple
 
 from packaging.requirements import Requirement
 
+from tests.index.forked import Forked
 from tests.index.server import IndexServer
 
+FORKED = Forked()
 MACHINES = Path(__file__).parents[1] / "machines"
 TRITON = frozenset(("triton-rocm", "triton-xpu", "pytorch-triton-rocm", "pytorch-triton-xpu"))
 PYTORCH = frozenset(("torch", "torchvision", "torchaudio")) | TRITON
@@ -60,22 +61,23 @@ class Project:
         """Run the real uv here."""
         return self._run([self.home.uv, *args], env)
 
-    def uvtorch(self, *args: str, machine: str = "cpu-only", stdin: str = "", **env: str) -> Done:
-        """Run uvtorch here, on the machine of this name in tests/machines."""
-        described = {"UVTORCH_HARDWARE": str(MACHINES / f"{machine}.json")}
-        return self._run([sys.executable, "-m", "uvtorch", *args], {**described, **env}, stdin)
-
-    def _run(self, command: list[str], env: Mapping[str, str], stdin: str = "") -> Done:
+    def _run(self, command: list[str], env: Mapping[str, str]) -> Done:
         done = subprocess.run(
             command,
             cwd=self.path,
             env={**self.environment, **env},
-            input=stdin,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
             timeout=120,
             check=False,
         )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def uvtorch(self, *args: str, machine: str = "cpu-only", stdin: str = "", **env: str) -> Done:
+        """Run uvtorch here, on the machine of this name in tests/machines."""
+        described = {"UVTORCH_HARDWARE": str(MACHINES / f"{machine}.json")}
+        done = FORKED.run([*args], self.path, {**self.environment, **described, **env}, stdin)
         return Done(done.returncode, done.stdout, done.stderr)
 
     @property
