@@ -1,4 +1,4 @@
-"""What is impossible or missing in a catalog: for the tests, and for tools/regenerate_catalog.py before it writes."""
+"""What is impossible or missing in a catalog: for the tests, and for tools/collect_catalog.py before it writes."""
 
 from collections.abc import Iterator
 

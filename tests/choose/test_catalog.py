@@ -1,10 +1,6 @@
 """The catalog holds together, and its validation would notice if it did not."""
 
-import importlib.util
-import json
-import os
 import re
-import types
 from pathlib import Path
 
 import pytest
@@ -18,7 +14,6 @@ from uvtorch.packages import roles
 from uvtorch.session import Session
 
 CATALOG = catalogs.load()
-TOOL = os.path.join(os.path.dirname(__file__), "..", "..", "tools", "regenerate_catalog.py")
 
 
 def backend(name: str) -> Backend:
@@ -191,125 +186,6 @@ def test_companions_are_known_as_packages_of_a_pytorch_index() -> None:
 def test_unseen_builds_are_not_listed_as_builds() -> None:
     for release, backends in CATALOG.unseen.items():
         assert not any(release in CATALOG.builds.get(one, {}) for one in backends)
-
-
-@pytest.fixture
-def tool() -> types.ModuleType:
-    if not os.path.exists(TOOL):
-        pytest.skip("the maintainer's commands are not part of an sdist")
-    spec = importlib.util.spec_from_file_location("regenerate_catalog", TOOL)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def tag(python: str) -> str:
-    return "cp" + python.replace(".", "")
-
-
-def matrix_of(catalog: catalogs.Catalog) -> dict[str, object]:
-    """The input that the maintainer's command would have read to come to this catalog."""
-    releases: dict[str, object] = {}
-    for release, date in catalog.releases.items():
-        index: dict[str, dict[str, object]] = {}
-        for one, cells in catalog.builds.items():
-            for platform, build in cells.get(release, {}).items():
-                expected = ",".join(tag(python) for python in sorted(build.expected))
-                index.setdefault(str(one), {})[platform] = {
-                    "py": [tag(python) for python in build.pythons - build.expected],
-                    "status": build.certainty,
-                    "source": build.source,
-                    "note": f"expected as on PyPI: {expected}" if expected else "",
-                }
-        for one in catalog.unseen.get(release, ()):
-            index[str(one)] = {"linux_x86_64": {"py": [], "source": "nothing seen for stable", "status": "inferred"}}
-        wheels = catalog.pypi[release]
-        releases[release] = {
-            "date": date,
-            "index": index,
-            "pypi": {platform: str(one) for platform, (one, _) in wheels.items()},
-            "pypi_files": {platform: [tag(python) for python in tags] for platform, (_, tags) in wheels.items()},
-        }
-    return {"as_of": catalog.as_of, "sources": catalog.sources, "releases": releases}
-
-
-def test_regenerating_from_what_the_catalog_says_changes_nothing(tool: types.ModuleType) -> None:
-    again = catalogs.read({**catalogs.texts(), "builds.toml": tool.builds(matrix_of(CATALOG))})
-    assert again == CATALOG
-
-
-def test_the_maintainers_command_shows_a_difference_and_writes_only_when_told(
-    tool: types.ModuleType,
-    tmp_path: "os.PathLike[str]",
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from pathlib import Path
-
-    folder = Path(tmp_path)
-    for name, text in catalogs.texts().items():
-        (folder / name).write_text(text, encoding="utf-8")
-    monkeypatch.setattr(tool, "CATALOG", folder)
-    matrix = matrix_of(CATALOG)
-    releases = matrix["releases"]
-    assert isinstance(releases, dict)
-    releases["2.15.0"]["date"] = "2026-10-29"
-    (folder / "matrix.json").write_text(json.dumps(matrix), encoding="utf-8")
-    pairs: dict[str, object] = {
-        "packages": {package: {} for package in ("torchvision", "torchaudio", "torchtext", "torchcodec")},
-        "by_torch": {},
-    }
-    (folder / "pairs.json").write_text(json.dumps(pairs), encoding="utf-8")
-    arguments = ["--matrix", str(folder / "matrix.json"), "--pairs", str(folder / "pairs.json")]
-    before = (folder / "builds.toml").read_text(encoding="utf-8")
-
-    # Pairs are empty here, so the paired Pythons name unknown versions: refused, nothing shown, nothing written.
-    assert tool.main([*arguments, "--write"]) == 1
-    assert "unknown version" in capsys.readouterr().err
-    assert (folder / "builds.toml").read_text(encoding="utf-8") == before
-
-    monkeypatch.setattr(tool, "pairs", lambda *_: catalogs.texts()["pairs.toml"])
-    assert tool.main(arguments) == 0
-    shown = capsys.readouterr().out
-    assert '-"2.15.0" = "2026-10-28"' in shown
-    assert '+"2.15.0" = "2026-10-29"' in shown
-    assert (folder / "builds.toml").read_text(encoding="utf-8") == before
-    assert tool.main([*arguments, "--write"]) == 0
-    assert '"2.15.0" = "2026-10-29"' in (folder / "builds.toml").read_text(encoding="utf-8")
-
-
-def test_pairs_are_read_from_the_wheels_requirements(tool: types.ModuleType) -> None:
-    def row(torch: str, yanked: bool = False) -> dict[str, object]:
-        return {"torch": torch, "yanked": yanked}
-
-    data = {
-        "packages": {
-            "torchvision": {"0.20.0": row("torch (==2.5.0)"), "0.29.1": row("torch (>=2.14.0)"), "0.9": row("x", True)},
-            "torchaudio": {"2.5.0": row("torch (==2.5.0)"), "2.11.0": row("none")},
-            "torchtext": {"0.18.0": row("torch (>=2.3.0)")},
-            "torchcodec": {"0.1.0": row("none"), "0.1.1": row("none"), "0.12.0": row("none"), "0.13.0": row("none")},
-        },
-        "by_torch": {
-            "2.3.0": {"torchaudio": "2.3.0", "torchcodec": None},
-            "2.5.0": {"torchaudio": "2.5.0", "torchcodec": ["0.1"]},
-            "2.11.0": {"torchaudio": "2.11.0", "torchcodec": [">=0.12"]},
-            "2.14.0": {"torchaudio": "2.11.0", "torchcodec": [">=0.12"]},
-        },
-    }
-    import tomllib
-
-    found = tomllib.loads(tool.pairs(data, ["2.3.0", "2.5.0", "2.11.0", "2.14.0"]))
-    assert found["torchvision"] == {"0.20.0": "2.5.0", "0.29.1": "2.14.0-"}
-    assert found["torchaudio"] == {"2.5.0": "2.5.0", "2.11.0": "2.11.0-"}
-    assert found["torchtext"] == {"0.18.0": "2.3.0-2.3.1"}
-    assert found["torchcodec"] == {"0.1.0": "2.5.0", "0.1.1": "2.5.0", "0.12.0": "2.11.0-", "0.13.0": "2.11.0-"}
-    assert found["loose"] == {
-        "torchtext": ["0.18.0"],
-        "torchaudio": ["2.11.0"],
-        "torchcodec": ["0.1.0", "0.1.1", "0.12.0", "0.13.0"],
-    }
 
 
 def test_platforms_of_the_catalog_are_those_of_backends() -> None:
