@@ -279,10 +279,11 @@ def test_the_listing_says_which_fits_and_why(empty: Make) -> None:
     project.uvtorch("torch", "backends", "cpu", "cu126", "cu130").must()
     before = project.state()
     assert project.uvtorch("torch", "backends", machine="rtx4090-550").must().out == (
-        "   --extra cpu    cpu    -     would leave NVIDIA GeForce RTX 4090 (8.9) idle\n"
-        "*  --extra cu126  cu126  fits  driver 550.144.03 supports CUDA 12.4 (cu126 by minor-version compatibility);"
-        " NVIDIA GeForce RTX 4090 (8.9)\n"
-        "   --extra cu130  cu130  -     torch 2.15.0 needs a driver >= 580; this machine has 550.144.03\n"
+        "   option         build  fits  why, or why not\n"
+        "   --extra cpu    cpu    no    would leave NVIDIA GeForce RTX 4090 (8.9) idle\n"
+        "*  --extra cu126  cu126  yes   driver 550.144.03 supports CUDA 12.4 (cu126 by minor-version\n"
+        "                               compatibility); NVIDIA GeForce RTX 4090 (8.9)\n"
+        "   --extra cu130  cu130  no    torch 2.15.0 needs a driver >= 580; this machine has 550.144.03\n"
         "* --auto takes this one here: --extra cu126\n"
     )
     listed = json.loads(project.uvtorch("torch", "backends", "--json", machine="h200-580").must().out)

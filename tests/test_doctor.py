@@ -327,13 +327,16 @@ def test_a_members_finding_in_the_root_is_not_mended_from_the_member(empty: Empt
     assert doctor(inside, code=0) == {}
 
 
-def test_every_described_machine_can_be_looked_at(nowhere: Project, empty: Empty, monkeypatch: Any) -> None:
+def test_every_described_machine_can_be_looked_at(
+    nowhere: Project, empty: Empty, capsys: pytest.CaptureFixture[str]
+) -> None:
     """In this process: 80 machines, no traceback on any."""
     from uvtorch import hardware
     from uvtorch.argv import parse
     from uvtorch.examination import examine
+    from uvtorch.output import Output
     from uvtorch.session import Session
-    from uvtorch.verbs.doctor import _text, diagnose
+    from uvtorch.verbs.doctor import diagnose, report
 
     site = empty(pinned("cu126"))
     site.uv("lock").must()
@@ -344,4 +347,5 @@ def test_every_described_machine_can_be_looked_at(nowhere: Project, empty: Empty
         here = case._replace(machine=hardware.read_description(str(path)))
         findings = diagnose(here, env)
         assert "uv-missing" in {finding.code for finding in findings}
-        assert _text(here, findings, None)
+        report(Output(line, env), here, findings)
+        assert " found" in capsys.readouterr().out

@@ -75,9 +75,9 @@ def test_a_lock_of_its_own_is_kept_up(place: Project) -> None:
 
 def test_explain_speaks_of_the_script(place: Project) -> None:
     script(place, "s.py", "torch==2.9.1")
-    assert "request   torch==2.9.1; Python" in place.uvtorch("torch", "explain", "--script", "s.py").must().out
+    assert "request  torch==2.9.1; Python" in place.uvtorch("torch", "explain", "--script", "s.py").must().out
     (place.path / "bare.py").write_text("print(1)\n")
-    assert "request   torch\n" in place.uvtorch("torch", "explain", "--script", "bare.py").must().out
+    assert "request  torch\n" in place.uvtorch("torch", "explain", "--script", "bare.py").must().out
 
 
 def test_a_script_that_is_not_ours_to_edit_is_run_as_it_is(place: Project) -> None:

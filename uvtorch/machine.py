@@ -106,9 +106,14 @@ def to_json(machine: Machine) -> str:
     """The description of a machine: JSON of schema 1, the same text for the same machine."""
     import json  # noqa: PLC0415  who only handles the types, as the choice does, needs no JSON
 
+    return json.dumps(to_document(machine), indent=2)
+
+
+def to_document(machine: Machine) -> dict[str, object]:
+    """The same before it is text."""
     platform = machine.platform._asdict()
     order = ("system", "machine", "libc", "os_version", "wsl", "container", *(("tegra",) if platform["tegra"] else ()))
-    described = {
+    return {
         "schema": SCHEMA,
         "platform": {name: platform[name] for name in order},
         "gpus": [
@@ -120,7 +125,6 @@ def to_json(machine: Machine) -> str:
         "notes": machine.notes,
         "probes": [probe._asdict() for probe in machine.probes],
     }
-    return json.dumps(described, indent=2)
 
 
 def from_json(text: str | bytes, origin: str) -> Machine:

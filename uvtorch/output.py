@@ -29,6 +29,8 @@ _LABELS = {
     **dict.fromkeys(("hint", "note", "fix"), _CYAN),
 }
 """The first word of a line or row -> its colour, as uv has it; it is bold besides."""
+_DECISIONS = ("*", "chosen")
+"""The first cells of rows that are bold."""
 _DIFF = {"+": _GREEN, "-": _RED, "@": _CYAN, "$": _BOLD, "#": _BOLD}
 _ERASE = "\r\x1b[2K"
 
@@ -143,6 +145,10 @@ class Output:
         for paragraph in paragraphs:
             self._print(wrapped(clean(paragraph), self.width))
 
+    def line(self, text: str) -> None:
+        """Print a line that is not wrapped: a command, to be copied."""
+        self._print([clean(text)])
+
     def table(self, rows: "Iterable[Sequence[str]]", header: "Sequence[str]" = ()) -> None:
         """Print rows in columns; the last is wrapped, below the others where there is no room beside them.
 
@@ -158,8 +164,8 @@ class Output:
             margin = " " * ((4 if below else indent) if head else 0)
             lines = wrapped(last, self.width - len(margin))
             first, *rest = [start, *lines] if head and below else [start + lines[0], *lines[1:]]
-            whole = len(row) == 1 or (header and number == 0) or row[:1] == ["*"] or row[:1] == ["chosen"]
-            self._print([first.rstrip(), *(margin + line for line in rest)], row[0] if row else "", whole=bool(whole))
+            bold = not head or (bool(header) and number == 0) or head[0] in _DECISIONS
+            self._print([first.rstrip(), *(margin + line for line in rest)], bold=bold)
 
     def json(self, document: object) -> None:
         """Print JSON: never coloured, wrapped or escaped by us."""
@@ -175,14 +181,15 @@ class Output:
             code = _DIFF.get(line[:1])
             self._print([styled(shown, code) if code and self.in_color(sys.stdout) else shown])
 
-    def _print(self, lines: "Iterable[str]", label: str = "", *, whole: bool = False) -> None:
-        colored = self.in_color(sys.stdout)
-        for line in lines:
+    def _print(self, lines: "Sequence[str]", *, bold: bool = False) -> None:
+        """Print lines; the first begins with a label or does not."""
+        label = lines[0].strip().partition(" ")[0].rstrip(":")
+        for number, line in enumerate(lines):
             text = line
-            if colored and label in _LABELS and text.startswith(label):
-                text = styled(label, _BOLD, _LABELS[label]) + text[len(label) :]
-            elif colored and whole:
-                text = styled(text, _BOLD)
+            if self.in_color(sys.stdout) and number == 0 and label in _LABELS:
+                text = line.replace(label, styled(label, _BOLD, _LABELS[label]), 1)
+            elif self.in_color(sys.stdout) and bold:
+                text = styled(line, _BOLD)
             print(text)
 
     # The terminal.

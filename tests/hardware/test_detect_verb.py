@@ -3,30 +3,38 @@
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
 from tests.hardware.scenes import MACHINES
 from uvtorch import machine
+from uvtorch.argv import parse
 from uvtorch.errors import MachineError
 from uvtorch.machine import Gpu, Machine, Platform, Probe, Problem
+from uvtorch.output import Output
+from uvtorch.session import Session
 from uvtorch.verbs import detect
 
 NAMES = sorted(path.stem for path in MACHINES.glob("*.json"))
 
 
+def run(capsys: pytest.CaptureFixture[str], env: Mapping[str, str], as_json: bool, described: str | None = None) -> str:
+    detect.run(Session(parse([]), env), as_json, described)
+    return capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_the_report_is_plain_and_at_most_100_columns_wide(name: str) -> None:
-    text = detect.run({}, False, str(MACHINES / f"{name}.json"))
+def test_the_report_is_plain_and_at_most_100_columns_wide(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = run(capsys, {}, False, str(MACHINES / f"{name}.json"))
     assert text.isascii()
     assert all(len(line) <= 100 for line in text.splitlines())
     assert all(line == line.rstrip() for line in text.splitlines())
 
 
-def test_the_report_says_what_is_there() -> None:
+def test_the_report_says_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     facts = Machine(
         Platform("linux", "aarch64", "glibc 2.35", wsl=True, container=True, tegra="R36.4.3"),
         (
@@ -42,7 +50,8 @@ def test_the_report_says_what_is_there() -> None:
         ("HSA_OVERRIDE_GFX_VERSION=10.3.0 is in force.",),
         (Probe("nvml", "ok", "driver 580.95.05, 8 GPUs", 11.84), Probe("kfd", "absent", "", 0.0)),
     )
-    assert detect.report(facts).splitlines() == [
+    detect.report(facts, Output(parse([]), {}))
+    assert capsys.readouterr().out.splitlines() == [
         "platform       linux aarch64, glibc 2.35, Jetson R36.4.3, WSL, in a container",
         "NVIDIA driver  580.95.05 (CUDA 13.0)",
         "GPU            8 x NVIDIA H200, compute capability 9.0, 140 GiB",
@@ -51,39 +60,43 @@ def test_the_report_says_what_is_there() -> None:
         "               Start it with --device.",
         "note           HSA_OVERRIDE_GFX_VERSION=10.3.0 is in force.",
         "",
-        "nvml  ok         11.8 ms  driver 580.95.05, 8 GPUs",
-        "kfd   absent      0.0 ms",
+        "probe  result        time  what it said",
+        "nvml   ok         11.8 ms  driver 580.95.05, 8 GPUs",
+        "kfd    absent      0.0 ms",
     ]
 
 
-def test_a_mac_tells_its_version() -> None:
-    assert detect.run({}, False, str(MACHINES / "macos-m3.json")).splitlines()[0] == "platform  macos 15.1 arm64"
+def test_a_mac_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, {}, False, str(MACHINES / "macos-m3.json")).splitlines()[0] == "platform  macos 15.1 arm64"
 
 
-def test_json_of_a_description_is_that_description() -> None:
+def test_json_of_a_description_is_that_description(capsys: pytest.CaptureFixture[str]) -> None:
     path = MACHINES / "h200-580.json"
-    assert detect.run({}, True, str(path)) + "\n" == path.read_text()
-    assert detect.run({"UVTORCH_HARDWARE": str(path)}, True, None) + "\n" == path.read_text()
+    assert run(capsys, {}, True, str(path)) == path.read_text()
+    assert run(capsys, {"UVTORCH_HARDWARE": str(path)}, True) == path.read_text()
 
 
-def test_the_option_wins_over_the_environment() -> None:
+def test_the_option_wins_over_the_environment(capsys: pytest.CaptureFixture[str]) -> None:
     env = {"UVTORCH_HARDWARE": str(MACHINES / "cpu-only.json")}
-    assert "gfx942" in detect.run(env, True, str(MACHINES / "mi300x-gfx942.json"))
+    assert "gfx942" in run(capsys, env, True, str(MACHINES / "mi300x-gfx942.json"))
 
 
-def test_an_unreadable_description_is_an_error(tmp_path: Path) -> None:
+def test_an_unreadable_description_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(MachineError):
-        detect.run({}, False, str(tmp_path / "none"))
+        run(capsys, {}, False, str(tmp_path / "none"))
 
 
 def test_the_command_takes_its_environment_from_the_context() -> None:
-    context = SimpleNamespace(env={"UVTORCH_HARDWARE": str(MACHINES / "arc-a770.json")})
-    result = CliRunner().invoke(detect.detect, ["--json"], obj=context)
+    session = Session(parse([]), {"UVTORCH_HARDWARE": str(MACHINES / "arc-a770.json")})
+    result = CliRunner().invoke(detect.detect, ["--json"], obj=session)
     assert result.exit_code == 0
     assert json.loads(result.output)["gpus"][0]["pci_id"] == "8086:56a0"
 
 
-DETECT = "import os, sys; from uvtorch.verbs.detect import run; print(run(os.environ, True, {}))"
+DETECT = (
+    "import os; from uvtorch.argv import parse; from uvtorch.session import Session;"
+    "from uvtorch.verbs.detect import run; run(Session(parse([]), os.environ), True, {})"
+)
 
 
 def test_a_machine_read_from_standard_input_prints_the_same() -> None:

@@ -19,9 +19,8 @@ def hardware_option(does: str) -> Callable[[Any], Any]:
 
 def _list(context: click.Context, _: click.Parameter, value: str | None) -> str | None:
     if value == "list":
-        rows = hardware.described().items()
-        width = max(len(name) for name, _ in rows)
-        click.echo("\n".join(f"{name:{width}}  {summary(machine)}" for name, machine in rows))
+        rows = [(name, summary(machine)) for name, machine in hardware.described().items()]
+        context.obj.out.table(rows, ("name", "machine"))
         context.exit()
     return value
 

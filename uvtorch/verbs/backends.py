@@ -1,7 +1,6 @@
 """`uvtorch torch backends`: what the project offers, or the set that it shall offer."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import click
 
@@ -9,6 +8,7 @@ from uvtorch import catalog, fleet, hardware
 from uvtorch.argv import backend_name
 from uvtorch.backend import Backend, parse
 from uvtorch.choose import choose
+from uvtorch.choose.ranking import Option
 from uvtorch.edits import offer
 from uvtorch.edits.offer import ChoiceKind
 from uvtorch.errors import NoBuild, ProjectError, UsageError
@@ -23,31 +23,34 @@ from uvtorch.steps.described import hardware_option, machine_of
 from uvtorch.steps.pins import Change
 
 
-def listing(session: Session, described: str | None, as_json: bool) -> str:
-    """The choices of the project, whether each fits this machine (or a described one), and the one `--auto` takes."""
+def listing(session: Session, described: str | None, as_json: bool) -> None:
+    """Print the project's choices, whether each fits this machine (or a described one), and the one `--auto` takes."""
     session.required_site  # noqa: B018  a project must be there
     machine = machine_of(session, described)
     project = session.workspace
     rows = project.choices_for(machine.platform) or _single(project, machine)
     fit = choices.fitting(session, machine, rows)
-    told = [
-        {
-            "kind": choice.kind,
-            "name": choice.name,
-            "backend": str(choice.backend) if choice.backend else None,
-            "fits": option.fits,
-            "reason": option.reason,
-        }
-        for choice, option in zip(rows, fit.ranking.options, strict=True)
-    ]
+    options = fit.ranking.options
     best, warnings = fit.best, fit.ranking.warnings
     if problem := choices.broken_driver(machine, fit):  # --auto refuses
         best, warnings = None, (f"{problem.reason}: --auto refuses to choose",)
     if as_json:
-        return json.dumps({"schema": 1, "choices": told, "selected": best.name if best else None}, indent=2)
-    if not rows:
-        return "The project requires no PyTorch package."
-    return _table(project, rows, told, best, warnings)
+        told = [_described(*row) for row in zip(rows, options, strict=True)]
+        session.out.json({"schema": 1, "choices": told, "selected": best.name if best else None})
+    elif not rows:
+        session.out.text("The project requires no PyTorch package.")
+    else:
+        lines = [_row(choice, option, choice is best) for choice, option in zip(rows, options, strict=True)]
+        session.out.table(lines, ("", "option", "build", "fits", "why, or why not"))
+        if best is not None:
+            words = " ".join(selection.selection(project, best)) or "no option"
+            session.out.text(f"* --auto takes this one here: {words}")
+        session.out.text(*(f"warning: {warning}" for warning in warnings))
+
+
+def _described(choice: Choice, option: Option) -> dict[str, object]:
+    backend = str(choice.backend) if choice.backend else None
+    return {"kind": choice.kind, "name": choice.name, "backend": backend, "fits": option.fits, "reason": option.reason}
 
 
 def _single(project: Project, machine: Machine) -> tuple[Choice, ...]:
@@ -62,28 +65,10 @@ def _single(project: Project, machine: Machine) -> tuple[Choice, ...]:
     return (Choice("base", None, main.backend, packages, "index" if main.backend else "unknown"),)
 
 
-def _table(
-    project: Project,
-    rows: Sequence[Choice],
-    told: Sequence[Mapping[str, object]],
-    best: Choice | None,
-    warnings: Sequence[str],
-) -> str:
-    cells = []
-    for choice, row in zip(rows, told, strict=True):
-        option = {"extra": f"--extra {choice.name}", "group": f"--group {choice.name}"}.get(choice.kind, "(no option)")
-        build = row["backend"] or ("PyPI's build" if choice.origin == "pypi" else "unknown")
-        cells.append(
-            ("*" if choice is best else " ", option, str(build), "fits" if row["fits"] else "-", str(row["reason"]))
-        )
-    widths = [max(len(cell[column]) for cell in cells) for column in range(4)]
-    lines = [
-        "  ".join([*(cell[column].ljust(widths[column]) for column in range(4)), cell[4]]).rstrip() for cell in cells
-    ]
-    if best is not None:
-        options = " ".join(selection.selection(project, best)) or "no option"
-        lines.append(f"* --auto takes this one here: {options}")
-    return "\n".join([*lines, *(f"warning: {warning}" for warning in warnings)])
+def _row(choice: Choice, option: Option, best: bool) -> tuple[str, ...]:
+    words = "(no option)" if choice.kind == "base" else f"--{choice.kind} {choice.name}"
+    build = choice.backend or ("PyPI's build" if choice.origin == "pypi" else "unknown")
+    return "*" if best else "", words, str(build), "yes" if option.fits else "no", option.reason
 
 
 def set_choices(session: Session, backends: Sequence[Backend], named: ChoiceKind | None, *notes: str) -> int:
@@ -239,9 +224,9 @@ def _unserved(one: fleet.Unserved, files: Sequence[str]) -> str:
 @click.option("--dry-run", is_flag=True, help="Print the edits and the uv command; change nothing.")
 @hardware_option("List for")
 @click.option("--json", "as_json", is_flag=True, help="List as JSON.")
-@click.pass_context
+@click.pass_obj
 def backends(
-    context: click.Context,
+    session: Session,
     names: tuple[str, ...],
     files: tuple[str, ...],
     form: str | None,
@@ -253,7 +238,6 @@ def backends(
 
     With --from, more FILEs may follow as arguments: the smallest set of backends that serves all those machines.
     """
-    session = context.obj
     session = Session(session.line, session.env, dry=dry_run)
     if files:
         found, notes = serving(session, (*files, *names))
@@ -265,7 +249,7 @@ def backends(
                 "`auto` is no backend to offer", "name backends, or use --from with machines' descriptions"
             )
         return set_choices(session, [one for one in wanted if one], _kind(form))
-    click.echo(listing(session, described, as_json))
+    listing(session, described, as_json)
     return 0
 
 

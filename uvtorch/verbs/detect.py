@@ -1,28 +1,31 @@
 """`uvtorch torch detect`: the machine, for a person or as JSON (contract 9)."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from textwrap import TextWrapper
 
 import click
 
-from uvtorch import hardware, machine
+from uvtorch import machine
 from uvtorch.hardware import intel
 from uvtorch.machine import Gpu, Machine, Platform
-from uvtorch.steps.described import hardware_option
+from uvtorch.output import Output
+from uvtorch.session import Session
+from uvtorch.steps.described import hardware_option, machine_of
 
 
-def run(env: Mapping[str, str], as_json: bool, described: str | None) -> str:
-    """The text that the verb prints. `described` is a description to show instead of this machine.
+def run(session: Session, as_json: bool, described: str | None) -> None:
+    """Print it. `described` is a description to show instead of this machine.
 
     Raises MachineError if it cannot be read, UsageError for a malformed override in the environment.
     """
-    facts = hardware.read_description(described) if described is not None else hardware.detect(env)
-    return machine.to_json(facts) if as_json else report(facts)
+    facts = machine_of(session, described)
+    if as_json:
+        session.out.json(machine.to_document(facts))
+    else:
+        report(facts, session.out)
 
 
-def report(facts: Machine) -> str:
-    """The machine in a few lines of ASCII, at most 100 columns wide."""
+def report(facts: Machine, out: Output) -> None:
+    """Print the machine for a person."""
     rows = [("platform", _platform(facts.platform))]
     if driver := facts.nvidia_driver:
         rows.append(("NVIDIA driver", driver.version + (f" (CUDA {driver.cuda})" if driver.cuda else "")))
@@ -31,22 +34,11 @@ def report(facts: Machine) -> str:
     rows += zip(["GPU"] + [""] * (len(texts) - 1), texts, strict=True)
     for problem in facts.problems:
         rows += [(problem.kind, f"{problem.reason}."), *([("", problem.remedy)] if problem.remedy else [])]
-    rows += [("note", note) for note in facts.notes]
-    width = max((len(probe.probe) for probe in facts.probes), default=0)
-    probes = [(f"{probe.probe:{width}}  {probe.outcome:7} {probe.ms:7.1f} ms", probe.detail) for probe in facts.probes]
-    lines = [*_table(rows), *([""] if probes else []), *_table(probes)]
-    return "\n".join(lines).encode("ascii", "replace").decode("ascii")
-
-
-def _table(rows: Sequence[tuple[str, str]]) -> list[str]:
-    """`label  text` in lines, the text broken at column 100 and continued under itself."""
-    width = max((len(label) for label, _ in rows), default=0) + 2
-    wrapper = TextWrapper(100, subsequent_indent=" " * width, break_long_words=False, break_on_hyphens=False)
-    lines = []
-    for label, text in rows:
-        wrapper.initial_indent = label.ljust(width)
-        lines += wrapper.wrap(text) or [label]
-    return lines
+    out.table([*rows, *(("note", note) for note in facts.notes)])
+    if facts.probes:
+        out.text("")
+        probes = [(one.probe, one.outcome, f"{one.ms:7.1f} ms", one.detail) for one in facts.probes]
+        out.table(probes, ("probe", "result", "      time", "what it said"))
 
 
 def _platform(platform: Platform) -> str:
@@ -85,7 +77,7 @@ def _kind(gpu: Gpu) -> str:
     "--json", "as_json", is_flag=True, help="Print the description that --hardware and UVTORCH_HARDWARE read."
 )
 @hardware_option("Show")
-@click.pass_context
-def detect(context: click.Context, as_json: bool, described: str | None) -> None:
+@click.pass_obj
+def detect(session: Session, as_json: bool, described: str | None) -> None:
     """Show this machine: platform, GPUs, driver, and how each probe ended."""
-    click.echo(run(context.obj.env, as_json, described))
+    run(session, as_json, described)

@@ -1,11 +1,9 @@
 """`uvtorch torch doctor`: what is wrong here, why it matters, and the command that fixes each thing."""
 
 import gc
-import json
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from textwrap import wrap
 from typing import Final
 
 import click
@@ -15,6 +13,7 @@ from uvtorch.audit import FIX, Case, Finding, config, installed, machine
 from uvtorch.audit.finding import ROOT
 from uvtorch.errors import UvNotFound, UvTooOld
 from uvtorch.examination import ask, examine
+from uvtorch.output import Output
 from uvtorch.packages import dependents
 from uvtorch.project import Project
 from uvtorch.project.pyproject import PyProject
@@ -140,18 +139,21 @@ def _edit(file: PyProject, findings: Sequence[Finding]) -> list[str]:
 # Saying
 
 
-def _text(case: Case, findings: Sequence[Finding], trial: environment.Trial | None) -> str:
-    lines = [f"{label:<10} {fact}" for label, fact in _header(case, trial)]
+def report(out: Output, case: Case, findings: Sequence[Finding], trial: environment.Trial | None = None) -> None:
+    """Print the findings for a person."""
+    out.table(_header(case, trial))
     for finding in findings:
-        lines += ["", f"{finding.severity} [{finding.code}]"]
-        lines += [f"  {line}" for line in wrap(finding.message, 96, break_long_words=False, break_on_hyphens=False)]
-        lines += [f"  fix: {shlex.join(finding.command)}"] if finding.command else []
+        out.table([(), (f"{finding.severity} [{finding.code}]",), ("", finding.message)])
+        if finding.command:
+            out.line(f"  fix: {shlex.join(finding.command)}")
+    out.text("")
     if not findings:
-        return "\n".join([*lines, "", "No problems found."])
+        out.text("No problems found.")
+        return
     by_fix = sum(finding.fixable for finding in findings)
     count = f"{len(findings)} problem{'s' if len(findings) > 1 else ''} found"
     fixes = f", {by_fix} of which `{shlex.join((*FIX, *case.options))}` fixes" if by_fix else ""
-    return "\n".join([*lines, "", f"{count}{fixes}."])
+    out.text(f"{count}{fixes}.")
 
 
 def _header(case: Case, trial: environment.Trial | None) -> Iterator[tuple[str, str]]:
@@ -187,11 +189,11 @@ def _installed(present: environment.Environment | None) -> str:
     return f"{what} (Python {present.python}, {os.path.relpath(present.path)})"
 
 
-def _json(findings: Sequence[Finding]) -> str:
+def _document(findings: Sequence[Finding]) -> dict[str, object]:
     rows = [
         {"code": one.code, "severity": one.severity, "message": one.message, "fix": one.command} for one in findings
     ]
-    return json.dumps({"schema": 1, "ok": not findings, "findings": rows}, indent=2)
+    return {"schema": 1, "ok": not findings, "findings": rows}
 
 
 def run(session: Session, *, as_json: bool, fixing: bool, trying: bool) -> int:
@@ -208,7 +210,10 @@ def run(session: Session, *, as_json: bool, fixing: bool, trying: bool) -> int:
     if trying and case.installed is not None and case.installed.torch is not None:
         trial = environment.attempt(case.installed.interpreter, session.env)
     findings = diagnose(case, session.env, trial)
-    click.echo(_json(findings) if as_json else _text(case, findings, trial))
+    if as_json:
+        session.out.json(_document(findings))
+    else:
+        report(session.out, case, findings, trial)
     return 1 if findings else 0
 
 
@@ -218,12 +223,12 @@ def run(session: Session, *, as_json: bool, fixing: bool, trying: bool) -> int:
 @click.option("--fix", is_flag=True, help="Fix what pyproject.toml and uv.lock alone can fix, then look again.")
 @click.option("--run", "trial", is_flag=True, help="Also import the installed torch and compute once on every GPU.")
 @click.option("--dry-run", is_flag=True, help="Print what --fix would do first; change nothing.")
-@click.pass_context
-def doctor(context: click.Context, script: str | None, as_json: bool, fix: bool, trial: bool, dry_run: bool) -> int:
+@click.pass_obj
+def doctor(session: Session, script: str | None, as_json: bool, fix: bool, trial: bool, dry_run: bool) -> int:
     """Look for what is wrong with uv, the machine, the project, its lock and its environment.
 
     Exit code: 0 if nothing is wrong, 1 if something is, 2 if it could not look.
     """
     gc.disable()  # a short life; a large lock makes many small objects that all stay
-    session = Session(context.obj.line, context.obj.env, script, dry=dry_run)
+    session = Session(session.line, session.env, script, dry=dry_run)
     return run(session, as_json=as_json, fixing=fix, trying=trial)

@@ -1,7 +1,5 @@
 """`uvtorch torch explain`: the choice, and why each other candidate was rejected (contract 7)."""
 
-import json
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
@@ -19,8 +17,8 @@ from uvtorch.uv_rule import Taken, compare
 
 def run(
     session: Session, requirements: Sequence[str], described: str | None, as_json: bool, beside_uv: bool = False
-) -> str:
-    """The text that the verb prints; `beside_uv`: with what plain uv would take.
+) -> None:
+    """Print the choice and the table behind it; `beside_uv`: with what plain uv would take.
 
     A project there adds its own requirements (of packages not named in `requirements`), its Python and its index base.
     Raises MachineError, ProjectError and UsageError for what cannot be read.
@@ -32,16 +30,16 @@ def run(
     compared = compare(machine, request, session.catalog) if beside_uv else ()
     if as_json:
         document = {**_document(decision, session.index_base), "catalog": as_of}
-        return json.dumps(document | ({"compare": [*map(_taken, compared)]} if beside_uv else {}), indent=2)
-    rows = [("machine", summary(machine)), ("request", _request(request)), ("catalog", f"as of {as_of}")]
-    rows += [*_outcome(decision, session.index_base), *_kept(project, machine), *_beside(decision)]
+        session.out.json(document | ({"compare": [*map(_taken, compared)]} if beside_uv else {}))
+        return
+    rows = [*_outcome(decision, session.index_base), *_kept(project, machine), *_beside(decision)]
     for one in compared:
         build = f"takes {one.backend}, torch {one.option.torch}: " if one.backend else ""
         rows.append(("plain uv", f"`{one.command}` {build}{one.verdict}; {one.option.reason}"))
-    table = [(" ", "backend", "torch", "why, or why not"), *_table(decision.candidates)]
-    lines = [_wrapped(f"{label:8}  ", text) for label, text in rows]
-    cells = [_wrapped(f"{mark} {name:18} {torch:7} ", why) for mark, name, torch, why in table]
-    return "\n".join([*lines, "", *cells])
+    rows += [("machine", summary(machine)), ("request", _request(request)), ("catalog", f"as of {as_of}")]
+    session.out.table(rows)
+    session.out.text("")
+    session.out.table(_table(decision.candidates), ("", "backend", "torch", "why, or why not"))
 
 
 def _merged(requirements: Sequence[str], project: Project) -> tuple[str, ...]:
@@ -124,29 +122,15 @@ def _table(candidates: Iterable[Candidate]) -> Iterator[tuple[str, str, str, str
         yield "*" if accepted else " ", name, torch.pop() if len(torch) == 1 else "", why + guess
 
 
-def _wrapped(label: str, text: str) -> str:
-    """`label text` in ASCII, broken between words and continued under the text."""
-    plain = text.encode("ascii", "replace").decode("ascii")
-    lines = textwrap.wrap(
-        plain,
-        100,
-        initial_indent=label,
-        subsequent_indent=" " * len(label),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return "\n".join(lines) or label.rstrip()
-
-
 @click.command()
 @click.argument("requirements", nargs=-1, metavar="[REQUIREMENT]...")
 @hardware_option("Choose for")
 @click.option("--compare", "beside_uv", is_flag=True, help="Show what plain uv would take here, and whether it runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--script", metavar="FILE", help="Choose for a script with inline metadata instead of the project.")
-@click.pass_context
+@click.pass_obj
 def explain(
-    context: click.Context,
+    session: Session,
     requirements: tuple[str, ...],
     described: str | None,
     beside_uv: bool,
@@ -154,5 +138,4 @@ def explain(
     script: str | None,
 ) -> None:
     """Show which build uvtorch chooses, and why each other one was rejected."""
-    session = context.obj
-    click.echo(run(Session(session.line, session.env, script), requirements, described, as_json, beside_uv))
+    run(Session(session.line, session.env, script), requirements, described, as_json, beside_uv)

@@ -1,7 +1,6 @@
 """`uvtorch torch list`: the catalog (contract 7)."""
 
-import json
-import textwrap
+from collections.abc import Iterator
 
 import click
 
@@ -9,6 +8,8 @@ from uvtorch.backend import PLATFORMS, Backend
 from uvtorch.catalog import Build, Catalog, number
 from uvtorch.choose import platform_name
 from uvtorch.errors import UsageError
+from uvtorch.output import Output
+from uvtorch.session import Session
 
 Cells = dict[Backend, dict[str, Build]]
 """The builds of one release: backend -> platform."""
@@ -16,12 +17,13 @@ Cells = dict[Backend, dict[str, Build]]
 
 def run(
     known: Catalog,
+    out: Output,
     as_json: bool,
     release: str | None = None,
     backend: str | None = None,
     platform: str | None = None,
-) -> str:
-    """The text that the verb prints: releases newest first. UsageError for a filter that nothing in the catalog meets.
+) -> None:
+    """Print the releases, newest first. UsageError for a filter that nothing in the catalog meets.
 
     `release` is a release or the beginning of one (`2.14`), `platform` a key or a part of one (`windows`, `aarch64`).
     """
@@ -37,9 +39,12 @@ def run(
             f"platforms: {' '.join(PLATFORMS)}",
         )
     if as_json:
-        return json.dumps({"schema": 1, "releases": [_described(known, *row) for row in found.items()]}, indent=2)
-    head = f"PyTorch's builds as uvtorch knows them, as of {known.as_of}. (?) has not been seen on its index yet."
-    return "\n".join([head, *(line for row in found.items() for line in _paragraph(known, *row))])
+        out.json({"schema": 1, "releases": [_described(known, *row) for row in found.items()]})
+        return
+    out.text(
+        f"PyTorch's builds as uvtorch knows them, as of {known.as_of}. (?) has not been seen on its index yet.", ""
+    )
+    out.table([line for row in found.items() for line in _rows(known, *row)], ("", "platform", "builds"))
 
 
 def _cells(known: Catalog, release: str, backend: str | None, platform: str | None) -> Cells:
@@ -71,29 +76,20 @@ def _described(known: Catalog, release: str, cells: Cells) -> dict[str, object]:
     }
 
 
-def _paragraph(known: Catalog, release: str, cells: Cells) -> list[str]:
-    """A release for a person, a line for platforms with the same builds, in ASCII."""
+def _rows(known: Catalog, release: str, cells: Cells) -> Iterator[tuple[str, ...]]:
+    """A release for a person: a heading, then what each platform has."""
     pythons = {python for builds in cells.values() for build in builds.values() for python in build.pythons}
     plain = sorted((python for python in pythons if not python.endswith("t")), key=_python_order)
     free = sorted(pythons.difference(plain), key=_python_order)
     span = plain[0] if not plain[1:] else f"{plain[0]} to {plain[-1]}"
     threaded = f" and free-threaded {', '.join(free)}" if free else ""
-    lines = ["", f"torch {release}, {known.releases[release]}, Python {span}{threaded}"]
-    for names, places in _offers(cells).items():
-        text = f"{', '.join(places)}: {names}"
-        lines += textwrap.wrap(text, 100, initial_indent="  ", subsequent_indent="    ")
-    return lines
-
-
-def _offers(cells: Cells) -> dict[str, list[str]]:
-    """The builds in words -> the platforms that have them."""
-    offers: dict[str, list[str]] = {}
+    yield ()
+    yield (f"torch {release}, {known.releases[release]}, Python {span}{threaded}",)
     for platform in PLATFORMS:
-        here = {backend: builds[platform] for backend, builds in cells.items() if platform in builds}
-        names = (f"{backend}{' (?)' if build.certainty == 'inferred' else ''}" for backend, build in here.items())
+        here = [(backend, builds[platform]) for backend, builds in cells.items() if platform in builds]
         if here:
-            offers.setdefault(" ".join(names), []).append(platform_name(platform))
-    return offers
+            names = (f"{backend}{' (?)' if build.certainty == 'inferred' else ''}" for backend, build in here)
+            yield "", platform_name(platform), " ".join(names)
 
 
 def _python_order(python: str) -> tuple[bool, tuple[int, ...]]:
@@ -105,9 +101,7 @@ def _python_order(python: str) -> tuple[bool, tuple[int, ...]]:
 @click.option("--release", metavar="VERSION", help="Only this torch, or all that begin so: 2.14.")
 @click.option("--backend", metavar="BACKEND", help="Only this backend: cu126.")
 @click.option("--platform", metavar="PLATFORM", help="Only this platform, or a part of its name: windows.")
-@click.pass_context
-def list_(
-    context: click.Context, as_json: bool, release: str | None, backend: str | None, platform: str | None
-) -> None:
+@click.pass_obj
+def list_(session: Session, as_json: bool, release: str | None, backend: str | None, platform: str | None) -> None:
     """Show the releases, backends and platforms that uvtorch knows."""
-    click.echo(run(context.obj.catalog, as_json, release, backend, platform))
+    run(session.catalog, session.out, as_json, release, backend, platform)

@@ -79,8 +79,7 @@ def _pin(session: Session, tx: Transaction, wanted: Wanted) -> None:
 @click.argument("backend", metavar="BACKEND|auto|none")
 @click.option("--script", metavar="FILE", help="Pin this script instead of the project.")
 @click.option("--dry-run", is_flag=True, help="Print the decision, the edits and the uv command; change nothing.")
-@click.pass_context
-def use(context: click.Context, backend: str, script: str | None, dry_run: bool) -> int:
+@click.pass_obj
+def use(session: Session, backend: str, script: str | None, dry_run: bool) -> int:
     """Pin the project's one backend anew, and lock; `none` takes the pins out."""
-    session = context.obj
     return run_use(Session(session.line, session.env, script, dry=dry_run), backend)
