@@ -1,4 +1,4 @@
-"""What the choice costs, and how it compares with uv's own rule.
+"""What the choice costs, how it compares with uv's own rule, and what it does with a catalog that is some releases old.
 
 usage: python benchmarks/choose.py
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.choose.beside_uv import compare
+from tests.choose.cut_off import table
 from tests.choose.described import machine, request
 from tests.choose.rows import ROWS
 from uvtorch import catalog as catalogs
@@ -40,6 +41,7 @@ def main() -> None:
         times.append(time.perf_counter() - before)
     print(f"choose, {len(times)} rows: {_milliseconds(times)} (target: 5 ms)")
     print(compare(catalog))
+    print(table())
 
 
 if __name__ == "__main__":

@@ -43,8 +43,9 @@ PLATFORMS = {
 def machine(text: str) -> Machine:
     """A machine from `PLATFORM [DRIVER] [GPU ...]`, or from `@NAME`, a description in tests/machines.
 
-    A GPU is a compute capability (`9.0`, `?` for one not known), a gfx name (`gfx942`; `apu:gfx90c` in the processor)
-    or an Intel PCI id (`8086:56a0`); `broken:VENDOR` and `unreachable:VENDOR` are problems.
+    A driver may say its CUDA (`535.54.03/13.0`). A GPU is a compute capability (`9.0`, `geforce:8.9`, `?` for one not
+    known), a gfx name (`gfx942`; `apu:gfx90c` in the processor) or an Intel PCI id (`8086:56a0`); `broken:VENDOR` and
+    `unreachable:VENDOR` are problems.
     """
     if text.startswith("@"):
         path = os.path.join(MACHINES, f"{text[1:]}.json")
@@ -66,10 +67,13 @@ def machine(text: str) -> Machine:
             gpus.append(Gpu("intel", "Intel", pci_id=word))
         elif word == "apple":
             gpus.append(Gpu("apple", "Apple M3"))
+        elif kind == "geforce":
+            gpus.append(Gpu("nvidia", "NVIDIA GeForce", compute_capability=value))
         elif word == "?":
             gpus.append(Gpu("nvidia", "GPU"))
         elif driver is None and int(word.partition(".")[0]) > 99:
-            driver = Driver(word)
+            version, _, cuda = word.partition("/")
+            driver = Driver(version, cuda or None)
         else:
             gpus.append(Gpu("nvidia", "GPU", compute_capability=word))
     return Machine(PLATFORMS[platform], tuple(gpus), driver, tuple(problems))
