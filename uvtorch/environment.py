@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -36,6 +37,11 @@ class Build(NamedTuple):
     broken: str = ""
     """Why it cannot work, a clause: its files are missing."""
 
+    @property
+    def release(self) -> str:
+        """The version without its local part."""
+        return self.version.partition("+")[0]
+
 
 class Environment(NamedTuple):
     """An environment and what it has of PyTorch."""
@@ -48,6 +54,11 @@ class Environment(NamedTuple):
     """Torch first. A package is there twice if it has two sets of metadata."""
     libraries: frozenset[str] = frozenset()
     """The names of the CUDA libraries that its packages bring: `libcudart.so.12`."""
+
+    @property
+    def shown(self) -> str:
+        """Its path as it is printed."""
+        return os.path.relpath(self.path)
 
     @property
     def torch(self) -> Build | None:
@@ -63,21 +74,20 @@ def read(path: str) -> Environment | None:
         return None
     settings = dict(re.findall(r"^\s*(\w+)\s*=\s*(.*?)\s*$", configuration, re.MULTILINE))
     windows = root / "Scripts" / "python.exe"
-    interpreter = windows if windows.exists() else root / "bin" / "python"
     # lib64 is a link to lib, on most systems.
     found = [*root.glob("Lib/site-packages"), *sorted(root.glob("lib*/python*/site-packages"), reverse=True)]
     sites = {site.resolve(): site for site in found}.values()
     infos = [(site, info) for site in sites for info in sorted(site.glob("*.dist-info"))]
     builds = [_build(*one) for one in infos if roles().get(normalize(one[1].name.partition("-")[0])) == "pin"]
-    libraries = [
-        file.name
-        for site in sites
-        for pattern in ("torch/lib/*.so*", "nvidia/*/lib/*.so*")
-        for file in filter(_is_cuda, site.glob(pattern))
-    ]
-    version = settings.get("version_info") or settings.get("version")
-    in_order = sorted(builds, key=lambda build: (build.name != "torch", build.name))
-    return Environment(path, version, str(interpreter), tuple(in_order), frozenset(libraries))
+    patterns = ("torch/lib/*.so*", "nvidia/*/lib/*.so*")
+    libraries = chain(*(site.glob(pattern) for site in sites for pattern in patterns))
+    return Environment(
+        path,
+        settings.get("version_info") or settings.get("version"),
+        str(windows if windows.exists() else root / "bin" / "python"),
+        tuple(sorted(builds, key=lambda build: (build.name != "torch", build.name))),
+        frozenset(file.name for file in libraries if _is_cuda(file)),
+    )
 
 
 _ASSIGNMENT: Final = re.compile(r"""^(\w+)(?:\s*:[^=\n]*)?\s*=\s*(?:None|'([^'\n]*)'|"([^"\n]*)")\s*$""", re.MULTILINE)
@@ -89,19 +99,18 @@ def _build(site: Path, info: Path) -> Build:
     name = normalize(named)
     stated = re.search(r"^Version: (.*?)\s*$", _text(info / "METADATA") or "", re.MULTILINE)
     facts = {key: one or other for key, one, other in _ASSIGNMENT.findall(_text(site / name / "version.py") or "")}
-    broken = "" if stated else "its metadata is missing"
-    broken = broken if (site / name).is_dir() or not stated else "its files are missing"
     version = stated[1] if stated else version
+    broken = "" if (site / name).is_dir() else "its files are missing"
     locals_ = (text.partition("+")[2] for text in (version, facts.get("__version__", "")))
-    return Build(name, version, next(filter(None, map(parse, locals_)), None) or _stated(facts), broken)
+    backend = next(filter(None, map(parse, locals_)), None) or _stated(facts)
+    return Build(name, version, backend, broken if stated else "its metadata is missing")
 
 
 def _stated(facts: Mapping[str, str]) -> Backend | None:
     """The backend that `torch/version.py` states: `cuda = '12.8'`, `hip = '6.4.43482'`, or none of both."""
-    if facts.get("cuda"):
-        return parse("cu" + "".join(facts["cuda"].split(".")[:2]))
-    if facts.get("hip"):
-        return parse("rocm" + ".".join(facts["hip"].split(".")[:2]))
+    for family, name, dot in (("cu", "cuda", ""), ("rocm", "hip", ".")):
+        if facts.get(name):
+            return parse(family + dot.join(facts[name].split(".")[:2]))
     return Backend("xpu" if facts.get("xpu") else "cpu") if "cuda" in facts or facts.get("xpu") else None
 
 
@@ -123,9 +132,9 @@ def shadowing(variable: str, libraries: Iterable[str] = ()) -> tuple[str, ...]:
     nobody's way. Empty: not known, so any counts.
     """
     wanted = frozenset(libraries)
-    folders = (Path(part) for part in dict.fromkeys(variable.split(":")) if part)
-    files = (file for folder in folders for file in sorted(folder.glob("*.so*")) if _is_cuda(file))
-    return tuple(str(file) for file in files if file.name[-1].isdigit() and (not wanted or file.name in wanted))
+    folders = map(Path, filter(None, dict.fromkeys(variable.split(":"))))
+    files = chain(*(sorted(folder.glob("*.so*[0-9]")) for folder in folders))
+    return tuple(str(file) for file in files if _is_cuda(file) and (not wanted or file.name in wanted))
 
 
 class Trial(NamedTuple):
@@ -140,8 +149,8 @@ class Trial(NamedTuple):
 
 _SCRIPT = """
 import json, os
-def tell(*facts):
-    print("\\nUVTORCH " + json.dumps(facts), flush=True)
+def tell(failure, version="", devices=()):
+    print("\\nUVTORCH " + json.dumps([failure, version, devices]), flush=True)
     os._exit(0)  # taking CUDA down may take longer than all the rest
 def told(error):
     return " ".join(f"{type(error).__name__}: {error}".split())[:500]
@@ -173,15 +182,14 @@ def attempt(interpreter: str, env: Mapping[str, str], script: str = _SCRIPT, sec
     """
     left = {name: value for name, value in env.items() if name not in ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")}
     done = run((os.path.abspath(interpreter), "-I", "-c", script), left, seconds)
-    rows = [row.strip() for row in reversed(done.output.splitlines()) if row.strip()]
-    for row in rows:
-        if row.startswith("UVTORCH "):
-            failure, version, devices = (*json.loads(row[8:]), "", ())[:3]
-            return Trial(failure, version, tuple((name, fault) for name, fault in devices))
+    if told := re.findall("^UVTORCH (.*)", done.output, re.MULTILINE):
+        failure, version, devices = json.loads(told[-1])
+        return Trial(failure, version, tuple(map(tuple, devices)))
     if done.failure:
         return Trial(f"it {done.failure}")
     how = f"killed by signal {-done.code}" if done.code and done.code < 0 else f"exit {done.code}"
-    return Trial(f"{how}: {(rows or ['no output'])[0][:300]}")
+    last = done.output.strip().rpartition("\n")[2].strip()
+    return Trial(f"{how}: {last[:300] or 'no output'}")
 
 
 def expects_gpu(backend: Backend | None, gpus: Iterable[Gpu]) -> bool:

@@ -21,9 +21,7 @@ def current_directory(line: "CommandLine", env: "Mapping[str, str]") -> str:
     except OSError:
         raise ProjectError("the current directory does not exist any more") from None
     named = line.value("--directory") or env.get("UV_WORKING_DIR")
-    if not named:
-        return here
-    directory = os.path.realpath(os.path.join(here, named))  # uv changes to it: its parents are the real ones
+    directory = os.path.realpath(os.path.join(here, named)) if named else here  # uv changes to it
     if not os.path.isdir(directory):
         raise ProjectError(f"there is no directory {named} to work in")
     return directory
@@ -34,11 +32,8 @@ def project_directory(line: "CommandLine", env: "Mapping[str, str]") -> str:
 
     A pyproject.toml may stand for its directory. Raises ProjectError where there is no such directory.
     """
-    here = current_directory(line, env)
-    named = line.value("--project") or env.get("UV_PROJECT")
-    if not named:
-        return here
-    directory = os.path.normpath(os.path.join(here, named))
+    here, named = current_directory(line, env), line.value("--project") or env.get("UV_PROJECT")
+    directory = os.path.normpath(os.path.join(here, named)) if named else here
     if os.path.basename(directory) == "pyproject.toml" and os.path.isfile(directory):
         return os.path.dirname(directory)
     if not os.path.isdir(directory):

@@ -111,16 +111,17 @@ def to_json(machine: Machine) -> str:
 
 def to_document(machine: Machine) -> dict[str, object]:
     """The same before it is text."""
-    platform = machine.platform._asdict()
-    order = ("system", "machine", "libc", "os_version", "wsl", "container", *(("tegra",) if platform["tegra"] else ()))
+    platform, driver = machine.platform, machine.nvidia_driver
+    names = ("system", "machine", "libc", "os_version", "wsl", "container", *(["tegra"] if platform.tegra else ()))
+    gpus = [
+        {name: value for name, value in gpu._asdict().items() if value is not None and value is not False}
+        for gpu in machine.gpus
+    ]
     return {
         "schema": SCHEMA,
-        "platform": {name: platform[name] for name in order},
-        "gpus": [
-            {name: value for name, value in gpu._asdict().items() if value is not None and value is not False}
-            for gpu in machine.gpus
-        ],
-        "nvidia_driver": machine.nvidia_driver._asdict() if machine.nvidia_driver else None,
+        "platform": {name: getattr(platform, name) for name in names},
+        "gpus": gpus,
+        "nvidia_driver": driver and driver._asdict(),
         "problems": [problem._asdict() for problem in machine.problems],
         "notes": machine.notes,
         "probes": [probe._asdict() for probe in machine.probes],
@@ -134,53 +135,52 @@ def from_json(text: str | bytes, origin: str) -> Machine:
     of schema 1: broken or truncated JSON, a newer schema, values of the wrong type or form, text that would act on a
     terminal, more than `SIZE_LIMIT` bytes.
     """
-    import json  # noqa: PLC0415  see `to_json`
-
     hint = "Write one with `uvtorch torch detect --json > FILE` on the machine it describes."
     try:
-        if len(text) > SIZE_LIMIT:
-            raise _Wrong(f"it is larger than {SIZE_LIMIT} bytes")
-        if not text.strip():
-            raise _Wrong("it is empty")
-        # Bytes may be UTF-8 with or without a byte order mark, or UTF-16, which PowerShell's `>` writes.
-        top = _object(json.loads(text, parse_constant=_no_constant), "it")
+        top = _object(_parsed(text), "it")
         schema = top.get("schema")
         if type(schema) is not int or schema < 1:
-            raise _Wrong('"schema" is missing or not a number')
+            raise ValueError('"schema" is missing or not a number')
         if schema > SCHEMA:
             hint = "Update uvtorch."
-            raise _Wrong(f"its schema {schema} is newer than this uvtorch, which reads {SCHEMA}")
+            raise ValueError(f"its schema {schema} is newer than this uvtorch, which reads {SCHEMA}")
         return _machine(top)
-    except _Wrong as error:
-        reason = str(error)
+    except ValueError as error:
+        raise MachineError(f"{origin} is not a description of a machine: {error}", hint) from None
+
+
+def _parsed(text: str | bytes) -> object:
+    """The JSON. Bytes may be UTF-8 with or without a byte order mark, or UTF-16, which PowerShell's `>` writes."""
+    import json  # noqa: PLC0415  see `to_json`
+
+    if len(text) > SIZE_LIMIT:
+        raise ValueError(f"it is larger than {SIZE_LIMIT} bytes")
+    if not text.strip():
+        raise ValueError("it is empty")
+    try:
+        return json.loads(text, parse_constant=_no_constant)
     except RecursionError:
         reason = "it is nested too deeply"
     except UnicodeDecodeError:
         reason = "it is not UTF-8 text"
     except ValueError as error:
         reason = f"it is not valid JSON ({error})"
-    raise MachineError(f"{origin} is not a description of a machine: {reason}", hint)
+    raise ValueError(reason)
 
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-class _Wrong(Exception):
-    """What is said is not of its type or form."""
-
-
 _Row = TypeVar("_Row", Platform, Gpu, Driver, Problem, Probe)
 _LINE = "one line of printable text"
-_TYPES: Mapping[str, tuple[tuple[type, ...], float, str]] = {
-    **dict.fromkeys(("wsl", "container", "mig", "integrated"), ((bool,), 2, "true or false")),
-    "memory_mib": ((int,), 2**63, "a whole number"),
-    "ms": ((int, float), 1e9, "a number of milliseconds"),
-}
-"""Field -> its types, what it is smaller than, and what it is in words."""
 _KINDS = {"system": System, "vendor": Vendor, "kind": ProblemKind, "outcome": Outcome}
+_WORDS = {name: get_args(kind) for name, kind in _KINDS.items()}
 _VERSION, _TWO = r"\d{1,6}(\.\d{1,6})*", r"\d{1,6}\.\d{1,6}"
-_FORMS = {
+_FORMS: Mapping[str, tuple[Any, ...]] = {
+    **dict.fromkeys(("wsl", "container", "mig", "integrated"), ("True|False", "true or false", bool)),
+    "memory_mib": (r"\d{1,18}", "a whole number", int),
+    "ms": (r"\d[\d.e+-]{,24}", "a number of milliseconds", int, float),
     "machine": (r"\w*[^\W_]\w*", "a processor architecture such as x86_64, aarch64 or arm64"),
     "os_version": (_VERSION, "a version such as 13.6"),
     "compute_capability": (_TWO, "two numbers such as 9.0"),
@@ -188,38 +188,34 @@ _FORMS = {
     "pci_id": ("[0-9a-fA-F]{4}:[0-9a-fA-F]{4}", "vendor and device in hexadecimal, such as 8086:56a0"),
     "version": (_VERSION, "a driver's version such as 570.124.06"),
     "cuda": (_TWO, "a version of CUDA such as 12.8"),
-    **{
-        name: ("|".join(get_args(kind)), ", ".join(get_args(kind)[:-1]) + f" or {get_args(kind)[-1]}")
-        for name, kind in _KINDS.items()
-    },
+    **{name: ("|".join(words), f"{', '.join(words[:-1])} or {words[-1]}") for name, words in _WORDS.items()},
 }
-"""Field -> the pattern that its text has, and what that is in words. Fields that are nowhere here are lines."""
+"""Field -> the pattern of its value, what that is in words, and its types where it is no text."""
 _UNKNOWN = {"name": "", "reason": "unknown", "probe": "unknown"}
 """What stands for a text that is absent."""
 
 
 def _machine(top: Mapping[str, object]) -> Machine:
-    """Take a parsed description apart. Raises _Wrong with the place of what is wrong."""
+    """Take a parsed description apart. Raises ValueError with the place of what is wrong."""
     platform, driver = _row(Platform, top.get("platform"), '"platform"'), top.get("nvidia_driver")
-    notes = _items(top, "notes")
-    for place, note in notes:
+    for place, note in _items(top, "notes"):
         _check("note", note, place)
-    gpus = [_row(Gpu, value, place) for place, value in _items(top, "gpus")]
+    gpus = (_row(Gpu, value, place) for place, value in _items(top, "gpus"))
     return Machine(
         platform._replace(machine=processor(platform.system, platform.machine)),
         tuple(
-            gpu._replace(name=gpu.name or f"{gpu.vendor} GPU", pci_id=gpu.pci_id and gpu.pci_id.lower()) for gpu in gpus
+            one._replace(name=one.name or f"{one.vendor} GPU", pci_id=one.pci_id and one.pci_id.lower()) for one in gpus
         ),
         None if driver is None else _row(Driver, driver, '"nvidia_driver"'),
         tuple(_row(Problem, value, place) for place, value in _items(top, "problems")),
-        tuple(str(note) for _, note in notes),
+        tuple(str(note) for _, note in _items(top, "notes")),
         tuple(_row(Probe, value, place) for place, value in _items(top, "probes")),
     )
 
 
 def _object(value: object, place: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise _Wrong(f"{place} must be an object")
+        raise ValueError(f"{place} must be an object")
     return value
 
 
@@ -227,7 +223,7 @@ def _items(top: Mapping[str, object], name: str) -> list[tuple[str, object]]:
     """(place, value) of each item of a list; none where it is absent."""
     value = top.get(name)
     if value is not None and not (isinstance(value, list) and len(value) <= 4096):
-        raise _Wrong(f'"{name}" must be a list of at most 4096')
+        raise ValueError(f'"{name}" must be a list of at most 4096')
     return [(f'"{name}"[{number}]', item) for number, item in enumerate(value or ())]
 
 
@@ -242,14 +238,9 @@ def _row(kind: type[_Row], value: object, place: str) -> _Row:
 
 
 def _check(name: str, value: Any, place: str) -> None:
-    """Raises _Wrong where the value of a field is not of its type and form."""
-    types, limit, expected = _TYPES.get(name, ((str,), 4097, _LINE))
-    if not isinstance(value, str):
-        fits = type(value) in types and 0 <= value < limit
-    elif fits := str in types and len(value) < limit and value.isprintable():
-        pattern, expected = _FORMS.get(name, (".*", _LINE))
-        fits = re.fullmatch(pattern, value, re.ASCII) is not None
-    if value is None and name in _FORMS:
-        expected = _FORMS[name][1]
-    if not fits:
-        raise _Wrong(f"{place} must be {expected}")
+    """Raise ValueError where the value of a field is not of its type and form."""
+    pattern, expected, *types = _FORMS.get(name, (".*", _LINE))
+    line = isinstance(value, str) and len(value) <= 4096 and value.isprintable()
+    fits = type(value) in types if types else line
+    if not fits or re.fullmatch(pattern, str(value), re.ASCII) is None:
+        raise ValueError(f"{place} must be {expected if types or line or value is None else _LINE}")

@@ -1,6 +1,6 @@
 """What is wrong in pyproject.toml itself. Pure."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, combinations, product
 from typing import Final
 
@@ -15,18 +15,7 @@ from uvtorch.audit.case import (
     rewritable,
     where,
 )
-from uvtorch.audit.finding import (
-    FIX_ROOT,
-    USE,
-    Edit,
-    Finding,
-    error,
-    remove_index,
-    require,
-    set_index,
-    set_sources,
-    warning,
-)
+from uvtorch.audit.finding import FIX_ROOT, USE, Edit, Finding, error, remove_index, set_index, set_sources, warning
 from uvtorch.backend import Backend, marker, same_url
 from uvtorch.choose import Decision, Request, choose
 from uvtorch.edits.pin import GROUP
@@ -43,26 +32,37 @@ def _own(project: Project) -> tuple[Index, ...]:
     return tuple(index for index in project.indexes if not index.inherited)
 
 
+def _rewrite(
+    project: Project, packages: Iterable[str], change: Callable[[Source], SourceEntry | None]
+) -> tuple[Edit, ...]:
+    """The edits that write the packages' own sources anew, without those of which None is made.
+
+    None at all where edits cannot write one of them.
+    """
+    own = {package: entries(project, package) for package in packages}
+    if not rewritable([*chain(*own.values())]):
+        return ()
+    return tuple(set_sources(package, filter(None, map(change, sources))) for package, sources in own.items())
+
+
 # Indexes
 
 
 def _twice(case: Case) -> Iterator[Finding]:
     hosts = case.hosts
     for first, second in combinations([index for index in _own(case.project) if not index.legacy], 2):
+        same, pytorch = same_url(first.url, second.url), hosts.known(first.url)
         if first.name and first.name == second.name:
-            yield _same_name(first, second, hosts.known(first.url))
-        elif same_url(first.url, second.url) and hosts.known(first.url):
+            what = f"The index `{first.name}` is defined twice, "
+            if same:
+                explicit = first.explicit or second.explicit or pytorch
+                edits = (remove_index(first.name), set_index(first.name, first.url, explicit))
+                yield error("index-twice", f"{what}with the same URL: uv refuses to read the file.", edits)
+            else:
+                what += f"with different URLs, {first.url} and {second.url}: uv refuses to read the file. "
+                yield error("index-twice", f"{what} Keep one of them, or give one another name.")
+        elif same and pytorch:
             yield _same_url(case.project, first, second)
-
-
-def _same_name(first: Index, second: Index, pytorch: bool) -> Finding:
-    what, name = f"The index `{first.name}` is defined twice, ", first.name or ""
-    if not same_url(first.url, second.url):
-        what += f"with different URLs, {first.url} and {second.url}: uv refuses to read the file."
-        return error("index-twice", f"{what} Keep one of them, or give one another name.")
-    explicit = first.explicit or second.explicit or pytorch
-    edits = (remove_index(name), set_index(name, first.url, explicit))
-    return error("index-twice", f"{what}with the same URL: uv refuses to read the file.", edits)
 
 
 def _same_url(project: Project, first: Index, second: Index) -> Finding:
@@ -79,36 +79,27 @@ def _same_url(project: Project, first: Index, second: Index) -> Finding:
 def _merged(project: Project, keep: str, url: str, drop: str) -> tuple[Edit, ...]:
     """The edits that leave one of two indexes, and the sources with it."""
     names = dict.fromkeys(one.package for one in project.sources if one.index == drop and not one.inherited)
-    moved = {name: entries(project, name) for name in names}
-    if not rewritable([*chain(*moved.values())]):
-        return ()
-    edits = [
-        set_sources(name, [entry(one, keep if one.index == drop else None) for one in own])
-        for name, own in moved.items()
-    ]
-    return (*edits, remove_index(drop), set_index(keep, url))
+    edits = _rewrite(project, names, lambda one: entry(one, keep if one.index == drop else None))
+    return (*edits, remove_index(drop), set_index(keep, url)) if len(edits) == len(names) else ()
 
 
 def _missing(case: Case) -> Iterator[Finding]:
     sources = case.project.sources
-    defined = {index.name for index in case.project.indexes}
-    for name in dict.fromkeys(source.index for source in sources if source.kind == "index"):
-        if name not in defined:
-            packages = ", ".join(dict.fromkeys(source.package for source in sources if source.index == name))
-            what = f"The sources of {packages} name the index `{name}`, which is not defined: uv cannot lock the "
-            yield error("index-missing", f"{what}project. Define it in `[[tool.uv.index]]`, or name another.")
+    undefined = dict.fromkeys(source.index for source in sources if source.kind == "index")
+    for name in (name for name in undefined if name not in {index.name for index in case.project.indexes}):
+        packages = ", ".join(dict.fromkeys(source.package for source in sources if source.index == name))
+        what = f"The sources of {packages} name the index `{name}`, which is not defined: uv cannot lock the "
+        yield error("index-missing", f"{what}project. Define it in `[[tool.uv.index]]`, or name another.")
 
 
 def _ignored(case: Case) -> Iterator[Finding]:
-    own = _own(case.project)
-    if case.uv_toml is None or not own:
-        return
-    bare = [index for index in own if not index.explicit]
-    lost = ", ".join(index.name or index.url for index in bare or own)
-    effect = f"Nothing comes from {lost}." if bare else f"Sources still find {lost}, and uv warns each time."
-    what = f"uv takes its settings from {case.uv_toml} and ignores `index` in pyproject.toml beside it. {effect}"
-    what += f" Move the settings of {case.uv_toml} into `[tool.uv]`, and remove it."
-    yield (error if bare else warning)("index-ignored", what)
+    if case.uv_toml and (own := _own(case.project)):
+        bare = [index for index in own if not index.explicit]
+        lost = ", ".join(index.name or index.url for index in bare or own)
+        effect = f"Nothing comes from {lost}." if bare else f"Sources still find {lost}, and uv warns each time."
+        what = f"uv takes its settings from {case.uv_toml} and ignores `index` in pyproject.toml beside it. {effect}"
+        what += f" Move the settings of {case.uv_toml} into `[tool.uv]`, and remove it."
+        yield (error if bare else warning)("index-ignored", what)
 
 
 def _not_explicit(case: Case) -> Iterator[Finding]:
@@ -118,10 +109,8 @@ def _not_explicit(case: Case) -> Iterator[Finding]:
             continue  # a default index that is a mirror stands in for PyPI, with all that PyPI has
         what = f"The index `{index.name or index.url}` is not explicit: uv takes numpy, jinja2 and whatever else it "
         what += f"finds there from it, mostly old versions, and looks nowhere else for them.{_advice(index)}"
-        if index.inherited and not (index.legacy or index.default):
-            yield Finding("index-not-explicit", "error", what, FIX_ROOT)
-        else:
-            yield error("index-not-explicit", what, _explicit(case, index))
+        in_root = index.inherited and not (index.legacy or index.default)
+        yield error("index-not-explicit", what, _explicit(case, index), fix=FIX_ROOT if in_root else None)
 
 
 def _advice(index: Index) -> str:
@@ -154,8 +143,7 @@ def _sources_for(case: Case, index: Index, name: str) -> Iterator[Edit]:
         return
     model = [entry(source) for source in entries(project, "torch") if source.kind == "index"]
     if not model:
-        platforms = marker(_decided(case, index.backend).platforms) if index.backend else None
-        model = [SourceEntry(name, platforms)]
+        model = [SourceEntry(name, marker(_decided(case, index.backend).platforms) if index.backend else None)]
     sourced = {source.package for source in project.sources}
     yield from (set_sources(package, model) for package in project.pytorch_packages() if package not in sourced)
 
@@ -163,10 +151,10 @@ def _sources_for(case: Case, index: Index, name: str) -> Iterator[Edit]:
 def _unused(case: Case) -> Iterator[Finding]:
     named, hosts = {source.index for source in all_sources(case.project)}, case.hosts
     for index in _own(case.project):
-        unused = index.explicit and index.name and index.name not in named
-        if unused and (ends_in_backend(index) or hosts.own(index.url)):
+        unused = index.explicit and index.name not in named and (ends_in_backend(index) or hosts.own(index.url))
+        if index.name and unused:
             what = f"No source names the index `{index.name}`: it is explicit, so nothing comes from it."
-            yield warning("index-unused", what, [remove_index(index.name or "")])
+            yield warning("index-unused", what, [remove_index(index.name)])
 
 
 # Extras and groups
@@ -176,15 +164,15 @@ def _gaps(case: Case) -> Iterator[Finding]:
     project = case.project
     for package, target in gaps(project) if project.has_project else ():
         known = project.declared(target.kind, target.name or "") is not None
-        own = entries(project, package)
-        edits: tuple[Edit, ...] = ()
-        if known:
-            edits = (require(target, package),)
-        elif rewritable(own):
-            edits = (set_sources(package, [entry(one) for one in own if one.target != target]),)
         fault = f"does not list {package}" if known else "does not exist"
+        left = {one: None if one.target == target else entry(one) for one in entries(project, package)}
+        edits = (_require(target, package),) if known else _rewrite(project, [package], left.get)
         what = f"A source of {package} is for the {target.kind} `{target.name}`, which {fault}: uv refuses to lock the "
         yield error("source-binds-nothing", f"{what}project.", edits)
+
+
+def _require(target: Target, requirement: str) -> Edit:
+    return Edit("", lambda file: file.add_requirement(target, requirement))
 
 
 def _conflicts(case: Case) -> Iterator[Finding]:
@@ -215,10 +203,9 @@ def _clash(project: Project, one: Source, other: Source) -> bool:
     """Whether two sources of a package apply at once if their extras or groups are selected together."""
     if one.package != other.package or one.index == other.index or not project.is_pytorch(one.package):
         return False
-    mine, other_target = _spelled(project, one.target), _spelled(project, other.target)
-    if mine == other_target or other_target in conflicting(project, mine):
-        return False
-    return not places(one.marker).isdisjoint(places(other.marker))
+    mine, others = _spelled(project, one.target), _spelled(project, other.target)
+    apart = mine == others or others in conflicting(project, mine)
+    return not apart and not places(one.marker).isdisjoint(places(other.marker))
 
 
 def _spelled(project: Project, target: Target) -> Target:
@@ -231,31 +218,25 @@ def _spelled(project: Project, target: Target) -> Target:
 def _markers(case: Case) -> Iterator[Finding]:
     project = case.project
     for source in project.sources:
-        judged = project.is_pytorch(source.package) and not source.inherited
-        faults = _faults(source.marker or "") if judged else ()
-        if faults:
+        faults = _faults(source.marker or "")
+        if faults and project.is_pytorch(source.package) and not source.inherited:
             never = "never" in " ".join(faults)
             what = f"A source of {source.package} ({source.index or source.url}) has a marker that does not do what it "
             what += f"says: {'; '.join(faults)}."
             what += " The source may never apply, and PyPI's build is taken." if never else ""
-            edits = _mended(entries(project, source.package)) if mended(source.marker or "") else ()
+            edits = _rewrite(project, [source.package], _mended) if mended(source.marker or "") else ()
             yield (error if never else warning)("marker-never-true", what, edits)
 
 
-def _mended(own: Sequence[Source]) -> tuple[Edit, ...]:
-    right = [entry(one)._replace(marker=one.marker and (mended(one.marker) or one.marker)) for one in own]
-    return (set_sources(own[0].package, right),) if rewritable(own) else ()
+def _mended(source: Source) -> SourceEntry:
+    return entry(source)._replace(marker=source.marker and (mended(source.marker) or source.marker))
 
 
 def _faults(text: str) -> tuple[str, ...]:
-    """What keeps a marker from meaning what it says."""
-    return dead(text) or ((f"`{text}` is never true",) if _impossible(text) else ())
-
-
-def _impossible(text: str) -> bool:
-    """Whether a marker holds nowhere, with no part in it that another machine may fulfil."""
+    """What keeps a marker from meaning what it says; that another machine may fulfil a part of it is left open."""
     open_to = ("platform_machine", "platform_python_implementation", "extra")
-    return not any(word in text for word in open_to) and not can_hold(text)
+    impossible = not any(word in text for word in open_to) and not can_hold(text)
+    return dead(text) or ((f"`{text}` is never true",) if impossible else ())
 
 
 def _dropped(case: Case) -> Iterator[Finding]:
@@ -263,10 +244,9 @@ def _dropped(case: Case) -> Iterator[Finding]:
     kept = where(*project.environments)
     lost: dict[str, set[str]] = {}
     for source in project.sources if project.environments else ():
-        if source.marker and project.is_pytorch(source.package) and not dead(source.marker):
-            platforms = where(source.marker)
-            if platforms and not platforms & kept:
-                lost.setdefault(source.package, set()).update(platforms)
+        platforms = where(source.marker) if source.marker and not dead(source.marker) else set()
+        if platforms and project.is_pytorch(source.package) and platforms.isdisjoint(kept):
+            lost.setdefault(source.package, set()).update(platforms)
     if lost:
         dropped = platforms_text(set().union(*lost.values()))
         what = f"`environments` leaves {dropped} out of the lock, where {', '.join(lost)} has a source: `uv sync` fails"
@@ -281,32 +261,26 @@ def _torch_pins(case: Case) -> Iterator[tuple[Source, Backend]]:
     """The own sources of torch that name an index whose builds the catalog knows."""
     hosts = case.hosts
     for source in entries(case.project, "torch"):
-        backend = source.backend
-        if backend is None or backend.channel or backend not in case.catalog.builds:
-            continue
-        if hosts.known(source.url or "") and not _faults(source.marker or ""):
+        backend, plain = source.backend, not _faults(source.marker or "")
+        if plain and backend and backend in case.catalog.builds and hosts.known(source.url or ""):
             yield source, backend
 
 
 def _no_wheels(case: Case) -> Iterator[Finding]:
+    project = case.project
     for source, backend in _torch_pins(case):
         platforms = where(source.marker)
         if source.marker and platforms and platforms.isdisjoint(chain(*case.catalog.builds[backend].values())):
             what = f"torch is taken from {backend} where `{source.marker}`, and {backend} has no wheels for "
             what += f"{platforms_text(platforms)}: `uv sync` fails there. Without that source PyPI's build is taken."
-            base = source.target.kind == "base"
-            yield error("no-wheels", what, _without(case.project, source) if base else ())
+            yield error("no-wheels", what, _without(project, source) if source.target.kind == "base" else ())
 
 
-def _without(project: Project, source: Source) -> list[Edit]:
+def _without(project: Project, source: Source) -> tuple[Edit, ...]:
     """The edits that take an index and its marker from all PyTorch packages."""
-    edits = []
-    for package in dict.fromkeys(one.package for one in project.sources if project.is_pytorch(one.package)):
-        own = entries(project, package)
-        left = [entry(one) for one in own if (one.index, one.marker) != (source.index, source.marker)]
-        if len(left) < len(own) and rewritable(own):
-            edits.append(set_sources(package, left))
-    return edits
+    same = [one for one in project.sources if (one.index, one.marker) == (source.index, source.marker)]
+    names = dict.fromkeys(one.package for one in same if project.is_pytorch(one.package))
+    return _rewrite(project, names, lambda one: None if one in same else entry(one))
 
 
 def releases(case: Case) -> Iterator[Finding]:
@@ -322,7 +296,7 @@ def releases(case: Case) -> Iterator[Finding]:
         if allowed and index.keys().isdisjoint(allowed):
             what = f"The project requires `{item.text}`, and the index of {backend} has no such torch, only "
             what += f"{next(iter(index))} to {list(index)[-1]}: uv cannot lock the project."
-            yield Finding("release-missing", "error", what, USE if item.target.kind == "base" else None)
+            yield error("release-missing", what, fix=USE if item.target.kind == "base" else None)
 
 
 def _allowed(case: Case, text: str) -> list[str]:
@@ -340,15 +314,14 @@ def _allowed(case: Case, text: str) -> list[str]:
 def _companions(case: Case) -> Iterator[Finding]:
     project = case.project
     explicit = {index.name for index in project.indexes if index.explicit}
-    pins = {(source.target, source.index): source for source in reversed(entries(project, "torch"))}
-    for source in reversed(pins.values()):
-        backend = source.backend
-        if backend is None or backend.family not in ("rocm", "xpu") or source.index not in explicit:
-            continue
-        required = {item.target for item in project.requirements if item.package == "torch"}
-        target = _spelled(project, source.target)
+    required = {item.target for item in project.requirements if item.package == "torch"}
+    seen = set()
+    for source in entries(project, "torch"):
+        backend, target, key = source.backend, _spelled(project, source.target), (source.target, source.index)
+        known = backend and backend.family in ("rocm", "xpu") and source.index in explicit and key not in seen
+        seen.add(key)
         reached = target in required or (target.kind == "base" and required)
-        if reached and not _has_companion(case, source, backend):
+        if backend and known and reached and not _has_companion(case, source, backend):
             yield _companion_missing(project, source, _decided(case, backend).companions)
 
 
@@ -368,33 +341,23 @@ def _decided(case: Case, backend: Backend) -> Decision:
     return choose(Machine(EVERYWHERE[0]), request, case.catalog)
 
 
-def _companion_missing(project: Project, source: Source, names: Sequence[str]) -> Finding:
+def _companion_missing(project: Project, source: Source, names: Iterable[str]) -> Finding:
     like = [one for one in entries(project, "torch") if (one.index, one.target) == (source.index, source.target)]
     place = GROUP if source.target.kind == "base" else source.target
-    markers = [one.marker for one in like if one.marker]
-    platforms = " or ".join(f"({text})" for text in markers) if len(markers) > 1 else "".join(markers)
-    suffix = f" ; {platforms}" if len(markers) == len(like) else ""
-    edits: list[Edit] = []
-    for name in names:
-        edits += [require(place, name + suffix), set_sources(name, map(entry, (*entries(project, name), *like)))]
-    if not all(rewritable(entries(project, name)) for name in names):
-        edits = []
-    what = f"torch comes from {source.backend}, and needs {', '.join(names)}, which only that index has: without a "
+    markers = [f"({one.marker})" if len(like) > 1 else one.marker for one in like if one.marker]
+    suffix = f" ; {' or '.join(markers)}" if len(markers) == len(like) else ""
+    own = {name: entries(project, name) for name in names}
+    edits = [
+        edit
+        for name, theirs in own.items()
+        for edit in (_require(place, name + suffix), set_sources(name, map(entry, (*theirs, *like))))
+    ]
+    what = f"torch comes from {source.backend}, and needs {', '.join(own)}, which only that index has: without a "
     what += "source and a requirement of its own uv cannot lock the project."
-    return error("companion-missing", what, edits)
+    return error("companion-missing", what, edits if rewritable([*chain(*own.values())]) else ())
 
 
 CHECKS: Final[tuple[Callable[[Case], Iterator[Finding]], ...]] = (
-    _twice,
-    _missing,
-    _gaps,
-    _conflicts,
-    _ignored,
-    _not_explicit,
-    _unused,
-    _markers,
-    _dropped,
-    _no_wheels,
-    _companions,
-)
+    _twice, _missing, _gaps, _conflicts, _ignored, _not_explicit, _unused, _markers, _dropped, _no_wheels, _companions,
+)  # fmt: skip
 """Those that keep uv from reading the file first."""

@@ -3,19 +3,19 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
-from uvtorch.project import Target
 from uvtorch.project.pyproject import PyProject, SourceEntry
 
-FIX = ("uvtorch", "torch", "doctor", "--fix")
+Command = tuple[str, ...]
+FIX: Command = ("uvtorch", "torch", "doctor", "--fix")
 """The command for what edits of pyproject.toml and another lock fix."""
 
 ROOT = "{root}"
 """In a command: the directory of the workspace's root, which only the caller knows."""
 
-FIX_ROOT = ("uvtorch", "--project", ROOT, "torch", "doctor", "--fix")
+FIX_ROOT: Command = ("uvtorch", "--project", ROOT, "torch", "doctor", "--fix")
 """The same for what stands in the pyproject.toml of the workspace's root."""
 
-USE = ("uvtorch", "torch", "use", "auto")
+USE: Command = ("uvtorch", "torch", "use", "auto")
 
 
 class Edit(NamedTuple):
@@ -41,22 +41,14 @@ def remove_index(name: str) -> Edit:
     return Edit(name, lambda file: file.remove_index(name))
 
 
-def require(target: Target, requirement: str) -> Edit:
-    """List a requirement."""
-    return Edit("", lambda file: file.add_requirement(target, requirement))
-
-
 class Finding(NamedTuple):
     """One thing that is wrong."""
 
-    code: str
-    """Stable, for programs: `mixed-builds`."""
+    code: str  # Stable, for programs: `mixed-builds`
     severity: Literal["error", "warning"]
     """`error`: an environment does not work, or not everywhere; `warning`: it works by luck, or leaves a GPU idle."""
-    message: str
-    """What is wrong and why it matters, in sentences."""
-    command: tuple[str, ...] | None = None
-    """The argv of the command that fixes it; None where a person has to decide."""
+    message: str  # What is wrong and why it matters, in sentences
+    command: Command | None = None  # The argv of what fixes it; None where a person has to decide
     edits: tuple[Edit, ...] = ()
     """With `command` `FIX`: the edits of pyproject.toml, after which the project is locked again."""
     upgrade: tuple[str, ...] = ()
@@ -73,11 +65,13 @@ class Finding(NamedTuple):
         return frozenset(edit.touches for edit in self.edits if edit.touches)
 
 
-def error(code: str, message: str, edits: Sequence[Edit] = (), upgrade: tuple[str, ...] = ()) -> Finding:
-    """An error that these edits and another resolution fix; one for a person to decide where there are neither."""
-    return Finding(code, "error", message, FIX if edits or upgrade else None, tuple(edits), upgrade)
+def error(
+    code: str, message: str, edits: Sequence[Edit] = (), upgrade: tuple[str, ...] = (), fix: Command | None = None
+) -> Finding:
+    """An error that a command fixes, or these edits and another resolution; for a person to decide without either."""
+    return Finding(code, "error", message, fix or (FIX if edits or upgrade else None), tuple(edits), upgrade)
 
 
-def warning(code: str, message: str, edits: Sequence[Edit] = ()) -> Finding:
+def warning(code: str, message: str, edits: Sequence[Edit] = (), fix: Command | None = None) -> Finding:
     """The same as a warning."""
-    return error(code, message, edits)._replace(severity="warning")
+    return error(code, message, edits, fix=fix)._replace(severity="warning")

@@ -1,12 +1,11 @@
 """What is wrong with an installed environment, told from its files, the lock's export and a trial. Pure."""
 
-import os
 from collections.abc import Iterator
 from typing import Final
 
 from uvtorch.audit.case import Case
 from uvtorch.audit.exports import Package
-from uvtorch.audit.finding import Finding
+from uvtorch.audit.finding import Finding, error, warning
 from uvtorch.audit.lock import torchaudio_breaks
 from uvtorch.backend import from_url
 from uvtorch.choose import cannot_run, leaves_idle
@@ -14,17 +13,23 @@ from uvtorch.environment import Build, Environment, Trial, expects_gpu, shadowin
 
 
 def _not_whole(case: Case, place: Environment) -> Iterator[Finding]:
-    by_name: dict[str, list[Build]] = {}
+    versions: dict[str, list[str]] = {}
     for build in place.builds:
-        by_name.setdefault(build.name, []).append(build)
-    for name, builds in by_name.items():
-        again, where = (*case.sync, "--reinstall-package", name), os.path.relpath(place.path)
-        if len(builds) > 1:
-            versions = " and ".join(build.version for build in builds)
-            yield Finding("installed-twice", "error", f"{where} has the metadata of {name} {versions}.", again)
-        elif builds[0].broken:
-            what = f"{name} {builds[0].version} in {where} is incomplete: {builds[0].broken}."
-            yield Finding("installed-broken", "error", what, again)
+        again = (*case.sync, "--reinstall-package", build.name)
+        versions.setdefault(build.name, []).append(build.version)
+        if len(versions[build.name]) == 2:
+            what = f"{place.shown} has the metadata of {build.name} {' and '.join(versions[build.name])}."
+            yield error("installed-twice", what, fix=again)
+        elif build.broken:
+            what = f"{build.name} {build.version} in {place.shown} is incomplete: {build.broken}."
+            yield error("installed-broken", what, fix=again)
+
+
+def _mixed(case: Case, place: Environment) -> Iterator[Finding]:
+    if place.torch and (others := _others(place)):
+        builds = ", ".join(f"{build.name} {build.version} ({build.backend})" for build in (place.torch, *others))
+        what = f"{place.shown} has builds of different backends: {builds}. Their compiled parts do not fit together."
+        yield error("installed-mixed", what, fix=case.sync)
 
 
 def _others(place: Environment) -> list[Build]:
@@ -33,21 +38,14 @@ def _others(place: Environment) -> list[Build]:
     return [build for build in place.builds if backend and build.backend not in (None, backend)]
 
 
-def _mixed(case: Case, place: Environment) -> Iterator[Finding]:
-    if place.torch and (others := _others(place)):
-        builds = ", ".join(f"{build.name} {build.version} ({build.backend})" for build in (place.torch, *others))
-        what = f"{os.path.relpath(place.path)} has builds of different backends: {builds}. Their compiled parts do not "
-        yield Finding("installed-mixed", "error", f"{what}fit together.", case.sync)
-
-
 def _differs(case: Case, place: Environment) -> Iterator[Finding]:
     """The installed torch is none of those that the lock has for this platform."""
     torch, locked = place.torch, case.locked_torch()
     if torch and locked and not any(_is(torch, package) for package in locked):
         versions = " or ".join(dict.fromkeys(package.version or "?" for package in locked))
         built = f" (built for {torch.backend})" if torch.backend else ""
-        what = f"{os.path.relpath(place.path)} has torch {torch.version}{built}, and the lock has {versions} for this "
-        yield Finding("installed-differs", "warning", f"{what}platform.", case.sync)
+        what = f"{place.shown} has torch {torch.version}{built}, and the lock has {versions} for this platform."
+        yield warning("installed-differs", what, fix=case.sync)
 
 
 def _unpinned(case: Case, place: Environment) -> Iterator[Finding]:
@@ -55,42 +53,35 @@ def _unpinned(case: Case, place: Environment) -> Iterator[Finding]:
     torch, pins = place.torch, {pin.backend for pin in case.pins if pin.package == "torch"}
     if case.script and case.lock is None and torch and torch.backend and pins - {None, torch.backend} == pins != set():
         what = f"The script pins {', '.join(map(str, pins))}, and its environment has torch {torch.version} (built for "
-        yield Finding("installed-differs", "error", f"{what}{torch.backend}).", case.sync)
+        yield error("installed-differs", f"{what}{torch.backend}).", fix=case.sync)
 
 
 def _is(torch: Build, package: Package) -> bool:
     backend = from_url(package.url)
     if package.version == torch.version:
         return backend is None or torch.backend in (None, backend)
-    return backend is not None and backend == torch.backend and package.release == torch.version.partition("+")[0]
+    return backend is not None and backend == torch.backend and package.release == torch.release
 
 
 def _mismatch(case: Case, place: Environment) -> Iterator[Finding]:
-    for build in place.builds if place.torch else ():
-        if place.torch and build.name == "torchaudio" and torchaudio_breaks(place.torch.version, build.version):
-            what = f"{os.path.relpath(place.path)} has torchaudio {build.version} with torch {place.torch.version}: "
-            yield Finding("installed-torchaudio", "error", f"{what}importing it fails.", case.sync)
+    torch, audio = place.torch, next((build for build in place.builds if build.name == "torchaudio"), None)
+    if torch and audio and torchaudio_breaks(torch.version, audio.version):
+        what = f"{place.shown} has torchaudio {audio.version} with torch {torch.version}: importing it fails."
+        yield error("installed-torchaudio", what, fix=case.sync)
 
 
 def _suits(case: Case, place: Environment) -> Iterator[Finding]:
     """What a build that no pin names, of which enough has been said, is worth here."""
     pinned = {pin.backend for pin in case.pins if pin.backend}
-    if place.torch and place.torch.backend not in (None, *pinned) and not case.broken and not _others(place):
-        what = f"torch {place.torch.version} in {os.path.relpath(place.path)} is built for {place.torch.backend}"
-        yield from _judged(case, place.torch, bool(pinned), what)
-
-
-def _judged(case: Case, torch: Build, pinned: bool, what: str) -> Iterator[Finding]:
-    release, backend = torch.version.partition("+")[0], torch.backend
-    if backend is None:
-        return
-    if wrong := cannot_run(case.machine, backend, release, case.catalog):
-        if case.machine.gpus or pinned or backend.family != "cu":  # a CUDA build works without a GPU, too
-            yield Finding(
-                "installed-cannot-run", "error", f"{what} and does not run on this machine: {wrong}.", case.sync
-            )
-    elif (pinned or _offers_gpu(case)) and (idle := leaves_idle(case.machine, backend, release, case.catalog)):
-        yield Finding("installed-idle", "warning", f"{what} and leaves the GPU idle: {idle}.", case.sync)
+    backend = place.torch.backend if place.torch else None
+    if place.torch and backend and backend not in pinned and not case.broken and not _others(place):
+        what, here = f"torch {place.torch.version} in {place.shown} is built for {backend}", case.machine
+        if wrong := cannot_run(here, backend, place.torch.release, case.catalog):
+            if here.gpus or pinned or backend.family != "cu":  # a CUDA build works without a GPU, too
+                what += f" and does not run on this machine: {wrong}."
+                yield error("installed-cannot-run", what, fix=case.sync)
+        elif (pinned or _offers_gpu(case)) and (idle := leaves_idle(here, backend, place.torch.release, case.catalog)):
+            yield warning("installed-idle", f"{what} and leaves the GPU idle: {idle}.", fix=case.sync)
 
 
 def _offers_gpu(case: Case) -> bool:
@@ -107,21 +98,21 @@ def _library_path(case: Case, place: Environment) -> Iterator[Finding]:
         what = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
         what = f"LD_LIBRARY_PATH puts {what} before the libraries that torch brings: another release of cuDNN, cuBLAS "
         what += "or NCCL makes importing or using torch fail, or slow. Unset it, or take those directories out of it: "
-        yield Finding("library-path", "warning", f"{what}torch needs none.")
+        yield warning("library-path", f"{what}torch needs none.")
 
 
 def tried(case: Case, trial: Trial) -> Iterator[Finding]:
     """What went wrong when the installed torch was tried."""
     if trial.failure:
-        yield Finding("torch-fails", "error", f"Importing torch fails: {trial.failure}.", case.sync)
+        yield error("torch-fails", f"Importing torch fails: {trial.failure}.", fix=case.sync)
         return
     for name, fault in trial.devices:
         if fault:
-            yield Finding("gpu-fails", "error", f"torch {trial.version} cannot compute on {name}: {fault}.")
+            yield error("gpu-fails", f"torch {trial.version} cannot compute on {name}: {fault}.")
     torch = case.installed.torch if case.installed else None
     if not trial.devices and torch and expects_gpu(torch.backend, case.machine.gpus):
         what = f"torch {trial.version} is built for {torch.backend} and sees no GPU, though this machine has one: its "
-        yield Finding("gpu-unseen", "error", f"{what}driver may be too old, or its device files out of reach.")
+        yield error("gpu-unseen", f"{what}driver may be too old, or its device files out of reach.")
 
 
 CHECKS: Final = (_not_whole, _mixed, _differs, _unpinned, _mismatch, _suits, _library_path)

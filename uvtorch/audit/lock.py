@@ -1,8 +1,7 @@
 """What is wrong in uv.lock. Pure."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain
 from typing import Final
 
 from packaging.version import InvalidVersion, Version
@@ -10,30 +9,20 @@ from packaging.version import InvalidVersion, Version
 from uvtorch.audit.case import Case, all_sources, entries, platforms_text, rewritable
 from uvtorch.audit.config import REQUIRE_ENVIRONMENTS
 from uvtorch.audit.exports import Installed, Package, installed, supports
-from uvtorch.audit.finding import FIX_ROOT, Edit, Finding, error
+from uvtorch.audit.finding import FIX_ROOT, Edit, Finding, error, warning
 from uvtorch.backend import Backend, from_url, parse, same_url
 from uvtorch.edits import offer, pin
 from uvtorch.machine import Platform
 from uvtorch.packages import ANCHORS, roles
-from uvtorch.project import Choice, Environment, Project, Source
+from uvtorch.project import Choice, Environment, Index, Project, Source
 from uvtorch.project.lock import Lock
 from uvtorch.project.lock import Package as LockedPackage
-from uvtorch.project.markers import holds
+from uvtorch.project.markers import MAIN_PLATFORMS, holds
 from uvtorch.project.pyproject import PyProject
-
-PLATFORMS: Final = (
-    Platform("linux", "x86_64"),
-    Platform("linux", "aarch64"),
-    Platform("windows", "x86_64"),
-    Platform("macos", "arm64"),
-)
-"""The platforms that a lock is looked at for. Intel Macs and Windows on Arm have few builds, and those from PyPI."""
 
 TORCHCODEC_WITH_CUDA: Final = ("0.11.0", "0.14.0", "0.17.0")
 """torchcodec's releases on PyPI that are known to hold CUDA code (read from the wheels, Linux x86_64, CPython 3.12);
 0.9.1 and 0.12.0 there hold none."""
-
-_LOCAL: Final = ("git", "directory", "editable", "path", "url")
 
 
 def _generic(case: Case, lock: Lock) -> Iterator[Finding]:
@@ -45,17 +34,13 @@ def _generic(case: Case, lock: Lock) -> Iterator[Finding]:
         if package.kind == "registry" and package.name not in right and known(package.location):
             by_index.setdefault(package.location.rstrip("/"), {})[package.name] = package
     for url, packages in by_index.items():
-        index = next((index for index in project.indexes if same_url(index.url, url)), None)
-        if index is not None and index.default:
-            continue
-        explicit = index is not None and index.explicit
-        what = _generic_text(url, packages, explicit)
-        if index is None or (index.legacy and not explicit):
-            yield error("generic-from-pytorch-index", what)
-        elif index.inherited and not explicit:
-            yield Finding("generic-from-pytorch-index", "error", what, FIX_ROOT)
-        else:
-            yield error("generic-from-pytorch-index", what, upgrade=tuple(packages))
+        index = next((index for index in project.indexes if same_url(index.url, url)), Index(None, url, legacy=True))
+        if not index.default:
+            fixable = index.explicit or not index.legacy
+            in_root = fixable and index.inherited and not index.explicit
+            upgrade = tuple(packages) if fixable and not in_root else ()
+            what = _generic_text(url, packages, index.explicit)
+            yield error("generic-from-pytorch-index", what, upgrade=upgrade, fix=FIX_ROOT if in_root else None)
 
 
 def _generic_text(url: str, packages: Mapping[str, LockedPackage], explicit: bool) -> str:
@@ -78,15 +63,15 @@ def _left_out(case: Case, lock: Lock) -> Iterator[Finding]:
 def _leaks(case: Case, lock: Lock) -> dict[tuple[str, str], dict[str, None]]:
     """(a dependency, the index that its own sources bring) -> the PyTorch packages from there."""
     projects = (case.project, *case.project.members)
-    known = {index.url.rstrip("/") for index in chain(*(one.indexes for one in projects))}
-    local = {package.name for package in lock.packages if package.kind in _LOCAL}
+    known = {index.url.rstrip("/") for one in projects for index in one.indexes}
+    kinds = ("git", "directory", "editable", "path", "url")
+    local = {package.name for package in lock.packages if package.kind in kinds}
     local -= {case.project.root_name, *(one.name for one in projects)}
-    found: dict[tuple[str, str], dict[str, None]] = {}
     builds = [one for one in lock.packages if one.kind == "registry" and case.project.is_pytorch(one.name)]
-    for package in builds:
-        if package.backend and package.location.rstrip("/") not in known:
-            for name in local.intersection(lock.dependents(package.name)):
-                found.setdefault((name, package.location), {})[package.name] = None
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for package in (one for one in builds if one.backend and one.location.rstrip("/") not in known):
+        for name in local.intersection(lock.dependents(package.name)):
+            found.setdefault((name, package.location), {})[package.name] = None
     return found
 
 
@@ -95,7 +80,7 @@ def _leaked(case: Case, lock: Lock) -> Iterator[Finding]:
         what = f"{', '.join(names)} comes from {url} because {name}, which comes from a repository or a path, says so "
         what += "in its own `[tool.uv.sources]`: that decides the build for this project, and a pin of another backend "
         what += "here would contradict it. Pin the packages here to the same index, or take "
-        yield Finding("source-leaked", "warning", f"{what}{name} as a package without sources.")
+        yield warning("source-leaked", f"{what}{name} as a package without sources.")
 
 
 # What environments get
@@ -105,41 +90,33 @@ def _builds(case: Case, lock: Lock) -> Iterator[Finding]:
     """Whether the builds that environments get fit together, come from where the project says, and install."""
     if not case.exports or not any(case.project.is_pytorch(package.name) for package in lock.packages):
         return
-    known = {platform.key for platform in PLATFORMS}
-    other = () if case.machine.platform.key in known else (case.machine.platform,)
-    seen = installed(lock, case.exports, (*PLATFORMS, *other))
+    # Intel Macs and Windows on Arm have few builds, and those from PyPI.
+    seen = installed(lock, case.exports, {one.key: one for one in (case.machine.platform, *MAIN_PLATFORMS)}.values())
     # Every index has the same builds for macOS.
     judged = [one for one in seen if one.platform.system != "macos"]
     mixes = _mixes(case, judged)
-    for environments in mixes.values():
-        yield _mixed(case, lock, environments)
+    for mix, environments in mixes.values():
+        yield _mixed(case, lock, mix, environments)
     explained = {name for names in _leaks(case, lock).values() for name in names}.union(*mixes)
     yield from _strays(case, lock, judged, explained)
     yield from _mismatches(case.project, seen)
     yield from _without_wheels(case, seen)
 
 
-Mix = tuple[tuple[str, str, str], ...]
+Mix = list[tuple[str, str, str]]
 """(package, version, build) of those that meet in one environment, torch first."""
 
 
-def _mixes(case: Case, seen: Iterable[Installed]) -> dict[frozenset[str], dict[Mix, list[Installed]]]:
+def _mixes(case: Case, seen: Iterable[Installed]) -> dict[frozenset[str], tuple[Mix, list[Installed]]]:
     """By the names that meet: the builds of different backends that do, and where."""
-    mixes: dict[frozenset[str], dict[Mix, list[Installed]]] = {}
+    mixes: dict[frozenset[str], tuple[Mix, list[Installed]]] = {}
     for one in seen:
-        mix = _mix(case, one)
+        told = [(package, _build_of(case, package, one.torch, one.platform)) for package in one.packages]
+        mix = [(package.name, package.version, build) for package, build in told if build and _judged(case, package)]
         if len({build for _, _, build in mix}) > 1:
-            mixes.setdefault(frozenset(name for name, _, _ in mix), {}).setdefault(mix, []).append(one)
+            mix.sort(key=lambda row: (row[0] != "torch", row[0]))
+            mixes.setdefault(frozenset(name for name, _, _ in mix), (mix, []))[1].append(one)
     return mixes
-
-
-def _mix(case: Case, one: Installed) -> Mix:
-    builds = [
-        (package.name, package.version, build)
-        for package in one.packages
-        if _judged(case, package) and (build := _build_of(case, package, one.torch, one.platform))
-    ]
-    return tuple(sorted(builds, key=lambda row: (row[0] != "torch", row[0])))
 
 
 def _build_of(case: Case, package: Package, torch: str, platform: Platform) -> str | None:
@@ -150,8 +127,7 @@ def _build_of(case: Case, package: Package, torch: str, platform: Platform) -> s
     _, plus, local = package.version.partition("+")
     if plus or not package.url:
         return local if parse(local) else None
-    backend = from_url(package.url)
-    if backend is not None:
+    if backend := from_url(package.url):
         return backend.name if case.hosts.known(package.url) else None
     # torchtext and most releases of torchcodec are the same for every backend.
     torchs = package.name in ("torch", "torchvision", "torchaudio")
@@ -168,16 +144,12 @@ def _judged(case: Case, package: Package) -> bool:
 
 
 def _exempts(case: Case, source: Source, url: str) -> bool:
-    if source.kind != "index":
-        return True
     foreign = source.is_pypi or (source.url is not None and not case.hosts.known(source.url))
-    return foreign and (source.url is None or same_url(source.url, url))
+    return source.kind != "index" or (foreign and (source.url is None or same_url(source.url, url)))
 
 
-def _mixed(case: Case, lock: Lock, mixes: dict[Mix, list[Installed]]) -> Finding:
+def _mixed(case: Case, lock: Lock, mix: Mix, seen: Sequence[Installed]) -> Finding:
     """The finding for the environments in which the same packages meet."""
-    mix = next(iter(mixes))
-    seen = [one for environments in mixes.values() for one in environments]
     labels = dict.fromkeys(one.label for one in seen)
     options = f" with `{'`, `'.join(labels)}`" if all(labels) else ""
     builds = ", ".join(f"{name} {version} ({build})" for name, version, build in mix)
@@ -185,27 +157,21 @@ def _mixed(case: Case, lock: Lock, mixes: dict[Mix, list[Installed]]) -> Finding
     what += f"{platforms_text({one.platform.key for one in seen})}{options}. "
     what += "Their compiled parts do not fit together: importing or using them fails."
     # The odd ones, be it torch itself, are those that no source reaches; else the lock is older than the sources.
+    sourced = {one.package for one in case.project.sources if one.kind == "index" and one.backend}
     names = tuple(name for name, _, _ in mix)
-    others = tuple(name for name in names if name not in _reached(case.project))
-    edits, upgrade = _routed(case, lock, others) if others else ((), names)
-    return error("mixed-builds", what, edits, upgrade)
-
-
-def _reached(project: Project) -> set[str]:
-    """The packages that the project's sources reach: it requires them itself."""
-    return _required(project) & {one.package for one in project.sources if one.kind == "index" and one.backend}
+    others = tuple(name for name in names if name not in sourced & _required(case.project))
+    return error("mixed-builds", what, *(_routed(case, lock, others) if others else ((), names)))
 
 
 def _strays(case: Case, lock: Lock, seen: Iterable[Installed], explained: set[str]) -> Iterator[Finding]:
     """Pinned packages that a platform gets from anywhere but the indexes the project chose for them."""
     by_platform: dict[tuple[str, Platform], dict[Package, None]] = {}
-    for one in seen:
-        for package in one.packages:
-            by_platform.setdefault((package.name, one.platform), {})[package] = None
+    for place, package in [(one.platform, package) for one in seen for package in one.packages]:
+        if package.name not in explained:
+            by_platform.setdefault((package.name, place), {})[package] = None
     found: dict[str, tuple[Package, set[str]]] = {}
     for (name, platform), packages in by_platform.items():
-        stray = None if name in explained else _stray_of(case, packages, platform)
-        if stray is not None:
+        if stray := _stray_of(case, packages, platform):
             found.setdefault(name, (stray, set()))[1].add(platform.key)
     for package, keys in found.values():
         yield _stray(case, lock, package, keys)
@@ -217,7 +183,8 @@ def _stray_of(case: Case, packages: Collection[Package], platform: Platform) -> 
     With one pin, that is any build from elsewhere; in a project of several choices, whose base may well be PyPI's,
     a package of which no choice has a build.
     """
-    sources = _pinning(case, platform)
+    named = (one for one in all_sources(case.project) if one.backend and case.project.is_pytorch(one.package))
+    sources = [one for one in named if one.url and holds(one.marker, Environment(platform))]
     urls = {(one.url or "").rstrip("/") for one in sources}
     elsewhere = [one for one in packages if one.url.rstrip("/") not in urls]
     several = any(one.target.kind != "base" for one in sources)
@@ -225,12 +192,6 @@ def _stray_of(case: Case, packages: Collection[Package], platform: Platform) -> 
         return None
     wrong = (one for one in elsewhere if _judged(case, one) and _build_of(case, one, one.release, platform))
     return next(wrong, None)
-
-
-def _pinning(case: Case, platform: Platform) -> list[Source]:
-    """The sources that take PyTorch's packages from a backend's index there."""
-    named = [one for one in all_sources(case.project) if one.backend and one.url]
-    return [one for one in named if case.project.is_pytorch(one.package) and holds(one.marker, Environment(platform))]
 
 
 def _stray(case: Case, lock: Lock, package: Package, platforms: set[str]) -> Finding:
@@ -285,23 +246,22 @@ def _kept(case: Case, lock: Lock, names: tuple[str, ...]) -> tuple[str, ...]:
 
     Left alone, uv takes the newest release of what comes from an index for the first time, and torch has to follow.
     """
-    torch = _releases(lock, "torch")
+    releases: dict[str, set[str]] = {name: set() for name in ("torch", *names)}
+    for package in lock.packages:
+        if package.name in releases:
+            releases[package.name].add((package.version or "").partition("+")[0])
+    torch = releases["torch"]
     pins = {one.backend for one in case.project.sources if one.backend and case.project.is_pinned(one.package)}
     built = [case.catalog.builds.get(backend._replace(channel=""), {}) for backend in pins]
     if len(torch) != 1 or not all(torch <= known.keys() for known in built):
         return ()
-    found = []
-    for name in names:
-        releases = _releases(lock, name)
-        release = next(iter(releases), "")
-        pairs = torch if name == "torch" else case.catalog.pairs.get(name, {}).get(release, ())
-        if len(releases) == 1 and torch.intersection(pairs):
-            found.append(f"{name}=={release}")
-    return tuple(found)
-
-
-def _releases(lock: Lock, name: str) -> set[str]:
-    return {(package.version or "").partition("+")[0] for package in lock.named(name)}
+    pairs = {name: case.catalog.pairs.get(name, {}) for name in names}
+    one = {name: next(iter(releases[name])) for name in names if len(releases[name]) == 1}
+    return tuple(
+        f"{name}=={release}"
+        for name, release in one.items()
+        if name == "torch" or torch.intersection(pairs[name].get(release, ()))
+    )
 
 
 # Releases and wheels
@@ -324,7 +284,7 @@ def _mismatches(project: Project, seen: Iterable[Installed]) -> Iterator[Finding
             what = f"The lock has torchaudio {package.version} with torch {torch}: from 2.11 on torchaudio needs torch "
             what += "2.11 or newer, which its metadata does not say, and importing it fails."
             place = _place_options(project, "torchaudio")
-            yield Finding("torchaudio-mismatch", "error", what, ("uvtorch", "add", "torchaudio<2.11", *place))
+            yield error("torchaudio-mismatch", what, fix=("uvtorch", "add", "torchaudio<2.11", *place))
             return
 
 
@@ -341,24 +301,24 @@ def _without_wheels(case: Case, seen: Iterable[Installed]) -> Iterator[Finding]:
     """Packages of which a platform can install no locked version, whatever its Python and the selection."""
     here = case.machine.platform.key
     meant: dict[Package, set[str]] = {}
-    served: dict[str, set[str]] = {}
+    served: set[tuple[str, str]] = set()
     for platform, package in ((one.platform.key, package) for one in seen for package in one.packages):
         # Companions are required without a marker as often as not; where torch has no build they matter to nobody.
         if case.project.is_pinned(package.name):
             meant.setdefault(package._replace(marker=None), set()).add(platform)
-            if package.installs_on(platform):
-                served.setdefault(package.name, set()).add(platform)
+            served |= {(package.name, platform)} if package.installs_on(platform) else set()
     for package, platforms in meant.items():
-        lacking = platforms - served.get(package.name, set())
-        what = f"{package.name} {package.version} from {package.url}"
+        lacking = {platform for platform in platforms if (package.name, platform) not in served}
+        what, use = f"{package.name} {package.version} from {package.url}", None
         if lacking == platforms:
             what += f" is locked for {platforms_text(lacking)}, and has no wheel there: `uv sync` fails. It has wheels "
             yield error("no-wheels", f"{what}for {platforms_text(package.platforms) or 'no platform'}.")
         elif here in lacking:
-            backend = from_url(package.url)
+            if backend := from_url(package.url):
+                use = ("uvtorch", "torch", "use", str(backend))
             what += f" has no wheel for this machine's platform, {platforms_text({here})}: `uv sync` "
             what += "fails here. A marker on its source leaves this platform to PyPI's build."
-            yield Finding("no-wheels", "error", what, ("uvtorch", "torch", "use", str(backend)) if backend else None)
+            yield error("no-wheels", what, fix=use)
 
 
 CHECKS: Final = (_generic, _left_out, _builds, _leaked)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from uvtorch.audit.case import Case
-from uvtorch.audit.finding import USE, Finding
+from uvtorch.audit.finding import USE, Command, Finding, error, warning
 from uvtorch.backend import Backend, from_url
 from uvtorch.choose import Request, cannot_run, choose, leaves_idle
 from uvtorch.environment import expects_gpu
@@ -13,15 +13,15 @@ from uvtorch.environment import expects_gpu
 def _gpus(case: Case) -> Iterator[Finding]:
     for problem in case.machine.problems:
         if problem.kind == "broken":
-            what = f"{problem.reason}. No PyTorch build can use this GPU until that is fixed. {problem.remedy}".strip()
-            yield Finding("gpu-broken", "error", what)
+            what = f"{problem.reason}. No PyTorch build can use this GPU until that is fixed. {problem.remedy}"
+            yield error("gpu-broken", what.strip())
 
 
 def _builds(case: Case) -> Iterator[Finding]:
     """What the project's choices, its pin, else PyPI's build that the lock has are worth here."""
+    pins = [pin for pin in case.pins if case.project.is_pinned(pin.package) and not pin.is_pypi]
     if case.broken:
         return
-    pins = [pin for pin in case.pins if case.project.is_pinned(pin.package) and not pin.is_pypi]
     if choices := case.choices():
         if not any(option.fits for _, option in choices):
             yield _none_fits(case, choices[0][1].reason)
@@ -30,16 +30,22 @@ def _builds(case: Case) -> Iterator[Finding]:
         if pin.backend and case.hosts.known(pin.url or ""):
             subject = "The script" if case.script else "The project"
             yield from _suits(case, pin.backend, f"{subject} pins {pin.backend}, which", USE)
-    elif (release := case.release()) and not any(
-        "+" in one.version or from_url(one.url) for one in case.locked_torch()
-    ):
-        backend = case.catalog.pypi.get(release, {}).get(case.machine.platform.key, (None,))[0]
-        # CUDA builds work without a GPU, too.
-        if isinstance(backend, Backend) and (case.machine.gpus or backend.family != "cu"):
-            what = f"Nothing pins PyTorch, so torch {release} comes from PyPI, built for {backend}, which"
-            yield from _suits(
-                case, backend, what, USE if case.project.pytorch_packages() else ("uvtorch", "add", "torch")
-            )
+    else:
+        yield from _unpinned(case)
+
+
+def _unpinned(case: Case) -> Iterator[Finding]:
+    release, of_pytorch = (
+        case.release(),
+        [one for one in case.locked_torch() if "+" in one.version or from_url(one.url)],
+    )
+    backend = case.catalog.pypi.get(release or "", {}).get(case.machine.platform.key, (None,))[0]
+    # CUDA builds work without a GPU, too.
+    matters = isinstance(backend, Backend) and bool(case.machine.gpus or backend.family != "cu")
+    if isinstance(backend, Backend) and matters and not of_pytorch:
+        what = f"Nothing pins PyTorch, so torch {release} comes from PyPI, built for {backend}, which"
+        own = case.project.pytorch_packages()
+        yield from _suits(case, backend, what, USE if own else ("uvtorch", "add", "torch"))
 
 
 def _none_fits(case: Case, why: str) -> Finding:
@@ -47,20 +53,19 @@ def _none_fits(case: Case, why: str) -> Finding:
     best = choose(case.machine, request, case.catalog).backend
     offered = dict.fromkeys(str(choice.backend) for choice in case.project.choices() if choice.backend)
     what = f"None of the project's backend choices fits this machine ({why})."
-    return Finding(
-        "no-choice-fits", "warning", what, ("uvtorch", "torch", "backends", *offered, str(best)) if best else None
-    )
+    return warning("no-choice-fits", what, fix=("uvtorch", "torch", "backends", *offered, str(best)) if best else None)
 
 
-def _suits(case: Case, backend: Backend, what: str, remedy: tuple[str, ...]) -> Iterator[Finding]:
+def _suits(case: Case, backend: Backend, what: str, fix: Command) -> Iterator[Finding]:
     machine, release = case.machine, case.release()
     if wrong := cannot_run(machine, backend, release, case.catalog):
-        what += f" does not run on this machine: {wrong}."
         # Without such a GPU the build still imports, and computes on the processor.
         fails = backend.family == "cpu" or expects_gpu(backend, machine.gpus)
-        yield Finding("cannot-run-here", "error" if fails else "warning", what, remedy)
+        yield (error if fails else warning)(
+            "cannot-run-here", f"{what} does not run on this machine: {wrong}.", fix=fix
+        )
     elif idle := leaves_idle(machine, backend, release, case.catalog):
-        yield Finding("gpu-idle", "warning", f"{what} does not use this machine's GPU: {idle}.", remedy)
+        yield warning("gpu-idle", f"{what} does not use this machine's GPU: {idle}.", fix=fix)
 
 
 CHECKS: Final = (_gpus, _builds)

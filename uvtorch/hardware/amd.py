@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 
 from uvtorch.hardware import programs, sysfs, visible
-from uvtorch.hardware.scene import Scene, count
+from uvtorch.hardware.scene import Scene
 from uvtorch.machine import Gpu
 
 TOPOLOGY = "/sys/class/kfd/kfd/topology/nodes"
@@ -136,9 +136,8 @@ def _product(root: str, minor: int, pci_id: str) -> str:
     folder = f"/sys/class/drm/renderD{minor}/device"
     name = sysfs.plain(sysfs.read(root, f"{folder}/product_name", 200))
     revision = sysfs.read(root, f"{folder}/revision", 20).strip().removeprefix("0x")
-    if name or not revision or not pci_id:
-        return name
-    return next(filter(None, (parse_names(sysfs.read(root, path, 2**20), pci_id[5:], revision) for path in NAMES)), "")
+    tables = (sysfs.read(root, path, 2**20) for path in NAMES if revision and pci_id)
+    return name or next(filter(None, (parse_names(table, pci_id[5:], revision) for table in tables)), "")
 
 
 def parse_names(text: str, device: str, revision: str) -> str:
@@ -156,14 +155,8 @@ def _ask_programs(scene: Scene) -> list[Gpu]:
     env = {name: value for name, value in scene.env.items() if not name.endswith("_VISIBLE_DEVICES")}
     seconds = programs.limit(scene.env, alive=False) / 2  # for each of the two
     for name, parse in (("rocm_agent_enumerator", parse_enumerator), ("rocminfo", parse_rocminfo)):
-        result = scene.ask(name, [f"{folder}/{name}" for folder in FOLDERS], (), seconds, env)
-        if result is None:
-            continue
-        gpus = parse(result.output) if result.code == 0 else []
-        if gpus:
-            scene.probe(name, "ok", count(gpus))
+        if gpus := scene.ask(name, [f"{folder}/{name}" for folder in FOLDERS], parse, seconds, env=env)[0]:
             return gpus
-        scene.probe(name, "failed" if result.fault else "absent", result.fault or "it reported no GPU")
     return []
 
 
@@ -175,17 +168,15 @@ def parse_enumerator(text: str) -> list[Gpu]:
 
 def parse_rocminfo(text: str) -> list[Gpu]:
     """Read rocminfo: the agents whose `Device Type` is GPU."""
-    agents: list[dict[str, str]] = []
-    for line in text.splitlines():
-        name, colon, value = line.strip().partition(":")
-        if line.startswith("Agent "):
-            agents.append({})
-        elif colon and agents:
-            agents[-1].setdefault(name.strip(), sysfs.plain(value))  # the first `Name` is the agent's, not its parts'
     gpus = []
-    for agent in agents:
-        if agent.get("Device Type") == "GPU" and re.fullmatch(ARCHITECTURE, agent.get("Name", "")):
-            gpu, uuid = gpu_of(agent["Name"]), agent.get("Uuid", "")
-            known = re.match("GPU-[^X]", uuid)  # GPU-XX: it has none
-            gpus.append(gpu._replace(name=agent.get("Marketing Name") or gpu.name, uuid=uuid if known else None))
+    for agent in re.split("^Agent ", text, flags=re.MULTILINE)[1:]:
+        rows = re.findall(r"^ *(\w[\w ]*?): *(.*)$", agent, re.MULTILINE)
+        fields = dict(reversed(rows))  # the first `Name` is the agent's, not its parts'
+        if fields.get("Device Type") == "GPU" and re.fullmatch(ARCHITECTURE, fields.get("Name", "")):
+            gpu, uuid = (
+                gpu_of(fields["Name"]),
+                re.fullmatch("GPU-[^X].*", fields.get("Uuid", "")),
+            )  # GPU-XX: it has none
+            name = sysfs.plain(fields.get("Marketing Name", "")) or gpu.name
+            gpus.append(gpu._replace(name=name, uuid=uuid and sysfs.plain(uuid[0])))
     return gpus

@@ -56,7 +56,7 @@ class Signs(NamedTuple):
     @property
     def given_away(self) -> bool:
         """Whether every GPU is handed to virtual machines."""
-        return bool(self.devices) and all(device.driver == "vfio-pci" for device in self.devices)
+        return {device.driver for device in self.devices} == {"vfio-pci"}
 
 
 def probe(scene: Scene, devices: Sequence[sysfs.Device]) -> None:
@@ -81,22 +81,17 @@ def probe(scene: Scene, devices: Sequence[sysfs.Device]) -> None:
 
 
 def _look(scene: Scene, devices: Sequence[sysfs.Device]) -> Signs:
-    if scene.platform.system == "windows":
+    platform = scene.platform
+    if platform.system == "windows":
         return Signs(devices, bool(devices), bool(devices), "nvml.dll" if devices else None)
-    names = sysfs.names(scene.root, "/dev")
-    nodes = any(re.fullmatch("nvidiactl|nvhost-gpu|nvhost-ctrl-gpu|nvgpu|nvidia[0-9]+", name) for name in names)
-    nodes = nodes or (scene.platform.wsl and "dxg" in names)
-    module = module_version(scene.root)
-    gpu = bool(devices or module or scene.platform.tegra)
-    return Signs(devices, gpu, nodes, find_library(scene.env, scene.root), module)
-
-
-def module_version(root: str) -> str | None:
-    """The loaded kernel module's version, from /proc/driver/nvidia/version or /sys/module/nvidia/version."""
-    version = parse_module_version(sysfs.read(root, "/proc/driver/nvidia/version", 4096))
-    version = version or sysfs.read(root, "/sys/module/nvidia/version", 200).strip()
+    pattern = "nvidiactl|nvhost-gpu|nvhost-ctrl-gpu|nvgpu|nvidia[0-9]+" + ("|dxg" if platform.wsl else "")
+    nodes = any(re.fullmatch(pattern, name) for name in sysfs.names(scene.root, "/dev"))
+    version = parse_module_version(sysfs.read(scene.root, "/proc/driver/nvidia/version", 4096))
+    version = version or sysfs.read(scene.root, "/sys/module/nvidia/version", 200).strip()
     # Jetsons before JetPack 6 tell L4T's release there (35.3.1), which no driver's version is comparable with.
-    return version if is_version(version) and int(version.partition(".")[0]) >= 100 else None
+    module = version if is_version(version) and int(version.partition(".")[0]) >= 100 else None
+    gpu = bool(devices or module or platform.tegra)
+    return Signs(devices, gpu, nodes, find_library(scene.env, scene.root), module)
 
 
 def parse_module_version(text: str) -> str | None:
@@ -113,8 +108,8 @@ def find_library(env: Mapping[str, str], root: str) -> str | None:
 
     Looks at files only: loading ctypes to ask the loader would cost more than all other probes together.
     """
-    paths = [path for path in env.get("LD_LIBRARY_PATH", "").split(":") if path.startswith("/")]
-    for folder in (*paths, *LIBRARY_FOLDERS):
+    folders = [path for path in env.get("LD_LIBRARY_PATH", "").split(":") if path.startswith("/")]
+    for folder in (*folders, *LIBRARY_FOLDERS):
         if sysfs.exists(root, f"{folder}/{LIBRARY}"):
             return f"{folder}/{LIBRARY}"
     return LIBRARY if LIBRARY in sysfs.read(root, "/etc/ld.so.cache", 4 * 2**20) else None
@@ -186,25 +181,24 @@ def _see(scene: Scene, gpus: list[Gpu], parents: Sequence[str | None] = ()) -> N
 
 def _unreachable(scene: Scene, signs: Signs) -> None:
     """Name a GPU that nobody here could drive; nothing where nothing speaks of one."""
+    gpu = "".join(f" ({device.id})" for device in signs.devices[:1])
+    bus = f"an NVIDIA GPU{gpu} is on the bus, but"
+    drivers = ", ".join(sorted({device.driver for device in signs.devices if device.driver}))
     if not signs.gpu:
         return
-    gpu = f"an NVIDIA GPU ({signs.devices[0].id})" if signs.devices else "an NVIDIA GPU"
     remedy = INSTALL
     if scene.platform.container:
         host = f" (the host's driver is {signs.module})" if signs.module else ""
-        reason = f"{gpu} is on the bus, but this container has no NVIDIA device files{host}"
-        remedy = GIVE_CONTAINER
+        reason, remedy = f"{bus} this container has no NVIDIA device files{host}", GIVE_CONTAINER
     elif signs.given_away:
-        reason, remedy = f"{gpu} is on the bus, but it is handed to virtual machines (vfio-pci)", ""
+        reason, remedy = f"{bus} it is handed to virtual machines (vfio-pci)", ""
     elif signs.module:
         missing = "there are neither device files nor its library"
-        reason = f"{gpu} is here with kernel module {signs.module}, but {missing}"
+        reason = f"an NVIDIA GPU{gpu} is here with kernel module {signs.module}, but {missing}"
     elif not signs.devices:
         reason = "this is a Jetson, but there are neither NVIDIA's device files nor its library"
     else:
-        drivers = ", ".join(sorted({device.driver for device in signs.devices if device.driver}))
-        other = f" ({drivers} has it)" if drivers else ""
-        reason = f"{gpu} is on the bus, but NVIDIA's driver is not installed{other}"
+        reason = f"{bus} NVIDIA's driver is not installed{f' ({drivers} has it)' if drivers else ''}"
     scene.problem("nvidia", "unreachable", reason, remedy)
 
 
@@ -226,14 +220,14 @@ def _failed(report: Report, driver: Driver | None, scene: Scene, signs: Signs) -
 
 def _stuck(report: Report, scene: Scene, signs: Signs) -> None:
     """NVML said why it cannot work, or hung, or crashed."""
-    hung = report.end == "hung"
-    if not (hung or signs.nodes) and (scene.platform.container or signs.given_away):
+    hung, platform = report.end == "hung", scene.platform
+    if not (hung or signs.nodes) and (platform.container or signs.given_away):
         _unreachable(scene, signs)
         return
     reason, remedy = _reason(report, scene, signs)
-    if scene.platform.system == "windows":
+    if platform.system == "windows":
         remedy = "Restart Windows; if that does not help, reinstall NVIDIA's driver."
-    elif scene.platform.wsl:
+    elif platform.wsl:
         remedy = "Update NVIDIA's driver on Windows, run `wsl --update` and `wsl --shutdown` there, and try again."
     scene.problem("nvidia", "broken", f"NVIDIA: {reason}", remedy)
     if not hung:  # the driver's files in /proc would hang us, too
@@ -241,20 +235,20 @@ def _stuck(report: Report, scene: Scene, signs: Signs) -> None:
 
 
 def _reason(report: Report, scene: Scene, signs: Signs) -> tuple[str, str]:
-    reason, remedy = _error(report.code)
     if report.end == "hung":
-        reason, remedy = f"the driver does not answer ({report.failure})", IF_IT_HANGS
-    elif report.end == "crashed":
-        reason, remedy = f"asking the driver failed: {report.failure}", REINSTALL
-    elif report.code == nvml.DRIVER_NOT_LOADED and signs.module:
+        return f"the driver does not answer ({report.failure})", IF_IT_HANGS
+    if report.end == "crashed":
+        return f"asking the driver failed: {report.failure}", REINSTALL
+    reason, remedy = _error(report.code)
+    if report.code == nvml.DRIVER_NOT_LOADED and signs.module:
         reason = f"the driver {signs.module} is loaded, but its library cannot reach it"
         remedy = "Check that /dev/nvidiactl exists (`sudo nvidia-modprobe -c 0 -u`), else restart the machine."
     elif report.code == nvml.VERSION_MISMATCH:
-        path = sysfs.at(scene.root, signs.library or "")
-        library = os.path.basename(os.path.realpath(path)).removeprefix("libnvidia-ml.so.")
-        versions = [f"kernel module {signs.module}"] if signs.module else []
-        versions += [f"library {library}"] if is_version(library) else []
-        reason += f" ({', '.join(versions)})" if versions else ""
+        path = os.path.realpath(sysfs.at(scene.root, signs.library or ""))
+        library = os.path.basename(path).removeprefix("libnvidia-ml.so.")
+        versions = (("kernel module", signs.module or ""), ("library", library))
+        told = ", ".join(f"{what} {version}" for what, version in versions if is_version(version))
+        reason += f" ({told})" if told else ""
     return reason, remedy
 
 
@@ -267,33 +261,33 @@ def _without_nvml(report: Report, driver: Driver | None, scene: Scene, signs: Si
     if fault and scene.platform.container and not signs.nodes:
         _unreachable(scene, signs)
         return
-    if fault:
-        scene.problem("nvidia", "broken", f"NVIDIA: nvidia-smi fails: {fault}", REINSTALL)
-        return
-    gpus = gpus or _tegra_gpus(scene) or _module_gpus(scene.root)
-    if driver is not None:
-        gpus = gpus or [Gpu("nvidia", "NVIDIA GPU")] * (len(signs.devices) or int(signs.nodes))
-    _see(scene, gpus)
-    if signs.devices and not gpus:
+    if not fault:
+        gpus = gpus or _tegra_gpus(scene) or _module_gpus(scene.root)
+        if driver is not None:
+            gpus = gpus or [Gpu("nvidia", "NVIDIA GPU")] * (len(signs.devices) or int(signs.nodes))
+        _see(scene, gpus)
         nothing = f"neither NVML ({sysfs.plain(report.failure)}) nor nvidia-smi can be asked"
-        scene.problem("nvidia", "broken", f"NVIDIA: {nothing} for {signs.devices[0].id}", REINSTALL)
+        fault = f"{nothing} for {signs.devices[0].id}" if signs.devices and not gpus else ""
+    else:
+        fault = f"nvidia-smi fails: {fault}"
+    if fault:
+        scene.problem("nvidia", "broken", f"NVIDIA: {fault}", REINSTALL)
 
 
 def _module_gpus(root: str) -> list[Gpu]:
     """GPUs by name only, from the `Model:` and `GPU UUID:` lines of /proc/driver/nvidia/gpus/*/information."""
     base, gpus = "/proc/driver/nvidia/gpus", []
     for address in sysfs.names(root, base):
-        rows = [line.partition(":") for line in sysfs.read(root, f"{base}/{address}/information", 8192).splitlines()]
-        fields = {name.strip(): sysfs.plain(value) for name, _, value in rows}
-        uuid = fields.get("GPU UUID", "")
-        if model := fields.get("Model"):
-            gpus.append(Gpu("nvidia", model, uuid=uuid if uuid.startswith("GPU-") and "?" not in uuid else None))
+        text = sysfs.read(root, f"{base}/{address}/information", 8192)
+        model = re.search(r"^Model:[ \t]*(\S.*)$", text, re.MULTILINE)
+        uuid = re.search(r"^GPU UUID:[ \t]*(GPU-[-0-9A-Za-z]+)[ \t]*$", text, re.MULTILINE)
+        if model and (name := sysfs.plain(model[1])):
+            gpus.append(Gpu("nvidia", name, uuid=uuid and uuid[1]))
     return gpus
 
 
 def _tegra_gpus(scene: Scene) -> list[Gpu]:
     """The GPU of a Jetson without NVML, from its device tree."""
     text = sysfs.read(scene.root, "/proc/device-tree/compatible", 4096) if scene.platform.tegra else ""
-    chips = [chip.removeprefix("nvidia,") for chip in text.split("\0")]
-    known = [TEGRA_CHIPS[chip] for chip in chips if chip in TEGRA_CHIPS]
+    known = [TEGRA_CHIPS[chip] for chip in re.findall(r"nvidia,(\w+)", text) if chip in TEGRA_CHIPS]
     return [Gpu("nvidia", name, capability, integrated=True) for capability, name in known[:1]]
