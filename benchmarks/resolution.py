@@ -1,9 +1,10 @@
-"""What asking uv costs: `python benchmarks/resolution.py [ROUNDS]`.
+"""What asking uv costs: `python benchmarks/resolution.py [ROUNDS [MILLISECONDS]]`.
 
 Compares, as medians of ROUNDS runs in turns, `uvtorch lock --torch-backend auto` with `uv lock` of the same project
-with the pin written by hand, both without a uv.lock: where the requirement's text and uv's resolution agree (at most
-1.25 times), and where a constraint makes uv resolve another torch (at most 3 times). Then `uvtorch add torch` with the
-same `uv add` and its index written by hand (at most 1.15 times). Needs uv on PATH or in UVTORCH_UV; the rest is local.
+with the pin written by hand, both without a uv.lock: where the requirement's text and uv's resolution agree, a
+constraint included (at most 1.25 times), and where another package caps torch (at most 3 times). Then `uvtorch add
+torch` with the same `uv add` and its index written by hand (at most 1.15 times). The index answers each question after
+MILLISECONDS (0): on a real network uv takes a second, here tens of milliseconds. Needs uv on PATH or in UVTORCH_UV.
 """
 
 import os
@@ -18,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.index.server import IndexServer  # noqa: E402
+from tests.index.server import Answer, IndexServer  # noqa: E402
 
 HEAD = '[project]\nname = "demo"\nversion = "0.1"\nrequires-python = ">=3.11"\n'
 PIN = """\
@@ -30,6 +31,18 @@ url = "{base}/{backend}"
 explicit = true
 """
 CAPPED = '[tool.uv]\nconstraint-dependencies = ["torch<2.12"]\n'
+
+
+class Distant(IndexServer):
+    """The index, on a network."""
+
+    wait = 0.0
+    """In seconds."""
+
+    def answer(self, path: str) -> Answer:
+        """The answer to a GET, late."""
+        time.sleep(self.wait)
+        return super().answer(path)
 
 
 def medians(commands: dict[str, tuple[str, list[str]]], rounds: int, env: dict[str, str], here: Path) -> list[float]:
@@ -48,13 +61,14 @@ def medians(commands: dict[str, tuple[str, list[str]]], rounds: int, env: dict[s
 
 def main() -> None:
     """Measure and print."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
+    rounds, wait = map(int, [*sys.argv[1:], *("15", "0")[len(sys.argv) - 1 :]][:2])
+    Distant.wait = wait / 1000
     uv = os.environ.get("UVTORCH_UV") or shutil.which("uv")
     if uv is None:
         raise SystemExit("no uv on PATH")
     uvtorch = [sys.executable, "-m", "uvtorch"]
     env = {name: value for name, value in os.environ.items() if not name.startswith(("UV_", "UVTORCH_"))}
-    with tempfile.TemporaryDirectory() as name, IndexServer() as server:
+    with tempfile.TemporaryDirectory() as name, Distant() as server:
         here = Path(name) / "project"
         here.mkdir()
         env |= {
@@ -67,13 +81,14 @@ def main() -> None:
             "PYTHONPATH": str(ROOT),
         }
         lock = [*uvtorch, "lock", "--torch-backend", "auto"]
-        wanted = HEAD + 'dependencies = ["torch>=2.6"]\n'
-        for title, extra, backend, target in (
-            ("text and resolution agree", "", "cu126", 1.25),
-            ("they differ", CAPPED, "cu128", 3.0),
+        for title, more, extra, backend, target in (
+            ("text and resolution agree", "", "", "cu126", 1.25),
+            ("a constraint caps torch", "", CAPPED, "cu128", 1.25),
+            ("another package caps torch", ', "capped-models"', "", "cu128", 3.0),
         ):
-            by_hand = wanted + extra + PIN.format(base=server.base, backend=backend)
-            ours, plain = medians({"ours": (wanted + extra, lock), "uv": (by_hand, [uv, "lock"])}, rounds, env, here)
+            text = HEAD + f'dependencies = ["torch>=2.6"{more}]\n{extra}'
+            by_hand = text + PIN.format(base=server.base, backend=backend)
+            ours, plain = medians({"ours": (text, lock), "uv": (by_hand, [uv, "lock"])}, rounds, env, here)
             print(f"lock, {title}: {ours:.0f} ms, uv {plain:.0f} ms, ratio {ours / plain:.2f} (at most {target})")
         empty = HEAD + "dependencies = []\n"
         add = ["add", "torch", "--no-sync"]

@@ -86,6 +86,37 @@ def test_a_cap_that_the_text_does_not_tell(
     project.versions(torch=torch)
 
 
+@pytest.mark.parametrize(
+    ("requirements", "tool", "runs"),
+    [
+        (("torch>=2.6",), "", 1),
+        (("torch>=2.6", "numpy"), 'constraint-dependencies = ["torch<2.9", "torchaudio<2"]\n', 1),
+        (("torch>=2.6", "capped-models"), "", 3),
+    ],
+)
+def test_uv_locks_as_often_as_it_takes(
+    make: Make, tmp_path: Path, requirements: tuple[str, ...], tool: str, runs: int
+) -> None:
+    """Once where the text and the file's constraints tell what uv resolves; never more than thrice."""
+    project = make(body(*requirements, tool=tool))
+    recorded = RecordingUv(tmp_path / "uv", f'exec "{project.home.uv}" "$@"')
+    command = ("lock", "--torch-backend", "auto")
+    project.uvtorch(*command, machine="h100-570", UVTORCH_UV=str(recorded.path)).must()
+    assert recorded.commands == [["lock"]] * runs
+
+
+@pytest.mark.parametrize("command", VERBS)
+def test_what_is_too_new_is_not_chosen(make: Make, command: str) -> None:
+    """`exclude-newer`, where the indexes tell when their files were uploaded."""
+    project = make(body("torch", tool='exclude-newer = "2025-06-01T00:00:00Z"\n'))
+    server = project.home.server.url
+    env = {"UV_DEFAULT_INDEX": f"{server}/dated/simple", "UVTORCH_INDEX_BASE": f"{server}/dated/whl"}
+    done = project.uvtorch(*command.split(), machine="h100-570", **env).must()
+    assert "using cu128 (torch 2.9.1)" in done.err
+    assert project.data["tool"]["uv"]["index"][0]["url"].endswith("/dated/whl/cu128")
+    assert {version for version, _ in project.locked()["torch"]} == {"2.9.1+cu128"}
+
+
 @pytest.mark.parametrize(("requirements", "tool", "machine", "torch"), CAPS[1:-2:2])
 def test_a_cap_counts_for_add(make: Make, requirements: tuple[str, ...], tool: str, machine: str, torch: str) -> None:
     project = make(body(*requirements[1:], tool=tool))

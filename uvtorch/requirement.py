@@ -9,12 +9,13 @@ from packaging.utils import canonicalize_name
 
 from uvtorch.errors import UsageError
 
-_STAR = re.compile(r"(>=?|<=?|~=)(\s*[0-9][0-9.]*)\.\*")
-_COMMA = re.compile(r"([<>=!~]=?=?\s*[\w.+*!-]+)(?=\s*[<>=!~])")
-_LOCAL = re.compile(r"(===?\s*[^\s,;()+]+)\+[\w.-]+")
-_BARE = re.compile(r"[^<>=!~(;]*")
-_EXTRAS = re.compile(r"\[([^\]]*)\]")
-_END = re.compile(r"(?:\s*,)?(\s*\)?\s*)$")
+# Texts, which `re` compiles when they are used: most commands use one or two, and compiling takes a millisecond each.
+_STAR = r"(>=?|<=?|~=)(\s*[0-9][0-9.]*)\.\*"
+_COMMA = r"([<>=!~]=?=?\s*[\w.+*!-]+)(?=\s*[<>=!~])"
+_LOCAL = r"(===?\s*[^\s,;()+]+)\+[\w.-]+"
+_BARE = r"[^<>=!~(;]*"
+_EXTRAS = r"\[([^\]]*)\]"
+_END = r"(?:\s*,)?(\s*\)?\s*)$"
 
 
 @cache
@@ -27,7 +28,7 @@ def parse(text: str) -> Requirement:
         return Requirement(text)
     except InvalidRequirement as fault:
         head, semicolon, marker = text.partition(";")
-        lenient = _COMMA.sub(r"\1,", _STAR.sub(r"\1\2", head)) + semicolon + marker
+        lenient = re.sub(_COMMA, r"\1,", re.sub(_STAR, r"\1\2", head)) + semicolon + marker
         if lenient != text and "@" not in head:
             return parse(lenient)
         raise UsageError(f"{text!r} is not a requirement: {str(fault).splitlines()[0]}") from None
@@ -53,7 +54,7 @@ def named_by(text: str) -> str | None:
 
 def bare_requirement(text: str) -> str:
     """A registry requirement without version and marker: `torch[opt] >= 2 ; m` is `torch[opt]`."""
-    found = _BARE.match(text)
+    found = re.match(_BARE, text)
     return found[0].strip() if found else ""
 
 
@@ -61,7 +62,9 @@ def bare_requirement(text: str) -> str:
 def without_local(text: str) -> str:
     """A requirement without the local version of its `==` clauses: `torch==2.9.1+cu126 ; m` is `torch==2.9.1 ; m`."""
     head, semicolon, marker = text.partition(";")
-    return text if "@" in head else _LOCAL.sub(r"\1", head) + semicolon + marker
+    if "+" not in head or "@" in head:
+        return text
+    return re.sub(_LOCAL, r"\1", head) + semicolon + marker
 
 
 def with_bound(text: str, specifier: str) -> str:
@@ -71,7 +74,7 @@ def with_bound(text: str, specifier: str) -> str:
         return text
     head, semicolon, marker = text.partition(";")
     clause = f",{specifier}" if requirement.specifier else specifier
-    return _END.sub(lambda end: clause + end[1], head, count=1) + semicolon + marker
+    return re.sub(_END, lambda end: clause + end[1], head, count=1) + semicolon + marker
 
 
 @cache
@@ -83,8 +86,9 @@ def allows(text: str, version: str) -> bool:
 def with_extras(text: str, told: str) -> str:
     """A requirement with the extras of another one added to its own, the rest as it is written."""
     head, semicolon, marker = text.partition(";")
-    found = [part.strip() for one in (head, told) for listed in _EXTRAS.findall(one)[:1] for part in listed.split(",")]
+    lists = (listed for one in (head, told) for listed in re.findall(_EXTRAS, one)[:1])
+    found = [part.strip() for listed in lists for part in listed.split(",")]
     extras = ",".join(dict.fromkeys(filter(None, found)))
     name = parse(text).name
-    rest = _EXTRAS.sub("", head.strip()[len(name) :], count=1).strip()
+    rest = re.sub(_EXTRAS, "", head.strip()[len(name) :], count=1).strip()
     return f"{name}{f'[{extras}]' if extras else ''}{rest}" + (f" ;{marker}" if semicolon else "")

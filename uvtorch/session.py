@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from uvtorch import catalog, locate, uv
 from uvtorch.argv import CommandLine, backend_name, torch_backend
@@ -25,6 +25,7 @@ from uvtorch.project.hosts import check_index_url
 from uvtorch.project.pyproject import PyProject, begin_script
 from uvtorch.project.script import script_block
 from uvtorch.project.workspace import Manifest, Workspace
+from uvtorch.requirement import named_by
 from uvtorch.transaction import Transaction
 
 
@@ -233,6 +234,11 @@ class Session(Command):
         return os.path.join(self.required_site.root.directory, self.env.get("UV_PROJECT_ENVIRONMENT") or ".venv")
 
     @property
+    def _settings(self) -> Mapping[str, Any]:
+        """`[tool.uv]` of the workspace's root."""
+        return (self.required_site.root.data.get("tool") or {}).get("uv") or {}
+
+    @property
     def may_resolve_otherwise(self) -> bool:
         """Whether something is known that makes uv resolve another torch than the requirements' text suggests.
 
@@ -249,7 +255,7 @@ class Session(Command):
             "exclude-newer",
             "resolution",
         )
-        if any(key in ((site.root.data.get("tool") or {}).get("uv") or {}) for key in keys):
+        if any(key in self._settings for key in keys):
             return True
         known = dependents()
         return any(one.kind != "index" for one in self.project.sources) or any(
@@ -306,9 +312,15 @@ class Session(Command):
         return decision
 
     def request(self, requirements: Sequence[str], backend: Backend | None = None) -> Request:
-        """The request that these requirements are, for this project's Pythons."""
+        """The request that these requirements are, for this project's Pythons and within its constraints on them.
+
+        uv applies all constraints there are, those of uv.toml too; with these the first guess is mostly right.
+        """
+        names = {"torch", *map(named_by, requirements)}
+        constraints = self._settings.get("constraint-dependencies", ()) if self.site else ()
+        within = (text for text in constraints if named_by(text) in names)
         return Request(
-            requirements=tuple(dict.fromkeys(requirements)),
+            requirements=tuple(dict.fromkeys((*requirements, *within))),
             python=self.python,
             requires_python=self.project.requires_python,
             backend=backend,

@@ -4,11 +4,14 @@ import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import NamedTuple, NoReturn, Self
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self
 
 from uvtorch import atomic, uv
 from uvtorch.errors import ProjectError
 from uvtorch.output import Output
+
+if TYPE_CHECKING:
+    from subprocess import Popen
 
 
 class Saved(NamedTuple):
@@ -45,6 +48,7 @@ class Transaction:
         self._interrupted: uv.Interrupted | None = None
         """Entered with the first change: until then a signal ends uvtorch as any program."""
         self._edited = False
+        self._version: Popen[str] | None = None
         self._last: tuple[str, ...] | None = None
         self._said: list[str] = []
         self._warned: list[str] = []
@@ -72,6 +76,8 @@ class Transaction:
             if error is not None or self.code:
                 self.undo()
         finally:
+            if self._version is not None:
+                self._version.wait()  # what uvtorch becomes must not inherit it
             if self._interrupted is not None:
                 self._interrupted.__exit__(kind, error, traceback)
         if error is None and self.code == 0 and self._last is not None:
@@ -102,6 +108,12 @@ class Transaction:
         """Keep a file's line breaks and BOM, whatever uv makes of them: `uv add` writes LF and drops a BOM."""
         self._styled[path] = raw
 
+    def prepare(self) -> "Popen[str]":
+        """Ask uv for its version, which `edit` needs, while the edits are being made."""
+        if self._version is None:
+            self._version = uv.ask_version(self._find_uv())
+        return self._version
+
     def edit(self, path: str, before: bytes, after: bytes) -> bool:
         """Replace a file's content; whether there was anything to change.
 
@@ -115,7 +127,7 @@ class Transaction:
             self._edits[path] = (first, after)
             return True
         if not self._edited:
-            uv.require(self._find_uv())
+            uv.require(self.prepare())
             self._edited = True
         self._begin()
         self.guard(path)

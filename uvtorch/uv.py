@@ -10,6 +10,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from subprocess import Popen
     from typing import NoReturn
 
 WINDOWS = os.name == "nt"
@@ -346,10 +347,24 @@ def ask(path: str, args: "Sequence[str]", given: str = "", *, patient: bool = Tr
     return done.returncode, done.stdout, done.stderr
 
 
-def require(path: str, minimum: tuple[int, ...] = MINIMUM) -> None:
+def ask_version(path: str) -> "Popen[str]":
+    """Start uv for its version, which `require` reads: other work can be done meanwhile.
+
+    Raises UvNotFound where it cannot be started.
+    """
+    import subprocess  # noqa: PLC0415  the hand-over loads nothing that it does not need
+
+    try:
+        return subprocess.Popen(
+            [path, "--version"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+    except OSError as error:
+        raise _cannot_start(path, error) from None
+
+
+def require(asked: "Popen[str]", minimum: tuple[int, ...] = MINIMUM) -> None:
     """Raise UvTooOld if this uv is older than `minimum`. One that does not tell its version is given the benefit."""
-    _, out, _ = ask(path, ["--version"])
-    words = out.split()
+    path, words = str(asked.args[0]), asked.communicate()[0].split()  # type: ignore[index]  # as `ask_version` gave it
     number = words[1] if len(words) > 1 and words[0] == "uv" else ""
     parts = number.partition("+")[0].split(".")
     if all(part.isdigit() for part in parts) and tuple(map(int, parts)) < minimum:

@@ -1,5 +1,6 @@
 """The indexes over HTTP, on a port of this machine, in a thread of the test process."""
 
+import json
 import threading
 from collections import defaultdict
 from functools import cache
@@ -16,7 +17,8 @@ class IndexServer:
     """Serves `/simple/` (the default index) and `/whl/<backend>/` (PyTorch's); a context.
 
     As the real PyTorch server does, answers 403 rather than 404 for what it does not have under `/whl/`. `/down/` is an
-    index that is out of order, `/house/wheels/` a mirror of one backend that does not say which, `/jp6/cu126/` NVIDIA's
+    index that is out of order, `/dated/` before the rest of a path an index that tells when its files were uploaded,
+    `/house/wheels/` a mirror of one backend that does not say which, `/jp6/cu126/` NVIDIA's
     for Jetsons.
     """
 
@@ -47,6 +49,8 @@ class IndexServer:
         parts = [unquote(part) for part in path.partition("?")[0].split("/") if part]
         if parts[:1] == ["down"]:
             return Answer(500, b"out of order", "text/plain")
+        dated = parts[:1] == ["dated"]
+        parts = parts[1:] if dated else parts
         missing = Answer(404, b"not found", "text/plain")
         index = ""
         if parts[:1] == ["whl"]:
@@ -63,7 +67,7 @@ class IndexServer:
         if len(parts) == 2 and parts[1] in wheels:
             if not path.endswith("/"):
                 return missing._replace(code=301)
-            return Answer(200, _page(index, parts[1]), "text/html")
+            return _dated_page(index, parts[1]) if dated else Answer(200, _page(index, parts[1]), "text/html")
         if len(parts) == 3 and parts[1] in wheels:
             files = wheels[parts[1]]
             if parts[2] in files:
@@ -95,6 +99,18 @@ def _index(backend: str) -> dict[str, dict[str, Wheel]]:
 def _page(backend: str, project: str) -> bytes:
     links = "\n".join(wheel.link() for wheel in _index(backend)[project].values())
     return f"<!DOCTYPE html>\n<html><body>\n{links}\n</body></html>\n".encode()
+
+
+@cache
+def _dated_page(backend: str, project: str) -> Answer:
+    """The page as JSON (PEP 691, PEP 700): torch from 2.10.0 on is of 2026, all else of 2025."""
+    files = []
+    for name, wheel in _index(backend)[project].items():
+        recent = project == "torch" and int(wheel.version.split(".")[1]) >= 10
+        day = f"{2026 if recent else 2025}-01-01T00:00:00Z"
+        files.append({"filename": name, "url": name, "hashes": {}, "upload-time": day, "size": len(wheel.content)})
+    page = {"meta": {"api-version": "1.1"}, "name": project, "files": files}
+    return Answer(200, json.dumps(page).encode(), "application/vnd.pypi.simple.v1+json")
 
 
 class _Http(ThreadingHTTPServer):

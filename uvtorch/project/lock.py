@@ -7,7 +7,7 @@ tables are parsed when they are asked for. A file that does not look that way is
 
 import re
 import tomllib
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final, NamedTuple
 
 from uvtorch.backend import Backend, same_url
@@ -85,6 +85,7 @@ class Lock(NamedTuple):
         return tuple(dict.fromkeys(package.name for package in rows if name in package.dependencies))
 
 
+@lru_cache(maxsize=4)  # as it is, as it was, and each for torch alone
 def read_lock(text: str, origin: str = "uv.lock", only: str | None = None) -> Lock:
     """Read the text of a uv.lock; `origin` names it in messages. Raises ProjectError if it is not one.
 

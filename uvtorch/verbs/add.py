@@ -8,13 +8,13 @@ from uvtorch.choose import Decision
 from uvtorch.edits import offer, pin
 from uvtorch.errors import NoBuild, ProjectError, UsageError
 from uvtorch.locate import current_directory
+from uvtorch.packages import begins_with, extension_names
 from uvtorch.project import Choice, Project, Source, Target
 from uvtorch.requirement import bare_requirement, named_by, with_extras
 from uvtorch.requirements_file import requirements_in
 from uvtorch.session import Origin, Session, Wanted, requirements_of
 from uvtorch.steps import choices
 from uvtorch.steps.change_choices import change_choices
-from uvtorch.steps.extensions import Addition
 from uvtorch.steps.follow import follow_lock, unfit
 from uvtorch.steps.pins import Change, pins_of, workspace_requirements
 from uvtorch.steps.requested import Requested, requested_by, words_with
@@ -46,10 +46,9 @@ def add(session: Session) -> int:
         raise ProjectError(f"{project.origin} has no `[project]` table", "`uv init --bare` makes a project")
     requested = requested_by(session)
     url = _own_index(session)
-    addition = Addition(session, requested) if url is None else None
-    if addition and (code := addition.run()) is not None:
+    code, warnings = (None, ()) if url else _add_extensions(session, requested)
+    if code is not None:
         return code
-    warnings = addition.warnings if addition else ()
     if not requested:
         return _add_to_script(session, warnings) if session.is_script else watch(session, warnings=warnings)
     if url:
@@ -64,6 +63,17 @@ def add(session: Session) -> int:
         else:
             _add_pinned(session, tx, requested)
     return tx.code
+
+
+def _add_extensions(session: Session, requested: Sequence[Requested]) -> tuple[int | None, tuple[str, ...]]:
+    """The exit code where packages compiled against torch were added, and warnings for when uv adds them."""
+    named = extension_names().intersection(map(begins_with, session.line.positionals))
+    if not named and "UVTORCH_EXTENSIONS" not in session.env:
+        return None, ()
+    from uvtorch.steps.extensions import Addition  # noqa: PLC0415  `add torch` loads nothing that it does not need
+
+    addition = Addition(session, requested)
+    return addition.run(), addition.warnings
 
 
 def _leave_to_uv(session: Session, reason: str) -> int:

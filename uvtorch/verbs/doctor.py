@@ -62,7 +62,7 @@ def _audited(case: Case) -> tuple[Finding, ...]:
 
 def _uv(env: Mapping[str, str]) -> Iterator[Finding]:
     try:
-        uv.require(uv.find(env))
+        uv.require(uv.ask_version(uv.find(env)))
     except UvNotFound as error:
         yield Finding("uv-missing", "error", " ".join(map(_sentence, (str(error), *error.hints))))
     except UvTooOld as error:
