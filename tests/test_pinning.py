@@ -1,8 +1,11 @@
 """What follows from a project and a decision, as edits: no text, no files."""
 
+import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+import tomlkit
 
 from tests import edits as edit
 from uvtorch.backend import Backend
@@ -10,27 +13,39 @@ from uvtorch.choose.decision import Decision
 from uvtorch.edits import pin
 from uvtorch.packages import configures
 from uvtorch.project import Project, Target, read
+from uvtorch.project.pyproject import PyProject
 
 CU126 = "https://download.pytorch.org/whl/cu126"
 GROUP = Target("group", "uvtorch")
 
 
-class Recorder:
-    """Stands for the file: what is done to it, in order."""
+FILES: dict[Project, bytes] = {}
 
-    script = False
 
-    def __init__(self) -> None:
+class Recorder(PyProject):
+    """A file that remembers what is done to it, in order; what changes nothing is left out."""
+
+    def __init__(self, raw: bytes) -> None:
+        super().__init__(raw)
         self.done: list[edit.Operation] = []
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        operation = getattr(edit, name.title().replace("_", ""))
-        return lambda *args, **options: self.done.append(operation(*args, **options))
+    def __getattribute__(self, name: str) -> Any:
+        method, operation = super().__getattribute__(name), getattr(edit, name.title().replace("_", ""), None)
+        if operation is None:
+            return method
+
+        def recorded(*args: object, **options: object) -> None:
+            before, done = copy.deepcopy(self._data), [*self.done]
+            method(*args, **options)
+            self.done = done if self._data == before else [*done, operation(*args)]
+
+        return recorded
 
 
-def edits(change: Callable[..., None], *args: object, **options: object) -> list[edit.Operation]:
-    recorder = Recorder()
-    change(recorder, *args, **options)
+def edits(change: Callable[..., None], what: Project, *args: object, **options: object) -> list[edit.Operation]:
+    recorder = Recorder(FILES[what])
+    change(recorder, what, *args, **options)
+    recorder.render()
     return recorder.done
 
 
@@ -41,8 +56,10 @@ def project(*dependencies: str, anchors: tuple[str, ...] = (), pinned: tuple[str
         uv["sources"] = {name: [{"index": "pytorch-cu126"}] for name in pinned}
         uv["index"] = [{"name": "pytorch-cu126", "url": CU126, "explicit": True}]
     groups = {"uvtorch": list(anchors)} if anchors else {}
-    table = {"name": "demo", "dependencies": list(dependencies)}
-    return read({"project": table, "dependency-groups": groups, "tool": {"uv": uv}})
+    data = {"project": {"name": "demo", "dependencies": list(dependencies)}, "dependency-groups": groups}
+    found = read(data | {"tool": {"uv": uv}})
+    FILES[found] = tomlkit.dumps(data | {"tool": {"uv": uv}}).encode()
+    return found
 
 
 def without(

@@ -8,12 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 ANCHORS = "uvtorch"
-"""The dependency group that names what no requirement of the user's names, so that the sources apply to it.
-
-uv applies a source to direct requirements only. A group that is not a default group is locked with the rest, is never
-installed by itself and stays out of published metadata; a constraint would not route the package, an override would
-erase what other packages ask of it.
-"""
+"""The dependency group that names what no requirement of the user's names: `project.model.GROUP`."""
 
 
 def normalize(name: str) -> str:

@@ -18,12 +18,12 @@ from uvtorch.audit.case import (
 from uvtorch.audit.finding import FIX_ROOT, USE, Edit, Finding, error, remove_index, set_index, set_sources, warning
 from uvtorch.backend import Backend, marker, same_url
 from uvtorch.choose import Decision, Request, choose
-from uvtorch.edits.pin import GROUP
 from uvtorch.errors import UsageError
 from uvtorch.machine import Machine
 from uvtorch.project import Index, Item, Project, Source, Target
 from uvtorch.project.choices import conflicting, gaps
 from uvtorch.project.markers import EVERYWHERE, can_hold, dead, mended
+from uvtorch.project.model import GROUP
 from uvtorch.project.pyproject import SourceEntry
 from uvtorch.requirement import parse
 

@@ -1,14 +1,13 @@
 """Packages compiled against torch: taken from the index with their builds, explicitly; and taken out again."""
 
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from uvtorch import cuda_extensions
-from uvtorch.backend import Backend
-from uvtorch.cuda_extensions import Extensions, Index
-from uvtorch.edits.pin import GROUP
+from uvtorch.backend import Backend, same_url
+from uvtorch.cuda_extensions import Index
 from uvtorch.project import Choice, Project
+from uvtorch.project.model import GROUP
 from uvtorch.project.pyproject import PyProject, SourceEntry
 
 
@@ -37,8 +36,8 @@ def take(
     """
     for item in found:
         url = item.index.located(backend, torch, base)
-        name = item.index.written_name(backend, torch)
-        name = next((one.name for one in project.indexes if one.name and one.url.rstrip("/") == url.rstrip("/")), name)
+        known = (one.name for one in project.indexes if one.name and same_url(one.url, url))
+        name = next(known, item.index.written_name(backend, torch))
         entry = SourceEntry(name)
         file.set_sources(item.package, [entry._replace(**{choice.kind: choice.name or ""}) if choice else entry])
         file.set_index(name, url, flat=item.index.flat)
@@ -52,34 +51,16 @@ def remove(file: PyProject, project: Project, env: Mapping[str, str], gone: set[
     """The edits beside `uv remove` of extensions: indexes that uvtorch wrote for them, bounds that they needed."""
     table = cuda_extensions.table(env)
     leaving = gone & table.packages.keys()
-    if not leaving:
-        return
-    kept = {source.index for source in project.sources if source.package not in leaving}
-    used = {source.index for source in project.sources if source.package in leaving} - kept
+    kept = file.indexes_used(leaving)
+    left = {source.index for source in project.own_sources if source.package in leaving} - kept
     for one in project.indexes:
-        if one.name and one.name in used and not one.inherited and table.wrote(one.name, one.url):
+        if one.name in left and one.name and not one.inherited and table.wrote(one.name, one.url):
             file.remove_index(one.name)
-    for package in [item.package for item in project.requirements if item.target == GROUP]:
-        if package in leaving:
-            file.remove_requirement(GROUP, package)
-    if used and not any(_is_silent(table, index) for index in kept if index):
-        _free_torch(file, project, leaving)
-
-
-def _is_silent(table: Extensions, name: str) -> bool:
-    """Whether the wheels of an index that uvtorch wrote do not say which torch they need."""
-    index = table.indexes.get(name.partition("-")[0])
-    return index is not None and not index.declares
-
-
-def _free_torch(file: PyProject, project: Project, leaving: AbstractSet[str]) -> None:
-    """Take out the exact release of torch that extensions without a word of their own needed."""
-    grouped = [item for item in project.requirements if item.target == GROUP and item.package not in leaving]
-    if not any(item.package == "torch" and "==" in item.text for item in grouped):
-        return
-    if not any(one.package == "torch" and one.target != GROUP for one in project.requirements):
+    # Wheels of some indexes do not say which torch they need: that release stays as long as one of them is there.
+    silent = {name for name, index in table.indexes.items() if not index.declares}
+    exact = any(item.package == "torch" and "==" in item.text for item in project.grouped)
+    free = exact and left and not any(name.partition("-")[0] in silent for name in kept)
+    named = any(item.package == "torch" and item.target != GROUP for item in project.requirements)
+    file.leave_group(leaving | ({"torch"} if free and named else set()))
+    if free and not named:
         file.set_requirement(GROUP, "torch", "torch")
-    elif len(grouped) == 1:
-        file.remove_target(GROUP)
-    else:
-        file.remove_requirement(GROUP, "torch")

@@ -3,20 +3,20 @@
 uv locks all of them apart (`conflicts`), and every machine installs one.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from uvtorch.backend import Backend, marker
 from uvtorch.choose import Decision
 from uvtorch.edits import pin
 from uvtorch.errors import ProjectError
-from uvtorch.packages import ANCHORS, normalize, roles
+from uvtorch.packages import normalize, roles
 from uvtorch.project import Choice, Item, Project, Requirement, Source, Target
 from uvtorch.project.markers import MAIN_PLATFORMS
+from uvtorch.project.model import BASE
 from uvtorch.project.pyproject import PyProject, SourceEntry
 from uvtorch.requirement import bare_requirement, with_extras, without_local
 
-BASE = Target("base")
 ChoiceKind = Literal["extra", "group"]
 
 
@@ -39,13 +39,9 @@ def stated(project: Project) -> tuple[Choice, ...]:
 
 def model_requirements(project: Project) -> tuple[Requirement, ...]:
     """The PyTorch requirements that every choice holds: those of the first choice, else the project's dependencies."""
-    have = stated(project)
-    place = have[0].target if have else BASE
-    return tuple(
-        item
-        for item in project.requirements
-        if item.target == place and item.via is None and project.is_pinned(item.package)
-    )
+    place = next((choice.target for choice in stated(project)), BASE)
+    held = (item for item in project.requirements if item.target == place and item.via is None)
+    return tuple(item for item in held if project.is_pinned(item.package))
 
 
 def editable(project: Project) -> tuple[Choice, ...]:
@@ -53,20 +49,16 @@ def editable(project: Project) -> tuple[Choice, ...]:
 
     Raises ProjectError where choices are the workspace root's alone.
     """
-    found: dict[Target, Choice] = {}
-    rows = list(project.choices())
-    for platform in MAIN_PLATFORMS:
-        rows += project.choices_for(platform)
-    for row in rows:
-        if row.kind != "base" and project.declared(row.kind, row.name or ""):
-            found.setdefault(row.target, row)
-    if not found and any(row.kind != "base" for row in rows):
+    rows = [*project.choices(), *(row for platform in MAIN_PLATFORMS for row in project.choices_for(platform))]
+    rows = [row for row in rows if row.kind != "base"]
+    found = {row.target: row for row in reversed(rows) if project.declared(row.kind, row.name or "")}
+    if rows and not found:
         root = project.root_name or "the root"
         raise ProjectError(
             f"the backend choices are those of the workspace's root ({root}), not of {project.origin}",
             f"`--package {root}` changes them there",
         )
-    return tuple(found.values())
+    return tuple(found[target] for target in dict.fromkeys(row.target for row in rows) if target in found)
 
 
 def offer(file: PyProject, project: Project, offers: Sequence[Offer], kind: ChoiceKind, base: str) -> None:
@@ -76,96 +68,80 @@ def offer(file: PyProject, project: Project, offers: Sequence[Offer], kind: Choi
     project's dependencies; as groups they stay there too, since a group is not published. Raises ProjectError where a
     choice that is dropped is still referred to, or a name is taken by something else.
     """
-    have = stated(project)
+    have, model = stated(project), model_requirements(project)
     wanted = {one.backend for one in offers}
-    kept = [choice for choice in have if choice.backend in wanted]
+    new = [one for one in offers if one.backend not in {choice.backend for choice in have}]
     dropped = [choice for choice in have if choice.backend not in wanted]
-    new = [one for one in offers if one.backend not in {choice.backend for choice in kept}]
-    _check(project, dropped, new, kind)
-    model = model_requirements(project)
-    for choice in dropped:
-        drop(file, project, choice)
-    for one in new:
-        _fill(file, one, model, kind)
-    if not have:
-        _leave_base(file, project, model, kind)
-    indexes = {one.backend: pin.index_for(project, one.backend, base) for one in new}
+    kept = [choice.target for choice in have if choice.backend in wanted]
+    _check_names(project, new, kind)
+    texts = [*([] if any(item.package == "torch" for item in model) else ["torch"]), *(item.text for item in model)]
     names = dict.fromkeys(("torch", *(item.package for item in model)))
-    _set_sources(file, project, tuple(names), dropped, new, indexes, kind)
-    _set_indexes(file, project, indexes.values(), _unused(project, dropped, bool(have)))
-    if kind == "group" and new:
-        _keep_out_of_defaults(file, project, dropped)
-    targets = [choice.target for choice in kept] + [Target(kind, one.name) for one in new]
-    _set_conflicts(file, project, targets, [choice.target for choice in dropped])
-
-
-def _set_indexes(file: PyProject, project: Project, wanted: Iterable[pin.NamedIndex], unused: Sequence[str]) -> None:
-    names = {index.name for index in wanted}
-    for index in wanted:
-        if not any(known.inherited and known.name == index.name for known in project.indexes):
-            file.set_index(index.name, index.url)
-    for name in unused:
-        if name not in names:
-            file.remove_index(name)
-
-
-def _keep_out_of_defaults(file: PyProject, project: Project, dropped: Sequence[Choice]) -> None:
-    """Spell out `default-groups = "all"`: it would make every choice a default one, and uv refuses two of them."""
-    if _states_defaults(project) and set(project.default_groups) == set(project.groups):
-        gone = {choice.name for choice in dropped if choice.kind == "group"}
-        file.set_default_groups([name for name in project.default_groups if name not in gone])
+    sources: dict[str, list[SourceEntry]] = {name: [] for name in names}
+    for one in new:
+        index, where = pin.index_for(project, one.backend, base), marker(one.decision.platforms)
+        companions = [f"{name} ; {where}" if where else name for name in one.decision.companions]
+        for text in (*map(without_local, texts), *companions):
+            file.add_requirement(Target(kind, one.name), text)
+        for name in names | dict.fromkeys(one.decision.companions):
+            sources.setdefault(name, []).append(SourceEntry(index.name, where)._replace(**{kind: one.name}))
+        pin.write_index(file, project, index)
+    if not have:
+        _leave_base(file, project, model if kind == "extra" else ())
+    if kind == "group" and new and _states_defaults(project) and set(project.default_groups) == set(project.groups):
+        # `default-groups = "all"` would make every choice a default one, and uv refuses two of them.
+        file.set_default_groups(project.default_groups)
+    _replace(file, project, dropped, sources, [*kept, *(Target(kind, one.name) for one in new)])
 
 
 def withdraw(file: PyProject, project: Project) -> None:
     """Make a project of several choices one without any: its requirements move to the project's dependencies."""
-    have = stated(project)
-    _check(project, have, (), "extra")
     in_base = {item.package for item in project.requirements if item.target == BASE}
     for item in model_requirements(project):
         if item.package not in in_base:
             file.add_requirement(BASE, without_local(item.text))
-    for choice in have:
-        drop(file, project, choice)
-    gone = {choice.target for choice in have}
-    for package in dict.fromkeys(one.package for one in project.sources if one.target in gone and not one.inherited):
-        stays = [_entry(one) for one in project.sources if one.package == package and one.target not in gone]
-        if stays:
-            file.set_sources(package, stays)
-        else:
-            file.remove_sources(package)
-    for name in _unused(project, have, had_choices=True):
-        file.remove_index(name)
-    _set_conflicts(file, project, [], [choice.target for choice in have])
+    _replace(file, project, stated(project), {}, [])
 
 
-def _check(project: Project, dropped: Sequence[Choice], new: Sequence[Offer], kind: ChoiceKind) -> None:
+def _replace(
+    file: PyProject,
+    project: Project,
+    dropped: Sequence[Choice],
+    sources: dict[str, list[SourceEntry]],
+    targets: Sequence[Target],
+) -> None:
+    """Take choices out and put the sources of others in: `targets` are the choices that there are from then on."""
+    gone = {choice.target for choice in dropped}
     for choice in dropped:
         if choice.aliases:
             raise ProjectError(
                 f"the {choice.kind} `{choice.name}` cannot go: {', '.join(choice.aliases)} refers to it",
                 f"take the reference out of {project.origin} first",
             )
-    taken = {normalize(name) for name in (project.extras if kind == "extra" else project.groups)}
+        _drop(file, project, choice)
+    left = gone | {BASE} if sources else gone
+    for package in dict.fromkeys((*sources, *(one.package for one in project.own_sources if one.target in gone))):
+        file.set_sources(package, sources.get(package, ()), keeping=lambda target: target not in left)
+    pin.sweep(file, project)
+    choices = [Item(target.kind, target.name or "") for target in targets if target.kind != "base"]
+    removed = {(target.kind, normalize(target.name or "")) for target in gone}
+    sets: list[Sequence[Item]] = []
+    for items in project.conflicts:
+        members = [item for item in items if (item.kind, normalize(item.name)) not in removed]
+        if len(members) > 1 and not {item._replace(package=None) for item in members} <= {*choices}:
+            sets.append(members)
+    file.set_conflicts([*sets, *([choices] if len(choices) > 1 else [])])
+
+
+def _check_names(project: Project, new: Sequence[Offer], kind: ChoiceKind) -> None:
     for one in new:
-        if normalize(one.name) in taken:
+        if project.declared(kind, one.name):
             raise ProjectError(
                 f"the project has {'an extra' if kind == 'extra' else 'a group'} `{one.name}` of its own",
                 f"rename it, or use --as {'groups' if kind == 'extra' else 'extras'}",
             )
 
 
-def _fill(file: PyProject, one: Offer, model: Sequence[Requirement], kind: ChoiceKind) -> None:
-    place = Target(kind, one.name)
-    if not any(item.package == "torch" for item in model):
-        file.add_requirement(place, "torch")  # a source reaches direct requirements only
-    for item in model:
-        file.add_requirement(place, without_local(item.text))
-    where = marker(one.decision.platforms)
-    for name in one.decision.companions:
-        file.add_requirement(place, f"{name} ; {where}" if where else name)
-
-
-def drop(file: PyProject, project: Project, choice: Choice) -> None:
+def _drop(file: PyProject, project: Project, choice: Choice) -> None:
     """Take a choice's PyTorch packages out of it, and the extra or group with them if it holds nothing else."""
     held = {item.package for item in project.requirements if item.target == choice.target}
     ours = {name for name in held if project.is_pytorch(name)}
@@ -182,83 +158,14 @@ def _states_defaults(project: Project) -> bool:
     return project.default_groups != tuple(name for name in project.groups if normalize(name) == "dev")
 
 
-def _leave_base(file: PyProject, project: Project, model: Sequence[Requirement], kind: ChoiceKind) -> None:
-    """What a project without choices gives up: requirements (for extras), a single pin's group."""
-    if kind == "extra":
-        for name in dict.fromkeys(item.package for item in model):
-            file.remove_requirement(BASE, name)
-    grouped = [item.package for item in project.requirements if item.target.name == ANCHORS]
-    if grouped and all(name in roles() for name in grouped):
-        file.remove_target(pin.GROUP)
-        for name in grouped:
-            if name != "torch" and any(source.package == name for source in project.sources):
-                file.remove_sources(name)
-
-
-def _entry(source: Source) -> SourceEntry:
-    return SourceEntry(source.index or "", source.marker, source.extra, source.group)
-
-
-def _set_sources(
-    file: PyProject,
-    project: Project,
-    names: Sequence[str],
-    dropped: Sequence[Choice],
-    new: Sequence[Offer],
-    indexes: dict[Backend, pin.NamedIndex],
-    kind: ChoiceKind,
-) -> None:
-    """Each package's sources: those of the choices that stay, then one for each new choice."""
-    gone = {choice.target for choice in dropped}
-    own = [source for source in project.sources if not source.inherited and source.index]
-    companions = [name for one in new for name in one.decision.companions]
-    packages = dict.fromkeys([*names, *companions, *(source.package for source in own if source.target in gone)])
-    for package in packages:
-        stays = [
-            _entry(source)
-            for source in own
-            if source.package == package and source.target != BASE and source.target not in gone
-        ]
-        for one in new:
-            if package in names or package in one.decision.companions:
-                entry = SourceEntry(indexes[one.backend].name, marker(one.decision.platforms))
-                stays.append(entry._replace(**{kind: one.name}))
-        if stays:
-            file.set_sources(package, stays)
-        else:
-            file.remove_sources(package)
-
-
-def _unused(project: Project, dropped: Sequence[Choice], had_choices: bool) -> list[str]:
-    """Indexes of backends that no source names any more."""
-    gone = {choice.target for choice in dropped}
-
-    def leaves(source: Source) -> bool:
-        if had_choices:
-            return source.target in gone
-        return project.is_pytorch(source.package)
-
-    left = {source.index for source in project.sources if source.index and (source.target in gone or leaves(source))}
-    stays = {source.index for source in project.sources if source.target not in gone and not leaves(source)}
-    return [
-        index.name
-        for index in project.indexes
-        if index.name and index.name in left - stays and index.explicit and index.backend and not index.inherited
-    ]
-
-
-def _set_conflicts(file: PyProject, project: Project, targets: Sequence[Target], dropped: Sequence[Target]) -> None:
-    """The project's conflict sets, with one that holds all these choices."""
-    choices = {(target.kind, target.name) for target in targets}
-    gone = {(target.kind, normalize(target.name or "")) for target in dropped}
-    sets: list[tuple[Item, ...]] = []
-    for items in project.conflicts:
-        members = tuple(item for item in items if (item.kind, normalize(item.name)) not in gone)
-        if len(members) > 1 and not {(item.kind, item.name) for item in members} <= choices:
-            sets.append(members)
-    if len(targets) > 1:
-        sets.append(tuple(Item(target.kind, target.name or "") for target in targets if target.kind != "base"))
-    file.set_conflicts(sets)
+def _leave_base(file: PyProject, project: Project, moved: Sequence[Requirement]) -> None:
+    """What a project without choices gives up: the requirements that are `moved`, a single pin's group."""
+    for name in {item.package for item in moved}:
+        file.remove_requirement(BASE, name)
+    if project.grouped_names <= roles().keys():
+        file.leave_group(project.grouped_names)
+        for name in project.grouped_names - {"torch"}:
+            file.remove_sources(name)
 
 
 def place(file: PyProject, project: Project, package: str, text: str, chosen: Sequence[Choice], *, base: bool) -> None:
@@ -272,18 +179,14 @@ def place(file: PyProject, project: Project, package: str, text: str, chosen: Se
     places = {choice.target: choice.packages[0] for choice in chosen}
     if base and any(project.is_pinned(item.package) for item in project.requirements if item.target == BASE):
         places[BASE] = "torch"
-    for target in places:
+    have = {source.target for source in project.own_sources if source.package == package}
+    added: list[Source] = []
+    for target, model in places.items():
         _require(file, project, package, text, target)
-    entries = [source for source in project.sources if source.package == package and not source.inherited]
-    have = {source.target for source in entries}
-    added = [
-        source
-        for target, model in places.items()
-        if target not in have
-        for source in _sources_like(project, package, target, model)
-    ]
+        if target not in have:
+            added += _sources_like(project, package, target, model)
     if added:
-        file.set_sources(package, [_entry(one) for one in (*entries, *added)])
+        file.set_sources(package, added, keeping=lambda _: True)
 
 
 def _require(file: PyProject, project: Project, package: str, text: str, target: Target) -> None:
@@ -307,19 +210,9 @@ def _sources_like(project: Project, package: str, target: Target, model: str) ->
     return theirs
 
 
-def take_away(file: PyProject, project: Project, names: Sequence[str], places: Sequence[Target]) -> None:
+def take_away(file: PyProject, names: Sequence[str], places: Sequence[Target]) -> None:
     """Remove packages from these extras, groups or the base, with the sources that served them there."""
-    present = {(item.package, item.target) for item in project.requirements if item.via is None and not item.inherited}
     for name in names:
         for target in places:
-            if (name, target) in present:
-                file.remove_requirement(target, name)
-        kept = [
-            _entry(source)
-            for source in project.sources
-            if source.package == name and not source.inherited and source.target not in places
-        ]
-        if kept:
-            file.set_sources(name, kept)
-        else:
-            file.remove_sources(name)
+            file.remove_requirement(target, name)
+        file.set_sources(name, (), keeping=lambda target: target not in places)

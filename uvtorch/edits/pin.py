@@ -7,18 +7,11 @@ from typing import NamedTuple
 from uvtorch.backend import Backend, marker, same_url
 from uvtorch.choose import Decision
 from uvtorch.errors import ProjectError
-from uvtorch.packages import ANCHORS, extension_names, normalize, roles
+from uvtorch.packages import extension_names, normalize, roles
 from uvtorch.project import Project, Source, Target
+from uvtorch.project.model import BASE, GROUP, Index
 from uvtorch.project.pyproject import PyProject, SourceEntry
 from uvtorch.requirement import named_by
-
-GROUP = Target("group", ANCHORS)
-"""uv applies a source to direct requirements only: what no requirement of the user's names is named in this group.
-
-A group that is not a default group is locked with the rest, is never installed by itself and stays out of published
-metadata; a constraint would not route the package, an override would erase what other packages ask of it
-(https://docs.astral.sh/uv/concepts/projects/dependencies/#dependency-sources).
-"""
 
 
 class NamedIndex(NamedTuple):
@@ -31,10 +24,14 @@ class NamedIndex(NamedTuple):
 def index_for(project: Project, backend: Backend, base: str) -> NamedIndex:
     """The project's own index with this backend's URL, under its own name; else the one that uvtorch writes."""
     url = backend.index_url(base)
-    for index in project.indexes:
-        if index.name and same_url(index.url, url):
-            return NamedIndex(index.name, index.url)
-    return NamedIndex(backend.index_name, url)
+    own = (NamedIndex(one.name, one.url) for one in project.indexes if one.name and same_url(one.url, url))
+    return next(own, NamedIndex(backend.index_name, url))
+
+
+def write_index(file: PyProject, project: Project, index: NamedIndex) -> None:
+    """The file has the index, unless the workspace's root has it."""
+    if not any(one.inherited and one.explicit and one.name == index.name for one in project.indexes):
+        file.set_index(*index)
 
 
 def to(
@@ -62,26 +59,37 @@ def to(
     where = marker(decision.platforms)
     texts = [item.text for item in project.pytorch_requirements()] if staying is None else staying
     everywhere = {named_by(text) for text in texts if "+" in text and ";" not in text}
-    direct = tuple(dict.fromkeys((*packages, *_direct(project))))
-    group = _group_requirements(direct, dict.fromkeys((*in_group(project), *transitive)), decision, where)
-    pinned = dict.fromkeys((*direct, *(name for name, _ in group)))
-    for source in foreign(project):
-        if source.package in pinned:
+    direct = dict.fromkeys((*packages, *project.pytorch_direct))
+    bounds = dict(decision.bounds)
+    group = {name: name + bounds.get(name, "") for name in ("torch", *in_group(project), *transitive)}
+    group |= {name: f"{name} ; {where}" if where else name for name in decision.companions}
+    group = {name: text for name, text in group.items() if name not in direct or name in decision.companions}
+    pinned = direct | dict.fromkeys(group)
+    for source in project.own_sources:
+        if source.kind != "index" and source.package in pinned and project.is_pinned(source.package):
             raise ProjectError(
                 f"{project.origin} takes {source.package} from {source.url or source.kind}, which a pin would replace",
                 "remove that source first, if that is what you want",
             )
-    stale = _stale(project, pinned)
     for package in pinned:
         file.set_sources(package, [SourceEntry(index.name, None if package in everywhere else where)])
-    for package in stale:
-        file.remove_sources(package)
-    _set_group(file, project, group)
+    _remove_companions(file, project, pinned.keys())
+    # An exact release is that of the builds which the project has of other packages: it stays.
+    fixed = {item.package for item in project.grouped if "==" in item.text.partition(";")[0]}
+    file.leave_group({name for name in project.grouped_names & roles().keys() if name not in group} - fixed)
+    for name in [name for name in group if name not in fixed]:
+        file.set_requirement(GROUP, name, group[name])
     _move_extensions(file, project, decision.backend)
-    for name in _unused_indexes(project, index, frozenset((*pinned, *stale))):
-        file.remove_index(name)
-    if not any(one.name == index.name and one.inherited and one.explicit for one in project.indexes):
-        file.set_index(index.name, index.url)
+    sweep(file, project)
+    write_index(file, project, index)
+
+
+def _remove_companions(file: PyProject, project: Project, pinned: AbstractSet[str]) -> None:
+    """Take out the sources of an earlier backend's Triton; one that the user requires is left alone."""
+    own = {item.package for item in project.requirements if item.target != GROUP}
+    for source in project.own_sources:
+        if source.backend and roles().get(source.package) == "companion" and source.package not in pinned | own:
+            file.remove_sources(source.package)
 
 
 def like(
@@ -96,37 +104,22 @@ def like(
     `transitive` are those that only other packages require: they are named in the group. Where the pins are a workspace
     sibling's, its index is written here as well.
     """
-    model = "torch" if "torch" in [pin.package for pin in pins] else pins[0].package
-    entries = [SourceEntry(pin.index or "", pin.marker) for pin in pins if pin.package == model]
+    model = min(pins, key=lambda pin: pin.package != "torch").package
     packages = tuple(packages)
-    have = {source.package for source in project.sources}
-    wanted = dict.fromkeys((*packages, *transitive))
-    if {*wanted, *_direct(project), *in_group(project)}.isdisjoint(("torch",)):
-        wanted["torch"] = None
+    if "torch" not in {*packages, *transitive, *project.pytorch_direct, *in_group(project)}:
         transitive = ("torch", *transitive)
-    for name in wanted:
-        if name not in have:
-            file.set_sources(name, entries)
+    have = {source.package for source in project.sources}
+    for name in [name for name in (*packages, *transitive) if name not in have]:
+        file.set_sources(name, [SourceEntry(pin.index or "", pin.marker) for pin in pins if pin.package == model])
     known = {index.name for index in project.indexes}
     for pin in pins:
         if pin.index and pin.index not in known and pin.url:
             file.set_index(pin.index, pin.url)
     for name in transitive:
         file.add_requirement(GROUP, name)
-    _leave_group(file, project, packages)
-
-
-def _leave_group(file: PyProject, project: Project, packages: Sequence[str]) -> None:
-    """Take packages that the user names from now on out of the group."""
     # The group is for what nobody names; `uv add` would otherwise leave two requirements to keep in step. One that
     # bounds the release stays: the machine needs it whoever names the package.
-    present = [item for item in project.requirements if item.target.name == ANCHORS]
-    gone = [item.package for item in present if item.package in packages and normalize(item.text) == item.package]
-    if gone and len(gone) == len(present):
-        _remove_group(file, project)
-    else:
-        for name in gone:
-            file.remove_requirement(GROUP, name)
+    file.leave_group({item.package for item in project.grouped if normalize(item.text) in packages})
 
 
 def bound(file: PyProject, limits: Iterable[tuple[str, str]]) -> None:
@@ -144,9 +137,8 @@ def unpin(
     left out. What they need stays routed: the group names it from then on. Where nothing needs a PyTorch package any
     more, all that uvtorch wrote goes.
     """
-    where = target or Target("base")
-    named = [item for item in project.requirements if project.is_pinned(item.package) and item.target.name != ANCHORS]
-    stay = {item.package for item in named if not (item.package in gone and item.target == where)}
+    named = [item for item in project.requirements if project.is_pinned(item.package) and item.target != GROUP]
+    stay = {item.package for item in named if item.package not in gone or item.target != (target or BASE)}
     grouped = set(in_group(project))
     candidates = ({item.package for item in named} & gone | grouped) - stay
     needed = candidates - _idle({name: users.get(name, ()) for name in candidates})
@@ -156,26 +148,21 @@ def unpin(
     if "torch" in gone - stay:  # its sisters need it, whatever the lock says
         needed.add("torch")
     for name in sorted(needed - grouped):
-        if _has_source(project, name):
+        if any(source.package == name for source in project.own_sources):
             file.add_requirement(GROUP, name)
 
 
 def unpin_all(file: PyProject, project: Project, gone: AbstractSet[str] = frozenset()) -> None:
     """Take out all that uvtorch wrote, where no PyTorch package is left once `gone` are removed.
 
-    uv takes out the sources of what it removes, but no index.
+    uv takes out the sources of what it removes, but no index. One that the user named stays, as with `uv remove`. Left
+    in place, ours would be no harm (it is explicit), but the next `uvtorch add` may choose another.
     """
-    present = [item.package for item in project.requirements if item.target.name == ANCHORS]
-    ours = {name for name in present if name in roles() or project.is_pinned(name)}
-    if ours and ours == set(present):
-        _remove_group(file, project)
-    for name in sorted(ours):
-        if ours != set(present):
-            file.remove_requirement(GROUP, name)
-        if name not in gone and _has_source(project, name):
-            file.remove_sources(name)
-    for name in _abandoned_indexes(project, ours | gone):
-        file.remove_index(name)
+    ours = {name for name in project.grouped_names if name in roles() or project.is_pinned(name)}
+    file.leave_group(ours)
+    for name in sorted(ours - gone):
+        file.remove_sources(name)
+    sweep(file, project, {one.index_name for index in project.indexes if (one := index.backend)}, gone)
 
 
 def take_out(file: PyProject, project: Project) -> None:
@@ -183,30 +170,11 @@ def take_out(file: PyProject, project: Project) -> None:
 
     The requirements stay. A source that is no backend's index (a house's index, a repository) is the user's own.
     """
-    present = [item.package for item in project.requirements if item.target.name == ANCHORS]
-    ours = {name for name in present if name in roles()}
-    if ours:
-        if ours == set(present):
-            _remove_group(file, project)
-        else:
-            for name in sorted(ours):
-                file.remove_requirement(GROUP, name)
-    pinned = {one.package for one in project.sources if one.backend and not one.inherited}
-    pinned = {name for name in pinned if project.is_pytorch(name) or name in extension_names()}
-    for name in sorted(pinned):
-        file.remove_sources(name)
-    for name in _unused_after(project, pinned):
-        file.remove_index(name)
-
-
-def _unused_after(project: Project, released: AbstractSet[str]) -> list[str]:
-    """The backends' indexes that no source names once the sources of `released` are gone."""
-    used = {source.index for source in project.sources if source.package not in released}
-    return [
-        index.name
-        for index in project.indexes
-        if index.name and index.name not in used and index.explicit and index.backend and not index.inherited
-    ]
+    file.leave_group(project.grouped_names & roles().keys())
+    for name in sorted({one.package for one in project.own_sources if one.backend}):
+        if project.is_pytorch(name) or name in extension_names():
+            file.remove_sources(name)
+    sweep(file, project, {index.name for index in project.indexes})
 
 
 def remove_unneeded(file: PyProject, project: Project, users: Mapping[str, Sequence[str]]) -> None:
@@ -214,60 +182,35 @@ def remove_unneeded(file: PyProject, project: Project, users: Mapping[str, Seque
 
     `users`: for each of them the locked packages that require it, the project itself left out.
     """
-    idle = _idle(users) - set(_direct(project))
-    if not idle:
-        return
-    if not _direct(project) and idle.issuperset(in_group(project)):
+    idle = _idle(users) - set(project.pytorch_direct)
+    if idle and not project.pytorch_direct and idle.issuperset(in_group(project)):
         unpin_all(file, project)
         return
-    if idle.issuperset(item.package for item in project.requirements if item.target.name == ANCHORS):
-        _remove_group(file, project)
-    else:
-        for name in sorted(idle):
-            file.remove_requirement(GROUP, name)
+    file.leave_group(idle)
     for name in sorted(idle):
-        if _has_source(project, name):
-            file.remove_sources(name)
+        file.remove_sources(name)
 
 
-def _remove_group(file: PyProject, project: Project) -> None:
-    """Take the whole group out; in a script, which has no groups, what is read as its group."""
-    if not file.script:
-        file.remove_target(GROUP)
-        return
-    for item in project.requirements:
-        if item.target == GROUP:
-            file.remove_requirement(GROUP, item.package)
+def sweep(
+    file: PyProject,
+    project: Project,
+    names: AbstractSet[str | None] | None = None,
+    gone: AbstractSet[str] = frozenset(),
+) -> None:
+    """Take out the explicit indexes of backends that no source names any more, those of the packages `gone` aside.
+
+    `names` are the indexes that may go; None: those that a source has named before the edits.
+    """
+    named = {source.index for source in project.sources} if names is None else names
+    used = file.indexes_used(gone)
+    for index in project.indexes:
+        if index.backend and index.explicit and not index.inherited and index.name and index.name in named - used:
+            file.remove_index(index.name)
 
 
 def in_group(project: Project) -> tuple[str, ...]:
     """The pinned packages that the group names: Triton goes with the backend, other packages' builds with those."""
-    return tuple(
-        item.package for item in project.requirements if item.target.name == ANCHORS and project.is_pinned(item.package)
-    )
-
-
-def foreign(project: Project) -> tuple[Source, ...]:
-    """The project's own sources of PyTorch packages that are no index: a repository, a path, a wheel."""
-    return tuple(
-        source
-        for source in project.sources
-        if source.kind != "index" and not source.inherited and project.is_pinned(source.package)
-    )
-
-
-def _abandoned_indexes(project: Project, released: AbstractSet[str]) -> list[str]:
-    """Indexes under the name that uvtorch gives them, for sources of `released` only: nobody else wrote them for more.
-
-    One that the user named stays, as with `uv remove`. Left in place, ours would be no harm (it is explicit), but the
-    next `uvtorch add` may choose another.
-    """
-    used = {source.index for source in project.sources if source.package in released}
-    return [
-        name
-        for name in _unused_after(project, released)
-        if name in used and any(one.name == name == one.backend.index_name for one in project.indexes if one.backend)
-    ]
+    return tuple(item.package for item in project.grouped if project.is_pinned(item.package))
 
 
 def _idle(users: Mapping[str, Sequence[str]]) -> set[str]:
@@ -278,81 +221,26 @@ def _idle(users: Mapping[str, Sequence[str]]) -> set[str]:
     return idle
 
 
-def _has_source(project: Project, package: str) -> bool:
-    return any(source.package == package and not source.inherited for source in project.sources)
-
-
-def _direct(project: Project) -> tuple[str, ...]:
-    """The PyTorch packages that a requirement of the user's own names."""
-    own = {item.package for item in project.requirements if item.target.name != ANCHORS}
-    return tuple(name for name in project.pytorch_packages() if name in own)
-
-
-def _group_requirements(
-    direct: Sequence[str], transitive: Iterable[str], decision: Decision, where: str | None
-) -> list[tuple[str, str]]:
-    """(package, requirement) of everything that must be named for its source to apply."""
-    bounds = dict(decision.bounds)
-    names = [name for name in dict.fromkeys(("torch", *transitive)) if name not in direct]
-    rows = [(name, name + bounds.get(name, "")) for name in names]
-    return rows + [(name, f"{name} ; {where}" if where else name) for name in decision.companions]
-
-
-def _set_group(file: PyProject, project: Project, rows: list[tuple[str, str]]) -> None:
-    present = [item for item in project.requirements if item.target.name == ANCHORS]
-    # An exact release is that of the builds which the project has of other packages: it stays.
-    fixed = {item.package for item in present if "==" in item.text.partition(";")[0]}
-    wanted = {name for name, _ in rows} | fixed
-    if present and not wanted and all(item.package in roles() for item in present):
-        _remove_group(file, project)
-        return
-    for item in present:
-        if item.package not in wanted and item.package in roles():
-            file.remove_requirement(GROUP, item.package)
-    for name, text in rows:
-        if name not in fixed:
-            file.set_requirement(GROUP, name, text)
-
-
 def _move_extensions(file: PyProject, project: Project, backend: Backend) -> None:
     """Take what is compiled against torch for the new backend: the same index, of that backend.
 
     Whether it has a build there, uv will say: silence would leave a build for another CUDA.
     """
-    old = {one.backend for one in project.sources if project.is_pinned(one.package) and one.index}
-    for name in [one.name for one in old if one is not None and one != backend]:
-        _move_extensions_from(file, project, name, backend.name)
-
-
-def _move_extensions_from(file: PyProject, project: Project, old: str, new: str) -> None:
-    own = {index.name: index for index in project.indexes if index.name and not index.inherited}
-    for source in project.sources:
-        if source.package in extension_names() and source.index in own and source.index.endswith(f"-{old}"):
-            name, url = source.index.removesuffix(old) + new, own[source.index].url.replace(old, new)
-            entries = [one for one in project.sources if one.package == source.package]
-            file.set_sources(source.package, [SourceEntry(name, one.marker) for one in entries])
-            file.set_index(name, url, flat=url.endswith(".html"))
-            file.remove_index(source.index)
-    for item in project.requirements:
-        if item.target.name == ANCHORS and item.package in extension_names() and item.text.endswith(old):
-            file.set_requirement(GROUP, item.package, item.text.replace(old, new))
-
-
-def _stale(project: Project, pinned: dict[str, None]) -> list[str]:
-    """An earlier backend's Triton that has a source; one that the user requires is left alone."""
-    own = {item.package for item in project.requirements if item.target.name != ANCHORS}
-    return [
-        source.package
-        for source in project.sources
-        if roles().get(source.package) == "companion"
-        and source.package not in pinned
-        and source.package not in own
-        and source.backend is not None
-        and not source.inherited
-    ]
-
-
-def _unused_indexes(project: Project, kept: NamedIndex, pinned: frozenset[str]) -> list[str]:
-    """Indexes of an earlier backend that no source names any more once `pinned` are taken from `kept` or from none."""
-    before = {source.index for source in project.sources if source.package in pinned and source.index}
-    return [name for name in _unused_after(project, pinned) if name in before - {kept.name}]
+    pins = {one.backend for one in project.sources if project.is_pinned(one.package) and one.index}
+    own: dict[str | None, Index] = {one.name: one for one in project.indexes if one.name and not one.inherited}
+    for old in [one.name for one in pins if one and one != backend]:
+        for source in project.sources:
+            if (
+                source.index
+                and source.index in own
+                and source.index.endswith(f"-{old}")
+                and source.package in extension_names()
+            ):
+                name, url = (text.replace(old, backend.name) for text in (source.index, own[source.index].url))
+                markers = [one.marker for one in project.sources if one.package == source.package]
+                file.set_sources(source.package, [SourceEntry(name, where) for where in markers])
+                file.set_index(name, url, flat=url.endswith(".html"))
+                file.remove_index(source.index)
+        for item in project.grouped:
+            if item.package in extension_names() and item.text.endswith(old):
+                file.set_requirement(GROUP, item.package, item.text.replace(old, backend.name))

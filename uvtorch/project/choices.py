@@ -15,7 +15,7 @@ from uvtorch.machine import Platform
 from uvtorch.packages import normalize, roles
 from uvtorch.project.hosts import vendor
 from uvtorch.project.markers import Environment, can_hold, holds
-from uvtorch.project.model import BASE, Choice, Config, Index, Item, Origin, Requirement, Source, Target
+from uvtorch.project.model import BASE, GROUP, Choice, Config, Index, Item, Origin, Requirement, Source, Target
 
 Node = TypeVar("Node", bound=Hashable)
 
@@ -71,6 +71,27 @@ class Project(NamedTuple):
             if self.together or member.name in asked:
                 own += member.pytorch_packages()
         return _torch_first(own)
+
+    @property
+    def pytorch_direct(self) -> tuple[str, ...]:
+        """Those of them that a requirement of the user's own names, not just the group `uvtorch`."""
+        own = {item.package for item in self.requirements if item.target != GROUP}
+        return tuple(name for name in self.pytorch_packages() if name in own)
+
+    @property
+    def grouped(self) -> tuple[Requirement, ...]:
+        """The requirements of the group `uvtorch`."""
+        return tuple(item for item in self.requirements if item.target == GROUP)
+
+    @property
+    def grouped_names(self) -> set[str]:
+        """The packages that the group `uvtorch` names."""
+        return {item.package for item in self.grouped}
+
+    @property
+    def own_sources(self) -> tuple[Source, ...]:
+        """The sources that are not the workspace root's."""
+        return tuple(source for source in self.sources if not source.inherited)
 
     def pytorch_requirements(self) -> tuple[Requirement, ...]:
         """The requirements that name pinned packages; those of included groups once, where they are written."""

@@ -8,6 +8,7 @@ it, and for builds that are not PyTorch's own.
 from typing import Literal, NamedTuple
 
 from uvtorch.backend import Backend, from_url
+from uvtorch.packages import ANCHORS
 
 TargetKind = Literal["base", "extra", "group"]
 SourceKind = Literal["index", "url", "git", "path", "workspace"]
@@ -29,6 +30,13 @@ class Target(NamedTuple):
 
 
 BASE = Target("base")
+GROUP = Target("group", ANCHORS)
+"""uv applies a source to direct requirements only: what no requirement of the user's names is named in this group.
+
+A group that is not a default group is locked with the rest, is never installed by itself and stays out of published
+metadata; a constraint would not route the package, an override would erase what other packages ask of it
+(https://docs.astral.sh/uv/concepts/projects/dependencies/#dependency-sources).
+"""
 
 
 class Requirement(NamedTuple):

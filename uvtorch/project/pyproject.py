@@ -7,20 +7,19 @@ Each method of `PyProject` says what shall hold. It changes the parsed document 
 import copy
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from difflib import SequenceMatcher
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, TypeVar
+from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
 from packaging.requirements import Requirement
 
 from uvtorch.backend import same_url
 from uvtorch.errors import ProjectError, UsageError
-from uvtorch.packages import ANCHORS, normalize
+from uvtorch.packages import normalize
+from uvtorch.project.model import BASE, GROUP, Item, Source, Target
 from uvtorch.project.script import BOM, begin_script, decoded, find_block
 from uvtorch.requirement import parse
-
-if TYPE_CHECKING:
-    from uvtorch.project.model import Item, Target
 
 Table = dict[str, Any]
 Keys = tuple[str, ...]
@@ -97,25 +96,43 @@ class PyProject:
         indexes = self._indexes()
         indexes[:] = [index for index in indexes if index.get("name") != name]
 
-    def set_sources(self, package: str, entries: Sequence[SourceEntry]) -> None:
-        """The package's sources are exactly these, in any order; none at all is `remove_sources`."""
+    def indexes_used(self, gone: Collection[str] = ()) -> set[str]:
+        """The names of the indexes that sources name, those of the packages `gone` left out."""
+        sources = {name: rows for name, rows in self._table(_SOURCES).items() if normalize(name) not in gone}
+        return {str(row["index"]) for rows in sources.values() for row in _rows(rows) if "index" in row}
+
+    def set_sources(
+        self,
+        package: str,
+        entries: Sequence[SourceEntry | Source],
+        *,
+        keeping: Callable[[Target], bool] = lambda _: False,
+    ) -> None:
+        """The package's sources are exactly these, in any order, after those for what is kept; none: it has none."""
         sources = self._table(_SOURCES)
         path = (*_SOURCES, self._spelled(sources, package, _SOURCES))
         have = sources.get(path[-1])
         keys = ("index", "extra", "group", "marker")
-        want = [{key: value for key in keys if (value := getattr(entry, key)) is not None} for entry in entries]
+        kept = [row for row in _rows(have) if keeping(self._place(row))]
+        want = kept + [{key: value for key in keys if (value := getattr(row, key)) is not None} for row in entries]
+        whole = _merged(_rows(have), want, _source_meaning) if have else want
         if not want:
             self._put(path, None)
-            return
-        whole = _merged(have if isinstance(have, list) else [have], want, _source_meaning) if have else want
-        if whole not in (have, [have]):
+        elif whole not in (have, [have]):
             self._relist(path, whole)
+
+    def _place(self, source: Table) -> Target:
+        """The extra or group that selects a source, as the file declares it; else the base."""
+        for kind, path in (("extra", _EXTRAS), ("group", _GROUPS)):
+            if isinstance(name := source.get(kind), str):
+                return Target(kind, self._spelled(self._table(path), name, path))  # type: ignore[arg-type]
+        return BASE
 
     def remove_sources(self, package: str) -> None:
         """The package has no sources."""
         self.set_sources(package, ())
 
-    def add_requirement(self, target: "Target", text: str) -> None:
+    def add_requirement(self, target: Target, text: str) -> None:
         """The target lists the requirement. A bare name is content with any requirement of that package."""
         path = self._target_path(target)
         have = self._list(path)
@@ -123,21 +140,30 @@ class PyProject:
         if meaning(text) not in map(meaning, have):
             self._relist(path, [*have, text])
 
-    def set_requirement(self, target: "Target", package: str, *texts: str) -> None:
+    def set_requirement(self, target: Target, package: str, *texts: str) -> None:
         """The target lists the package once, as this requirement, which takes the place of those it had."""
         self._require(target, package, [*texts])
 
-    def remove_requirement(self, target: "Target", package: str) -> None:
+    def remove_requirement(self, target: Target, package: str) -> None:
         """The target does not list the package. The list itself stays."""
         self._require(target, package, [])
 
-    def remove_target(self, target: "Target") -> None:
+    def leave_group(self, packages: AbstractSet[str]) -> None:
+        """The group `uvtorch` lists none of these packages; with the last one it goes."""
+        listed = self._list(self._target_path(GROUP))
+        if listed and not self.script and all(_package(item) in packages for item in listed):
+            self.remove_target(GROUP)
+            return
+        for package in sorted(packages):
+            self.remove_requirement(GROUP, package)
+
+    def remove_target(self, target: Target) -> None:
         """The extra or group (or the project's list) does not exist. A script's list stays: it holds more."""
         path = self._target_path(target)
         if not self._block or target.kind == "base":
             self._put(path, None)
 
-    def set_conflicts(self, sets: "Sequence[Sequence[Item]]") -> None:
+    def set_conflicts(self, sets: Sequence[Sequence[Item]]) -> None:
         """`tool.uv.conflicts` is exactly these sets, in any order; none: the key is absent."""
         have = self._list(_CONFLICTS)
         if not sets:
@@ -252,10 +278,10 @@ class PyProject:
             self._refuse(f"{_dotted(path)} has {name} twice: {', '.join(found)}", "keep one of them")
         return found[0] if found else name
 
-    def _target_path(self, target: "Target") -> Keys:
+    def _target_path(self, target: Target) -> Keys:
         name = target.name or ""
         if self._block:
-            if target.kind != "base" and (target.kind, name) != ("group", ANCHORS):
+            if target.kind != "base" and target != GROUP:
                 self._refuse(f"a script has no {target.kind}s: {name}")
             return ("dependencies",)
         if target.kind == "base":
@@ -272,7 +298,7 @@ class PyProject:
                 field = f"project.{path[1]}"
                 self._refuse(f"{field} is dynamic: its build backend says what it is, not pyproject.toml")
 
-    def _require(self, target: "Target", package: str, texts: list[str]) -> None:
+    def _require(self, target: Target, package: str, texts: list[str]) -> None:
         path = self._target_path(target)
         package = normalize(package)
         self._relist(path, _merged(self._list(path), texts, _requirement, lambda item: _package(item) == package))
@@ -348,6 +374,11 @@ def _merged(
             kept[at] = True
     merged = [item if kept[at] else missing.pop(0) for at, item in enumerate(have) if kept[at] or missing]
     return merged + missing
+
+
+def _rows(sources: Any) -> list[Any]:
+    """The entries of a package's sources, however they are written."""
+    return sources if isinstance(sources, list) else [sources] if sources else []
 
 
 def _source_meaning(source: object) -> object:

@@ -10,6 +10,7 @@ from uvtorch.errors import NoBuild, ProjectError, UsageError
 from uvtorch.locate import current_directory
 from uvtorch.packages import begins_with, extension_names
 from uvtorch.project import Choice, Project, Source, Target
+from uvtorch.project.model import GROUP
 from uvtorch.requirement import bare_requirement, named_by, with_extras
 from uvtorch.requirements_file import requirements_in
 from uvtorch.session import Origin, Session, Wanted, requirements_of
@@ -263,7 +264,7 @@ def _is_settled(project: Project, packages: Sequence[str]) -> bool:
     """Whether all of these have sources, and torch is named: then there is nothing to edit."""
     have = {source.package for source in project.sources}
     named = {item.package for item in project.requirements}
-    grouped = {item.package for item in project.requirements if item.target == pin.GROUP}
+    grouped = {item.package for item in project.requirements if item.target == GROUP}
     return have.issuperset(packages) and not grouped.intersection(packages) and "torch" in {*named, *packages}
 
 

@@ -54,7 +54,7 @@ def _remove_from_choices(session: Session) -> int:
         return session.hand_over()
     ours = asked | _lonely_companions(session.project, present, places, asked)
     file = session.file()
-    offer.take_away(file, project, sorted(ours), places)
+    offer.take_away(file, sorted(ours), places)
     names = ", ".join(str(place) for place in places if any((name, place) in present for name in ours))
     with session.transaction() as tx:
         change_choices(session, tx, file, _rest(session, ours), f"{', '.join(sorted(asked))} out of {names}")
