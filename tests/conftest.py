@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.index.forked import FORKED
+
 MACHINES = Path(__file__).parent / "machines"
 
 
@@ -144,10 +146,8 @@ Uvtorch = Callable[..., Done]
 
 
 @pytest.fixture
-def uvtorch(launcher: Path, tmp_path: Path) -> Uvtorch:
+def uvtorch(tmp_path: Path) -> Uvtorch:
     """Runs uvtorch in a process of its own, in an empty directory, with `UVTORCH_UV` and nothing else of uv's."""
-    import subprocess
-
     directory = tmp_path / "here"
     directory.mkdir()
 
@@ -157,21 +157,11 @@ def uvtorch(launcher: Path, tmp_path: Path) -> Uvtorch:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         stdin: bytes = b"",
-        **more: Any,
     ) -> Done:
         environment = dict(os.environ if env is None else env)
         if uv is not None:
             environment["UVTORCH_UV"] = str(uv)
-        done = subprocess.run(
-            [launcher, *args],
-            env=environment,
-            cwd=cwd or directory,
-            input=stdin,
-            capture_output=True,
-            timeout=60,
-            check=False,
-            **more,
-        )
+        done = FORKED.run(args, cwd or directory, environment, stdin)
         return Done(done.returncode, done.stdout, done.stderr)
 
     return run

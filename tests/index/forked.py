@@ -13,10 +13,11 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from signal import SIGKILL
 
+ROOT = Path(__file__).parents[2]
 SERVER = """
 import importlib, os, pickle, pkgutil, runpy, socket, struct, sys
 import uvtorch
@@ -57,52 +58,54 @@ while True:
 
 
 class Forked:
-    """Runs uvtorch; one server for a test process, started by the first run and ended with it."""
+    """Runs uvtorch. One server for each set of variables that Python reads as it starts."""
 
     def __init__(self) -> None:
-        self._channel: socket.socket | None = None
+        self._channels: dict[tuple[tuple[str, str], ...], socket.socket] = {}
 
     def run(
-        self, arguments: list[str], directory: Path, environment: Mapping[str, str], stdin: str, seconds: float = 120
-    ) -> "subprocess.CompletedProcess[str]":
+        self,
+        arguments: Sequence[str | bytes],
+        directory: Path,
+        environment: Mapping[str, str],
+        stdin: bytes = b"",
+        seconds: float = 120,
+    ) -> "subprocess.CompletedProcess[bytes]":
         """As `subprocess.run` of `python -m uvtorch` with both outputs kept; raises `TimeoutExpired`."""
         if not hasattr(os, "fork") or "PYTHONPROFILEIMPORTTIME" in environment:
             command = [sys.executable, "-m", "uvtorch", *arguments]
             return subprocess.run(
-                command,
-                cwd=directory,
-                env=environment,
-                input=stdin,
-                capture_output=True,
-                encoding="utf-8",
-                timeout=seconds,
-                check=False,
+                command, cwd=directory, env=environment, input=stdin, capture_output=True, timeout=seconds, check=False
             )
-        if self._channel is None:
-            self._channel = self._start(environment)
         with contextlib.ExitStack() as stack:
             request, given, out, err = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(4))
-            pickle.dump((arguments, str(directory), dict(environment)), request)
-            given.write(stdin.encode())
+            pickle.dump(([os.fsdecode(word) for word in arguments], str(directory), dict(environment)), request)
+            given.write(stdin)
             for file in (request, given):
                 file.seek(0)
             status, write = os.pipe()
-            socket.send_fds(self._channel, [b"1"], [*(file.fileno() for file in (request, given, out, err)), write])
+            files = [file.fileno() for file in (request, given, out, err)]
+            socket.send_fds(self._channel(environment), [b"1"], [*files, write])
             os.close(write)
-            (child,) = struct.unpack("!i", os.read(status, 4))
-            if not select.select([status], [], [], seconds)[0]:
-                os.kill(child, SIGKILL)
-                raise subprocess.TimeoutExpired(["uvtorch", *arguments], seconds)
-            (code,) = struct.unpack("!i", os.read(status, 4))
-            os.close(status)
-            out.seek(0)
-            err.seek(0)
-            return subprocess.CompletedProcess(arguments, code, out.read().decode(), err.read().decode())
+            with open(status, "rb", buffering=0) as ended:
+                (child,) = struct.unpack("!i", ended.read(4))
+                if not select.select([status], [], [], seconds)[0]:
+                    os.kill(child, SIGKILL)
+                    raise subprocess.TimeoutExpired(["uvtorch", *map(str, arguments)], seconds)
+                (code,) = struct.unpack("!i", ended.read(4))
+            for file in (out, err):
+                file.seek(0)
+            return subprocess.CompletedProcess(arguments, code, out.read(), err.read())
 
-    @staticmethod
-    def _start(environment: Mapping[str, str]) -> socket.socket:
-        ours, theirs = socket.socketpair()
-        theirs.set_inheritable(True)
-        os.posix_spawn(sys.executable, [sys.executable, "-W", "error", "-c", SERVER, str(theirs.fileno())], environment)
-        theirs.close()
-        return ours
+    def _channel(self, environment: Mapping[str, str]) -> socket.socket:
+        starting = tuple(row for row in sorted(environment.items()) if row[0].startswith(("PYTHON", "LC_", "LANG")))
+        if starting not in self._channels:
+            self._channels[starting], theirs = socket.socketpair()
+            theirs.set_inheritable(True)
+            command = [sys.executable, "-c", SERVER, str(theirs.fileno())]
+            os.posix_spawn(sys.executable, command, {**environment, "PYTHONPATH": str(ROOT)})
+            theirs.close()
+        return self._channels[starting]
+
+
+FORKED = Forked()

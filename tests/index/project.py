@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 
 from packaging.requirements import Requirement
 
-from tests.index.forked import Forked
+from tests.index.forked import FORKED
 from tests.index.server import IndexServer
 
-FORKED = Forked()
 MACHINES = Path(__file__).parents[1] / "machines"
 TRITON = frozenset(("triton-rocm", "triton-xpu", "pytorch-triton-rocm", "pytorch-triton-xpu"))
 PYTORCH = frozenset(("torch", "torchvision", "torchaudio")) | TRITON
@@ -77,8 +76,8 @@ class Project:
     def uvtorch(self, *args: str, machine: str = "cpu-only", stdin: str = "", **env: str) -> Done:
         """Run uvtorch here, on the machine of this name in tests/machines."""
         described = {"UVTORCH_HARDWARE": str(MACHINES / f"{machine}.json")}
-        done = FORKED.run([*args], self.path, {**self.environment, **described, **env}, stdin)
-        return Done(done.returncode, done.stdout, done.stderr)
+        done = FORKED.run(args, self.path, {**self.environment, **described, **env}, stdin.encode())
+        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     @property
     def file(self) -> Path:
