@@ -23,7 +23,7 @@ LAYERS = [
     "machine intel requirement packages locate output",
     "argv atomic fingerprint uv",
     "backend",
-    "errors",
+    "errors files",
 ]
 """From above to below; the parts of one line do not know each other."""
 

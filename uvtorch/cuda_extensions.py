@@ -9,10 +9,12 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
+from uvtorch import files
 from uvtorch.backend import PLATFORMS, Backend, parse
 from uvtorch.catalog import CERTAINTIES
 from uvtorch.errors import UsageError
 from uvtorch.packages import normalize
+from uvtorch.project.hosts import check_index_url
 
 
 class Index(NamedTuple):
@@ -36,7 +38,7 @@ class Index(NamedTuple):
         """Its URL for a backend and a minor torch release; `base` is where PyTorch's indexes are."""
         if self.url is None:
             return backend.index_url(base)
-        return self.url.format(backend=backend.name, torch=torch)
+        return _filled(self.url, backend=backend.name, torch=torch)
 
     def written_name(self, backend: Backend, torch: str) -> str:
         """The name it gets in a project: `astral-cu130`, `pyg-2.12-cu130`."""
@@ -67,7 +69,7 @@ class Build(NamedTuple):
         """The words for a backend; None: not known."""
         if backend is None or backend.family != "cu":
             return self.other
-        return self.cuda.format(cuda=".".join(map(str, backend.version)))
+        return _filled(self.cuda, cuda=".".join(map(str, backend.version)))
 
 
 class Extension(NamedTuple):
@@ -108,9 +110,10 @@ def table(env: Mapping[str, str]) -> Extensions:
     if not path:
         return load()
     try:
-        with open(path, encoding="utf-8") as file:
-            found = read(file.read())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        found = read(files.read(path).decode())
+    except OSError as error:
+        raise UsageError(f"UVTORCH_EXTENSIONS={path} cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"UVTORCH_EXTENSIONS={path} cannot be read: {error}") from None
     faults = validate(found)
     if faults:
@@ -122,20 +125,42 @@ def table(env: Mapping[str, str]) -> Extensions:
 def load() -> Extensions:
     """The table of this version of uvtorch."""
     path = os.path.join(os.path.dirname(__file__), "catalog", "extensions.toml")
-    with open(path, encoding="utf-8") as file:
-        return read(file.read())
+    return read(files.read(path).decode())
 
 
 def read(text: str) -> Extensions:
-    """The table from its text. ValueError or KeyError for a row that cannot be read."""
+    """The table from its text. ValueError, KeyError, TypeError or AttributeError for a row that cannot be read."""
     data = tomllib.loads(text)
-    indexes = {name: _index(name, row) for name, row in data["index"].items()}
-    builds = {name: Build(**row) for name, row in data["build"].items()}
+    indexes = {name: _index(name, _checked(name, row)) for name, row in data["index"].items()}
+    builds = {name: Build(**_checked(name, row)) for name, row in data["build"].items()}
     packages = {
         name: Extension(name, tuple(indexes[index] for index in row["indexes"]), builds[row["build"]])
         for name, row in data["package"].items()
+        if _checked(name, row)
     }
     return Extensions(indexes, packages)
+
+
+_TYPES = {"flat": bool, "declares": bool, "builds": list, "indexes": list}
+"""Key -> its type; that of all others is str."""
+
+
+def _checked(name: str, row: dict[str, Any]) -> dict[str, Any]:
+    """The row; ValueError where a value is of another type than the key's, TypeError or AttributeError for no row."""
+    for key, value in row.items():
+        if type(value) is not _TYPES.get(key, str):
+            raise ValueError(f"`{key}` of {name} is {value!r}")
+    builds = row.get("builds", ())
+    if not all(len(build) == 3 and all(isinstance(text, str) for text in build) for build in builds):
+        raise ValueError(f"`builds` of {name} are not all [torch, backends, version]")
+    return row
+
+
+def _filled(text: str, **values: str) -> str:
+    """The text with its placeholders filled in. Not `str.format`: a stray brace is no reason to stop."""
+    for name, value in values.items():
+        text = text.replace(f"{{{name}}}", value)
+    return text
 
 
 def _index(name: str, row: Mapping[str, Any]) -> Index:
@@ -149,7 +174,7 @@ def _index(name: str, row: Mapping[str, Any]) -> Index:
         row.get("flat", False),
         row.get("declares", False),
         {
-            (torch, backend): version.format(backend=backend.name)
+            (torch, backend): _filled(version, backend=backend.name)
             for torch, names, version in row.get("builds", ())
             for backend in _backends(names)
         },
@@ -165,7 +190,10 @@ def _backends(names: str) -> Iterable[Backend]:
 
 
 def validate(found: Extensions) -> list[str]:
-    """What is impossible or missing in the table, one sentence each; empty if it holds together."""
+    """What is impossible or missing in the table, one sentence each; empty if it holds together.
+
+    Raises UsageError for a URL that may not be written into a file.
+    """
     faults = [f"index {index.name}: {fault}" for index in found.indexes.values() for fault in _index_faults(index)]
     for one in found.packages.values():
         rules = {
@@ -178,14 +206,16 @@ def validate(found: Extensions) -> list[str]:
 
 
 def _index_faults(index: Index) -> list[str]:
-    url = index.url or "https://"
+    url = _filled(index.url or "", backend="cu126", torch="2.9")
+    if url:
+        check_index_url(url, f"the URL of index {index.name}")
     single = index.url is not None and "{backend}" not in index.url
     rules = {
         f"certainty {index.certainty!r}, source {index.source!r}": index.certainty not in CERTAINTIES
         or not index.source,
         "unknown platform": not index.platforms <= set(PLATFORMS),
         "a dash separates its name from what follows": "-" in index.name,
-        "its URL is not https": not url.startswith(("https://", "http://127.0.0.1", "http://localhost")),
+        "a brace in its URL": "{" in url or "}" in url,
         "a URL without {backend} needs `builds`, and one with it has none": single != bool(index.builds),
         "builds for backends that it does not have": not {named for _, named in index.builds} <= index.backends,
         "pages of links are not asked what their wheels declare": index.flat and index.declares,

@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from uvtorch import files
 from uvtorch.backend import Backend, parse
 from uvtorch.choose import FAMILY
 from uvtorch.hardware.programs import run
@@ -69,7 +70,7 @@ class Environment(NamedTuple):
 def read(path: str) -> Environment | None:
     """What the environment at `path` has; None where there is no environment."""
     root = Path(path)
-    configuration = _text(root / "pyvenv.cfg")
+    configuration = files.text(str(root / "pyvenv.cfg"))
     if configuration is None:
         return None
     settings = dict(re.findall(r"^\s*(\w+)\s*=\s*(.*?)\s*$", configuration, re.MULTILINE))
@@ -97,8 +98,9 @@ _ASSIGNMENT: Final = re.compile(r"""^(\w+)(?:\s*:[^=\n]*)?\s*=\s*(?:None|'([^'\n
 def _build(site: Path, info: Path) -> Build:
     named, _, version = info.name.removesuffix(".dist-info").partition("-")
     name = normalize(named)
-    stated = re.search(r"^Version: (.*?)\s*$", _text(info / "METADATA") or "", re.MULTILINE)
-    facts = {key: one or other for key, one, other in _ASSIGNMENT.findall(_text(site / name / "version.py") or "")}
+    stated = re.search(r"^Version: (.*?)\s*$", files.text(str(info / "METADATA")) or "", re.MULTILINE)
+    source = files.text(str(site / name / "version.py")) or ""
+    facts = {key: one or other for key, one, other in _ASSIGNMENT.findall(source)}
     version = stated[1] if stated else version
     broken = "" if (site / name).is_dir() else "its files are missing"
     locals_ = (text.partition("+")[2] for text in (version, facts.get("__version__", "")))
@@ -112,13 +114,6 @@ def _stated(facts: Mapping[str, str]) -> Backend | None:
         if facts.get(name):
             return parse(family + dot.join(facts[name].split(".")[:2]))
     return Backend("xpu" if facts.get("xpu") else "cpu") if "cuda" in facts or facts.get("xpu") else None
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
 
 
 def _is_cuda(path: Path) -> bool:

@@ -5,7 +5,7 @@ import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from uvtorch import environment, uv
+from uvtorch import environment, files, uv
 from uvtorch.argv import carried
 from uvtorch.audit import Case, Export, Selection, read_export, selections
 from uvtorch.errors import ProjectError, UvNotFound
@@ -72,8 +72,7 @@ def _export(case: Case, selection: Selection) -> Export | None:
 
 def _lock(path: str) -> Lock | None:
     try:
-        with open(path, encoding="utf-8") as file:
-            return read_lock(file.read(), os.path.relpath(path))
+        return read_lock(files.read(path).decode(), os.path.relpath(path))
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:

@@ -4,6 +4,7 @@ import os
 import tomllib
 from collections.abc import Iterator
 
+from uvtorch import files
 from uvtorch.project.script import script_block
 
 
@@ -15,10 +16,8 @@ def requirements_in(path: str, seen: frozenset[str] = frozenset()) -> Iterator[s
     """
     if path in seen:
         return
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError):
+    text = files.text(path)
+    if text is None:
         return
     if path.endswith((".toml", ".py")):
         yield from _metadata_requirements(path, text)

@@ -7,7 +7,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from uvtorch import catalog, locate, uv
+from uvtorch import catalog, files, locate, uv
 from uvtorch.argv import CommandLine, backend_name, torch_backend
 from uvtorch.backend import DEFAULT_INDEX_BASE, Backend, parse
 from uvtorch.catalog import Catalog
@@ -218,11 +218,8 @@ class Session(Command):
             text = _first_line(os.path.join(folder, ".python-version"))
             if text:
                 return minor_version(text)
-        try:
-            with open(os.path.join(self.environment, "pyvenv.cfg"), encoding="utf-8", errors="replace") as file:
-                rows = [row.partition("=") for row in file]
-        except OSError:
-            return None
+        text = files.text(os.path.join(self.environment, "pyvenv.cfg")) or ""
+        rows = [row.partition("=") for row in text.splitlines()]
         settings = {key.strip(): value.strip() for key, _, value in rows}
         return minor_version(
             settings.get("implementation", "") + (settings.get("version_info") or settings.get("version") or "")
@@ -347,11 +344,8 @@ def decision_line(decision: Decision, torch: str | None = None) -> str:
 
 
 def _first_line(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return next((row.strip() for row in file if row.strip() and not row.startswith("#")), "")
-    except OSError:
-        return ""
+    rows = (files.text(path) or "").splitlines()
+    return next((row.strip() for row in rows if row.strip() and not row.startswith("#")), "")
 
 
 _PYTHON = re.compile(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self
 
-from uvtorch import atomic, uv
+from uvtorch import atomic, files, uv
 from uvtorch.errors import ProjectError
 from uvtorch.output import Output
 
@@ -229,16 +229,14 @@ class Transaction:
 def content(path: str) -> bytes:
     """A file's bytes, none where there is no such file."""
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        return files.read(path)
     except OSError:
         return b""
 
 
 def _saved(path: str) -> Saved:
     try:
-        with open(path, "rb") as file:
-            return Saved(file.read(), stat.S_IMODE(os.fstat(file.fileno()).st_mode))
+        return Saved(files.read(path), stat.S_IMODE(os.stat(path).st_mode))
     except FileNotFoundError:
         return Saved(None, None)
     except OSError as error:

@@ -12,6 +12,7 @@ from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
 
+from uvtorch import files
 from uvtorch.backend import Backend, parse
 from uvtorch.errors import UsageError
 
@@ -151,8 +152,7 @@ def texts(directory: str | None = None) -> dict[str, str]:
     found = {}
     for name in FILES:
         try:
-            with open(os.path.join(directory or os.path.dirname(__file__), name), encoding="utf-8") as file:
-                found[name] = file.read()
+            found[name] = files.read(os.path.join(directory or os.path.dirname(__file__), name)).decode()
         except FileNotFoundError:
             continue
         except (OSError, UnicodeError) as fault:

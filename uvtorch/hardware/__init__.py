@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 
-from uvtorch import machine
+from uvtorch import files, machine
 from uvtorch.errors import MachineError, UsageError
 from uvtorch.hardware import amd, intel, nvidia, other, sysfs
 from uvtorch.hardware import host as hosts
@@ -90,7 +90,7 @@ def read_description(path: str) -> Machine:
             with open(0, "rb", closefd=False) as file:
                 data = file.read(size)
         else:
-            data = sysfs.read_bytes(path, size, regular=True)
+            data = files.read(path, size)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise MachineError(

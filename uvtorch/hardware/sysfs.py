@@ -1,10 +1,10 @@
 """The machine's files under a root, read bounded and without raising; and the GPUs on the PCI bus as sysfs has them."""
 
-import errno
 import os
 import re
-import stat
 from typing import NamedTuple
+
+from uvtorch import files
 
 NVIDIA, AMD, INTEL = "10de", "1002", "8086"
 _MODALIAS = re.compile(r"pci:v0000(10de|1002|8086)d0000([0-9a-f]{4})\S*bc(03|12)sc")
@@ -18,22 +18,9 @@ def at(root: str, path: str) -> str:
 def read(root: str, path: str, limit: int = 65536) -> str:
     """The first `limit` bytes of a file as text; empty if it cannot be read."""
     try:
-        return read_bytes(at(root, path), limit).decode("utf-8", "replace")
+        return files.head(at(root, path), limit).decode("utf-8", "replace")
     except (OSError, ValueError):
         return ""
-
-
-def read_bytes(path: str, limit: int, *, regular: bool = False) -> bytes:
-    """The first `limit` bytes of a file. Raises OSError, with `regular` also for a FIFO and a device."""
-    with open(path, "rb", opener=_open) as file:
-        if regular and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file")
-        return file.read(limit) or b""
-
-
-def _open(path: str, flags: int) -> int:
-    # Without O_NONBLOCK, opening a FIFO waits for whoever writes it.
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def names(root: str, path: str) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from glob import glob
 from typing import Any, NamedTuple
 
+from uvtorch import files
 from uvtorch.errors import ProjectError
 from uvtorch.locate import find
 from uvtorch.packages import normalize
@@ -73,8 +74,7 @@ class Workspace(NamedTuple):
 def read(path: str, *, script: bool = False) -> Manifest:
     """Read a pyproject.toml or a script. Raises ProjectError where it cannot be read, is not UTF-8 or not TOML."""
     try:
-        with open(path, "rb") as file:
-            return manifest_of(path, file.read(), script=script)
+        return manifest_of(path, files.read(path), script=script)
     except OSError as error:
         raise ProjectError(f"cannot read {path}: {error.strerror}") from None
 
@@ -85,6 +85,7 @@ def manifest_of(path: str, raw: bytes, *, script: bool = False) -> Manifest:
     try:
         text = raw.decode("utf-8-sig")
         data = tomllib.loads((script_block(text) or "") if script else text)
+        _check_depth(data)
     except UnicodeDecodeError as error:
         position = error.start + len(raw) - len(error.object)  # the codec counts from behind the BOM
         line = raw.count(b"\n", 0, position) + 1
@@ -94,6 +95,21 @@ def manifest_of(path: str, raw: bytes, *, script: bool = False) -> Manifest:
     except RecursionError:
         raise ProjectError(f"{fault}: it is nested too deeply") from None
     return Manifest(os.path.abspath(path) if script else path, raw, data, script)
+
+
+def _check_depth(data: Mapping[str, Any]) -> None:
+    """Raise RecursionError for tables and arrays that are nested deeper than uv reads, be it by dots in a key."""
+    level: list[Any] = [data]
+    for _ in range(_DEEPEST):
+        inner = (value.values() if isinstance(value, dict) else value for value in level)
+        level = [value for values in inner for value in values if isinstance(value, dict | list)]
+        if not level:
+            return
+    raise RecursionError
+
+
+_DEEPEST = 100
+"""uv 0.13.9 stops at 80."""
 
 
 def script(path: str) -> Workspace:

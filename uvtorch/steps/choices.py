@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from uvtorch import files
 from uvtorch.argv import CommandLine, carried, is_set, options_for
 from uvtorch.backend import Backend
 from uvtorch.backend import parse as parse_backend
@@ -124,9 +125,8 @@ def requirements_of_choice(project: Project, choice: Choice) -> tuple[str, ...]:
 def read(path: str, only: str | None = None) -> Lock:
     """A uv.lock, empty where there is none or it cannot be read: uv says better what is wrong with it."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return read_lock(file.read(), path, only=only)
-    except (OSError, UnicodeDecodeError, ProjectError):
+        return read_lock(files.text(path) or "", path, only=only)
+    except ProjectError:
         return Lock()
 
 

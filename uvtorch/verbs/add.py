@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 
+from uvtorch import files
 from uvtorch.backend import Backend, from_url
 from uvtorch.choose import Decision
 from uvtorch.edits import offer, pin
@@ -390,14 +391,13 @@ def _without(session: Session, requested: Sequence[Requested]) -> list[str]:
     return [*words, *(["--"] if any(text.startswith("-") for text in left) else []), *left]
 
 
-def _others(session: Session, files: Sequence[str], names: set[str]) -> list[str]:
+def _others(session: Session, listed: Sequence[str], names: set[str]) -> list[str]:
     """What requirements files ask for besides the PyTorch packages. UsageError where they say more than that."""
     directory = current_directory(session.line, session.env)
     found = []
-    for name in files:
+    for name in listed:
         path = os.path.join(directory, name)
-        with open(path, encoding="utf-8-sig") as file:
-            rows = [row.strip() for row in file]
+        rows = [row.strip() for row in (files.text(path) or "").splitlines()]
         more = next((row for row in rows if row.startswith("-") and not row.startswith(("-r", "--requirement"))), None)
         if more:
             raise UsageError(

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 
-from uvtorch import cache
+from uvtorch import cache, files
 from uvtorch.argv import is_set
 from uvtorch.backend import Backend
 from uvtorch.choose import Option, rank_choices
@@ -77,11 +77,7 @@ def _script(session: Session) -> str | None:
     path = os.path.join(current_directory(line, session.env), line.positionals[0])
     if not (path.endswith(".py") or line.has("--script", "-s")):
         return None
-    try:
-        with open(path, encoding="utf-8-sig", errors="replace") as file:
-            return path if script_block(file.read()) is not None else None
-    except OSError:
-        return None
+    return path if script_block(files.text(path) or "") is not None else None
 
 
 def _unseen(session: Session) -> str:
