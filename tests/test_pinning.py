@@ -8,11 +8,11 @@ import pytest
 import tomlkit
 
 from tests import edits as edit
-from uvtorch.backend import Backend
+from uvtorch.backend import Backend, parse
 from uvtorch.choose.decision import Decision
 from uvtorch.edits import pin
 from uvtorch.packages import configures
-from uvtorch.project import Project, Target, read
+from uvtorch.project import Project, Source, Target, read
 from uvtorch.project.pyproject import PyProject
 
 CU126 = "https://download.pytorch.org/whl/cu126"
@@ -209,3 +209,22 @@ def test_companions_of_an_earlier_backend_go_and_exact_releases_stay() -> None:
         item for item in found if getattr(item, "package", "") == "torch" and "Requirement" in type(item).__name__
     ]
     assert edit.RemoveTarget(GROUP) not in found
+
+
+def test_what_an_index_has_no_build_of_stays_with_the_default_index() -> None:
+    """torchcodec is built for neither XPU nor ROCm before 10.0, torchtext for the CPU alone."""
+    what = project("torch", "torchcodec", "torchtext", pinned=("torch", "torchcodec"))
+
+    def changed(backend: str) -> tuple[set[str], set[str]]:
+        decision = Decision(parse(backend), "2.11.0")
+        found = edits(pin.to, what, (), decision, "https://download.pytorch.org/whl", transitive=("torchcodec",))
+        sets = {item.package for item in found if isinstance(item, edit.SetSources)}
+        return sets, {item.package for item in found if isinstance(item, edit.RemoveSources)}
+
+    assert changed("cu130") == ({"torch", "torchcodec"}, set())
+    assert changed("rocm7.2") == ({"torch"}, {"torchcodec"})
+    assert changed("rocm10.0") == ({"torch", "torchcodec"}, set())
+    assert changed("cpu") == ({"torch", "torchcodec", "torchtext"}, set())
+    pins = [Source("torch", index="amd", url="https://example.com/whl/rocm7.2", backend=parse("rocm7.2"))]
+    found = edits(pin.like, project("torch", pinned=("torch",)), ("torchcodec", "torchvision"), pins)
+    assert [item.package for item in found if isinstance(item, edit.SetSources)] == ["torchvision"]

@@ -7,6 +7,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from uvtorch.backend import Backend
+
 ANCHORS = "uvtorch"
 """The dependency group that names what no requirement of the user's names: `project.model.GROUP`."""
 
@@ -32,6 +34,18 @@ def roles() -> dict[str, str]:
     `pin`: it always comes from the backend's index; `companion`: torch's compiler; `specific`: built for some backends.
     """
     return dict(line.split()[:2] for line in _lines("packages.txt"))
+
+
+@cache
+def has_build(package: str, backend: "Backend | None") -> bool:
+    """Whether a backend's index has wheels of a PyTorch package, some day; None: whatever the backend is."""
+    row = next((row for row in map(str.split, _lines("packages.txt")) if row[0] == package), [])
+    for first in row[2:]:
+        family = first.rstrip("0123456789.")
+        version = first.removeprefix(family).split(".") if first != family else []
+        if backend and family == backend.family and tuple(map(int, version)) <= backend.version:
+            return True
+    return backend is None or not row[2:]
 
 
 @cache

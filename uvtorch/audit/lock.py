@@ -13,7 +13,7 @@ from uvtorch.audit.finding import FIX_ROOT, Edit, Finding, error, warning
 from uvtorch.backend import Backend, from_url, parse, same_url
 from uvtorch.edits import offer, pin
 from uvtorch.machine import Platform
-from uvtorch.packages import ANCHORS, roles
+from uvtorch.packages import ANCHORS, has_build, roles
 from uvtorch.project import Choice, Environment, Index, Project, Source
 from uvtorch.project.lock import Lock
 from uvtorch.project.lock import Package as LockedPackage
@@ -140,6 +140,8 @@ def _build_of(case: Case, package: Package, torch: str, platform: Platform) -> s
 def _judged(case: Case, package: Package) -> bool:
     """Whether it has to come from a backend's index, and no source says that this comes from elsewhere."""
     sources = [source for source in case.project.sources if source.package == package.name]
+    if case.pins and not any(has_build(package.name, pin.backend) for pin in case.pins):
+        return False
     return case.project.is_pinned(package.name) and not any(_exempts(case, one, package.url) for one in sources)
 
 

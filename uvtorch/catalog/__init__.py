@@ -102,6 +102,8 @@ class Catalog(NamedTuple):
     loose: frozenset[tuple[str, str]]
     """(package, version) whose wheel does not say (all of) which torch it needs."""
     paired_pythons: dict[tuple[str, str], frozenset[str]]
+    with_cuda: dict[str, str]
+    """Package -> the version from which on the default index's wheel holds CUDA code."""
     lacking: dict[tuple[str, Backend], frozenset[str]]
     """(package, backend) -> torch releases of that backend for which its index has no such package."""
     oldest: dict[tuple[str, frozenset[Backend], str], tuple[int, ...]]
@@ -258,6 +260,7 @@ def _catalog(
             for package, rows in pairs.items()
         },
         loose=frozenset((package, version) for package, versions in loose.items() for version in versions),
+        with_cuda=wheels["with_cuda"],
         paired_pythons=_table("wheels.toml, pythons", wheels["pythons"], (str.split, str.split), pythons),
         lacking=_table(
             "wheels.toml, lacking",

@@ -13,6 +13,7 @@ from uvtorch.choose.request import Need, Request, local_backend
 from uvtorch.choose.table import Row, Table, backend_rows, best, evaluate
 from uvtorch.errors import UsageError
 from uvtorch.machine import Gpu, Machine
+from uvtorch.packages import has_build
 from uvtorch.requirement import allows, named_by
 
 _OLD = {"cu": "cu117", "rocm": "rocm5.2"}
@@ -143,15 +144,17 @@ def _bounds(need: Need, backend: Backend, release: str, catalog: Catalog) -> tup
     index = catalog.builds.get(backend, {})
     above = [other for other in need.possible if other in index and number(other) > number(release)]
     limits = [("torch", above[-1] if above else None)]
-    limits += ((named_by(text) or "", _first_unpaired(text, release, catalog)) for text in need.wishes)
+    limits += ((named_by(text) or "", _limit(text, backend, release, catalog)) for text in need.wishes)
     return tuple(dict.fromkeys((package, _below(first)) for package, first in limits if first))
 
 
-def _first_unpaired(text: str, release: str, catalog: Catalog) -> str | None:
-    """The lowest version above those for this torch that uv would take all the same; None where there is none."""
+def _limit(text: str, backend: Backend, release: str, catalog: Catalog) -> str | None:
+    """The lowest version that does not go with this build and that uv would take all the same; None: there is none."""
     package = named_by(text) or ""
     versions = {one: torch for one, torch in catalog.pairs.get(package, {}).items() if allows(text, one)}
-    last = max((number(version) for version, torch in versions.items() if release in torch), default=None)
+    cuda = None if has_build(package, backend) else catalog.with_cuda.get(package)
+    paired = [number(one) for one, torch in versions.items() if release in torch]
+    last = max((one for one in paired if not cuda or one < number(cuda)), default=None)
     loose = [one for one in versions if last and (package, one) in catalog.loose and number(one) > last]
     return min(loose, key=number, default=None)
 

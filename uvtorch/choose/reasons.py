@@ -7,6 +7,7 @@ from uvtorch.catalog import number, since
 from uvtorch.choose.compatibility import Judge, capability, labels
 from uvtorch.choose.gpus import Hardware
 from uvtorch.choose.table import Row, Table, best, ranked
+from uvtorch.packages import has_build
 
 
 class Candidate(NamedTuple):
@@ -51,6 +52,8 @@ def warnings(table: Table, chosen: Row) -> tuple[str, ...]:
     if newer := [gpu for gpu in cuda if judge.is_newer(gpu)]:
         known = f"is newer than uvtorch's catalog (as of {judge.catalog.as_of})"
         said.append(f"{labels(newer)} {known}; {backend} is the newest build that this driver runs")
+    unbuilt = (name for name in sorted(table.need.packages) if not has_build(name, backend))
+    said += (f"{name} has no build for {backend}: it comes from the default index, for the CPU" for name in unbuilt)
     return (*said, *_cost_of_range(table, chosen))
 
 

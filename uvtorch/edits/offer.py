@@ -82,7 +82,7 @@ def offer(file: PyProject, project: Project, offers: Sequence[Offer], kind: Choi
         companions = [f"{name} ; {where}" if where else name for name in one.decision.companions]
         for text in (*map(without_local, texts), *companions):
             file.add_requirement(Target(kind, one.name), text)
-        for name in names | dict.fromkeys(one.decision.companions):
+        for name in pin.built(names | dict.fromkeys(one.decision.companions), one.backend):
             sources.setdefault(name, []).append(SourceEntry(index.name, where)._replace(**{kind: one.name}))
         pin.write_index(file, project, index)
     if not have:

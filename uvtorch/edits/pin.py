@@ -7,7 +7,7 @@ from typing import NamedTuple
 from uvtorch.backend import Backend, marker, same_url
 from uvtorch.choose import Decision
 from uvtorch.errors import ProjectError
-from uvtorch.packages import extension_names, normalize, roles
+from uvtorch.packages import extension_names, has_build, normalize, roles
 from uvtorch.project import Project, Source, Target
 from uvtorch.project.model import BASE, GROUP, Index
 from uvtorch.project.pyproject import PyProject, SourceEntry
@@ -59,9 +59,10 @@ def to(
     where = marker(decision.platforms)
     texts = [item.text for item in project.pytorch_requirements()] if staying is None else staying
     everywhere = {named_by(text) for text in texts if "+" in text and ";" not in text}
-    direct = dict.fromkeys((*packages, *project.pytorch_direct))
+    direct = built((*packages, *project.pytorch_direct), decision.backend)
     bounds = dict(decision.bounds)
-    group = {name: name + bounds.get(name, "") for name in ("torch", *in_group(project), *transitive)}
+    others = built(("torch", *in_group(project), *transitive), decision.backend)
+    group = {name: name + bounds.get(name, "") for name in others}
     group |= {name: f"{name} ; {where}" if where else name for name in decision.companions}
     group = {name: text for name, text in group.items() if name not in direct or name in decision.companions}
     pinned = direct | dict.fromkeys(group)
@@ -73,7 +74,7 @@ def to(
             )
     for package in pinned:
         file.set_sources(package, [SourceEntry(index.name, None if package in everywhere else where)])
-    _remove_companions(file, project, pinned.keys())
+    _remove_stale(file, project, pinned.keys(), decision.backend)
     # An exact release is that of the builds which the project has of other packages: it stays.
     fixed = {item.package for item in project.grouped if "==" in item.text.partition(";")[0]}
     file.leave_group({name for name in project.grouped_names & roles().keys() if name not in group} - fixed)
@@ -84,11 +85,17 @@ def to(
     write_index(file, project, index)
 
 
-def _remove_companions(file: PyProject, project: Project, pinned: AbstractSet[str]) -> None:
-    """Take out the sources of an earlier backend's Triton; one that the user requires is left alone."""
+def built(packages: Iterable[str], backend: Backend | None) -> dict[str, None]:
+    """Those that a backend's index has; the others' wheels on the default index go with every backend."""
+    return dict.fromkeys(name for name in packages if has_build(name, backend))
+
+
+def _remove_stale(file: PyProject, project: Project, pinned: AbstractSet[str], backend: Backend) -> None:
+    """Take out the sources of an earlier backend's Triton, unless the user requires it, and of what this one lacks."""
     own = {item.package for item in project.requirements if item.target != GROUP}
     for source in project.own_sources:
-        if source.backend and roles().get(source.package) == "companion" and source.package not in pinned | own:
+        companion = roles().get(source.package) == "companion" and source.package not in pinned | own
+        if source.backend and (companion or not has_build(source.package, backend)):
             file.remove_sources(source.package)
 
 
@@ -105,7 +112,7 @@ def like(
     sibling's, its index is written here as well.
     """
     model = min(pins, key=lambda pin: pin.package != "torch").package
-    packages = tuple(packages)
+    packages, transitive = (*built(packages, pins[0].backend),), (*built(transitive, pins[0].backend),)
     if "torch" not in {*packages, *transitive, *project.pytorch_direct, *in_group(project)}:
         transitive = ("torch", *transitive)
     have = {source.package for source in project.sources}

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from uvtorch.backend import Backend, same_url
 from uvtorch.errors import ProjectError
-from uvtorch.packages import normalize
+from uvtorch.packages import has_build, normalize
 from uvtorch.project.choices import Project
 from uvtorch.project.hosts import pytorch_backend, vendor
 from uvtorch.project.markers import Environment, holds
@@ -128,7 +128,9 @@ def stray(lock: Lock, project: Project, environment: Environment) -> tuple[Packa
     sources = [one for one in project.sources_on(environment) if one.url and (one.backend or vendor(one.url))]
     several = any(source.target.kind != "base" for source in sources)
     found: list[Package] = []
-    for name in dict.fromkeys(package.name for package in lock.packages if sources and project.is_pinned(package.name)):
+    for name in dict.fromkeys(package.name for package in lock.packages if project.is_pinned(package.name)):
+        if not any(has_build(name, source.backend) for source in sources):
+            continue
         builds = [package for package in lock.named(name) if package.applies(environment)]
         elsewhere = [one for one in builds if not any(same_url(one.location, source.url or "") for source in sources)]
         if not several or elsewhere == builds:
