@@ -53,7 +53,7 @@ def sources() -> set[str]:
 def test_the_wheel_has_the_whole_package_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert names == sources()
+    assert names == sources() | {f"uvtorch-{__version__}.data/data/share/man/man1/uvtorch.1"}
     assert {"uvtorch/py.typed", "uvtorch/catalog/builds.toml", "uvtorch/catalog/packages.txt"} <= names
     assert wheel.name == f"uvtorch-{__version__}-py3-none-any.whl"
 
