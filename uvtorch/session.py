@@ -22,6 +22,7 @@ from uvtorch.project import Project
 from uvtorch.project import read as read_project
 from uvtorch.project import workspace as workspaces
 from uvtorch.project.hosts import check_index_url
+from uvtorch.project.outside import Outside, configured, given, of_pytorch
 from uvtorch.project.pyproject import PyProject, begin_script
 from uvtorch.project.script import script_block
 from uvtorch.project.workspace import Manifest, Workspace
@@ -203,6 +204,14 @@ class Session(Command):
         if named:
             return check_index_url(named, "UVTORCH_INDEX_BASE")
         return (self.project.config.index_base if self.site else None) or DEFAULT_INDEX_BASE
+
+    @cached_property
+    def outside(self) -> tuple[Outside, ...]:
+        """The PyTorch indexes that uv is given for every package, by options, variables and configuration files."""
+        root = self.required_site.root
+        data = {} if root.script else root.data
+        found = (*given(self.line, self.env), *configured(root.directory, data, self.line, self.env))
+        return tuple(of_pytorch(found, (self.index_base, DEFAULT_INDEX_BASE)))
 
     @cached_property
     def python(self) -> str | None:

@@ -196,10 +196,11 @@ class Transaction:
             self._out.say(*lines)
 
     def warn(self, *lines: str) -> None:
-        """Warn, a line each, on stderr; not with `quiet`."""
-        self._warned += lines
+        """Warn, a line each and each once, on stderr; not with `quiet`."""
+        fresh = [line for line in lines if line not in self._warned]
+        self._warned += fresh
         if not self.dry:
-            self._out.warn(*lines)
+            self._out.warn(*fresh)
 
     def tell(self, text: str) -> None:
         """Pass on what uv said."""

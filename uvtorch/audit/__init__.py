@@ -5,6 +5,7 @@
 | `index-not-explicit` | uv takes any package it finds on a PyTorch index from there |
 | `index-twice` | two indexes of one name, which uv refuses, or of one URL |
 | `index-ignored` | `[tool.uv] index` does not count beside a uv.toml |
+| `index-outside` | uv.toml or a variable of uv's names a PyTorch index for every package |
 | `index-unused` | no source names a PyTorch index, so it does nothing |
 | `index-missing` | a source names an index that is not defined |
 | `source-binds-nothing` | a source for an extra or group that does not list the package |
@@ -55,7 +56,7 @@ def audit(
     """
     machine = Machine(here.platform if here else EVERYWHERE[0])
     exports = {one: resolve(one) for one in selections(project)} if resolve else None
-    return findings(Case(machine, catalog, project, locked, exports, here and here.python, uv_toml, base))
+    return findings(Case(machine, catalog, project, locked, exports, here and here.python, uv_toml, base=base))
 
 
 def findings(case: Case) -> tuple[Finding, ...]:

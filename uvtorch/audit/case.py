@@ -15,6 +15,7 @@ from uvtorch.machine import Machine
 from uvtorch.project import Choice, Environment, Index, Project, Source
 from uvtorch.project.lock import Lock
 from uvtorch.project.markers import EVERYWHERE, PYTHONS, holds
+from uvtorch.project.outside import Outside
 from uvtorch.project.pyproject import SourceEntry
 from uvtorch.project.workspace import Workspace
 
@@ -56,6 +57,8 @@ class Case(NamedTuple):
     python: str | None = None
     uv_toml: str | None = None
     """The name of a uv.toml beside the pyproject.toml that uv reads its settings from."""
+    outside: tuple[Outside, ...] = ()
+    """The PyTorch indexes that uv is given for every package, outside of pyproject.toml."""
     base: str = DEFAULT_INDEX_BASE
     """Where PyTorch's indexes are."""
     site: Workspace | None = None

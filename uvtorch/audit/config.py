@@ -102,6 +102,18 @@ def _ignored(case: Case) -> Iterator[Finding]:
         yield (error if bare else warning)("index-ignored", what)
 
 
+def _outside(case: Case) -> Iterator[Finding]:
+    pinned = bool(case.pins or case.project.selectable())
+    for one in case.outside:
+        what = (
+            f"{one.origin} gives uv the index {one.url} for every package: numpy, jinja2 and whatever else it has come "
+        )
+        what += "from it, mostly old versions. Remove it there"
+        what += "." if pinned else "; the fix writes it into the project, for PyTorch's packages alone."
+        fix = None if pinned else ("uvtorch", "torch", "use", str(one.backend))
+        yield Finding("index-outside", "error", what, fix)
+
+
 def _not_explicit(case: Case) -> Iterator[Finding]:
     hosts = case.hosts
     for index in case.project.indexes:
@@ -358,6 +370,7 @@ def _companion_missing(project: Project, source: Source, names: Iterable[str]) -
 
 
 CHECKS: Final[tuple[Callable[[Case], Iterator[Finding]], ...]] = (
-    _twice, _missing, _gaps, _conflicts, _ignored, _not_explicit, _unused, _markers, _dropped, _no_wheels, _companions,
+    _twice, _missing, _gaps, _conflicts, _ignored, _outside, _not_explicit, _unused, _markers, _dropped, _no_wheels,
+    _companions,
 )  # fmt: skip
 """Those that keep uv from reading the file first."""

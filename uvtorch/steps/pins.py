@@ -1,11 +1,13 @@
 """Pins of a project and of its whole workspace: which there are, and changing all of its files together."""
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 
 from uvtorch.choose import Decision
 from uvtorch.edits import pin
 from uvtorch.project import Project, Source, Target
 from uvtorch.project.markers import can_hold
+from uvtorch.project.outside import uv_toml
 from uvtorch.project.pyproject import PyProject
 from uvtorch.requirement import without_local
 from uvtorch.session import Session, requirements_of
@@ -52,6 +54,7 @@ class Change:
         self.tx = tx
         if not tx.dry:
             tx.prepare()
+        self._pins = False
         self.files: list[tuple[str, Project, PyProject]] = [
             (manifest.path, project, session.file(manifest)) for manifest, project in session.files
         ]
@@ -69,6 +72,7 @@ class Change:
         At a workspace's root its members' packages are pinned in the root's file, whose sources they inherit.
         `keeping`: the requirements that keep their local version, None: those of this project that have one.
         """
+        self._pins = True
         session = self.session
         own, *others = self.files
         members_inherit = session.required_site.manifest is session.required_site.root
@@ -107,8 +111,23 @@ class Change:
 
     def write(self) -> bool:
         """Write the files; whether any of them changed. What they say is read anew afterwards."""
-        changed = False
+        changed, told = False, [*_beside_pins(self.session)] if self._pins else []
         for path, _, file in self.files:
             changed |= self.session.edit(self.tx, path, file)
         self.session.reread()
+        if changed:
+            self.tx.warn(*told)
         return changed
+
+
+def _beside_pins(session: Session) -> Iterator[str]:
+    """What is to be told where pins are written: what uv says and does beside them because of its configuration."""
+    root = session.required_site.root
+    path = None if root.script else uv_toml(root.directory, root.data)
+    name, own = os.path.relpath(path or root.path), os.path.relpath(root.path)
+    if path and os.path.dirname(path) == root.directory:
+        yield f"uv will warn that `index` is ignored beside {name}; where a source names it, as here, it is not"
+    elif path and "uv" not in root.data.get("tool", {}):
+        yield f"uv reads {own} in the place of {name} from now on, for it has a `[tool.uv]`: copy what it still needs"
+    for one in session.outside:
+        yield f"{one.origin} gives uv {one.url} for every package: remove it there, or numpy comes from it too"

@@ -12,6 +12,7 @@ from uvtorch.locate import current_directory
 from uvtorch.packages import begins_with, extension_names
 from uvtorch.project import Choice, Project, Source, Target
 from uvtorch.project.model import GROUP
+from uvtorch.project.outside import given
 from uvtorch.requirement import bare_requirement, named_by, with_extras
 from uvtorch.requirements_file import requirements_in
 from uvtorch.session import Origin, Session, Wanted, requirements_of
@@ -86,13 +87,9 @@ def _leave_to_uv(session: Session, reason: str) -> int:
 
 
 def _own_index(session: Session) -> str | None:
-    """An index of a backend that the user names on the command line: then uv is told all it needs."""
-    for name in ("--index", "--default-index", "--index-url", "--extra-index-url", "--find-links"):
-        for value in session.line.values(name):
-            url = value.partition("=")[2] if "=" in value.partition("://")[0] else value
-            if from_url(url):
-                return url
-    return None
+    """An index of a backend that the user names by option or variable: then uv is told all it needs."""
+    urls = [*session.line.values("--find-links"), *(one.url for one in given(session.line, session.env))]
+    return next(filter(from_url, urls), None)
 
 
 def _add_to_script(session: Session, warnings: Sequence[str]) -> int:

@@ -62,6 +62,8 @@ def _single(session: Session, wanted: Wanted) -> int:
     pins = pins_of(session) or _selected_pins(session)
     if pins and not (explicit and _differs(session, wanted, pins)):
         return _keep(session)
+    if not pins and not explicit and session.outside:  # uv's configuration says where torch comes from
+        return session.hand_over(*filter(None, [mismatch(session)]))
     project = session.project
     own_source = any(one.kind != "index" and project.is_pinned(one.package) for one in project.sources)
     if own_source and not explicit:
@@ -142,8 +144,9 @@ def mismatch(session: Session) -> str | None:
     rows = session.workspace.choices_for(machine.platform)
     base = next((row for row in rows if row.kind == "base"), None)  # a member's choice that the root asks for
     origin, backend = (base.origin, base.backend) if base else ("pypi", None)
-    if torch is not None:
-        origin, backend = "index", torch.backend
+    outside = next(iter(session.outside), None) if torch is None else None
+    if torch is not None or outside:
+        origin, backend = "index", torch.backend if torch else outside and outside.backend
     if backend is None and origin != "pypi":
         return None  # an index that does not say what it serves
     option = _judged(session, backend)
@@ -151,6 +154,8 @@ def mismatch(session: Session) -> str | None:
         return None
     subject = os.path.basename(session.required_site.manifest.path) if session.is_script else "the project"
     pinned = f"{subject} pins {backend}" if backend else f"{subject} takes torch from PyPI on this platform"
+    if outside:
+        pinned = f"{outside.origin} has uv take torch from {outside.url}"
     return f"{pinned}, but {_clause(option)}{_remedy(session, backend)}"
 
 

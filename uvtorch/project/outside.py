@@ -1,0 +1,105 @@
+"""The indexes that uv is given outside of pyproject.toml: by option, variable, uv.toml, user's or system's file.
+
+https://docs.astral.sh/uv/concepts/configuration-files/ tells which files count. Sources find none of them (uv 0.13.9:
+"indexes referenced via `tool.uv.sources` must be defined in the project's `pyproject.toml`"), so pins go into
+pyproject.toml whatever stands here; and what stands here serves every package, unless it is explicit.
+"""
+
+import os
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from uvtorch import files
+from uvtorch.argv import CommandLine, is_set
+from uvtorch.backend import Backend
+from uvtorch.project.hosts import pytorch_backend
+
+_GIVEN = (
+    ("--default-index", "UV_DEFAULT_INDEX"),
+    ("--index-url", "UV_INDEX_URL"),
+    ("--index", "UV_INDEX"),
+    ("--extra-index-url", "UV_EXTRA_INDEX_URL"),
+)
+"""Options with their variables, those of the default index first."""
+
+
+class Outside(NamedTuple):
+    """An index, and the option, variable or file that names it."""
+
+    origin: str
+    name: str | None
+    url: str
+    explicit: bool = False
+    default: bool = False
+
+    @property
+    def backend(self) -> Backend | None:
+        """The backend whose builds it serves, where its URL says so."""
+        return pytorch_backend(self.url)
+
+
+def given(line: CommandLine, env: Mapping[str, str]) -> Iterator[Outside]:
+    """The indexes of the command line, else of the variables."""
+    for option, variable in _GIVEN:
+        values = line.values(option)
+        for text in values or env.get(variable, "").split():
+            named = "=" in text.partition("://")[0]
+            name, url = (text.partition("=")[0], text.partition("=")[2]) if named else (None, text)
+            yield Outside(option if values else variable, name, url, default=(option, variable) in _GIVEN[:2])
+
+
+def configured(directory: str, data: Mapping[str, Any], line: CommandLine, env: Mapping[str, str]) -> Iterator[Outside]:
+    """The indexes of uv's configuration files, for a project in `directory` whose pyproject.toml says `data`."""
+    if line.has("--no-config") or is_set(env, "UV_NO_CONFIG"):
+        return
+    one = line.value("--config-file") or env.get("UV_CONFIG_FILE")
+    found = (uv_toml(directory, data), *_of_user_and_system(env))
+    for path in (one,) if one else found:
+        for table in _list(_read(path), "index"):
+            if isinstance(table, Mapping) and isinstance(table.get("url"), str):
+                flags = {key: bool(table.get(key)) for key in ("explicit", "default")}
+                yield Outside(os.path.relpath(path or ""), table.get("name"), table["url"], **flags)
+
+
+def of_pytorch(found: Iterable[Outside], bases: Iterable[str]) -> Iterator[Outside]:
+    """Those that serve PyTorch's builds to every package; a default index stands in for PyPI unless below a base."""
+    for one in found:
+        own = any(one.url.startswith(base.rstrip("/") + "/") for base in bases)
+        alike = "torch" in f"{one.name} {one.url}" and not one.default
+        if one.backend and not one.explicit and (own or alike):
+            yield one
+
+
+def uv_toml(directory: str, data: Mapping[str, Any]) -> str | None:
+    """The uv.toml that counts for a project: beside its pyproject.toml, or above where that has no `[tool.uv]`."""
+    while not os.path.isfile(path := os.path.join(directory, "uv.toml")):
+        above = os.path.dirname(directory)
+        if "uv" in data.get("tool", {}) or above == directory:
+            return None
+        directory, data = above, _read(os.path.join(above, "pyproject.toml"))
+    return path
+
+
+def _of_user_and_system(env: Mapping[str, str]) -> Iterator[str]:
+    if sys.platform == "win32":
+        yield from (os.path.join(env[name], "uv", "uv.toml") for name in ("APPDATA", "PROGRAMDATA") if env.get(name))
+        return
+    yield os.path.join(env.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "uv", "uv.toml")
+    folders = (*(env.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":"), "/etc")
+    paths = (os.path.join(folder, "uv", "uv.toml") for folder in folders)
+    yield from [path for path in paths if os.path.isfile(path)][:1]
+
+
+def _list(table: Mapping[str, Any], key: str) -> Sequence[Any]:
+    found = table.get(key)
+    return found if isinstance(found, list) else ()
+
+
+def _read(path: str | None) -> Mapping[str, Any]:
+    """A file's tables; none where there is no such file or it is not TOML: uv says better what is wrong with it."""
+    try:
+        return tomllib.loads(files.text(path or "") or "")
+    except (ValueError, RecursionError):
+        return {}
