@@ -108,6 +108,7 @@ def guard(
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "127.0.0.1,localhost")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
     monkeypatch.setenv("UVTORCH_HARDWARE", str(MACHINES / "cpu-only.json"))
     _guard.own = str(tmp_path_factory.getbasetemp().resolve()) + os.sep
     _guard.processes = request.node.get_closest_marker("processes") is not None

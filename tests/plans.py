@@ -1,9 +1,11 @@
 """A transaction as a value, so that the tests can say in one place what is done: edits, then uv, then what follows."""
 
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
 from uvtorch.argv import parse
+from uvtorch.journal import Claim
 from uvtorch.output import Output
 from uvtorch.transaction import Transaction
 
@@ -30,7 +32,9 @@ def hand_over(words: list[str]) -> Plan:
 
 
 def apply(plan: Plan, path: str, quiet: bool = False) -> int:
-    with Transaction(lambda: path, Output(parse(["-q"] if quiet else []), {})) as tx:
+    claim = Claim(os.getcwd(), os.environ)
+    claim.take("a test", print)
+    with Transaction(lambda: path, Output(parse(["-q"] if quiet else []), {}), claim=claim) as tx:
         _do(plan, tx)
     return tx.code
 

@@ -59,7 +59,7 @@ def test_edits_are_written_then_uv_runs(toml: Path, directory: Path) -> None:
 def test_a_failure_undoes_all_to_the_byte(code: int, lock: bytes | None, toml: Path, directory: Path) -> None:
     if lock is not None:
         (directory / "uv.lock").write_bytes(lock)
-    fake = fake_uv(directory, f'[ "$1" = sync ] && exit {code}; echo x >>pyproject.toml; echo x >uv.lock')
+    fake = fake_uv(directory, f'[ "$1" = sync ] && exit {code}; echo lock >>pyproject.toml; echo x >uv.lock')
     assert apply(pinning(toml, ("lock",), ("sync",), ("never",)), str(fake.path)) == code
     assert fake.commands == [["lock"], ["sync"]]
     assert toml.read_bytes() == BEFORE
@@ -67,13 +67,13 @@ def test_a_failure_undoes_all_to_the_byte(code: int, lock: bytes | None, toml: P
     assert (directory / "uv.lock").exists() == (lock is not None)
 
 
-def test_what_uv_took_away_is_put_back_with_its_mode(toml: Path, directory: Path) -> None:
+def test_what_uv_wrote_is_put_back_with_its_mode(toml: Path, directory: Path) -> None:
     toml.chmod(0o640)
     lock = directory / "uv.lock"
     lock.write_bytes(b"lock")
     lock.chmod(0o604)
-    fake = fake_uv(directory, "rm pyproject.toml uv.lock; exit 1")
-    assert apply(pinning(toml), str(fake.path)) == 1
+    fake = fake_uv(directory, "echo lock >new; mv new pyproject.toml; echo >new; mv new uv.lock; kill -9 $$")
+    assert apply(pinning(toml), str(fake.path)) == 137
     assert (toml.read_bytes(), stat.S_IMODE(toml.stat().st_mode)) == (BEFORE, 0o640)
     assert (lock.read_bytes(), stat.S_IMODE(lock.stat().st_mode)) == (b"lock", 0o604)
 

@@ -40,7 +40,7 @@ def on(number, frame):
 for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"):
     if signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:
         signal.signal(getattr(signal, name), on)
-pathlib.Path("pyproject.toml").write_text(pathlib.Path("pyproject.toml").read_text() + "# by uv")
+pathlib.Path("pyproject.toml").write_text(pathlib.Path("pyproject.toml").read_text().replace("[]", '["torch"]'))
 pathlib.Path("uv.lock").write_text("half a lock")
 say("ready")
 while not released():

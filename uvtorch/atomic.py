@@ -4,6 +4,8 @@ import os
 import stat
 from io import FileIO
 
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+
 
 def write(path: str, content: bytes, mode: int | None = None) -> None:
     """Replace a file's content.
@@ -29,20 +31,15 @@ def _replace(path: str, content: bytes, status: os.stat_result) -> bool:
     # A random name: in containers a process id comes again, and a file that was left behind would stand in the way.
     temporary = os.path.join(os.path.dirname(path), f".uvtorch-{os.urandom(6).hex()}")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+        descriptor = os.open(temporary, _NEW, 0o600)
     except (PermissionError, FileExistsError):
         return False
     try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
+        with FileIO(descriptor, "w") as file:
+            _write_all(file, content)
             os.fsync(descriptor)  # else a crash may leave an empty file under the old name
         try:
-            new = os.stat(temporary)
-            if (new.st_uid, new.st_gid) != (status.st_uid, status.st_gid):
-                os.chown(temporary, status.st_uid, status.st_gid)
-            _copy_attributes(path, temporary)
-            os.chmod(temporary, stat.S_IMODE(status.st_mode))
+            _become_like(path, status, temporary)
             os.replace(temporary, path)
         except OSError:
             os.unlink(temporary)
@@ -51,6 +48,49 @@ def _replace(path: str, content: bytes, status: os.stat_result) -> bool:
         os.unlink(temporary)
         raise
     return True
+
+
+def create(path: str, content: bytes, like: str | None = None) -> None:
+    """Make a new file in the place of any there; with owner, mode and attributes of another as far as allowed.
+
+    It is not forced to the disk. Raises OSError.
+    """
+    try:
+        descriptor = os.open(path, _NEW, 0o600)
+    except FileExistsError:
+        os.unlink(path)
+        descriptor = os.open(path, _NEW, 0o600)
+    with FileIO(descriptor, "w") as file:
+        _write_all(file, content)
+    if like is not None:
+        try:
+            _become_like(like, os.stat(like), path)
+        except OSError:
+            pass
+
+
+def move(source: str, target: str) -> bool:
+    """Let a file take another's place by a rename; False, with nothing changed, where that would lose what it is."""
+    target = os.path.realpath(target)
+    try:
+        status, new = os.stat(target), os.stat(source)
+        if status.st_nlink > 1 or (status.st_uid, status.st_gid) != (new.st_uid, new.st_gid):
+            return False
+    except FileNotFoundError:
+        pass
+    try:
+        os.replace(source, target)
+    except OSError:
+        return False
+    return True
+
+
+def _become_like(path: str, status: os.stat_result, new: str) -> None:
+    own = os.stat(new)
+    if (own.st_uid, own.st_gid) != (status.st_uid, status.st_gid):
+        os.chown(new, status.st_uid, status.st_gid)
+    _copy_attributes(path, new)
+    os.chmod(new, stat.S_IMODE(status.st_mode))
 
 
 def _copy_attributes(source: str, target: str) -> None:
@@ -73,7 +113,11 @@ def _overwrite(path: str, content: bytes) -> None:
 
 def _fill(file: FileIO, content: bytes) -> None:
     file.seek(0)
+    _write_all(file, content)
+    file.truncate()
+
+
+def _write_all(file: FileIO, content: bytes) -> None:
     rest = memoryview(content)
     while rest:
         rest = rest[file.write(rest) :]
-    file.truncate()

@@ -154,7 +154,10 @@ def _do(line: "CommandLine") -> int:
         from uvtorch.verbs.remove import remove as act  # noqa: PLC0415  the hand-over loads nothing that it does not need
     else:
         from uvtorch.verbs.sync import sync as act  # noqa: PLC0415  the hand-over loads nothing that it does not need
-    return act(Session(line, os.environ))
+    session = Session(line, os.environ)
+    if line.verb in ("add", "remove"):
+        session.claim()
+    return act(session)
 
 
 def _unknown(line: "CommandLine") -> int:

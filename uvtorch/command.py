@@ -1,10 +1,13 @@
 """One command as it was typed: what its words and the environment say by themselves. Reads no file, imports little."""
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 from uvtorch import locate, uv
 from uvtorch.argv import CommandLine, is_set
+from uvtorch.errors import ProjectError
+from uvtorch.journal import Claim, above
 from uvtorch.output import Output
 from uvtorch.transaction import Transaction
 
@@ -21,6 +24,8 @@ class Command:
         self.out = Output(line, env)
         self.dry = dry or line.ours_has("--dry-run")
         """Whether our own `--dry-run` is given."""
+        self._script = line.value("--script")
+        self._claim: Claim | None = None
 
     @cached_property
     def uv(self) -> str:
@@ -47,18 +52,82 @@ class Command:
         """Whether uv is told to leave the environment alone."""
         return self.line.has("--no-sync") or is_set(self.env, "UV_NO_SYNC") or self.frozen
 
+    def repair(self) -> None:
+        """Put back what a command that was killed left half done, unless another is at work."""
+        for claim in [Claim(self._script_path, self.env)] if self._script else above(self.directory, self.env):
+            if claim.left_behind and not self.dry:
+                claim.take(self._name, self.out.say, wait=False)
+                claim.release()
+
+    def claim(self) -> None:
+        """Be the only command that changes this project until a transaction ends. Before anything is read."""
+        if self._claim is None and not (self.dry or self.line.has("--dry-run", "--check")):
+            try:
+                self.repair()  # a torn file does not say what belongs to a workspace
+                root = self._root()
+            except ProjectError:  # uv says better what is wrong
+                return
+            self._claim = Claim(root, self.env) if root else None
+        if self._claim is not None:
+            self._claim.take(self._name, self.out.say)
+
+    def _root(self) -> str | None:
+        """What is claimed: the script, the directory of the workspace's root; None where there is no project."""
+        if self._script:
+            return self._script_path
+        path = locate.find(self.directory)
+        if path is not None and locate.is_below_another(path):
+            from uvtorch.project import workspace  # noqa: PLC0415  a plain `add` loads nothing that it does not need
+
+            site = workspace.site(self.directory)
+            return site.root.directory if site else None
+        return path and os.path.dirname(path)
+
+    @property
+    def _script_path(self) -> str:
+        return os.path.join(locate.current_directory(self.line, self.env), self._script or "")
+
+    @property
+    def _name(self) -> str:
+        words = self.line.positionals[:1] if self.line.verb == "torch" else []
+        return " ".join(["uvtorch", self.line.verb or "", *words])
+
     def hand_over(self, *warnings: str, said: Sequence[str] = (), options: Sequence[str] = ()) -> int:
-        """Let uv take over with the user's own command line and these options; shown only, with our `--dry-run`."""
-        with self.transaction(shown=self.dry) as tx:
+        """Let uv take over with the user's own command line and these options; shown only, with our `--dry-run`.
+
+        What changes a project is waited for, as others wait for it.
+        """
+        changes = self._claim is not None and self.line.verb in ("add", "remove", "lock")
+        words = self.line.with_options(*options) if options else self.line.argv
+        with self.transaction() if changes else self._transaction(dry=self.dry) as tx:
             tx.say(*said)
             tx.warn(*warnings)
-            tx.become(self.line.with_options(*options) if options else self.line.argv)
+            if changes:
+                tx.uv(*words)
+            else:
+                tx.become(words)
         return tx.code
 
-    def transaction(self, *, shown: bool | None = None) -> Transaction:
-        """What changes the project: all of it or nothing.
+    def transaction(self) -> Transaction:
+        """What changes the project, its workspace's root and their lock: all or nothing, and nobody else meanwhile.
 
-        Only `shown` (None: with our `--dry-run`, and with uv's own, since the edits would be made all the same).
+        Only shown with our `--dry-run`, and with uv's own, since the edits would be made all the same.
         """
-        dry = self.dry or self.line.has("--dry-run") if shown is None else shown
-        return Transaction(lambda: self.uv, self.out, dry=dry)
+        dry = self.dry or self.line.has("--dry-run")
+        self.claim()
+        tx = self._transaction(dry=dry)
+        tx.guard(*self.changed)
+        return tx
+
+    @property
+    def changed(self) -> Sequence[str]:
+        """The files that uv may change, as far as they are known."""
+        if self._claim is None:
+            return ()
+        root = self._claim.root
+        if self._script:
+            return root, f"{root}.lock"
+        return os.path.join(root, "pyproject.toml"), os.path.join(root, "uv.lock")
+
+    def _transaction(self, *, dry: bool) -> Transaction:
+        return Transaction(lambda: self.uv, self.out, dry=dry, claim=self._claim)

@@ -27,7 +27,7 @@ from uvtorch.project.pyproject import PyProject, begin_script
 from uvtorch.project.script import script_block
 from uvtorch.project.workspace import Manifest, Workspace
 from uvtorch.requirement import named_by
-from uvtorch.transaction import Transaction
+from uvtorch.transaction import Transaction, content
 
 
 class Origin(StrEnum):
@@ -64,15 +64,17 @@ class Session(Command):
         self, line: CommandLine, env: Mapping[str, str], script: str | None = None, *, dry: bool = False
     ) -> None:
         super().__init__(line, env, dry=dry)
-        self._script = script or line.value("--script")
+        self._script = script or self._script
         self._unwritten: dict[str, tuple[bytes, bytes]] = {}
         """Files as they are on disk and as they will be: of a dry run, and of a script that gets its first block."""
 
     @cached_property
     def site(self) -> Workspace | None:
         """The files that the command works on; None where there is no project."""
+        if self._claim is None:
+            self.repair()
         if self._script is not None:
-            found = workspaces.script(os.path.join(locate.current_directory(self.line, self.env), self._script))
+            found = workspaces.script(self._script_path)
             return Workspace(self._current(found.manifest), self._current(found.manifest))
         site = workspaces.site(self.directory, self.line.value("--package"))
         if site is None or not self._unwritten:
@@ -152,10 +154,26 @@ class Session(Command):
 
     def begin(self, tx: Transaction, file: PyProject) -> bool:
         """Write an edited file that uv changes in its turn: it keeps its line breaks, and is put back with the lock."""
-        site = self.required_site
-        tx.guard(site.manifest.path, site.lock)
-        tx.keep_style(site.manifest.path, site.manifest.raw)
-        return self.edit(tx, site.manifest.path, file)
+        manifest = self.required_site.manifest
+        tx.keep_style(manifest.path, manifest.raw)
+        return self.edit(tx, manifest.path, file)
+
+    def claim_unread(self) -> bool:
+        """Claim the project after it was read; whether it has changed since, so that all is to be done anew."""
+        if self._claim is not None and self._claim.held:
+            return False
+        known = self.files if self.site else ()
+        self.claim()
+        if all(content(manifest.path) == manifest.raw for manifest, _ in known):
+            return False
+        self.reread()
+        return True
+
+    @property
+    def changed(self) -> Sequence[str]:
+        """The files that uv may change."""
+        site = self.site
+        return (site.manifest.path, site.root.path, site.lock) if site else ()
 
     def begin_script(self) -> None:
         """Give a script that has no metadata the block that `uv add --script` begins, for the same Python."""

@@ -1,24 +1,18 @@
 """One change of a project: edits of files and runs of uv, all of it or nothing; or shown instead of done."""
 
 import os
-import stat
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 from uvtorch import atomic, files, uv
 from uvtorch.errors import ProjectError
+from uvtorch.journal import Claim, Journal
+from uvtorch.kept import Saved, names_in, read, relative
 from uvtorch.output import Output
 
 if TYPE_CHECKING:
     from subprocess import Popen
-
-
-class Saved(NamedTuple):
-    """A file as it was. Without content: there was no such file."""
-
-    content: bytes | None
-    mode: int | None
 
 
 class UvFailedError(Exception):
@@ -33,17 +27,22 @@ class Transaction:
     """A context manager around everything that a command changes.
 
     `uv` and `edit` do what they say at once; if uv fails, if a signal comes or if anything is raised, every file is put
-    back as it was, and `code` is uv's exit code or 128+n after signal n. Where all went well, uvtorch becomes the uv
-    command that `become` named. With `dry` nothing is done: the decisions, a unified diff and the command lines are
-    printed at the end.
+    back as it was, but not over what another program wrote meanwhile, and `code` is uv's exit code or 128+n after
+    signal n. Where all went well, uvtorch becomes the uv command that `become` named. With `dry` nothing is done: the
+    decisions, a unified diff and the command lines are printed at the end.
+
+    `claim` is what it holds until it ends; without one, nobody else is kept away and nothing outlives a kill.
     """
 
-    def __init__(self, find_uv: Callable[[], str], out: Output, *, dry: bool = False) -> None:
+    def __init__(
+        self, find_uv: Callable[[], str], out: Output, *, dry: bool = False, claim: Claim | None = None
+    ) -> None:
         self._find_uv = find_uv
         self._out = out
+        self._claim = claim
+        self._journal = Journal(claim.place if claim else None)
         self.dry = dry
         self.code = 0
-        self._saved: dict[str, Saved] = {}
         self._styled: dict[str, bytes] = {}
         self._interrupted: uv.Interrupted | None = None
         """Entered with the first change: until then a signal ends uvtorch as any program."""
@@ -75,19 +74,31 @@ class Transaction:
                 self.code = self._signalled() or error.code
             if error is not None or self.code:
                 self.undo()
+            self._journal.end()
         finally:
             if self._version is not None:
                 self._version.wait()  # what uvtorch becomes must not inherit it
+            if self._claim is not None:
+                self._claim.release()
             if self._interrupted is not None:
                 self._interrupted.__exit__(kind, error, traceback)
         if error is None and self.code == 0 and self._last is not None:
             uv.hand_over(self._find_uv(), self._last)
         return isinstance(error, UvFailedError)
 
-    def _begin(self) -> uv.Interrupted:
+    def _begin(self, words: Sequence[str] = ()) -> uv.Interrupted:
         if self._interrupted is None:
-            self._interrupted = uv.Interrupted().__enter__()
+            self._interrupted = uv.Interrupted(self._look).__enter__()
+        self._journal.begin(names_in(words))
         return self._interrupted
+
+    def _look(self) -> None:
+        for kept in self._journal.files.values():
+            kept.look(self._journal.names)
+
+    def _settle(self, code: int = 0) -> None:
+        for kept in self._journal.files.values():
+            kept.settle(self._journal.names, torn=code > 128)
 
     def _signalled(self) -> int:
         """The exit code for a signal that came, 0 where none came."""
@@ -101,8 +112,8 @@ class Transaction:
         """Remember files that uv may change; they need not exist. Raises ProjectError where one cannot be read."""
         if not self.dry:
             for path in paths:
-                if path not in self._saved:
-                    self._saved[path] = _saved(path)
+                if path not in self._journal.files:
+                    self._journal.keep(path, read(path))
 
     def keep_style(self, path: str, raw: bytes) -> None:
         """Keep a file's line breaks and BOM, whatever uv makes of them: `uv add` writes LF and drops a BOM."""
@@ -129,9 +140,9 @@ class Transaction:
         if not self._edited:
             uv.require(self.prepare())
             self._edited = True
-        self._begin()
         self.guard(path)
-        _write_checked(path, before, after)
+        self._begin()
+        self._write(path, before, after)
         return True
 
     def uv(self, *words: str) -> None:
@@ -146,7 +157,8 @@ class Transaction:
             self._commands.append(words)
             return 0
         self._raise_signalled()
-        code = uv.run(self._find_uv(), words, self._begin())
+        code = uv.run(self._find_uv(), words, self._begin(words))
+        self._settle(code)
         self._raise_signalled()
         return code
 
@@ -157,7 +169,8 @@ class Transaction:
             return 0, ""
         self._raise_signalled()
         with self._out.working("resolving dependencies"):
-            code, said = uv.run_quietly(self._find_uv(), words, self._begin())
+            code, said = uv.run_quietly(self._find_uv(), words, self._begin(words))
+        self._settle(code)
         self._raise_signalled()
         if code:
             self.failure = (code, said)
@@ -174,12 +187,25 @@ class Transaction:
 
     def mark(self) -> Mapping[str, Saved]:
         """The guarded files as they are now, for `rollback`."""
-        return {path: _saved(path) for path in self._saved}
+        return {path: read(path) for path in self._journal.files}
 
     def rollback(self, mark: Mapping[str, Saved]) -> None:
         """Put the files back as they were at the mark; those that were not guarded then, as they were at first."""
-        if not self.dry:
-            _restore({**self._saved, **mark})
+        if self.dry:
+            return
+        for path, kept in self._journal.files.items():
+            if kept.foreign:
+                raise ProjectError(f"{path} was changed by another program meanwhile", "run the command again")
+            content, mode = mark.get(path, kept.saved)
+            if read(path).content != content:
+                self._journal.leave(path, content)
+                try:
+                    if content is None:
+                        os.unlink(path)
+                    else:
+                        atomic.write(path, content, mode)
+                except OSError as error:
+                    raise ProjectError(f"cannot write {path}: {error.strerror}") from None
 
     def become(self, words: Sequence[str]) -> None:
         """Become this uv once everything is done: for `uv run`, whose exit code is the command's own."""
@@ -187,7 +213,19 @@ class Transaction:
 
     def undo(self) -> None:
         """Put every file back that is not as it was. Raises ProjectError, after all were tried, if some cannot be."""
-        _restore(self._saved)
+        failures = []
+        for path, kept in self._journal.files.items():
+            try:
+                kept.settle(self._journal.names, torn=self.code > 128)
+                if told := kept.put_back():
+                    self.warn(told)
+            except OSError as error:
+                where = f"; as it was, it is {kept.copy}" if kept.copy else ""
+                failures.append(f"{path} ({error.strerror}{where})")
+            except ProjectError as error:
+                failures.append(str(error))
+        if failures:
+            raise ProjectError(f"uv failed, and not all could be put back: {', '.join(failures)}")
 
     def say(self, *lines: str) -> None:
         """Tell what was decided and why, a line each, on stderr; not with `quiet`."""
@@ -208,14 +246,25 @@ class Transaction:
 
     def _restyle(self) -> None:
         for path, model in self._styled.items():
-            now = _saved(path).content
+            now = read(path).content
             if now is None or not (b"\r" in model or model.startswith(b"\xef\xbb\xbf")):
                 continue
             from uvtorch.project.pyproject import restyled  # noqa: PLC0415  a plain `add` loads nothing that it does not need
 
             after = restyled(now, model)
             if after != now:
-                _write_checked(path, now, after)
+                self._write(path, now, after)
+
+    def _write(self, path: str, before: bytes, after: bytes) -> None:
+        if read(path).content != before:
+            raise ProjectError(f"{path} changed while uvtorch was reading it", "run the command again")
+        if is_read_only(path):
+            raise ProjectError(f"{path} is read-only", "make it writable, or see what would change with --dry-run")
+        self._journal.leave(path, after)
+        try:
+            atomic.write(path, after)
+        except OSError as error:
+            raise ProjectError(f"cannot write {path}: {error.strerror}") from None
 
     def _show(self) -> None:
         lines = [f"# {line}" for line in self._said]
@@ -235,44 +284,6 @@ def content(path: str) -> bytes:
         return b""
 
 
-def _saved(path: str) -> Saved:
-    try:
-        return Saved(files.read(path), stat.S_IMODE(os.stat(path).st_mode))
-    except FileNotFoundError:
-        return Saved(None, None)
-    except OSError as error:
-        raise ProjectError(f"cannot read {path}: {error.strerror}") from None
-
-
-def _restore(files: Mapping[str, Saved]) -> None:
-    failures = []
-    for path, saved in files.items():
-        try:
-            if _saved(path).content == saved.content:
-                continue
-            if saved.content is None:
-                os.unlink(path)
-            else:
-                atomic.write(path, saved.content, saved.mode)
-        except OSError as error:
-            failures.append(f"{path} ({error.strerror})")
-        except ProjectError as error:
-            failures.append(str(error))
-    if failures:
-        raise ProjectError(f"uv failed, and not all could be put back: {', '.join(failures)}")
-
-
-def _write_checked(path: str, before: bytes, after: bytes) -> None:
-    if _saved(path).content != before:
-        raise ProjectError(f"{path} changed while uvtorch was reading it", "run the command again")
-    if is_read_only(path):
-        raise ProjectError(f"{path} is read-only", "make it writable, or see what would change with --dry-run")
-    try:
-        atomic.write(path, after)
-    except OSError as error:
-        raise ProjectError(f"cannot write {path}: {error.strerror}") from None
-
-
 def is_read_only(path: str) -> bool:
     """Whether a file must not be edited: that it could be renamed over, or by root, is not what its owner says."""
     return not os.stat(path).st_mode & 0o222 or not os.access(path, os.W_OK)
@@ -286,18 +297,11 @@ def diff(path: str, before: bytes, after: bytes) -> list[str]:
         *lines, rest = raw.decode("utf-8", "surrogateescape").split("\n")
         return [line + "\n" for line in lines] + ([rest] if rest else [])
 
-    name = _relative(path)
+    name = relative(path)
     rows = []
     for row in unified_diff(split(before), split(after), f"a/{name}", f"b/{name}"):
         rows += [row[:-1]] if row.endswith("\n") else [row, "\\ No newline at end of file"]
     return rows
-
-
-def _relative(path: str) -> str:
-    try:
-        return os.path.relpath(path)
-    except (OSError, ValueError):  # no working directory any more; another drive
-        return path
 
 
 def quoted(command: Sequence[str]) -> str:

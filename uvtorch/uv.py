@@ -160,11 +160,13 @@ class Interrupted:
     """Signals that came while uv was running. `code` is the exit code for them, 0 where none came.
 
     A context: inside, SIGINT, SIGTERM, SIGHUP and SIGQUIT do not end uvtorch but reach uv, once, so that uv can clean
-    up and uvtorch can undo its edits afterwards.
+    up and uvtorch can undo its edits afterwards. SIGTSTP stops uv with uvtorch, and both go on together. `look` is
+    called now and then while uv runs, on Linux.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, look: "Callable[[], None] | None" = None) -> None:
         self.code = 0
+        self._look = look
         self._pid = 0
         self._previous: dict[int, object] = {}
 
@@ -174,6 +176,8 @@ class Interrupted:
             # What was ignored when uvtorch started (nohup, a shell's background job) stays so, for uv too.
             if number is not None and _signal.getsignal(number) != _signal.SIG_IGN:
                 self._previous[number] = _signal.signal(number, self._receive)
+        if not WINDOWS and _signal.getsignal(_signal.SIGTSTP) == _signal.SIG_DFL:
+            self._previous[_signal.SIGTSTP] = _signal.signal(_signal.SIGTSTP, self._stop)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -201,14 +205,18 @@ class Interrupted:
         if ignored:
             _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         try:
-            early = _signal.sigpending() & self._previous.keys()
+            early = _signal.sigpending() & self._previous.keys() - {_signal.SIGTSTP}
             if early:
                 return 128 + int(min(early))
             self._pid = start(usual)
             while True:
-                # The limit is for a thread, left behind by some library, that takes SIGCHLD in our place.
-                told = _signal.sigtimedwait(queued, 1)
-                if told and told.si_signo in self._previous:
+                # The limit is also for a thread, left behind by some library, that takes SIGCHLD in our place.
+                told = _signal.sigtimedwait(queued, 0.05 if self._look else 1)
+                if told is None and self._look:
+                    self._look()
+                elif told and told.si_signo == _signal.SIGTSTP:
+                    self._stop_both(told.si_code > 0)
+                elif told and told.si_signo in self._previous:
                     self.code = 128 + told.si_signo
                     # A hangup of the terminal goes to the session's leader, which is uvtorch where no shell is.
                     alone = told.si_signo == _signal.SIGHUP and os.getsid(0) == os.getpid()
@@ -229,9 +237,24 @@ class Interrupted:
         if self._pid and (again or not self._uv_has_it_too(number)):
             self._forward()
 
+    def _stop(self, number: int, _frame: object) -> None:
+        self._stop_both(self._uv_has_it_too(number))
+
+    def _stop_both(self, uv_has_it: bool) -> None:
+        """Stop uv, unless it has the signal too, then uvtorch; where that goes on, so does uv."""
+        if self._pid and not uv_has_it:
+            os.kill(self._pid, _signal.SIGTSTP)
+        _signal.signal(_signal.SIGTSTP, _signal.SIG_DFL)
+        os.kill(os.getpid(), _signal.SIGTSTP)
+        usual = _signal.pthread_sigmask(_signal.SIG_UNBLOCK, {_signal.SIGTSTP})  # here it stops
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, usual)
+        _signal.signal(_signal.SIGTSTP, self._stop)
+        if self._pid:
+            os.kill(self._pid, _signal.SIGCONT)
+
     def _uv_has_it_too(self, number: int) -> bool:
         """Whether the terminal may have sent this to its whole foreground group: Ctrl-C and Ctrl-\\."""  # noqa: D301
-        if number not in (_signal.SIGINT, _signal.SIGQUIT):
+        if number not in (_signal.SIGINT, _signal.SIGQUIT, getattr(_signal, "SIGTSTP", 0)):
             return False
         try:
             terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)

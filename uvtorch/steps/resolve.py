@@ -14,6 +14,7 @@ from uvtorch.catalog import number
 from uvtorch.choose import Decision
 from uvtorch.edits import pin
 from uvtorch.errors import NoBuild
+from uvtorch.kept import Saved
 from uvtorch.project.lock import Lock
 from uvtorch.project.markers import can_hold
 from uvtorch.requirement import allows, bare_requirement, named_by, without_local
@@ -21,7 +22,7 @@ from uvtorch.session import Origin, Session, Wanted, decision_line
 from uvtorch.steps import choices
 from uvtorch.steps.bounds import Lowering, bound_anew, decide_lowering, take_bounds_away
 from uvtorch.steps.pins import Change, torch_first, workspace_packages, workspace_requirements
-from uvtorch.transaction import Saved, Transaction
+from uvtorch.transaction import Transaction
 
 
 def newest_torch(lock: Lock, backend: Backend | None = None) -> str | None:
@@ -55,7 +56,6 @@ def pin_and_lock(session: Session, tx: Transaction, wanted: Wanted, command: Seq
     """
     backend = session.backend_for(wanted)
     site = session.required_site
-    tx.guard(site.manifest.path, site.lock)
     before = tx.mark()
     requirements = workspace_requirements(session)
     if anew := speaks_up(session, wanted):

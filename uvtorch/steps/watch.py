@@ -28,6 +28,7 @@ def watch(
     `edit` changes the project's file before that.
     """
     line = command.line
+    command.claim()
     leaves_lock = line.has("--script", "--no-sources", "--check", "--dry-run") or command.sources_off or command.frozen
     try:
         paths = None if leaves_lock else _files(command)
@@ -36,7 +37,7 @@ def watch(
     if paths is None:
         return command.hand_over(*warnings)
     with command.transaction() as tx:
-        tx.guard(*paths)
+        tx.guard(*paths)  # `--package` names a file that a command line alone does not tell
         tx.warn(*warnings)
         if edit is not None:
             edit(tx)

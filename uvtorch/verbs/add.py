@@ -8,6 +8,7 @@ from uvtorch.backend import Backend, from_url
 from uvtorch.choose import Decision
 from uvtorch.edits import offer, pin
 from uvtorch.errors import NoBuild, ProjectError, UsageError
+from uvtorch.kept import Saved
 from uvtorch.locate import current_directory
 from uvtorch.packages import begins_with, extension_names
 from uvtorch.project import Choice, Project, Source, Target
@@ -33,7 +34,7 @@ from uvtorch.steps.resolve import (
 )
 from uvtorch.steps.script import pin_script
 from uvtorch.steps.watch import watch
-from uvtorch.transaction import Saved, Transaction, content
+from uvtorch.transaction import Transaction, content
 
 
 def add(session: Session) -> int:
@@ -59,7 +60,6 @@ def add(session: Session) -> int:
     with session.transaction() as tx:
         site = session.required_site
         tx.warn(*warnings)
-        tx.guard(site.manifest.path, site.lock)
         tx.keep_style(site.manifest.path, site.manifest.raw)
         if project.selectable():
             _add_to_choices(session, tx, requested)
@@ -99,8 +99,6 @@ def _add_to_script(session: Session, warnings: Sequence[str]) -> int:
     except ProjectError:  # uv says better what is wrong
         return session.hand_over(*warnings)
     with session.transaction() as tx:
-        path = session.required_site.manifest.path
-        tx.guard(path, session.required_site.lock)
         tx.warn(*warnings)
         tx.uv(*session.line.argv)
         if not tx.dry:

@@ -77,6 +77,7 @@ def set_choices(session: Session, backends: Sequence[Backend], named: ChoiceKind
     `named` is `extra` or `group`; None: what the project has, else extras. `notes` are warnings to go with it.
     Raises ProjectError, NoBuild.
     """
+    session.claim()
     site, project = session.required_site, session.project
     have = offer.stated(project)
     kind = _checked_kind(session, named)
@@ -85,7 +86,6 @@ def set_choices(session: Session, backends: Sequence[Backend], named: ChoiceKind
     lowered = _standing_in_the_way(session, unique, model)
     texts = [without_bound(text) if text in {one.before for one in lowered} else text for text in model]
     with session.transaction() as tx:
-        tx.guard(site.manifest.path, site.lock)
         if lowered:
             change = Change(session, tx)
             take_bounds_away(change, lowered)

@@ -198,10 +198,11 @@ def _document(findings: Sequence[Finding]) -> dict[str, object]:
 
 def run(session: Session, *, as_json: bool, fixing: bool, trying: bool) -> int:
     """Look, fix if asked to, look again, and print what is left. The exit code: 1 if anything is wrong, else 0."""
+    if fixing:
+        session.claim()
     case = examine(session)
     if (fixing or session.dry) and case.site:
         with session.transaction() as tx:
-            tx.guard(case.site.manifest.path, case.site.lock)
             fix(session, tx, case)
         if tx.code or tx.dry:
             return tx.code

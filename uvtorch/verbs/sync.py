@@ -120,10 +120,10 @@ def _keep(session: Session) -> int:
     if line.verb in ("run", "export") or session.is_script or leaves_lock:
         cache.remember(session, (), (), warnings)
         return session.hand_over(*warnings)
+    if session.claim_unread():
+        return sync(session)
     with session.transaction() as tx:
-        site = session.required_site
-        tx.guard(site.manifest.path, site.lock)
-        before = content(site.lock)
+        before = content(session.required_site.lock)
         tx.warn(*warnings)
         tx.uv(*line.argv)
         if follow_lock(session, tx, before) and line.verb == "sync":
@@ -188,12 +188,13 @@ def _remedy(session: Session, backend: Backend | None) -> str:
 
 def _pin(session: Session, wanted: Wanted, *, repins: bool) -> int:
     """Write the choice once, then let uv run: undone if uv fails."""
+    if session.claim_unread():  # somebody changed the project in the meantime
+        return sync(session)
     line, site = session.line, session.required_site
     packages = workspace_packages(session)
     if session.is_script and not speaks_up(session, wanted) and is_read_only(site.manifest.path):
         return session.hand_over(f"{session.project.origin} is read-only: which PyTorch build it gets is not chosen")
     with session.transaction() as tx:
-        tx.guard(site.manifest.path, site.lock)
         before = content(site.lock)
         if packages:
             _check_free(session, packages, wanted if repins else None)

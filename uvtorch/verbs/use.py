@@ -23,9 +23,8 @@ def run_use(session: Session, name: str) -> int:
     """
     if name != "none":
         name = backend_name(name, "torch use")
-    site = session.required_site
+    session.claim()
     with session.transaction() as tx:
-        tx.guard(site.manifest.path, site.lock)
         if name == "none":
             _take_out(session, tx)
         else:

@@ -1,0 +1,248 @@
+"""One command at a time changes a project, and what it began is undone where it was killed.
+
+The lock is a flock on one file a workspace, in a folder of the user's. uv inherits it: where uvtorch is killed it lasts
+until uv has ended too, and then the kernel frees it. The journal holds a copy of each file before anything is changed,
+on the files' own disk, so that a rename puts it back, on a full disk too. Who gets the lock and finds a journal repairs
+first. On Windows, which has no flock, nobody waits, and files are put back from memory.
+"""
+
+import os
+import re
+from binascii import crc32
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from errno import EACCES, EROFS
+
+from uvtorch import atomic, files
+from uvtorch.errors import ProjectError
+from uvtorch.kept import Kept, Saved, read, relative
+
+if os.name != "nt":
+    import fcntl
+
+_MOST = 1000
+"""More files than a workspace has, for the copies of a record that was cut short."""
+
+
+class Claim:
+    """A workspace (its root's directory) or a script, which one command at a time may change."""
+
+    def __init__(self, root: str, env: Mapping[str, str]) -> None:
+        self.root = os.path.realpath(root)
+        self._file: int | None = None
+        self._in_state = False
+        self._directory, name = (self.root, "") if os.path.isdir(self.root) else os.path.split(self.root)
+        self._beside = os.path.join(self._directory, ".uvtorch-journal" + (name and f"-{name}"))
+        state = env.get("XDG_STATE_HOME", "")
+        self._folder = os.path.join(state if os.path.isabs(state) else os.path.expanduser("~/.local/state"), "uvtorch")
+        tail = re.sub(r"[^A-Za-z0-9._-]", "-", self.root[-60:])
+        self._central = os.path.join(self._folder, f"{tail}-{crc32(os.fsencode(self.root)):08x}.journal")
+
+    @property
+    def held(self) -> bool:
+        """Whether this command has it."""
+        return self._file is not None
+
+    @property
+    def place(self) -> str | None:
+        """Where to keep a journal: beside the lock, or beside the project's files where those are on another disk."""
+        if self._file is None:
+            return None
+        same = self._in_state and os.stat(self._folder).st_dev == os.stat(self._directory).st_dev
+        return self._central if same else self._beside
+
+    @property
+    def left_behind(self) -> bool:
+        """Whether there is a journal: of a command that is at work, or of one that was killed."""
+        return os.path.lexists(self._central) or os.path.lexists(self._beside)
+
+    def take(self, who: str, tell: Callable[[str], None], *, wait: bool = True) -> None:
+        """Wait until nobody else changes it, and repair what was left behind; without `wait`, only if it is free.
+
+        `who` is told to those who wait. Raises ProjectError where a repair fails.
+        """
+        if self._file is not None or os.name == "nt" or (file := self._open()) is None:
+            return
+        try:
+            if not _locked(file, fcntl.LOCK_NB):
+                if not wait:
+                    return
+                tell(f"waiting for {self._owner(file)}, which changes {self.root}")
+                _locked(file, 0)
+            last = self._owner(file)
+            os.set_inheritable(file, True)  # for uv; `release` frees it for whatever else has inherited it
+            if self._in_state:
+                os.ftruncate(file, 0)
+                os.pwrite(file, f"`{who}` (process {os.getpid()})\n".encode(), 0)
+            self._file, file = file, -1
+        except OSError:  # a file system without locks
+            return
+        finally:
+            if file >= 0:
+                os.close(file)
+        for place in (self._central, self._beside):
+            if os.path.lexists(place):
+                Journal(place).repair(last, tell, None if place == self._central else self._directory)
+
+    def release(self) -> None:
+        """Let others at it."""
+        if self._file is not None:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+            os.close(self._file)
+            self._file = None
+
+    def _owner(self, file: int) -> str:
+        """Who has the lock, or had it last."""
+        text = os.pread(file, 200, 0).decode("utf-8", "replace").strip() if self._in_state else ""
+        return text or "another command"
+
+    def _open(self) -> int | None:
+        """The file to lock; the project's directory where the user has no place for one."""
+        with suppress(OSError):
+            os.makedirs(self._folder, 0o700, exist_ok=True)
+            path = self._central.removesuffix("journal") + "lock"
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            self._in_state = True
+            return file
+        with suppress(OSError):
+            return os.open(self._directory, os.O_RDONLY)
+        return None
+
+
+def _locked(file: int, flags: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | flags)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def above(directory: str, env: Mapping[str, str]) -> Iterator[Claim]:
+    """The directory and its parents. A torn pyproject.toml does not tell which of them is its workspace's root."""
+    while True:
+        yield Claim(directory, env)
+        parent = os.path.dirname(directory)
+        if parent == directory:
+            return
+        directory = parent
+
+
+class Journal:
+    """The files of one command as they were. With a place, also on disk, from `begin` to `end`.
+
+    `PLACE` is the record, `PLACE.0` and so on are the copies. The record names a copy before it is made, and is emptied
+    before copies go: where one is missing its file has been put back, or nothing had been changed.
+    """
+
+    def __init__(self, place: str | None = None) -> None:
+        self._place = place
+        self._begun = False
+        self.files: dict[str, Kept] = {}
+        self.names: set[str] = set()
+        """What uv may write requirements of."""
+
+    def keep(self, path: str, saved: Saved) -> None:
+        """Remember a file. Raises ProjectError where no copy can be made of it."""
+        self.files[path] = Kept(path, saved, f"{self._place}.{len(self.files)}" if self._place else None)
+        if self._begun:
+            self._write(path)
+
+    def begin(self, names: Collection[str] = ()) -> None:
+        """Something is about to be changed, and uv may write these names. Raises ProjectError as `keep` does."""
+        if not (self._begun and self.names.issuperset(names)):
+            self.names |= set(names)
+            self._write(*(() if self._begun else self.files))
+
+    def leave(self, path: str, content: bytes | None) -> None:
+        """uvtorch is about to write this."""
+        self.files[path].leave(content)
+        self._write()
+
+    def _write(self, *fresh: str) -> None:
+        """Write the record, then the copies of what is fresh; a process may be killed, the machine is not."""
+        if self._place is None:
+            return
+        first, self._begun = not self._begun, True
+        rows = [" ".join(sorted(self.names))]
+        for kept in self.files.values():
+            texts = (b"", b"") if kept.is_lock else (kept.before or b"", kept.left or b"")
+            row = (os.fsencode(kept.path), b"old" if kept.saved.content is not None else b"", *texts)
+            rows.append(" ".join(part.hex() for part in row))
+        try:
+            record = self._place if first else f"{self._place}.new"
+            atomic.create(record, "\n".join([*rows, "end"]).encode())
+            if not first:
+                os.replace(record, self._place)
+            for kept in map(self.files.__getitem__, fresh):
+                if kept.copy is not None and kept.saved.content is not None:
+                    atomic.create(kept.copy, kept.saved.content, like=kept.path)
+        except OSError as error:
+            if first:
+                self.end()
+                self._place = None
+            # Where there may be no new file, uv can hardly change anything, and may have no need to.
+            if not first or error.errno not in (EACCES, EROFS):
+                raise ProjectError(f"cannot keep copies of the project's files: {error.strerror}") from None
+
+    def end(self) -> None:
+        """All is well, or put back: forget the copies."""
+        if self._place is not None and self._begun:
+            with suppress(OSError):
+                os.truncate(self._place, 0)
+            copies = range(len(self.files) or _MOST)
+            for path in (*(f"{self._place}.{name}" for name in (*copies, "new")), self._place):
+                with suppress(OSError):
+                    os.unlink(path)
+
+    def repair(self, owner: str, tell: Callable[[str], None], inside: str | None) -> None:
+        """Put back what its killed owner left half done, and say so. Files outside of `inside` are none of ours.
+
+        Raises ProjectError where that fails.
+        """
+        self._begun = True
+        names, found = self._read(inside)
+        done = []
+        for kept in found:
+            _sweep(os.path.dirname(kept.path))
+            try:
+                kept.settle(names, torn=True)
+                changed, told = kept.left != kept.saved.content, kept.put_back()
+            except OSError as error:
+                hint = f"its old text is in {kept.copy}"
+                raise ProjectError(f"cannot put back {kept.path}: {error.strerror}", hint) from None
+            if told:
+                tell(told)
+            elif changed:
+                done.append(kept.path)
+        if done:
+            tell(f"put back {' and '.join(map(relative, done))}: {owner} was killed")
+        self.end()
+
+    def _read(self, inside: str | None) -> tuple[list[str], list[Kept]]:
+        """The names and the files of the record; none where it was cut short."""
+        try:
+            rows, found = files.read(self._place or "").decode().split("\n"), []
+            if rows[-1] != "end" or os.path.islink(self._place or ""):
+                return [], []
+            for at, row in enumerate(rows[1:-1]):
+                name, existed, before, left = map(bytes.fromhex, row.split(" "))
+                path, copy = os.fsdecode(name), f"{self._place}.{at}"
+                saved = read(copy) if existed else Saved(None, None)
+                if bool(existed) == (saved.content is None) or os.path.islink(copy):  # put back already; forged
+                    continue
+                if inside is None or os.path.realpath(path).startswith(inside + os.sep):
+                    found.append(kept := Kept(path, saved, copy))
+                    kept.before, kept.left = before, left
+        except (OSError, ValueError):
+            return [], []
+        return rows[0].split(), found
+
+
+def _sweep(directory: str) -> None:
+    """Temporary files beside a project's, ours and those of uv's lock, whose writers are dead."""
+    with suppress(OSError):
+        for name in os.listdir(directory):
+            if re.fullmatch(r"\.uvtorch-[0-9a-f]{12}|\.tmp[A-Za-z0-9]{6}", name):
+                path = os.path.join(directory, name)
+                if os.path.isfile(path):
+                    os.unlink(path)

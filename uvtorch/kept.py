@@ -1,0 +1,183 @@
+"""A file as it was before a command, and whether it may be put back: not over what somebody else wrote meanwhile."""
+
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from uvtorch import atomic, files
+from uvtorch.errors import ProjectError
+
+BESIDE = ".before-uvtorch"
+"""Added to a file's name for its old text, where somebody else changed the file meanwhile."""
+ANY = "*"
+"""Among the names that uv may write: requirements whose names the command line does not tell (`-r`, a path, a URL)."""
+
+_ATOM = re.compile(rb"#[^\r\n]*|\"[^\"\n]*\"|'[^'\n]*'|[^\s,\[\]{}=\"'#]+")
+_NAME = re.compile(r"\W*([A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)")
+_WORDS = frozenset(
+    b"project dependencies optional-dependencies project.optional-dependencies dependency-groups dev-dependencies "
+    b"tool.uv tool.uv.sources tool.uv.index tool.uv.workspace members index name url explicit default format workspace "
+    b"git path editable package rev tag branch subdirectory marker extra group true false".split()
+)
+"""The keys that `uv add` and `uv remove` write."""
+
+
+class Saved(NamedTuple):
+    """A file as it was. Without content: there was no such file."""
+
+    content: bytes | None
+    mode: int | None
+
+
+def read(path: str) -> Saved:
+    """A file as it is. Raises ProjectError where it cannot be read."""
+    try:
+        return Saved(files.read(path), stat.S_IMODE(os.stat(path).st_mode))
+    except FileNotFoundError:
+        return Saved(None, None)
+    except OSError as error:
+        raise ProjectError(f"cannot read {path}: {error.strerror}") from None
+
+
+class Kept:
+    """A file that a command may change."""
+
+    def __init__(self, path: str, saved: Saved, copy: str | None = None) -> None:
+        self.path = path
+        self.saved = saved
+        self.copy = copy
+        """The path of a file like it on the same disk, to put it back by a rename."""
+        self.left = saved.content
+        """What uvtorch or uv left there last."""
+        self.before = saved.content
+        """What was left there before that: a kill may come between what is recorded and what is written."""
+        self.foreign = False
+        """Whether somebody else has changed it."""
+        self._theirs: bytes | None = None
+        self.is_lock = path.endswith(".lock")
+        self._seen: tuple[tuple[int, ...], bool] = ((), False)
+
+    def look(self, names: Collection[str]) -> None:
+        """Notice, while uv is at work, what somebody else writes: uv may overwrite it with what it read before.
+
+        Only what stays for two looks counts: a file may be half written.
+        """
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return
+        state = (status.st_mtime_ns, status.st_size, status.st_ino)
+        last, judged = self._seen
+        self._seen = (state, state == last)
+        if state == last and not judged:
+            content = read(self.path).content
+            if content and not self._is_ours(content, names, torn=False):
+                self.foreign, self._theirs = True, content
+
+    def settle(self, names: Collection[str], *, torn: bool) -> None:
+        """Take what is there now for uv's, or for somebody else's. `torn`: uv may have died while it wrote."""
+        content = read(self.path).content
+        if not self._is_ours(content, names, torn=torn):
+            self.foreign, self._theirs = True, content
+        if content != self.left:
+            self.leave(content)
+
+    def leave(self, content: bytes | None) -> None:
+        """uvtorch or uv leaves this there."""
+        self.before, self.left = self.left, content
+
+    def _is_ours(self, content: bytes | None, names: Collection[str], *, torn: bool) -> bool:
+        if content in (self.left, self.before, self.saved.content):
+            return True
+        if content is None:  # uv deletes neither file
+            return False
+        return self.is_lock or by_uv(self.left or b"", content, names, torn=torn)
+
+    def put_back(self) -> str | None:
+        """Put it back as it was. What to tell where somebody else's text stays instead. Raises OSError."""
+        content = self.saved.content
+        if self.foreign:
+            if self._theirs is not None and read(self.path).content == self.left != self._theirs:
+                atomic.write(self.path, self._theirs)  # uv put back what it had read before
+            what = "changed" if self._theirs is not None else "deleted"
+            text = f"{relative(self.path)} was {what} by another program meanwhile and stays so"
+            beside = self._save_beside()
+            return f"{text}; as it was before, it is {relative(beside)}" if beside else text
+        if read(self.path).content == content or content == b"":
+            return None
+        if content is None:
+            os.unlink(self.path)
+        else:
+            self._write_old(self.path)
+        return None
+
+    def _save_beside(self) -> str | None:
+        content = self.saved.content
+        if not content:
+            return None
+        path, count = self.path + BESIDE, 1
+        while read(path).content not in (None, content):
+            count += 1
+            path = f"{self.path}{BESIDE}-{count}"
+        self._write_old(path)
+        return path
+
+    def _write_old(self, path: str) -> None:
+        content, mode = self.saved
+        if content is not None and not (self.copy and atomic.move(self.copy, path)):
+            atomic.write(path, content, mode)
+
+
+def relative(path: str) -> str:
+    """A path from here, as it is shown."""
+    try:
+        return os.path.relpath(path)
+    except (OSError, ValueError):  # no working directory any more; another drive
+        return path
+
+
+def names_in(words: Sequence[str]) -> set[str]:
+    """The names that uv, run with these words, may write requirements of."""
+    names = set()
+    for word in words:
+        if word.startswith(("-r", "--requirement", ".")) or "/" in word or os.sep in word:
+            names.add(ANY)
+        elif not word.startswith("-"):
+            names |= {_normalized(part) for part in re.split(r"[\s,]+", word)}
+    return names - {""}
+
+
+def _normalized(text: str) -> str:
+    match = _NAME.match(text)
+    return re.sub(r"[-_.]+", "-", match[1]).lower() if match else ""
+
+
+def by_uv(before: bytes, after: bytes, names: Collection[str], *, torn: bool = False) -> bool:
+    """Whether one text became the other by nothing but requirements, sources and indexes of these names.
+
+    `uv add` may set an array in other lines, so line breaks do not count. `torn`: the end may be missing.
+    """
+    old, new = ([atom for atom in _atoms(text) if not _is_uvs(atom, names)] for text in (before, after))
+    if torn and new[:-1] == old[: max(len(new) - 1, 0)] and len(new) <= len(old):
+        cut = new[-1] if new else b""
+        begun = (*old[len(new) - 1 :], *_WORDS, *(name.encode() for name in names))
+        return any(whole.startswith(cut) for whole in begun)
+    return Counter(old) == Counter(new)
+
+
+def _atoms(text: bytes) -> list[bytes]:
+    text = text.removeprefix(b"\xef\xbb\xbf")
+    in_comment = b"# /// script" in text  # a script's metadata
+    return _ATOM.findall(re.sub(rb"(?m)^# ?", b"", text) if in_comment else text)
+
+
+def _is_uvs(atom: bytes, names: Collection[str]) -> bool:
+    if atom in _WORDS:
+        return True
+    if atom.startswith(b"#"):
+        return False
+    text = atom.decode("utf-8", "replace")
+    return _normalized(text) in names or (ANY in names and (text[0] in "\"'" or text.isidentifier()))
