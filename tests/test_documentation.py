@@ -1,6 +1,7 @@
 """The documents against the code: commands are run, tables compared, outputs the same to the letter, names exist."""
 
 import ast
+import json
 import os
 import re
 import shlex
@@ -17,13 +18,14 @@ import pytest
 
 from tests.index.project import MACHINES, Project
 from tests.test_imports import imports, part
-from uvtorch import argv, errors, project, requirement, uv
+from uvtorch import argv, backend, errors, project, requirement, uv
 from uvtorch.verbs import torch as torch_verbs
 
 pytest_plugins = ["tests.index.fixtures"]
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 PACKAGE = ROOT / "uvtorch"
 EXAMPLE = ROOT / "examples" / "quickstart"
@@ -33,9 +35,9 @@ UNPINNED = (
 )
 
 
-def section(title: str) -> str:
+def section(title: str, document: str = README) -> str:
     """The text under a heading, up to the next heading of its level or above."""
-    found = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^## |^\1 |\Z)", README, re.MULTILINE | re.DOTALL)
+    found = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^## |^\1 |\Z)", document, re.MULTILINE | re.DOTALL)
     assert found, title
     return found[2]
 
@@ -45,8 +47,8 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def table(title: str) -> dict[str, list[str]]:
-    """The rows of a section's one table, by the first cell."""
-    rows = [row for row in section(title).splitlines() if row.startswith("| ")]
+    """The rows of the one table of a section of the page `configuration`, by the first cell."""
+    rows = [row for row in section(title, PAGES["configuration"]).splitlines() if row.startswith("| ")]
     cells = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows[2:]]
     return {row[0].strip("`"): row[1:] for row in cells}
 
@@ -78,19 +80,53 @@ def shell(
 def test_the_first_command_prints_what_the_readme_shows(home: object, project: Project) -> None:
     """All but the installation: in this repository, offline, with the hardware that the README speaks of."""
     command = blocks(section("Try it"), "sh")[0].strip()
-    install, marker, rest = command.partition(" && .venv/bin/uvtorch ")
-    assert marker
+    install, show, rest = command.split(" && .venv/bin/uvtorch ")
     assert install == "python3 -m venv .venv && .venv/bin/pip install -q -e '.[uv]'"
+    environment = {"UVTORCH_HARDWARE": str(MACHINES / "h200-580.json"), "PATH": "", "PYTHONPATH": str(ROOT)}
+
+    def run(words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "uvtorch", *shlex.split(words)],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    assert "cu126, torch 2.14.1" in run(show).splitlines()[0]
+    assert run(rest) == blocks(section("Try it"), "diff")[0]
+
+
+def test_the_table_of_machines_is_what_explain_says(project: Project) -> None:
+    """The builds and releases of each cell, and whether they run."""
+    machines = {"GTX 1080": "gtx1080", "RTX 5090": "rtx5090", "8 x H100": "h100", "MI300X": "mi300x"}
+    rows = [
+        row.strip("| ").split(" | ") for row in README.splitlines() if row.startswith(tuple(f"| {m}" for m in machines))
+    ]
+    assert len(rows) == len(machines)
+    build = re.compile(r"((?:cu|rocm)[\d.]+), torch (\d+\.\d+\.\d+)")
+    for name, *cells in rows:
+        out = project.uvtorch(
+            "torch", "explain", "torch", "--compare", "--json", "--hardware", machines[name.partition(",")[0]]
+        )
+        told = json.loads(out.must().out)
+        expected = [(row["backend"], row["torch"], row["fits"]) for row in told["compare"]]
+        expected.append((told["chosen"]["backend"], told["chosen"]["torch"], True))
+        bad = re.compile("no kernels|too old|idle")
+        actual = [(*build.search(cell).groups(), not bad.search(cell)) for cell in cells]  # type: ignore[union-attr]
+        assert actual == expected, name
+    assert f"Catalog of {told['catalog']}" in README
+
+
+def test_the_pictures_are_current() -> None:
+    """If not: python tools/pictures.py --write."""
     done = subprocess.run(
-        [sys.executable, "-m", "uvtorch", *shlex.split(rest)],
-        cwd=ROOT,
-        env={"UVTORCH_HARDWARE": str(MACHINES / "h200-580.json"), "PATH": "", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
+        [sys.executable, "tools/pictures.py"], cwd=ROOT, capture_output=True, encoding="utf-8", check=False
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == blocks(section("Try it"), "diff")[0]
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_the_second_command_is_what_ci_runs() -> None:
@@ -105,29 +141,22 @@ def test_the_second_command_is_what_ci_runs() -> None:
 
 
 BLOCKS = [
-    pytest.param(title, language, number, id=f"{title}-{language}-{number}")
-    for title in (
-        "One build for the project",
-        "Another build, or none",
-        "Several builds to choose from",
-        "In a Makefile, a Dockerfile, CI",
-    )
+    pytest.param(language, text, id=f"{name}-{language}-{number}")
+    for name, document in {"readme": section("Recipes"), **PAGES}.items()
     for language in ("sh", "make", "dockerfile")
-    for number in range(len(blocks(section(title), language)))
+    for number, text in enumerate(blocks(document, language))
 ]
 
 
-@pytest.mark.parametrize(("title", "language", "number"), BLOCKS)
+@pytest.mark.parametrize(("language", "text"), BLOCKS)
 def test_documented_commands_run(
     empty: Callable[[str], Project],
     shell: Callable[[Project, str], "subprocess.CompletedProcess[str]"],
-    title: str,
     language: str,
-    number: int,
+    text: str,
 ) -> None:
     where = empty(UNPINNED)
     (where.path / "train.py").write_text("import torch\n")
-    text = blocks(section(title), language)[number]
     if "timm" in text:
         where = empty(UNPINNED.replace('"torch", "torchvision"', ""))
     if language != "sh":  # what is used there, a person has made
@@ -141,6 +170,23 @@ def test_documented_commands_run(
     done = shell(where, text)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert "error: " not in done.stderr
+
+
+def test_each_verb_has_its_page_and_the_navigation_has_each_page() -> None:
+    navigation = set(re.findall(r"([a-z]+)\.md$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE))
+    assert navigation == set(PAGES)
+    verbs = set(torch_verbs.torch.list_commands(click.Context(torch_verbs.torch)))
+    assert verbs <= set(PAGES)
+    titles = " ".join(text.partition("\n")[0] for text in PAGES.values())
+    for verb in {verb for names in (argv.OUR_VALUES, argv.OUR_FLAGS) for verb in names}:
+        assert re.search(rf"\b{verb}\b", titles), verb
+
+
+def test_the_hosts_are_those_of_the_catalog() -> None:
+    text = (PACKAGE / "catalog" / "extensions.toml").read_text(encoding="utf-8")
+    hosts = {backend.DEFAULT_INDEX_BASE.split("/")[2], *re.findall(r'^url = "https://([\w.-]+)', text, re.MULTILINE)}
+    assert len(hosts) > 3
+    assert {host for host in hosts if f"`{host}`" in section("Good to know")} == hosts
 
 
 def test_the_examples_own_commands(
@@ -255,7 +301,7 @@ def test_the_variables_are_those_that_are_read() -> None:
 
 
 def test_the_configuration_is_read_as_documented() -> None:
-    text = blocks(section("Configuration"), "toml")[0]
+    text = blocks(section("Configuration", PAGES["configuration"].partition("\n")[2]), "toml")[0]
     config = project.read(tomllib.loads(f'[project]\nname = "demo"\n{text}'), None, "README.md").config
     assert str(config.backend) == "cu128"
     assert config.auto is True
@@ -295,7 +341,7 @@ def test_the_exit_codes_are_those_of_the_errors() -> None:
 
 def test_what_it_writes_is_what_the_readme_shows(project: Project) -> None:
     project.uvtorch("add", "torch", "--torch-backend", "cu128").must()
-    assert project.text.endswith("\n" + blocks(section("What it writes"), "toml")[0])
+    assert project.text.endswith("\n" + blocks(PAGES["files"], "toml")[0])
 
 
 def test_the_oldest_versions_are_those_of_the_code() -> None:
@@ -304,11 +350,19 @@ def test_the_oldest_versions_are_those_of_the_code() -> None:
     assert f"Python {metadata['requires-python'].removeprefix('>=')} or newer" in README
 
 
-@pytest.mark.parametrize("document", [README, CONTRIBUTING], ids=["README", "CONTRIBUTING"])
-def test_links_lead_somewhere(document: str) -> None:
+@pytest.mark.parametrize(
+    "path",
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))],
+    ids=lambda path: path.stem,
+)
+def test_links_lead_somewhere(path: Path) -> None:
+    document = path.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)]+)\)", document):
-        if "://" not in target:
-            assert (ROOT / target).exists(), target
+        inside = target.removeprefix("https://github.com/uvtorch/uvtorch/tree/main/").removeprefix(
+            "https://github.com/uvtorch/uvtorch/blob/main/"
+        )
+        if "://" not in inside:
+            assert ((path.parent if inside == target else ROOT) / inside).exists(), target
     for target in re.findall(r"\b(?:tests|tools|examples|benchmarks)/[\w./-]+", document):
         assert (ROOT / target.rstrip(".")).exists(), target
 
