@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from uvtorch.backend import PLATFORMS, Backend
-from uvtorch.catalog import CERTAINTIES, PYTHONS, Catalog, number
+from uvtorch.catalog import PYTHONS, Catalog, number
 
 
 def faults(catalog: Catalog) -> list[str]:
@@ -31,7 +31,6 @@ def _builds(catalog: Catalog) -> Iterator[str]:
         for release, cells in index.items():
             for platform, build in cells.items():
                 what = f"builds.toml: {backend} {release} on {platform}"
-                yield from _certainty(what, build.certainty, build.source)
                 yield from _cell(what, platform, build.pythons)
                 if backend.family == "cu" and (backend, release, platform) not in catalog.kernels:
                     yield f"kernels.toml: no row of kernels for {backend} {release} on {platform}"
@@ -43,13 +42,12 @@ def _builds(catalog: Catalog) -> Iterator[str]:
 
 def _kernels(catalog: Catalog) -> Iterator[str]:
     order = list(catalog.releases)
-    for (backend, release, platform), kernels in catalog.kernels.items():
+    for backend, release, platform in catalog.kernels:
         what = f"kernels.toml: {backend} {release} on {platform}"
         has = [order.index(known) for known, cells in catalog.builds.get(backend, {}).items() if platform in cells]
         # A row may span over a release that has no build, between two that have: 2.12.0 on cu129.
         if not has or not min(has) <= order.index(release) <= max(has):
             yield f"{what}: no such build"
-        yield from _certainty(what, kernels.certainty, kernels.source)
 
 
 def _devices(catalog: Catalog) -> Iterator[str]:
@@ -57,14 +55,12 @@ def _devices(catalog: Catalog) -> Iterator[str]:
         what = f"kernels.toml: devices of {backend}"
         if backend not in catalog.builds:
             yield f"{what}: no such build"
-        yield from (f"{what}: {gfx!r} is no gfx name" for gfx in devices.architectures if not _is_gfx(gfx))
-        yield from _certainty(what, devices.certainty, devices.source)
-    known = frozenset().union(*(devices.architectures for devices in catalog.devices.values()))
-    for (gfx, first), row in catalog.unusable.items():
+        yield from (f"{what}: {gfx!r} is no gfx name" for gfx in devices if not _is_gfx(gfx))
+    known = frozenset().union(*catalog.devices.values())
+    for gfx, first in catalog.unusable:
         what = f"kernels.toml: rocm_unusable {gfx} from {first}"
         if gfx not in known:
             yield f"{what}: no row of devices names it"
-        yield from _certainty(what, row.certainty, row.source)
 
 
 def _pypi(catalog: Catalog) -> Iterator[str]:
@@ -102,11 +98,6 @@ def _cell(what: str, platform: str, pythons: frozenset[str]) -> Iterator[str]:
         yield f"{what}: unknown platform"
     if not pythons or not pythons <= set(PYTHONS):
         yield f"{what}: unknown Python or none"
-
-
-def _certainty(what: str, certainty: str, source: str) -> Iterator[str]:
-    if certainty not in CERTAINTIES or not source:
-        yield f"{what}: certainty {certainty!r}, source {source!r}"
 
 
 def _is_gfx(text: str) -> bool:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.choose.described import PLATFORMS
 from uvtorch import catalog as catalogs
 from uvtorch.backend import Backend
-from uvtorch.catalog import Build, Catalog, Devices, Kernels, number
+from uvtorch.catalog import Build, Catalog, Kernels, number
 from uvtorch.choose import Decision, Request, choose
 from uvtorch.choose.compatibility import Judge
 from uvtorch.choose.gpus import select
@@ -32,7 +32,7 @@ DRIVERS += ["535.183.01", "550.54.15", "555.42.06", "560.35.05", "565.57.01", "5
 DRIVERS += ["590.48.01", "595.58.03", "610.43.02", "615.10", "720.1"]
 CAPABILITIES = ["3.5", "3.7", "5.0", "5.2", "5.3", "6.0", "6.1", "6.2", "7.0", "7.2", "7.5", "8.0", "8.6", "8.7", "8.9"]
 CAPABILITIES += ["9.0", "10.0", "10.1", "10.3", "11.0", "12.0", "12.1", "13.0"]
-GFX = sorted({gfx for devices in CATALOG.devices.values() for gfx in devices.architectures} | {"gfx803", "gfx9999"})
+GFX = sorted({gfx for devices in CATALOG.devices.values() for gfx in devices} | {"gfx803", "gfx9999"})
 
 nvidia = st.sampled_from(CAPABILITIES).map(lambda cc: Gpu("nvidia", f"N{cc}", compute_capability=cc))
 amd = st.builds(
@@ -86,7 +86,7 @@ def test_a_choice_violates_no_constraint(machine: Machine, request: Request) -> 
         assert number(torch) < (2, 7) or platform != "linux_x86_64"
     if backend.family == "rocm":
         used = select(Judge(machine, CATALOG)).gpus
-        assert all(gpu.architecture in CATALOG.devices[backend].architectures for gpu in used)
+        assert all(gpu.architecture in CATALOG.devices[backend] for gpu in used)
     if backend.family != "cu":
         return
     assert machine.nvidia_driver
@@ -175,8 +175,7 @@ def grown(draw: st.DrawFn) -> Catalog:
         kernels={**CATALOG.kernels, (backend, release, platform): Kernels(((9, 0),), None, "inferred", "test")},
     )
     if family == "rocm":
-        devices = Devices(frozenset(["gfx942"]), "inferred", "test")
-        catalog = catalog._replace(devices={**CATALOG.devices, backend: devices})
+        catalog = catalog._replace(devices={**CATALOG.devices, backend: frozenset(["gfx942"])})
     return catalog
 
 

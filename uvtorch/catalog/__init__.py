@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from uvtorch import files
 from uvtorch.backend import Backend, parse
@@ -24,6 +24,11 @@ CERTAINTIES = ("server", "pypi", "url", "verified", "declared", "report", "infer
 
 PYTHONS = (*(f"3.{minor}" for minor in range(8, 16)), "3.13t", "3.14t", "3.15t")
 """Every Python that a wheel was ever built for; `t` is the free-threaded build."""
+
+
+_Said = TypeVar("_Said")
+_Keys = tuple[Callable[[str], Iterable[Any]], ...]
+"""How the first columns of a table are read: each may name several keys."""
 
 
 class Build(NamedTuple):
@@ -48,25 +53,6 @@ class Kernels(NamedTuple):
     source: str
 
 
-class Devices(NamedTuple):
-    """The AMD architectures a ROCm build has code for."""
-
-    architectures: frozenset[str]
-    certainty: str
-    source: str
-
-
-class Unusable(NamedTuple):
-    """Builds that name an AMD architecture and whose libraries do not run on it all the same."""
-
-    releases: frozenset[str]
-    """Empty: every torch."""
-    reason: str
-    """A clause: `its rocBLAS has no kernels for gfx906`."""
-    certainty: str
-    source: str
-
-
 class Catalog(NamedTuple):
     """Everything known of PyTorch's builds. Versions are text as PyTorch writes them, ordered oldest first."""
 
@@ -84,9 +70,11 @@ class Catalog(NamedTuple):
     announced: tuple[Backend, ...]
     kernels: dict[tuple[Backend, str, str], Kernels]
     """(backend, release, platform)."""
-    devices: dict[Backend, Devices]
-    unusable: dict[tuple[str, Backend], Unusable]
-    """(architecture, this backend and newer ones)."""
+    devices: dict[Backend, frozenset[str]]
+    """The AMD architectures that a ROCm build has code for."""
+    unusable: dict[tuple[str, Backend], tuple[frozenset[str], str]]
+    """(architecture, this backend and newer ones) whose libraries do not run on it all the same -> the torch releases
+    (empty: all) and why, a clause: `its rocBLAS has no kernels for gfx906`."""
     idle: dict[str, str]
     """AMD architecture -> why it stays idle, whatever the build, unless a backend is named: a clause."""
     intel_names: tuple[str, ...]
@@ -181,31 +169,32 @@ def _reading(what: str) -> Iterator[None]:
 
 def read(files: Mapping[str, str]) -> Catalog:
     """The catalog from the text of its files. UsageError for what cannot be read, naming file and row."""
-    data = []
+    data: dict[str, dict[str, Any]] = {}
     for name in FILES:
         with _reading(name):
-            data.append(tomllib.loads(files[name]))
+            data[name.removesuffix(".toml")] = tomllib.loads(files[name])
     with _reading("tables"):
-        return _catalog(*data)
+        return _catalog(data, *data.values())
 
 
-def _catalog(
-    builds: dict[str, Any],
-    pairs: dict[str, Any],
-    kernels: dict[str, Any],
-    drivers: dict[str, Any],
-    wheels: dict[str, Any],
-) -> Catalog:
-    order = list(builds["releases"])
+def _catalog(data: dict[str, dict[str, Any]], *tables: dict[str, Any]) -> Catalog:
+    builds, pairs, kernels, drivers, wheels = tables
+    order, loose = list(builds["releases"]), pairs.pop("loose")
 
     def span(text: str) -> tuple[str, ...]:
-        """`2.0.0`, `2.0.0-2.1.2` (both ends included) or `2.10.0-` as releases."""
+        """`2.0.0`, `2.0.0-2.1.2` (both ends included), `2.10.0-` or nothing as releases."""
         first, dash, last = text.partition("-")
-        start = order.index(first)
+        start = order.index(first) if text else 0
         end = order.index(last) if last else len(order) - 1 if dash else start
         if end < start:
             raise ValueError(f"{text!r} ends before it starts")
-        return tuple(order[start : end + 1])
+        return tuple(order[start : end + 1]) if text else ()
+
+    def releases(text: str, *said: str) -> frozenset[str]:
+        return _sure(frozenset(span(text)), *said)
+
+    def table(file: str, name: str, keys: _Keys, value: Callable[..., Any]) -> dict[Any, Any]:
+        return _table(f"{file}.toml, {name}", data[file][name], keys, value)
 
     def nested(cells: Mapping[tuple[str, str], Any]) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {release: {} for release in order}
@@ -218,36 +207,23 @@ def _catalog(
         with _reading(where):
             return _backend(name), nested(_table(where, rows, (span, str.split), _build))
 
-    loose = pairs.pop("loose")
+    def own(name: str, tags: str) -> tuple[Backend, frozenset[str]]:
+        return _backend(name), pythons(tags)
+
     return Catalog(
         as_of=str(builds["as_of"]),
         releases=builds["releases"],
         sources=builds["sources"],
         builds=dict(index(name, rows) for name, rows in builds["builds"].items()),
-        pypi=nested(
-            _table(
-                "builds.toml, pypi",
-                builds["pypi"]["rows"],
-                (span, str.split),
-                lambda name, tags: (_backend(name), pythons(tags)),
-            )
-        ),
+        pypi=nested(_table("builds.toml, pypi", builds["pypi"]["rows"], (span, str.split), own)),
         unseen={release: _backends(" ".join(names)) for release, names in builds["unseen"].items()},
         announced=_backends(" ".join(wheels["announced"])),
-        kernels=_table("kernels.toml, cuda", kernels["cuda"], (_backends, span, str.split), _kernels),
-        devices=_table(
-            "kernels.toml, rocm",
-            kernels["rocm"],
-            (_backends,),
-            lambda gfx, *said: Devices(frozenset(gfx.split()), *said),
+        kernels=table("kernels", "cuda", (_backends, span, str.split), _kernels),
+        devices=table("kernels", "rocm", (_backends,), lambda gfx, *said: _sure(frozenset(gfx.split()), *said)),
+        unusable=table(
+            "kernels", "rocm_unusable", (str.split, _backends), lambda text, why, *said: (releases(text, *said), why)
         ),
-        unusable=_table(
-            "kernels.toml, rocm_unusable",
-            kernels["rocm_unusable"],
-            (str.split, _backends),
-            lambda releases, *said: Unusable(frozenset(span(releases) if releases else ()), *said),
-        ),
-        idle=_table("kernels.toml, rocm_idle", kernels["rocm_idle"], (str.split,), lambda why, *_: why),
+        idle=table("kernels", "rocm_idle", (str.split,), _sure),
         intel_names=tuple(kernels["xpu_names"]),
         minimum_driver={int(major): row for major, row in drivers["minimum"].items()},
         forward_driver={int(major): driver for major, driver in drivers["forward"].items()},
@@ -255,43 +231,25 @@ def _catalog(
             system: tuple(sorted((number(driver), _capability(cuda)) for driver, cuda in row.items()))
             for system, row in drivers["reports"].items()
         },
-        pairs={
-            package: _table(f"pairs.toml, {package}", rows.items(), (str.split,), span)
-            for package, rows in pairs.items()
-        },
+        pairs={name: _table(f"pairs.toml, {name}", rows.items(), (str.split,), span) for name, rows in pairs.items()},
         loose=frozenset((package, version) for package, versions in loose.items() for version in versions),
         with_cuda=wheels["with_cuda"],
-        paired_pythons=_table("wheels.toml, pythons", wheels["pythons"], (str.split, str.split), pythons),
-        lacking=_table(
-            "wheels.toml, lacking",
-            wheels["lacking"],
-            (str.split, _backends),
-            lambda releases, *_: frozenset(span(releases)),
-        ),
-        oldest=_table(
-            "wheels.toml, oldest",
-            wheels["oldest"],
-            (str.split, lambda names: [frozenset(_backends(names))], str.split),
-            lambda version, *_: number(version),
+        paired_pythons=table("wheels", "pythons", (str.split, str.split), pythons),
+        lacking=table("wheels", "lacking", (str.split, _backends), releases),
+        oldest=table(
+            "wheels", "oldest", (str.split, _set_of_backends, str.split), lambda text, *said: _sure(number(text), *said)
         ),
         companions=tuple(
-            (whose, frozenset(span(releases)), releases.endswith("-"), tuple(packages.split()))
-            for whose, releases, packages in wheels["companions"]
+            (whose, frozenset(span(text)), text.endswith("-"), tuple(packages.split()))
+            for whose, text, packages in wheels["companions"]
         ),
         split=frozenset(_backends(wheels["split"])),
         device_extras=frozenset(_backends(wheels["device_extras"])),
-        elsewhere=_table(
-            "wheels.toml, elsewhere", wheels["elsewhere"], (str.split, str.split), lambda clause, *_: clause
-        ),
+        elsewhere=table("wheels", "elsewhere", (str.split, str.split), _sure),
     )
 
 
-def _table(
-    where: str,
-    rows: Iterable[Iterable[str]],
-    keys: tuple[Callable[[str], Iterable[Any]], ...],
-    value: Callable[..., Any],
-) -> dict[Any, Any]:
+def _table(where: str, rows: Iterable[Iterable[str]], keys: _Keys, value: Callable[..., Any]) -> dict[Any, Any]:
     """What the rows of a table say. The first columns are keys, each may name several; no key may come twice."""
     found: dict[Any, Any] = {}
     for row in rows:
@@ -306,15 +264,23 @@ def _table(
     return found
 
 
+def _sure(said: _Said, certainty: str, source: str) -> _Said:
+    """What a row says, if it says how sure that is, and where it comes from."""
+    if certainty not in CERTAINTIES or not source:
+        raise ValueError(f"certainty {certainty!r}, source {source!r}")
+    return said
+
+
 def _build(tags: str, certainty: str, source: str, expected: str = "") -> Build:
-    return Build(pythons(tags) | pythons(expected), certainty, source, pythons(expected))
+    return _sure(Build(pythons(tags) | pythons(expected), certainty, source, pythons(expected)), certainty, source)
 
 
 def _kernels(codes: str, certainty: str, source: str) -> Kernels:
     capabilities = tuple(map(_capability, codes.removesuffix("+PTX").split()))
     if list(capabilities) != sorted(set(capabilities)):
         raise ValueError("compute capabilities out of order or twice")
-    return Kernels(capabilities, capabilities[-1] if codes.endswith("+PTX") else None, certainty, source)
+    ptx = capabilities[-1] if codes.endswith("+PTX") else None
+    return _sure(Kernels(capabilities, ptx, certainty, source), certainty, source)
 
 
 def _backend(name: str) -> Backend:
@@ -326,6 +292,10 @@ def _backend(name: str) -> Backend:
 
 def _backends(names: str) -> tuple[Backend, ...]:
     return tuple(map(_backend, names.split()))
+
+
+def _set_of_backends(names: str) -> list[frozenset[Backend]]:
+    return [frozenset(_backends(names))]
 
 
 def _capability(text: str) -> tuple[int, int]:

@@ -228,13 +228,13 @@ class Judge:
         devices = self.catalog.devices.get(backend)
         if devices is None:
             return Fault("kernels", "is not known to have kernels for any GPU")
-        missing = [gpu for gpu in gpus if gpu.architecture not in devices.architectures]
+        missing = [gpu for gpu in gpus if gpu.architecture not in devices]
         if missing:
             return Fault("kernels", f"has no kernels for {labels(missing)}")
         here = {gpu.architecture for gpu in gpus}
-        for (gfx, first), row in self.catalog.unusable.items():
-            if gfx in here and since(backend, (first,)) and (not row.releases or release in row.releases):
-                return Fault("kernels", f"cannot be used: {row.reason}")
+        for (gfx, first), (releases, reason) in self.catalog.unusable.items():
+            if gfx in here and since(backend, (first,)) and (not releases or release in releases):
+                return Fault("kernels", f"cannot be used: {reason}")
         return None
 
     def _cuda_fault(self, gpu: Gpu, backend: Backend, release: str) -> Fault | None:
@@ -278,7 +278,7 @@ class Judge:
     @cached_property
     def known_architectures(self) -> frozenset[str]:
         """The AMD architectures that some build has kernels for."""
-        return frozenset().union(*(devices.architectures for devices in self.catalog.devices.values()))
+        return frozenset().union(*self.catalog.devices.values())
 
     def is_last_in(self, gpus: tuple[Gpu, ...], backend: Backend, release: str) -> bool:
         """Whether a CUDA build has kernels for nothing older than one of the GPUs, which later builds drop first."""

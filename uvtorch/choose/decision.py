@@ -42,9 +42,15 @@ class Decision(NamedTuple):
     """With a refusal: what would fit."""
     ask: tuple[Backend, ...] = ()
     """The catalog does not know the requested version or backend: ask these indexes, in this order, through uv."""
-    candidates: tuple[Candidate, ...] = ()
+    table: Table | None = None
+    """Every build, judged."""
     newest: str = ""
     """The newest release that the catalog knows, where nothing keeps uv from a newer one."""
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Every backend of the catalog, highest first, with what was made of it."""
+        return reasons.candidates(self.table, self.backend, self.torch, self.reason) if self.table else ()
 
     @property
     def or_newer(self) -> bool:
@@ -77,23 +83,19 @@ def choose(machine: Machine, request: Request, catalog: Catalog) -> Decision:
     if request.python and not request.python[0].isdigit():
         said = f"PyTorch is built for CPython only, and this project's Python is {request.python}."
         way = "`uv python pin 3.12` chooses CPython, unless --python or UV_PYTHON names another"
-        return Decision(None, refusal=said, hints=(way,), candidates=reasons.candidates(table))
+        return Decision(None, refusal=said, hints=(way,), table=table)
     refused = table.judge.unsupported or table.hardware.refusal or table.need.conflict
     if refused:
-        rejected = reasons.candidates(table)
-        if table.need.conflict == refused:
-            rejected = tuple(one._replace(reason="the requirements contradict") for one in rejected)
-        return Decision(None, refusal=f"{refused}.", hints=table.hardware.hints, candidates=rejected)
+        return Decision(None, refusal=f"{refused}.", hints=table.hardware.hints, table=table)
     if not newer.is_known(table.need, table.hardware.family, catalog):
         return _unknown(table)
     chosen = table.best()
     if chosen is None:
         sentence, hints = refusal(table)
-        return Decision(None, refusal=sentence, hints=hints, candidates=reasons.candidates(table))
+        return Decision(None, refusal=sentence, hints=hints, table=table)
     return _decide(table, chosen.backend, chosen.release)._replace(
         reason=reasons.why(table.judge, table.hardware, chosen.backend),
         warnings=reasons.warnings(table, chosen),
-        candidates=reasons.candidates(table, chosen),
     )
 
 
@@ -112,7 +114,6 @@ def after_asking(decision: Decision, found: Backend | None, request: Request, ca
     if found is None:
         wanted, asked = " ".join(request.requirements) or "torch", ", ".join(map(str, decision.ask))
         return decision._replace(ask=(), refusal=f"No index that fits this machine has {wanted} (asked: {asked}).")
-    others = (candidate for candidate in decision.candidates if candidate.backend != found)
     return decision._replace(
         backend=found,
         reason=f"{decision.reason}; its index has it",
@@ -121,7 +122,6 @@ def after_asking(decision: Decision, found: Backend | None, request: Request, ca
         hints=(),
         platforms=newer.platforms(found, None, catalog),
         companions=newer.companions(found, None, catalog),
-        candidates=(Candidate(found, None, True, "its index has it"), *others),
     )
 
 
@@ -136,6 +136,7 @@ def _decide(table: Table, backend: Backend, release: str | None) -> Decision:
         companions=newer.companions(backend, release, catalog),
         bounds=bounds,
         newest=catalog.newest if table.need.open and "torch" not in dict(bounds) else "",
+        table=table,
     )
 
 
@@ -170,45 +171,35 @@ def _unknown(table: Table) -> Decision:
     judge, need, hardware, catalog = table.judge, table.need, table.hardware, table.judge.catalog
     fits = table.best(requested=False)
     newest = f"The newest that fits is {fits.release} ({fits.backend})." if fits else ""
-    rejected = tuple(
-        one if one.torch else one._replace(reason=f"not known to have {need.text}; {one.reason}")
-        for one in reasons.candidates(table)
-    )
     floor = newer.floor(need, catalog)
     if hardware.family in ("cpu", "xpu"):
-        return _only_index(table, floor, newest, rejected)
+        return _only_index(table, floor, newest)
     first = next(iter(catalog.releases))
     if number(floor) < number(first):
         said = f"{need.text} is older than uvtorch's catalog (torch {first} and later). {newest}"
         way = f"name a backend that has it (`--torch-backend {_OLD[hardware.family]}` has torch 1.13.1), or take a"
         way += " newer torch; https://pytorch.org/get-started/previous-versions/ lists them"
-        return Decision(None, refusal=said.strip(), hints=(way,), candidates=rejected)
+        return Decision(None, refusal=said.strip(), hints=(way,), table=table)
     ask = newer.askable(judge, need, hardware, floor)
     if ask:
         reason, hints = f"{need.text} is not in the catalog", (newest,) if newest else ()
-        return Decision(None, reason=reason, hints=hints, warnings=hardware.warnings, ask=ask, candidates=rejected)
+        return Decision(None, reason=reason, hints=hints, warnings=hardware.warnings, ask=ask, table=table)
     here = f"{labels(hardware.gpus)}{' with this driver' if hardware.family == 'cu' else ''}"
     said = f"{need.text} is newer than uvtorch's catalog, and no index likely to have it supports {here}. {newest}"
     cpu = "--torch-backend cpu asks the CPU index for it"
-    return Decision(None, refusal=said.strip(), hints=(cpu,), candidates=rejected)
+    return Decision(None, refusal=said.strip(), hints=(cpu,), table=table)
 
 
-def _only_index(table: Table, floor: str, newest: str, rejected: tuple[Candidate, ...]) -> Decision:
+def _only_index(table: Table, floor: str, newest: str) -> Decision:
     """The decision for an unknown release of a family with one index: nothing to choose, and uv says if it has it."""
     judge, text, backend = table.judge, table.need.text, Backend(table.hardware.family)
     builds = judge.catalog.builds[backend]
     if number(floor) > number(judge.catalog.newest) and judge.platform not in builds[next(reversed(builds))]:
         said = f"{text} is newer than uvtorch's catalog, and torch has no more wheels for "
         said += f"{platform_name(judge.platform)}. {newest}"
-        return Decision(None, refusal=said.strip(), candidates=rejected)
-    only = f"the only index that may have {text}"
-    return _decide(table, backend, None)._replace(
-        reason=reasons.why(judge, table.hardware, backend),
-        warnings=table.hardware.warnings,
-        candidates=tuple(
-            one._replace(accepted=True, reason=only, torch=None) if one.backend == backend else one for one in rejected
-        ),
-    )
+        return Decision(None, refusal=said.strip(), table=table)
+    why = reasons.why(judge, table.hardware, backend)
+    return _decide(table, backend, None)._replace(reason=why, warnings=table.hardware.warnings)
 
 
 def _obey(table: Table, backend: Backend) -> Decision:
@@ -222,10 +213,9 @@ def _obey(table: Table, backend: Backend) -> Decision:
     decided = _decide(table, backend, shown.release if shown else None)
     warning = _will_not_run(judge, need, backend, rows, used)
     return decided._replace(
-        reason="asked for",
+        reason=reasons.ASKED,
         native=decided.native and (bool(used) or backend.family == "cpu"),
         warnings=(warning,) if warning else (),
-        candidates=reasons.beside_named(table, backend, decided.torch),
     )
 
 

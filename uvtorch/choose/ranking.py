@@ -8,12 +8,10 @@ from uvtorch.catalog import Catalog, number
 from uvtorch.choose import gpus, newer
 from uvtorch.choose.compatibility import FAMILY, Judge, labels
 from uvtorch.choose.gpus import MAKER, Hardware
-from uvtorch.choose.reasons import why
+from uvtorch.choose.reasons import CPU, why
 from uvtorch.choose.request import ANY, Request
 from uvtorch.choose.table import Row, Table, backend_rows, best_of, evaluate
 from uvtorch.machine import Gpu, Machine
-
-CPU = Backend("cpu")
 
 
 class Option(NamedTuple):

@@ -4,10 +4,14 @@ from typing import NamedTuple
 
 from uvtorch.backend import Backend
 from uvtorch.catalog import number, since
+from uvtorch.choose import newer
 from uvtorch.choose.compatibility import Judge, capability, labels
 from uvtorch.choose.gpus import Hardware
 from uvtorch.choose.table import Row, Table, best, ranked
 from uvtorch.packages import has_build
+
+ASKED = "asked for"
+CPU, XPU = Backend("cpu"), Backend("xpu")
 
 
 class Candidate(NamedTuple):
@@ -49,9 +53,9 @@ def warnings(table: Table, chosen: Row) -> tuple[str, ...]:
         said.append(
             f"the compute capability of {labels(blind)} is not known, so {backend} is chosen by the driver alone"
         )
-    if newer := [gpu for gpu in cuda if judge.is_newer(gpu)]:
+    if unknown := [gpu for gpu in cuda if judge.is_newer(gpu)]:
         known = f"is newer than uvtorch's catalog (as of {judge.catalog.as_of})"
-        said.append(f"{labels(newer)} {known}; {backend} is the newest build that this driver runs")
+        said.append(f"{labels(unknown)} {known}; {backend} is the newest build that this driver runs")
     unbuilt = (name for name in sorted(table.need.packages) if not has_build(name, backend))
     said += (f"{name} has no build for {backend}: it comes from the default index, for the CPU" for name in unbuilt)
     return (*said, *_cost_of_range(table, chosen))
@@ -67,9 +71,26 @@ def _cost_of_range(table: Table, chosen: Row) -> list[str]:
     return [f"{oldest}, which {wider.backend} has no torch for: {without}"]
 
 
-def candidates(table: Table, chosen: Row | None = None) -> tuple[Candidate, ...]:
-    """Every backend of the catalog, highest first, with what was made of it."""
-    return tuple(_candidate(table, backend, chosen) for backend in ranked(table.judge.catalog.builds))
+def candidates(table: Table, taken: Backend | None, torch: str | None, reason: str) -> tuple[Candidate, ...]:
+    """Every backend of the catalog, highest first, with what was made of it; `taken`, `torch`, `reason`: the choice.
+
+    What was asked for by name, or taken for a release that the catalog does not know, comes before all others.
+    """
+    judge, need, stable = table.judge, table.need, taken and taken._replace(channel="")
+    chosen = table.find(stable, torch) if stable and torch else None
+    found = [_candidate(table, backend, chosen) for backend in ranked(judge.catalog.builds)]
+    if stable and reason == ASKED:
+        how, found = ASKED, [one._replace(reason=f"{taken} is asked for") for one in found]
+    elif need.conflict and not (judge.unsupported or table.hardware.refusal):
+        return tuple(one._replace(reason="the requirements contradict") for one in found)
+    elif newer.is_known(need, table.hardware.family, judge.catalog):
+        return tuple(found)
+    else:
+        torch, lacks = None, f"not known to have {need.text}"
+        found = [one if one.torch else one._replace(reason=f"{lacks}; {one.reason}") for one in found]
+        how = f"the only index that may have {need.text}" if taken in (CPU, XPU) else "its index has it"
+    accepted = [Candidate(stable, torch, True, how, judge.is_native(stable))] if stable else []
+    return (*accepted, *(one for one in found if one.backend != stable))
 
 
 def _candidate(table: Table, backend: Backend, chosen: Row | None) -> Candidate:
@@ -108,11 +129,3 @@ def _not_taken(table: Table, row: Row, chosen: Row | None) -> str:
     if judge.is_native(better) and not judge.is_native(backend):
         return f"runs by minor-version compatibility only; {better} natively"
     return f"runs here, but {better} is {'newer and as native' if judge.is_native(backend) else 'nearer to the driver'}"
-
-
-def beside_named(table: Table, named: Backend, release: str | None) -> tuple[Candidate, ...]:
-    """Every backend beside one that was asked for by name, which is the one accepted."""
-    stable, native = named._replace(channel=""), table.judge.is_native(named)
-    taken = Candidate(stable, release, True, "asked for", native)
-    others = (one for one in candidates(table) if one.backend != stable)
-    return (taken, *(one._replace(reason=f"{named} is asked for") for one in others))
