@@ -13,11 +13,12 @@ import pytest
 from tests import edits as edit
 from tests.index.project import Project as Site
 from tests.test_choices import EXPECTED, LAYOUTS, layout, tables
+from uvtorch import audit as audits
 from uvtorch import catalog
-from uvtorch.audit import FIX, Export, Finding, audit, read_export, selections
-from uvtorch.machine import Platform
-from uvtorch.project import Environment, Target, read
-from uvtorch.project.lock import read_lock
+from uvtorch.audit import FIX, Case, Export, Finding, Selection, read_export, selections
+from uvtorch.machine import Machine, Platform
+from uvtorch.project import Environment, Project, Target, read
+from uvtorch.project.lock import Lock, read_lock
 from uvtorch.project.markers import holds, mended
 
 pytest_plugins = ["tests.index.fixtures"]
@@ -48,6 +49,21 @@ def findings(site: Site, *options: str, code: int = 1, machine: str = "cpu-only"
         assert finding["severity"] in ("error", "warning")
         assert finding["fix"] is None or all(isinstance(word, str) for word in finding["fix"])
     return list(told["findings"])
+
+
+HERE = Environment(Platform("linux", "x86_64"))
+
+
+def audit(
+    project: Project,
+    locked: Lock | None,
+    known: catalog.Catalog,
+    here: Environment = HERE,
+    resolve: Callable[[Selection], Export | None] | None = None,
+) -> tuple[Finding, ...]:
+    """What the audit says without looking at a machine; `resolve` gives what uv exports for a selection."""
+    exports = {one: resolve(one) for one in selections(project)} if resolve else {}
+    return audits.findings(Case(Machine(here.platform), known, project, locked, exports, here.python))
 
 
 def codes(found: list[dict[str, Any]]) -> set[str]:

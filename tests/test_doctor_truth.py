@@ -12,9 +12,9 @@ import pytest
 from tests.index.contents import LINUX, MACOS
 from tests.index.project import Project
 from tests.index.wheels import Wheel
-from tests.test_audit import CHOICES, CPU_PIN, LINUX_WINDOWS, head, index
+from tests.test_audit import CHOICES, CPU_PIN, LINUX_WINDOWS, audit, head, index
 from uvtorch import catalog
-from uvtorch.audit import Export, Finding, audit
+from uvtorch.audit import Export, Finding
 from uvtorch.audit.exports import Package, read_export, selections
 from uvtorch.project import read
 from uvtorch.project.lock import read_lock

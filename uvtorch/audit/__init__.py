@@ -23,44 +23,18 @@
 | `source-leaked` | a git or path dependency brings its own index for PyTorch |
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from uvtorch.audit import config, lock
 from uvtorch.audit.case import Case
 from uvtorch.audit.exports import Export, Selection, read_export, selections
 from uvtorch.audit.finding import FIX, Finding
-from uvtorch.backend import DEFAULT_INDEX_BASE
-from uvtorch.catalog import Catalog
-from uvtorch.machine import Machine
-from uvtorch.project import Environment, Project
-from uvtorch.project.lock import Lock
-from uvtorch.project.markers import EVERYWHERE
 
-__all__ = ["FIX", "Case", "Export", "Finding", "Selection", "audit", "findings", "read_export", "selections", "unique"]
-
-
-def audit(
-    project: Project,
-    locked: Lock | None,
-    catalog: Catalog,
-    *,
-    uv_toml: str | None = None,
-    here: Environment | None = None,
-    resolve: Callable[[Selection], Export | None] | None = None,
-    base: str = DEFAULT_INDEX_BASE,
-) -> tuple[Finding, ...]:
-    """Everything that is wrong, in pyproject.toml first; empty for a project in order.
-
-    `locked`: None where there is no lock. `here`: the platform and Python at hand (None: Linux). `resolve`: gives what
-    uv exports for a selection, None where uv refuses it; without it the builds in the lock are not judged.
-    """
-    machine = Machine(here.platform if here else EVERYWHERE[0])
-    exports = {one: resolve(one) for one in selections(project)} if resolve else None
-    return findings(Case(machine, catalog, project, locked, exports, here and here.python, uv_toml, base=base))
+__all__ = ["FIX", "Case", "Export", "Finding", "Selection", "findings", "read_export", "selections", "unique"]
 
 
 def findings(case: Case) -> tuple[Finding, ...]:
-    """What is wrong with the project and its lock, in pyproject.toml first."""
+    """What is wrong with the project and its lock, in pyproject.toml first; empty for a project in order."""
     found = [finding for check in config.CHECKS for finding in check(case)]
     found += [finding for check in lock.CHECKS if case.lock for finding in check(case, case.lock)]
     return unique(found)

@@ -3,11 +3,12 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from itertools import product
+from itertools import chain, product
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from uvtorch.audit.exports import Export, Package, Selection
-from uvtorch.backend import DEFAULT_INDEX_BASE, PLATFORMS, same_url
+from uvtorch.backend import DEFAULT_INDEX_BASE, PLATFORMS
 from uvtorch.catalog import Catalog
 from uvtorch.choose import Option
 from uvtorch.environment import Environment as Installed
@@ -33,15 +34,15 @@ class Hosts(NamedTuple):
     """
 
     roots: tuple[str, ...]
-    mirrors: tuple[str, ...]
+    mirrors: tuple[str, ...]  # Without a slash at the end, as are the roots
 
     def own(self, url: str) -> bool:
         """Whether it is PyTorch's server, or what the configuration names in its place."""
-        return any(url.rstrip("/") == root or url.startswith(root + "/") for root in self.roots)
+        return f"{url}/".startswith(tuple(f"{root}/" for root in self.roots))
 
-    def known(self, url: str) -> bool:
+    def known(self, url: str | None) -> bool:
         """Whether it serves PyTorch's own builds."""
-        return self.own(url) or any(same_url(url, mirror) for mirror in self.mirrors)
+        return url is not None and (self.own(url) or url.rstrip("/") in self.mirrors)
 
 
 class Case(NamedTuple):
@@ -52,8 +53,8 @@ class Case(NamedTuple):
     project: Project = Project()
     """The project or script, at a workspace's root with its members; empty where there is none."""
     lock: Lock | None = None
-    exports: Mapping[Selection, Export | None] | None = None
-    """What uv exports for each selection that can be told apart; None where that was not asked."""
+    exports: Mapping[Selection, Export | None] = MappingProxyType({})
+    """What uv exports for each selection that can be told apart; empty where that was not asked."""
     python: str | None = None
     uv_toml: str | None = None
     """The name of a uv.toml beside the pyproject.toml that uv reads its settings from."""
@@ -95,20 +96,19 @@ class Case(NamedTuple):
     def hosts(self) -> Hosts:
         """Which URLs serve PyTorch's own builds."""
         roots = (DEFAULT_INDEX_BASE, self.base, self.project.config.index_base)
-        mirrors = tuple(index.url for index in self.project.indexes if _is_mirror(self.project, index))
+        mirrors = tuple(index.url.rstrip("/") for index in self.project.indexes if _is_mirror(self.project, index))
         return Hosts(tuple(root.rstrip("/") for root in roots if root), mirrors)
 
     @property
     def pins(self) -> tuple[Source, ...]:
         """The sources of the project and its members that name an index here, whatever is selected."""
-        projects = (self.project, *self.project.members)
-        return tuple(pin for project in projects for pin in project.pins(self.here) if pin.kind == "index")
+        pins = chain(*(project.pins(self.here) for project in together(self.project)))
+        return tuple(pin for pin in pins if pin.kind == "index")
 
     def locked_torch(self) -> tuple[Package, ...]:
         """The builds of torch that the lock has for this platform and Python, under any selection."""
-        exports = (export for export in (self.exports or {}).values() if export)
-        rows = (row for export in exports for row in export.packages if row.name == "torch")
-        return tuple(dict.fromkeys(row for row in rows if holds(row.marker, self.here)))
+        rows = chain(*(export.packages for export in self.exports.values() if export))
+        return tuple(dict.fromkeys(row for row in rows if row.name == "torch" and holds(row.marker, self.here)))
 
     def release(self) -> str | None:
         """The release of torch that this platform has in the lock, if it is one."""
@@ -132,7 +132,9 @@ class Case(NamedTuple):
 def _is_mirror(project: Project, index: Index) -> bool:
     if index.backend is None or _VENDORS.search(index.url):
         return False
-    packages = {source.package for source in all_sources(project) if index.name and source.index == index.name}
+    packages = {
+        source.package for source in all_sources(project) if source.kind == "index" and source.index == index.name
+    }
     alike = ends_in_backend(index) and "torch" in f"{index.name} {index.url}"
     return any(map(project.is_pinned, packages)) if packages else alike
 
@@ -158,17 +160,26 @@ def rewritable(sources: Sequence[Source]) -> bool:
     return all(source.kind == "index" for source in sources)
 
 
+def together(project: Project) -> tuple[Project, ...]:
+    """The project and the members read with it."""
+    return (project, *project.members)
+
+
 def all_sources(project: Project) -> Iterator[Source]:
     """The sources of the project and of the members read with it."""
-    for one in (project, *project.members):
-        yield from one.sources
+    return chain(*(one.sources for one in together(project)))
+
+
+def required(project: Project) -> set[str]:
+    """What the project and the members read with it require themselves: what a source reaches."""
+    return {item.package for one in together(project) for item in one.requirements}
 
 
 def platforms_text(platforms: set[str]) -> str:
     """Platform keys as a person reads them: `Linux x86_64 and macOS arm64`."""
-    keys = [key.partition("_") for key in dict.fromkeys((*PLATFORMS, *sorted(platforms))) if key in platforms]
-    *first, last = [f"{_NAMES[system]} {machine}" for system, _, machine in keys] or [""]
-    return f"{', '.join(first)} and {last}" if first else last
+    keys = sorted(platforms, key=lambda key: PLATFORMS.index(key) if key in PLATFORMS else len(PLATFORMS))
+    names = [f"{_NAMES[system]} {machine}" for system, _, machine in (key.partition("_") for key in keys)]
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 @cache

@@ -1,5 +1,6 @@
 """What is wrong in pyproject.toml itself. Pure."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, combinations, product
 from typing import Final
@@ -68,11 +69,11 @@ def _twice(case: Case) -> Iterator[Finding]:
 def _same_url(project: Project, first: Index, second: Index) -> Finding:
     keep, drop = (second, first) if first.name is None else (first, second)
     edits = _merged(project, keep.name, keep.url, drop.name) if keep.name and drop.name else ()
-    names = f"The indexes `{first.name or first.url}` and `{second.name or second.url}` have the same URL: "
+    names = f"The indexes `{first.label}` and `{second.label}` have the same URL: "
     if first.explicit and second.explicit:
         return warning("index-twice", f"{names}one of them is enough.", edits)
     bare = second if first.explicit else first
-    why = f"`{bare.name or bare.url}` is not explicit, so any package may come from it."
+    why = f"`{bare.label}` is not explicit, so any package may come from it."
     return error("index-twice", names + why, edits)
 
 
@@ -95,7 +96,7 @@ def _missing(case: Case) -> Iterator[Finding]:
 def _ignored(case: Case) -> Iterator[Finding]:
     if case.uv_toml and (own := _own(case.project)):
         bare = [index for index in own if not index.explicit]
-        lost = ", ".join(index.name or index.url for index in bare or own)
+        lost = ", ".join(index.label for index in bare or own)
         effect = f"Nothing comes from {lost}." if bare else f"Sources still find {lost}, and uv warns each time."
         what = f"uv takes its settings from {case.uv_toml} and ignores `index` in pyproject.toml beside it. {effect}"
         what += f" Move the settings of {case.uv_toml} into `[tool.uv]`, and remove it."
@@ -119,7 +120,7 @@ def _not_explicit(case: Case) -> Iterator[Finding]:
     for index in case.project.indexes:
         if index.explicit or not hosts.known(index.url) or (index.default and not hosts.own(index.url)):
             continue  # a default index that is a mirror stands in for PyPI, with all that PyPI has
-        what = f"The index `{index.name or index.url}` is not explicit: uv takes numpy, jinja2 and whatever else it "
+        what = f"The index `{index.label}` is not explicit: uv takes numpy, jinja2 and whatever else it "
         what += f"finds there from it, mostly old versions, and looks nowhere else for them.{_advice(index)}"
         in_root = index.inherited and not (index.legacy or index.default)
         yield error("index-not-explicit", what, _explicit(case, index), fix=FIX_ROOT if in_root else None)
@@ -175,7 +176,7 @@ def _unused(case: Case) -> Iterator[Finding]:
 def _gaps(case: Case) -> Iterator[Finding]:
     project = case.project
     for package, target in gaps(project) if project.has_project else ():
-        known = project.declared(target.kind, target.name or "") is not None
+        known = project.declared(target.kind, target.name) is not None
         fault = f"does not list {package}" if known else "does not exist"
         left = {one: None if one.target == target else entry(one) for one in entries(project, package)}
         edits = (_require(target, package),) if known else _rewrite(project, [package], left.get)
@@ -193,7 +194,7 @@ def _conflicts(case: Case) -> Iterator[Finding]:
     See https://docs.astral.sh/uv/concepts/projects/config/#conflicting-dependencies.
     """
     project = case.project
-    own = [one for one in project.sources if project.declared(one.target.kind, one.target.name or "")]
+    own = [one for one in project.sources if project.declared(one.target.kind, one.target.name)]
     pairs = [pair for pair in combinations(own, 2) if _clash(project, *pair)]
     targets = dict.fromkeys(source.target for pair in pairs for source in pair)
     if targets:
@@ -221,7 +222,7 @@ def _clash(project: Project, one: Source, other: Source) -> bool:
 
 
 def _spelled(project: Project, target: Target) -> Target:
-    return Target(target.kind, project.declared(target.kind, target.name or ""))
+    return Target(target.kind, project.declared(target.kind, target.name))
 
 
 # Markers and platforms
@@ -230,13 +231,13 @@ def _spelled(project: Project, target: Target) -> Target:
 def _markers(case: Case) -> Iterator[Finding]:
     project = case.project
     for source in project.sources:
-        faults = _faults(source.marker or "")
+        faults = _faults(source.marker)
         if faults and project.is_pytorch(source.package) and not source.inherited:
             never = "never" in " ".join(faults)
             what = f"A source of {source.package} ({source.index or source.url}) has a marker that does not do what it "
             what += f"says: {'; '.join(faults)}."
             what += " The source may never apply, and PyPI's build is taken." if never else ""
-            edits = _rewrite(project, [source.package], _mended) if mended(source.marker or "") else ()
+            edits = _rewrite(project, [source.package], _mended) if _mended(source) != entry(source) else ()
             yield (error if never else warning)("marker-never-true", what, edits)
 
 
@@ -244,11 +245,11 @@ def _mended(source: Source) -> SourceEntry:
     return entry(source)._replace(marker=source.marker and (mended(source.marker) or source.marker))
 
 
-def _faults(text: str) -> tuple[str, ...]:
+def _faults(text: str | None) -> tuple[str, ...]:
     """What keeps a marker from meaning what it says; that another machine may fulfil a part of it is left open."""
-    open_to = ("platform_machine", "platform_python_implementation", "extra")
-    impossible = not any(word in text for word in open_to) and not can_hold(text)
-    return dead(text) or ((f"`{text}` is never true",) if impossible else ())
+    if not text or re.search("platform_machine|platform_python_implementation|extra", text) or can_hold(text):
+        return dead(text or "")
+    return dead(text) or (f"`{text}` is never true",)
 
 
 def _dropped(case: Case) -> Iterator[Finding]:
@@ -273,8 +274,8 @@ def _torch_pins(case: Case) -> Iterator[tuple[Source, Backend]]:
     """The own sources of torch that name an index whose builds the catalog knows."""
     hosts = case.hosts
     for source in entries(case.project, "torch"):
-        backend, plain = source.backend, not _faults(source.marker or "")
-        if plain and backend and backend in case.catalog.builds and hosts.known(source.url or ""):
+        backend, plain = source.backend, not _faults(source.marker)
+        if plain and backend and backend in case.catalog.builds and hosts.known(source.url):
             yield source, backend
 
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
+from operator import itemgetter
 from typing import Final
 
 from packaging.version import InvalidVersion, Version
 
-from uvtorch.audit.case import Case, all_sources, entries, platforms_text, rewritable
+from uvtorch.audit.case import Case, all_sources, entries, platforms_text, required, rewritable, together
 from uvtorch.audit.config import REQUIRE_ENVIRONMENTS
 from uvtorch.audit.exports import Installed, Package, installed, supports
 from uvtorch.audit.finding import FIX_ROOT, Edit, Finding, error, warning
@@ -27,20 +29,26 @@ TORCHCODEC_WITH_CUDA: Final = ("0.11.0", "0.14.0", "0.17.0")
 
 def _generic(case: Case, lock: Lock) -> Iterator[Finding]:
     """Packages that are not PyTorch's, and come from its index."""
+    for url, packages in _copies(case, lock).items():
+        indexes = (index for index in case.project.indexes if same_url(index.url, url))
+        index = next(indexes, Index(None, url, legacy=True))
+        what = _generic_text(url, packages, index.explicit)
+        if index.inherited and not (index.explicit or index.legacy or index.default):
+            yield error("generic-from-pytorch-index", what, fix=FIX_ROOT)
+        elif not index.default:
+            upgrade = tuple(packages) if index.explicit or not index.legacy else ()
+            yield error("generic-from-pytorch-index", what, upgrade=upgrade)
+
+
+def _copies(case: Case, lock: Lock) -> dict[str, dict[str, LockedPackage]]:
+    """By the URL of one of PyTorch's indexes: the packages from there that are not PyTorch's."""
     project, known = case.project, case.hosts.known
     right = {*roles(), *project.config.packages, *(source.package for source in all_sources(project))}
-    by_index: dict[str, dict[str, LockedPackage]] = {}
+    found: dict[str, dict[str, LockedPackage]] = {}
     for package in lock.packages:
         if package.kind == "registry" and package.name not in right and known(package.location):
-            by_index.setdefault(package.location.rstrip("/"), {})[package.name] = package
-    for url, packages in by_index.items():
-        index = next((index for index in project.indexes if same_url(index.url, url)), Index(None, url, legacy=True))
-        if not index.default:
-            fixable = index.explicit or not index.legacy
-            in_root = fixable and index.inherited and not index.explicit
-            upgrade = tuple(packages) if fixable and not in_root else ()
-            what = _generic_text(url, packages, index.explicit)
-            yield error("generic-from-pytorch-index", what, upgrade=upgrade, fix=FIX_ROOT if in_root else None)
+            found.setdefault(package.location.rstrip("/"), {})[package.name] = package
+    return found
 
 
 def _generic_text(url: str, packages: Mapping[str, LockedPackage], explicit: bool) -> str:
@@ -62,16 +70,16 @@ def _left_out(case: Case, lock: Lock) -> Iterator[Finding]:
 
 def _leaks(case: Case, lock: Lock) -> dict[tuple[str, str], dict[str, None]]:
     """(a dependency, the index that its own sources bring) -> the PyTorch packages from there."""
-    projects = (case.project, *case.project.members)
-    known = {index.url.rstrip("/") for one in projects for index in one.indexes}
-    kinds = ("git", "directory", "editable", "path", "url")
-    local = {package.name for package in lock.packages if package.kind in kinds}
+    projects = together(case.project)
+    known = {index.url.rstrip("/") for index in chain(*(one.indexes for one in projects))}
+    local = {package.name for package in lock.packages if package.kind not in ("registry", "virtual")}
     local -= {case.project.root_name, *(one.name for one in projects)}
-    builds = [one for one in lock.packages if one.kind == "registry" and case.project.is_pytorch(one.name)]
     found: dict[tuple[str, str], dict[str, None]] = {}
-    for package in (one for one in builds if one.backend and one.location.rstrip("/") not in known):
-        for name in local.intersection(lock.dependents(package.name)):
-            found.setdefault((name, package.location), {})[package.name] = None
+    for package in lock.packages:
+        foreign = package.kind == "registry" and package.location.rstrip("/") not in known
+        if foreign and package.backend and case.project.is_pytorch(package.name):
+            for name in local.intersection(lock.dependents(package.name)):
+                found.setdefault((name, package.location), {})[package.name] = None
     return found
 
 
@@ -103,7 +111,7 @@ def _builds(case: Case, lock: Lock) -> Iterator[Finding]:
     yield from _without_wheels(case, seen)
 
 
-Mix = list[tuple[str, str, str]]
+Mix = list[tuple[str, str, str | None]]
 """(package, version, build) of those that meet in one environment, torch first."""
 
 
@@ -111,12 +119,16 @@ def _mixes(case: Case, seen: Iterable[Installed]) -> dict[frozenset[str], tuple[
     """By the names that meet: the builds of different backends that do, and where."""
     mixes: dict[frozenset[str], tuple[Mix, list[Installed]]] = {}
     for one in seen:
-        told = [(package, _build_of(case, package, one.torch, one.platform)) for package in one.packages]
-        mix = [(package.name, package.version, build) for package, build in told if build and _judged(case, package)]
+        mix = _mix(case, one)
         if len({build for _, _, build in mix}) > 1:
-            mix.sort(key=lambda row: (row[0] != "torch", row[0]))
             mixes.setdefault(frozenset(name for name, _, _ in mix), (mix, []))[1].append(one)
     return mixes
+
+
+def _mix(case: Case, one: Installed) -> Mix:
+    judged = (package for package in one.packages if _judged(case, package))
+    builds = ((package.name, package.version, _build_of(case, package, one.torch, one.platform)) for package in judged)
+    return sorted(filter(itemgetter(2), builds), key=lambda row: (row[0] != "torch", row[0]))
 
 
 def _build_of(case: Case, package: Package, torch: str, platform: Platform) -> str | None:
@@ -146,8 +158,10 @@ def _judged(case: Case, package: Package) -> bool:
 
 
 def _exempts(case: Case, source: Source, url: str) -> bool:
-    foreign = source.is_pypi or (source.url is not None and not case.hosts.known(source.url))
-    return source.kind != "index" or (foreign and (source.url is None or same_url(source.url, url)))
+    """Whether a source says that what comes from this URL comes from elsewhere than a backend's index."""
+    if source.kind != "index" or source.url is None:
+        return source.kind != "index" or source.is_pypi
+    return (source.is_pypi or not case.hosts.known(source.url)) and same_url(source.url, url)
 
 
 def _mixed(case: Case, lock: Lock, mix: Mix, seen: Sequence[Installed]) -> Finding:
@@ -161,26 +175,24 @@ def _mixed(case: Case, lock: Lock, mix: Mix, seen: Sequence[Installed]) -> Findi
     # The odd ones, be it torch itself, are those that no source reaches; else the lock is older than the sources.
     sourced = {one.package for one in case.project.sources if one.kind == "index" and one.backend}
     names = tuple(name for name, _, _ in mix)
-    others = tuple(name for name in names if name not in sourced & _required(case.project))
+    others = tuple(name for name in names if name not in sourced & required(case.project))
     return error("mixed-builds", what, *(_routed(case, lock, others) if others else ((), names)))
 
 
-def _strays(case: Case, lock: Lock, seen: Iterable[Installed], explained: set[str]) -> Iterator[Finding]:
+def _strays(case: Case, lock: Lock, seen: Sequence[Installed], explained: set[str]) -> Iterator[Finding]:
     """Pinned packages that a platform gets from anywhere but the indexes the project chose for them."""
-    by_platform: dict[tuple[str, Platform], dict[Package, None]] = {}
-    for place, package in [(one.platform, package) for one in seen for package in one.packages]:
-        if package.name not in explained:
-            by_platform.setdefault((package.name, place), {})[package] = None
     found: dict[str, tuple[Package, set[str]]] = {}
-    for (name, platform), packages in by_platform.items():
-        if stray := _stray_of(case, packages, platform):
-            found.setdefault(name, (stray, set()))[1].add(platform.key)
+    for platform in dict.fromkeys(one.platform for one in seen):
+        given = dict.fromkeys(chain(*(one.packages for one in seen if one.platform == platform)))
+        for package in _strays_on(case, platform, given):
+            if package.name not in explained:
+                found.setdefault(package.name, (package, set()))[1].add(platform.key)
     for package, keys in found.values():
         yield _stray(case, lock, package, keys)
 
 
-def _stray_of(case: Case, packages: Collection[Package], platform: Platform) -> Package | None:
-    """The build of a package that comes from elsewhere, if that is wrong.
+def _strays_on(case: Case, platform: Platform, given: Collection[Package]) -> list[Package]:
+    """The builds that come from elsewhere, where that is wrong.
 
     With one pin, that is any build from elsewhere; in a project of several choices, whose base may well be PyPI's,
     a package of which no choice has a build.
@@ -188,16 +200,15 @@ def _stray_of(case: Case, packages: Collection[Package], platform: Platform) -> 
     named = (one for one in all_sources(case.project) if one.backend and case.project.is_pytorch(one.package))
     sources = [one for one in named if one.url and holds(one.marker, Environment(platform))]
     urls = {(one.url or "").rstrip("/") for one in sources}
-    elsewhere = [one for one in packages if one.url.rstrip("/") not in urls]
     several = any(one.target.kind != "base" for one in sources)
-    if not sources or (several and len(elsewhere) < len(packages)):
-        return None
-    wrong = (one for one in elsewhere if _judged(case, one) and _build_of(case, one, one.release, platform))
-    return next(wrong, None)
+    right = {package.name for package in given if several and package.url.rstrip("/") in urls}
+    others = (package for package in given if sources and package.name not in right)
+    others = (package for package in others if package.url.rstrip("/") not in urls and _judged(case, package))
+    return [package for package in others if _build_of(case, package, package.release, platform)]
 
 
 def _stray(case: Case, lock: Lock, package: Package, platforms: set[str]) -> Finding:
-    name, own = package.name, _required(case.project)
+    name, own = package.name, required(case.project)
     what = f"{name} {package.version} comes from {package.url or 'elsewhere'} on {platforms_text(platforms)}"
     if name in own and any(source.package == name for source in case.project.sources):
         what += ", though the project has a source for it: the lock is not made from this pyproject.toml."
@@ -209,11 +220,6 @@ def _stray(case: Case, lock: Lock, package: Package, platforms: set[str]) -> Fin
 
 
 # Remedies
-
-
-def _required(project: Project) -> set[str]:
-    """What the project and the members read with it require themselves: what a source reaches."""
-    return {item.package for one in (project, *project.members) for item in one.requirements}
 
 
 def _routed(case: Case, lock: Lock, names: tuple[str, ...]) -> tuple[tuple[Edit, ...], tuple[str, ...]]:
@@ -248,22 +254,23 @@ def _kept(case: Case, lock: Lock, names: tuple[str, ...]) -> tuple[str, ...]:
 
     Left alone, uv takes the newest release of what comes from an index for the first time, and torch has to follow.
     """
-    releases: dict[str, set[str]] = {name: set() for name in ("torch", *names)}
-    for package in lock.packages:
-        if package.name in releases:
-            releases[package.name].add((package.version or "").partition("+")[0])
-    torch = releases["torch"]
+    torch = _releases(lock, "torch")
     pins = {one.backend for one in case.project.sources if one.backend and case.project.is_pinned(one.package)}
     built = [case.catalog.builds.get(backend._replace(channel=""), {}) for backend in pins]
     if len(torch) != 1 or not all(torch <= known.keys() for known in built):
         return ()
-    pairs = {name: case.catalog.pairs.get(name, {}) for name in names}
-    one = {name: next(iter(releases[name])) for name in names if len(releases[name]) == 1}
-    return tuple(
-        f"{name}=={release}"
-        for name, release in one.items()
-        if name == "torch" or torch.intersection(pairs[name].get(release, ()))
-    )
+    return tuple(f"{name}=={release}" for name in names for release in _staying(case, lock, name, torch))
+
+
+def _staying(case: Case, lock: Lock, name: str, torch: set[str]) -> set[str]:
+    """The one locked release of a package, if it goes with that torch."""
+    releases = _releases(lock, name)
+    pairs = torch if name == "torch" else case.catalog.pairs.get(name, {}).get("".join(releases), ())
+    return releases if len(releases) == 1 and not torch.isdisjoint(pairs) else set()
+
+
+def _releases(lock: Lock, name: str) -> set[str]:
+    return {(package.version or "").partition("+")[0] for package in lock.named(name)}
 
 
 # Releases and wheels

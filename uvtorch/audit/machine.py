@@ -27,7 +27,7 @@ def _builds(case: Case) -> Iterator[Finding]:
             yield _none_fits(case, choices[0][1].reason)
     elif pins:
         pin = min(pins, key=lambda pin: pin.package != "torch")
-        if pin.backend and case.hosts.known(pin.url or ""):
+        if pin.backend and case.hosts.known(pin.url):
             subject = "The script" if case.script else "The project"
             yield from _suits(case, pin.backend, f"{subject} pins {pin.backend}, which", USE)
     else:

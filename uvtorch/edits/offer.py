@@ -51,7 +51,7 @@ def editable(project: Project) -> tuple[Choice, ...]:
     """
     rows = [*project.choices(), *(row for platform in MAIN_PLATFORMS for row in project.choices_for(platform))]
     rows = [row for row in rows if row.kind != "base"]
-    found = {row.target: row for row in reversed(rows) if project.declared(row.kind, row.name or "")}
+    found = {row.target: row for row in reversed(rows) if project.declared(row.kind, row.name)}
     if rows and not found:
         root = project.root_name or "the root"
         raise ProjectError(

@@ -106,10 +106,10 @@ class Project(NamedTuple):
         """The sources of PyTorch packages that hold there whatever extra or group is chosen."""
         return tuple(source for source in self.sources_on(place) if source.target == BASE)
 
-    def declared(self, kind: str, name: str) -> str | None:
+    def declared(self, kind: str, name: str | None) -> str | None:
         """The file's own spelling of an extra or group; None if there is no such one."""
         names = self.extras if kind == "extra" else self.groups
-        return next((item for item in names if normalize(item) == normalize(name)), None)
+        return next((item for item in names if normalize(item) == normalize(name or "")), None)
 
     def choices(self) -> tuple[Choice, ...]:
         """The backend choices that sources state, on any platform; a name has a row for each backend it can mean."""

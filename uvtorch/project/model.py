@@ -70,6 +70,11 @@ class Index(NamedTuple):
     """It is one of `index-url` and `extra-index-url`, which can be neither named nor explicit."""
 
     @property
+    def label(self) -> str:
+        """Its name, or its URL where it has none."""
+        return self.name or self.url
+
+    @property
     def is_pypi(self) -> bool:
         """Whether it is PyPI itself, under whatever name, or stands in for it as the project's default index."""
         host = self.url.partition("://")[2].partition("/")[0].rpartition("@")[2].partition(":")[0].lower().split(".")
