@@ -396,6 +396,6 @@ def require(asked: "Popen[str]", minimum: tuple[int, ...] = MINIMUM) -> None:
 
         raise UvTooOld(
             f"{path} is uv {number}; a package from an index of its own needs uv {needed} or newer",
-            "update it: `uv self update`, or the way it was installed",
+            "update it the way it was installed: `uv self update` after uv's own installer, else pip or brew",
             "or name a newer one: UVTORCH_UV=/path/to/uv",
         )

@@ -1,6 +1,7 @@
 """`uvtorch torch doctor`: what is wrong here, why it matters, and the command that fixes each thing."""
 
 import gc
+import json
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +11,8 @@ import click
 
 from uvtorch import audit, environment, uv
 from uvtorch.audit import FIX, Case, Finding, config, installed, machine
-from uvtorch.audit.finding import ROOT
+from uvtorch.audit.case import required
+from uvtorch.audit.finding import ROOT, Command, error, warning
 from uvtorch.errors import UvNotFound, UvTooOld
 from uvtorch.examination import ask, examine
 from uvtorch.output import Output
@@ -18,7 +20,7 @@ from uvtorch.packages import dependents
 from uvtorch.project import Project
 from uvtorch.project.pyproject import PyProject
 from uvtorch.session import Session
-from uvtorch.transaction import Transaction
+from uvtorch.transaction import Transaction, content
 
 ROUNDS: Final = 4
 """How often `--fix` edits and locks: what one round brings to light, the next fixes."""
@@ -44,29 +46,47 @@ def _typed(case: Case, finding: Finding) -> Finding:
         return finding
     root = os.path.relpath(case.site.root.directory)
     words = tuple(root if word == ROOT else word for word in finding.command)
-    whole = "--project" in words or words[1] == "self"
+    whole = "--project" in words or finding.code == "uv-too-old"
     return finding._replace(command=words if whole else (*words, *case.options))
 
 
 def _audited(case: Case) -> tuple[Finding, ...]:
     found = audit.findings(case)
     for member in case.members:
-        folder = os.path.dirname(member.origin)
+        there = ("--project", os.path.dirname(member.origin))
         for finding in audit.findings(case._replace(project=member, lock=None, uv_toml=None)):
-            words = finding.command
-            if ROOT not in (words or ()):
-                words = words and (words[0], "--project", folder, *words[1:])
-                found += (Finding(finding.code, finding.severity, f"{member.origin}: {finding.message}", words),)
+            words = finding.command or ()
+            if ROOT not in words:
+                fix, what = (*words[:1], *there, *words[1:]) if words else None, f"{member.origin}: {finding.message}"
+                found += (Finding(finding.code, finding.severity, what, fix),)
     return found
 
 
 def _uv(env: Mapping[str, str]) -> Iterator[Finding]:
+    path = ""
     try:
-        uv.require(uv.ask_version(uv.find(env)))
-    except UvNotFound as error:
-        yield Finding("uv-missing", "error", " ".join(map(_sentence, (str(error), *error.hints))))
-    except UvTooOld as error:
-        yield Finding("uv-too-old", "error", _sentence(str(error)), ("uv", "self", "update"))
+        path = uv.find(env)
+        uv.require(uv.ask_version(path))
+    except UvNotFound as fault:
+        yield error("uv-missing", " ".join(map(_sentence, (str(fault), *fault.hints))))
+    except UvTooOld as fault:
+        yield error("uv-too-old", _sentence(str(fault)), fix=_update(path, env))
+
+
+def _update(path: str, env: Mapping[str, str]) -> Command | None:
+    """The command that updates this uv; None where it came in another way than by its own installer or into a venv.
+
+    `uv self update` refuses unless the installer left a receipt for just this file
+    (https://docs.astral.sh/uv/getting-started/installation/#upgrading-uv).
+    """
+    folder = os.path.dirname(os.path.realpath(path))
+    settings = env.get("XDG_CONFIG_HOME") or os.path.join(env.get("HOME", ""), ".config")
+    receipt = os.path.join(env.get("LOCALAPPDATA", "") if uv.WINDOWS else settings, "uv", "uv-receipt.json")
+    if f'"install_prefix":{json.dumps(folder)}' in content(receipt).decode("utf-8", "replace").replace(": ", ":"):
+        return (path, "self", "update")
+    if os.path.exists(os.path.join(os.path.dirname(folder), "pyvenv.cfg")) and not uv.WINDOWS:  # a file in use there
+        return (path, "pip", "install", "--python", os.path.join(folder, "python"), "--upgrade", "uv")
+    return None
 
 
 def _sentence(text: str) -> str:
@@ -84,13 +104,12 @@ def _lock_state(case: Case) -> Iterator[Finding]:
         return
     if case.lock is None and not case.script and _concerns_pytorch(case.project):
         what = "There is no uv.lock: which build of PyTorch is installed is decided anew by each `uv sync`."
-        yield Finding("lock-missing", "warning", what, ("uvtorch", "lock"))
+        yield warning("lock-missing", what, fix=("uvtorch", "lock"))
     yield from _outdated(said)
 
 
 def _concerns_pytorch(project: Project) -> bool:
-    named = {item.package for one in (project, *project.members) for item in one.requirements}
-    return bool(project.pytorch_packages()) or not named.isdisjoint(dependents())
+    return bool(project.pytorch_packages()) or not required(project).isdisjoint(dependents())
 
 
 def _outdated(said: str) -> Iterator[Finding]:
@@ -100,10 +119,10 @@ def _outdated(said: str) -> Iterator[Finding]:
     if unsolved and "network" not in said:
         cause = " ".join(said.partition("cause: ")[2].split()) or "no solution found"
         what = f"uv.lock is out of date, and uv finds no solution for what pyproject.toml asks for now: {cause}"
-        yield Finding("lock-outdated", "error", what)
+        yield error("lock-outdated", what)
     elif unsolved or "needs to be updated" in said:
         what = "uv.lock is out of date: it does not follow from pyproject.toml any more, and `uv sync --locked` fails."
-        yield Finding("lock-outdated", "error", what, ("uvtorch", "lock"))
+        yield error("lock-outdated", what, fix=("uvtorch", "lock"))
 
 
 def fix(session: Session, tx: Transaction, case: Case) -> None:
