@@ -151,3 +151,80 @@ def test_a_broken_driver_is_an_error_for_auto_alone(empty: Make) -> None:
     project = empty(fresh("torch"))
     assert "error: NVIDIA: " in project.uvtorch("torch", "use", "auto", machine="broken-mismatch").must(2).err
     project.uvtorch("torch", "use", "cu126", machine="broken-mismatch").must()
+
+
+# Mirrors
+
+
+def test_one_command_moves_a_project_to_a_mirror_where_it_stays(empty: Make) -> None:
+    project = empty(fresh("torch", "numpy"))
+    server, own = project.home.server, {"UVTORCH_INDEX_BASE": ""}
+    project.uvtorch("torch", "use", "cu126").must()
+    before = project.text
+    done = project.uvtorch("torch", "use", "--index-base", f"{server.url}/mirror/", **own).must()
+    assert done.ours == [f"uvtorch: PyTorch comes from {server.url}/mirror/ now"]
+    assert ("2.14.1+cu126", "mirror/cu126") in project.locked()["torch"]
+    project.uv("lock", "--check").must()
+    project.uvtorch("torch", "use", "cpu", **own).must()  # another build, of the same mirror
+    assert {index for _, index in project.locked()["torch"]} == {"mirror/cpu"}
+    project.uvtorch("torch", "use", "cu126", "--index-base", server.base, **own).must()
+    assert project.text == before
+
+
+def test_choices_and_the_configuration_move_with_it(home: Home, tmp_path: Path) -> None:
+    project = Project(home, lay_out("extras-documented", tmp_path))
+    project.append('\n[tool.uvtorch]\nindex-base = "https://mirror.example.com/old"\n')
+    base = f"{home.server.url}/mirror"
+    project.uvtorch("torch", "use", "--index-base", base).must()
+    assert {index["url"].rpartition("/")[0] for index in project.data["tool"]["uv"]["index"]} == {base}
+    assert project.data["tool"]["uvtorch"]["index-base"] == base
+
+
+@pytest.mark.parametrize(
+    ("base", "says"),
+    [
+        ("HOST/flat", "is a flat page of links, not an index: it has no page for each package"),
+        ("HOST/login", "is no index that has torch: its page for torch lists no wheel"),
+        ("HOST/nowhere", "is no index that has torch: its page for torch lists no wheel"),
+        ("HOST/whl/none", "returned a 403 Forbidden error"),
+        ("HOST/down", "500 Internal Server Error"),
+        ("http://127.0.0.1:9/whl", "Connection refused"),
+        ("https://me:secret@mirror.example.com/whl", "holds credentials"),
+        ("mirror.example.com", "is not a URL"),
+    ],
+)
+def test_what_is_no_mirror_is_refused_with_the_reason(empty: Make, base: str, says: str) -> None:
+    project = empty(fresh("torch") + PIN)
+    before = project.state()
+    base = base.replace("HOST", project.home.server.url)
+    done = project.uvtorch("torch", "use", "--index-base", base).must(2)
+    assert says in done.err.splitlines()[0]
+    assert "secret" not in done.err
+    assert project.state() == before
+
+
+PIN = """
+[tool.uv.sources]
+torch = { index = "pytorch-cu126" }
+
+[[tool.uv.index]]
+name = "pytorch-cu126"
+url = "BASE/cu126"
+explicit = true
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["auto", "--index-base", "HOST/flat"], "/flat/cpu is a flat page of links"),
+        (["--index-base", "HOST/mirror"], "names no index of PyTorch's"),
+        (["none", "--index-base", "HOST/mirror"], "`none` takes the indexes out, and --index-base names one"),
+    ],
+)
+def test_a_mirror_for_what_is_not_pinned(empty: Make, words: list[str], says: str) -> None:
+    project = empty(fresh("torch"))
+    before = project.state()
+    done = project.uvtorch("torch", "use", *(word.replace("HOST", project.home.server.url) for word in words)).must(2)
+    assert says in done.err.splitlines()[0]
+    assert project.state() == before

@@ -6,7 +6,7 @@ from uvtorch import uv
 from uvtorch.backend import Backend
 from uvtorch.catalog import Catalog
 from uvtorch.choose import Decision, Request, after_asking
-from uvtorch.errors import NoBuild
+from uvtorch.errors import NoBuild, UsageError
 from uvtorch.machine import Machine
 from uvtorch.packages import roles
 
@@ -53,6 +53,23 @@ def nightly_companions(backend: Backend, request: Request, base: str, uv_path: s
     if versions is None:
         raise NoBuild(f"{url} has no torch", "name another backend or channel")
     return tuple(name for name, version in versions.items() if roles().get(name) == "companion" and "+" in version)
+
+
+def check_mirror(uv_path: str, url: str, python: str | None) -> None:
+    """Raise UsageError, with the reason, where what is at `url` is no index that has torch for Linux."""
+    command = ("pip", "compile", "-q", "--no-config", "--no-deps", *target("linux_x86_64", python))
+    code, _, err = uv.ask(uv_path, (*command, "--default-index", url, "-"), given="torch\n", patient=False)
+    if code == 0:
+        return
+    flat = (*command, "--no-index", "--find-links", f"{url}/", "-")
+    if code == 1 and uv.ask(uv_path, flat, given="torch\n", patient=False)[0] == 0:
+        raise UsageError(
+            f"{url} is a flat page of links, not an index: it has no page for each package, such as {url}/torch/",
+            "name a mirror that has the pages; this one serves `uv pip install --find-links` alone",
+        )
+    causes = [row.strip().partition(": ")[2] for row in err.splitlines() if "cause: " in row or "hint: An index" in row]
+    reason = "its page for torch lists no wheel for Linux" if code == 1 and "hint: An index" not in err else causes[-1]
+    raise UsageError(f"{url} is no index that has torch: {reason}", f"{url}/torch/ is the page that uv looks for")
 
 
 def target(platform: str, python: str | None) -> list[str]:

@@ -61,9 +61,16 @@ class Session(Command):
     """
 
     def __init__(
-        self, line: CommandLine, env: Mapping[str, str], script: str | None = None, *, dry: bool = False
+        self,
+        line: CommandLine,
+        env: Mapping[str, str],
+        script: str | None = None,
+        *,
+        dry: bool = False,
+        base: str | None = None,
     ) -> None:
         super().__init__(line, env, dry=dry)
+        self._base = base
         self._script = script or self._script
         self._unwritten: dict[str, tuple[bytes, bytes]] = {}
         """Files as they are on disk and as they will be: of a dry run, and of a script that gets its first block."""
@@ -217,11 +224,19 @@ class Session(Command):
 
     @cached_property
     def index_base(self) -> str:
-        """Where the backends' indexes are: the environment, the configuration, PyTorch's own server."""
+        """Where the backends' indexes are, by option, variable, configuration, the project's pins, PyTorch's own."""
+        if self._base:
+            return check_index_url(self._base, "--index-base")
         named = self.env.get("UVTORCH_INDEX_BASE")
         if named:
             return check_index_url(named, "UVTORCH_INDEX_BASE")
-        return (self.project.config.index_base if self.site else None) or DEFAULT_INDEX_BASE
+        if self.site is None:
+            return DEFAULT_INDEX_BASE
+        pins = [one for one in self.project.sources if one.package == "torch" and one.kind == "index" and one.backend]
+        bases = {(one.url or "").rstrip("/").removesuffix(f"/{one.backend}") for one in pins}
+        own = bases.pop() if len(bases) == 1 else ""
+        known = any((one.url or "").rstrip("/") == f"{own}/{one.backend}" for one in pins)
+        return self.project.config.index_base or (own if known else DEFAULT_INDEX_BASE)
 
     @cached_property
     def outside(self) -> tuple[Outside, ...]:

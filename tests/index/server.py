@@ -16,10 +16,10 @@ from tests.index.wheels import Wheel
 class IndexServer:
     """Serves `/simple/` (the default index) and `/whl/<backend>/` (PyTorch's); a context.
 
-    As the real PyTorch server does, answers 403 rather than 404 for what it does not have under `/whl/`. `/down/` is an
-    index that is out of order, `/dated/` before the rest of a path an index that tells when its files were uploaded,
-    `/house/wheels/` a mirror of one backend that does not say which, `/jp6/cu126/` NVIDIA's
-    for Jetsons.
+    As the real PyTorch server does, answers 403 rather than 404 for what it does not have under `/whl/`. `/mirror/` has
+    the same, `/flat/<backend>/` one page of links. `/down/` is out of order, `/login/` answers all with a
+    page for people, `/house/wheels/` is a mirror of one backend that does not say which, `/jp6/cu126/` NVIDIA's for
+    Jetsons; `/dated/` before the rest of a path an index that tells when its files were uploaded.
     """
 
     def __init__(self) -> None:
@@ -47,8 +47,10 @@ class IndexServer:
         """The answer to a GET."""
         self.requests.append(path)
         parts = [unquote(part) for part in path.partition("?")[0].split("/") if part]
-        if parts[:1] == ["down"]:
-            return Answer(500, b"out of order", "text/plain")
+        if parts and parts[0] in ("flat", *_ODD):
+            return _ODD.get(parts[0]) or _flat(parts[1:])
+        if parts[:1] == ["mirror"]:
+            parts[0] = "whl"
         dated = parts[:1] == ["dated"]
         parts = parts[1:] if dated else parts
         missing = Answer(404, b"not found", "text/plain")
@@ -86,6 +88,12 @@ class Answer(NamedTuple):
     kind: str
 
 
+_ODD = {
+    "down": Answer(500, b"out of order", "text/plain"),
+    "login": Answer(200, b"<html><body><h1>Sign in</h1></body></html>", "text/html"),
+}
+
+
 @cache
 def _index(backend: str) -> dict[str, dict[str, Wheel]]:
     """Project -> file name -> wheel; `""` is the default index."""
@@ -99,6 +107,14 @@ def _index(backend: str) -> dict[str, dict[str, Wheel]]:
 def _page(backend: str, project: str) -> bytes:
     links = "\n".join(wheel.link() for wheel in _index(backend)[project].values())
     return f"<!DOCTYPE html>\n<html><body>\n{links}\n</body></html>\n".encode()
+
+
+def _flat(parts: list[str]) -> Answer:
+    """One page of links for all of a backend, and none for a package."""
+    if len(parts) != 1 or parts[0] not in contents.BACKENDS:
+        return Answer(404, b"not found", "text/plain")
+    wheels = [wheel for files in _index(parts[0]).values() for wheel in files.values()]
+    return Answer(200, "\n".join(wheel.link() for wheel in wheels).encode(), "text/html")
 
 
 @cache

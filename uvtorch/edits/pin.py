@@ -172,6 +172,16 @@ def unpin_all(file: PyProject, project: Project, gone: AbstractSet[str] = frozen
     sweep(file, project, {one.index_name for index in project.indexes if (one := index.backend)}, gone)
 
 
+def move(file: PyProject, project: Project, base: str) -> tuple[str, ...]:
+    """Take the PyTorch indexes of the project's sources from another base; their new URLs."""
+    named = {source.index for source in project.sources if project.is_pytorch(source.package)}
+    own = [one for one in project.indexes if one.name in named and one.backend and not one.inherited]
+    for index in own:
+        file.move_index(index.name or "", index.backend.index_url(base) if index.backend else "")
+    file.move_index_base(base)
+    return tuple(one.backend.index_url(base) for one in own if one.backend)
+
+
 def take_out(file: PyProject, project: Project) -> None:
     """Take every pin out: sources from PyTorch's indexes, those indexes, and what uvtorch put into its group.
 

@@ -29,6 +29,7 @@ __all__ = ["PyProject", "SourceEntry", "begin_script", "restyled"]
 
 _UV: Final = ("tool", "uv")
 _INDEX: Final = (*_UV, "index")
+_INDEX_BASE: Final = ("tool", "uvtorch", "index-base")
 _SOURCES: Final = (*_UV, "sources")
 _CONFLICTS: Final = (*_UV, "conflicts")
 _EXTRAS: Final = ("project", "optional-dependencies")
@@ -90,6 +91,17 @@ class PyProject:
             if index.get("name") is None and same_url(str(index.get("url")), url):
                 index["name"] = name
                 return
+
+    def move_index(self, name: str, url: str) -> None:
+        """The index of that name has this URL."""
+        for index in self._indexes():
+            if index.get("name") == name and not same_url(str(index.get("url")), url):
+                index["url"] = url
+
+    def move_index_base(self, url: str) -> None:
+        """`[tool.uvtorch] index-base` is this URL, where there is one."""
+        if self._get(_INDEX_BASE) is not None:
+            self._put(_INDEX_BASE, url)
 
     def remove_index(self, name: str) -> None:
         """No index of that name exists."""

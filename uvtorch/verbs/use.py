@@ -4,32 +4,66 @@ import click
 
 from uvtorch.argv import backend_name
 from uvtorch.backend import parse
-from uvtorch.edits import offer
-from uvtorch.errors import ProjectError
+from uvtorch.edits import offer, pin
+from uvtorch.errors import ProjectError, UsageError
+from uvtorch.index_query import check_mirror
 from uvtorch.session import Origin, Session, Wanted
 from uvtorch.steps import choices
 from uvtorch.steps.follow import follow_lock, pin_transitive
-from uvtorch.steps.pins import Change, workspace_packages
+from uvtorch.steps.pins import Change, workspace_packages, workspace_requirements
 from uvtorch.steps.resolve import locked, pin_and_lock
 from uvtorch.steps.script import pin_script, put_in_place
 from uvtorch.transaction import Transaction
 
 
-def run_use(session: Session, name: str) -> int:
+def run_use(session: Session, name: str | None, base: str | None = None) -> int:
     """Take every PyTorch package of the workspace from the backend's index, and lock; a script is not locked.
 
-    A project of several choices becomes one of a single build again. Raises UsageError for a name that is no backend,
-    ProjectError for a project that has no PyTorch package, NoBuild where nothing fits.
+    A project of several choices becomes one of a single build again. `base`: PyTorch's indexes are taken from there;
+    without a name each stays what it is. Raises UsageError for a name that is no backend and for a base that is no
+    mirror, ProjectError for a project that has no PyTorch package, NoBuild where nothing fits.
     """
-    if name != "none":
+    if name is None and base is None:
+        raise UsageError(
+            "torch use: missing argument BACKEND|auto|none", "`uvtorch torch use auto` chooses by hardware"
+        )
+    if name not in (None, "none"):
         name = backend_name(name, "torch use")
+    if name == "none" and base:
+        raise UsageError("torch use: `none` takes the indexes out, and --index-base names one", "give one of the two")
     session.claim()
     with session.transaction() as tx:
+        wanted = Wanted(parse(name) if name and name != "auto" else None, Origin.OPTION, auto=name == "auto")
+        if base:
+            _move(session, tx, wanted if name else None)
         if name == "none":
             _take_out(session, tx)
-        else:
-            _pin(session, tx, Wanted(None if name == "auto" else parse(name), Origin.OPTION, auto=name == "auto"))
+        elif name:
+            _pin(session, tx, wanted)
     return tx.code
+
+
+def _move(session: Session, tx: Transaction, wanted: Wanted | None) -> None:
+    """Take the indexes of the workspace from another base, and lock unless a build is `wanted` besides."""
+    base, change = session.index_base, Change(session, tx)
+    urls = {url for _, project, file in change.files for url in pin.move(file, project, base)}
+    if wanted:
+        backend = wanted.backend or session.decide(workspace_requirements(session) or ("torch",)).backend
+        urls = {backend.index_url(base)} if backend else urls
+    elif not urls:
+        origin = session.project.origin
+        raise ProjectError(
+            f"{origin} names no index of PyTorch's", "`uvtorch torch use auto --index-base URL` pins one"
+        )
+    for url in sorted(urls):
+        check_mirror(session.uv, url, session.python)
+    change.write()
+    if not wanted:
+        tx.say(f"PyTorch comes from {base} now")
+        if session.is_script:
+            put_in_place(session, tx, ())
+        else:
+            tx.uv(*choices.relock_command(session))
 
 
 def _take_out(session: Session, tx: Transaction) -> None:
@@ -75,10 +109,11 @@ def _pin(session: Session, tx: Transaction, wanted: Wanted) -> None:
 
 
 @click.command()
-@click.argument("backend", metavar="BACKEND|auto|none")
+@click.argument("backend", metavar="BACKEND|auto|none", required=False)
+@click.option("--index-base", "base", metavar="URL", help="Take PyTorch's indexes from this mirror, here and later.")
 @click.option("--script", metavar="FILE", help="Pin this script instead of the project.")
 @click.option("--dry-run", is_flag=True, help="Print the decision, the edits and the uv command; change nothing.")
 @click.pass_obj
-def use(session: Session, backend: str, script: str | None, dry_run: bool) -> int:
+def use(session: Session, backend: str | None, base: str | None, script: str | None, dry_run: bool) -> int:
     """Pin the project's one backend anew, and lock; `none` takes the pins out."""
-    return run_use(Session(session.line, session.env, script, dry=dry_run), backend)
+    return run_use(Session(session.line, session.env, script, dry=dry_run, base=base), backend, base)
