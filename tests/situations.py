@@ -5,13 +5,15 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.index.project import Done, Home, Project
 
 LINUX = "sys_platform == 'linux' and platform_machine == 'x86_64'"
-_COMMAND = re.compile("`(uvtorch [^`]*)`")
+_COMMAND = re.compile("`((?:uvtorch |uv |--)[^`]*)`")
+"""A command, or options for the one that was typed."""
 
 
 def body(*requirements: str, tool: str = "", name: str = "demo") -> str:
@@ -68,7 +70,7 @@ class Situation(Project):
     def uvtorch(self, *args: str, machine: str = "cpu-only", stdin: str = "", **env: str) -> Done:
         done = super().uvtorch(*args, machine=machine, stdin=stdin, **env)
         for row in done.err.splitlines():
-            for remedy in _COMMAND.findall(row) if row.startswith(("warning: ", "hint: ")) else ():
+            for remedy in _COMMAND.findall(row) if _is_ours(row) else ():
                 copy = self.root.parent / f"told-{len(self.told)}"
                 shutil.copytree(self.root, copy, ignore=shutil.ignore_patterns(".venv"))
                 cwd = os.path.relpath(self.path, self.root)
@@ -76,12 +78,19 @@ class Situation(Project):
         return done
 
     def type_what_was_told(self) -> None:
-        """Type each remedy where it was named: it works, and what named it names it no more."""
+        """Type each remedy where it was named: it works, and what named it is content, if it still runs."""
         for one in {told.message: told for told in self.told}.values():
             project = Project(self.home, one.copy / one.cwd)
-            project.uvtorch(*shlex.split(one.remedy)[1:], machine=one.machine).must()
-            again = project.uvtorch(*one.command, machine=one.machine)
-            assert one.message not in again.err, (one.remedy, again.err)
+            words = shlex.split(one.remedy)
+            instead = words[0].startswith("--") or words[1:3] == [*one.command[:2]] or words[1] == "sync"
+            if words[0].startswith("--"):  # in the place of what was said about the build
+                rest = re.sub(r"--auto|--torch-backend \S+", "", shlex.join(one.command[1:]))
+                words = ["uvtorch", one.command[0], *words, *shlex.split(rest)]
+            run = project.uv if words[0] == "uv" else partial(project.uvtorch, machine=one.machine)
+            run(*words[1:]).must()
+            if not instead:
+                again = project.uvtorch(*one.command, machine=one.machine)
+                assert one.message not in again.err, (one.remedy, again.err)
 
     def versions(self, **expected: str) -> None:
         """The lock is in order and holds these versions, as `2.9.1+cpu`, and no other of these packages."""
@@ -95,6 +104,11 @@ def unchanged(before: Mapping[str, bytes], project: Project) -> bool:
     """Whether every file is as it was, the lock left out."""
     after = project.state()
     return {k: v for k, v in before.items() if k != "uv.lock"} == {k: v for k, v in after.items() if k != "uv.lock"}
+
+
+def _is_ours(row: str) -> bool:
+    """Whether a line is a warning or a hint of uvtorch's own."""
+    return row.startswith(("warning: ", "hint: ")) and "provide the `--frozen` flag" not in row
 
 
 Make = Callable[[str], Situation]

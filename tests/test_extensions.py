@@ -4,6 +4,7 @@ import io
 import re
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -71,6 +72,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wheels: dict[str, Wheel] = {}  # noqa: RUF012
     down = False
+    silent = False
 
     def do_GET(self) -> None:
         path = unquote(self.path.partition("?")[0]).rstrip("/")
@@ -85,6 +87,8 @@ class Handler(BaseHTTPRequestHandler):
             found = pyg(match[1], match[2])
         elif path == "/natten":
             found = natten()
+        if self.silent:
+            time.sleep(4)
         if self.down:
             return self.send(500, b"out of order")
         if not found:
@@ -431,6 +435,14 @@ def test_what_pypi_has_wheels_of_is_not_built(demo: Project) -> None:
     done = demo.uvtorch("add", "xformers", machine="cpu-only")
     assert "build it from source" not in done.err
     assert warning(done.err).endswith("PyPI's may be for another torch or CUDA")
+
+
+def test_an_index_that_says_nothing_is_not_waited_for(demo: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than two seconds, however long uv itself would wait for it."""
+    monkeypatch.setattr(Handler, "silent", True)
+    bare = demo.uv("add", "flash-attn")
+    done = demo.uvtorch("add", "flash-attn", machine="h200-580", UV_HTTP_TIMEOUT="60").must(bare.code)
+    assert "could not be asked" in warning(done.err)
 
 
 def test_an_index_that_is_out_of_order_is_no_no(demo: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,6 +174,47 @@ def test_backends_lower_it_too(make: Make) -> None:
     assert "2.14.1+cu126" in {version for version, _ in project.locked()["torch"]}
 
 
+CHOICES = """
+[project.optional-dependencies]
+cpu = ["torch"]
+gpu = ["torch"]
+
+[tool.uv]
+conflicts = [[{ extra = "cpu" }, { extra = "gpu" }]]
+
+[tool.uv.sources]
+torch = [{ index = "c", extra = "cpu" }, { index = "g", extra = "gpu" }]
+
+[[tool.uv.index]]
+name = "c"
+url = "SERVER/whl/cpu"
+explicit = true
+
+[[tool.uv.index]]
+name = "g"
+url = "SERVER/whl/cu126"
+explicit = true
+"""
+
+
+@pytest.mark.parametrize(
+    ("requirement", "command"),
+    [
+        ("torch", "torch use auto"),
+        ("torch", "sync --auto"),
+        ("torch", "lock --torch-backend auto"),
+        ("", "add torch --no-sync"),
+        (None, "sync --auto"),
+        (None, "add torchvision"),
+    ],
+)
+def test_the_ways_past_a_broken_driver_can_be_typed(make: Make, requirement: str | None, command: str) -> None:
+    head = body().partition("\n[tool.uv]")[0]
+    project = make(head + CHOICES if requirement is None else body(*filter(None, [requirement])))
+    project.uvtorch(*command.split(), machine="broken-mismatch").must(2)
+    assert project.told
+
+
 @pytest.mark.parametrize("requirement", ["torch==2.15.0", "torch>=2.15,<2.16", "torch~=2.15.0"])
 def test_what_somebody_asked_for_is_not_lowered(make: Make, requirement: str) -> None:
     project = make(body(requirement))

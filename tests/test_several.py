@@ -528,6 +528,6 @@ def test_add_on_a_machine_with_a_broken_driver(several: Project) -> None:
     before = several.state()
     done = several.uvtorch("add", "torchvision", machine="broken-mismatch").must(2)
     assert "error: NVIDIA: the driver's library" in done.err
-    assert "hint: --no-sync leaves the environment out of `add`" in done.err
+    assert "hint: `--no-sync` leaves the environment out of `add`" in done.err
     assert several.state() == before
     several.uvtorch("add", "torchvision", "--no-sync", machine="broken-mismatch").must()

@@ -340,7 +340,7 @@ class Session(Command):
         request = self.request(requirements, backend)
         decision = choose(self.machine, request, self.catalog)
         if decision.refusal:
-            raise NoBuild(decision.refusal, *decision.hints)
+            raise NoBuild(decision.refusal, *map(self._as_typed, decision.hints))
         if decision.ask:
             with self.out.working(f"asking the indexes of {', '.join(map(str, decision.ask))}"):
                 return settle(decision, self.machine, request, self.catalog, self.index_base, self.uv)
@@ -349,6 +349,12 @@ class Session(Command):
                 names = nightly_companions(decision.backend, request, self.index_base, self.uv)
             return decision._replace(companions=names)
         return decision
+
+    def _as_typed(self, hint: str) -> str:
+        """A remedy as it is typed here: `torch use` takes the backend as a word."""
+        script = f" --script {self._script}" if self._script else ""
+        named = f"`uvtorch torch use \\1{script}`"
+        return re.sub("`--torch-backend ([^ `]+)`", named, hint) if self.line.verb == "torch" else hint
 
     def request(self, requirements: Sequence[str], backend: Backend | None = None) -> Request:
         """The request that these requirements are, for this project's Pythons and within its constraints on them.

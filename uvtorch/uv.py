@@ -345,7 +345,7 @@ def ask(path: str, args: "Sequence[str]", given: str = "", *, patient: bool = Tr
     """Run uv for its answer: exit code, stdout and stderr. `given` is its stdin.
 
     `UV_TORCH_BACKEND` is left out: `uv pip` would look at that backend's index instead of the one that is asked about.
-    Not `patient`: an index that is out of reach is given up after two seconds.
+    Not `patient`: an index that cannot be reached, or says nothing, is given up after two seconds.
     Raises UvNotFound where it cannot be started.
     """
     import subprocess  # noqa: PLC0415  the hand-over loads nothing that it does not need
@@ -353,7 +353,7 @@ def ask(path: str, args: "Sequence[str]", given: str = "", *, patient: bool = Tr
     env = environment()
     env.pop("UV_TORCH_BACKEND", None)
     if not patient:
-        env = {"UV_HTTP_CONNECT_TIMEOUT": "2", "UV_HTTP_RETRIES": "0", **env}
+        env |= {"UV_HTTP_CONNECT_TIMEOUT": "2", "UV_HTTP_TIMEOUT": "2", "UV_HTTP_RETRIES": "0"}
     try:
         done = subprocess.run(
             [path, *args],

@@ -368,8 +368,8 @@ AMD = [
     Row(
         "linux gfx900",
         "torch==2.15.0",
-        "torch==2.15.0 is newer than uvtorch's catalog, and no index likely to have it supports Radeon "
-        "(gfx900). The newest that fits is 2.9.1 (rocm6.3).",
+        "torch==2.15.0 is newer than uvtorch's catalog, and no backend that still gets new releases runs "
+        "on Radeon (gfx900). The newest that fits is 2.9.1 (rocm6.3).",
         "gfx900 left with rocm7.14",
         THEROCK,
     ),
@@ -677,8 +677,8 @@ UNKNOWN = [
     Row(
         "linux 535.183.01 9.0",
         "torch>=2.16",
-        "torch>=2.16 is newer than uvtorch's catalog, and no index likely to have it supports GPU (9.0) with this "
-        "driver. The newest that fits is 2.14.1 (cu126).",
+        "torch>=2.16 is newer than uvtorch's catalog, and no backend that still gets new releases runs on "
+        "GPU (9.0) with this driver. The newest that fits is 2.14.1 (cu126).",
         "12.x builds ended",
         CONTRACT,
     ),

@@ -137,7 +137,7 @@ def test_what_does_not_matter_is_not_said(described: str) -> None:
 def test_a_refusal_says_what_a_newer_driver_another_python_or_the_cpu_would_give() -> None:
     assert decide("linux 535.183.01 9.0", "torch==2.15.0").hints == (
         "with a driver >= 580, torch 2.15.0 (cu130) fits",
-        "--torch-backend cpu gives torch 2.15.0 without the GPU",
+        "`--torch-backend cpu` gives torch 2.15.0 without the GPU",
     )
     assert decide("linux 440.33 7.5").hints[:3] == (
         "with a driver >= 450.80.02, torch 2.7.1 (cu118) fits",
@@ -147,7 +147,7 @@ def test_a_refusal_says_what_a_newer_driver_another_python_or_the_cpu_would_give
     assert decide("linux", "torch python=3.16").hints == ("with Python 3.15, torch 2.15.0 (cpu) fits",)
     assert decide("linux", "torchaudio python=3.15").hints == ("torchaudio 2.11.0 has no wheel for Python 3.15",)
     assert "builds for Jetsons are on NVIDIA's own Jetson index" in decide("arm 540.4.0 8.7").hints
-    assert decide("linux broken:nvidia").hints == ("mend it", "for the CPU build say --torch-backend cpu")
+    assert decide("linux broken:nvidia").hints == ("mend it", "`--torch-backend cpu` takes the CPU build")
 
 
 def test_gpus_that_no_build_serves_together_are_told_apart() -> None:

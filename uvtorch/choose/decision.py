@@ -185,9 +185,9 @@ def _unknown(table: Table) -> Decision:
         reason, hints = f"{need.text} is not in the catalog", (newest,) if newest else ()
         return Decision(None, reason=reason, hints=hints, warnings=hardware.warnings, ask=ask, table=table)
     here = f"{labels(hardware.gpus)}{' with this driver' if hardware.family == 'cu' else ''}"
-    said = f"{need.text} is newer than uvtorch's catalog, and no index likely to have it supports {here}. {newest}"
-    cpu = "--torch-backend cpu asks the CPU index for it"
-    return Decision(None, refusal=said.strip(), hints=(cpu,), table=table)
+    said = f"{need.text} is newer than uvtorch's catalog, and no backend that still gets new releases runs on {here}."
+    cpu = "`--torch-backend cpu` asks the CPU index for it"
+    return Decision(None, refusal=f"{said} {newest}".strip(), hints=(cpu,), table=table)
 
 
 def _only_index(table: Table, floor: str, newest: str) -> Decision:

@@ -14,7 +14,7 @@ MAKER = {"cu": "NVIDIA", "rocm": "AMD", "xpu": "Intel"}
 KIND = {"cu": "CUDA", "rocm": "ROCm", "xpu": "XPU", "cpu": "CPU"}
 
 _NO_KERNELS = "no known PyTorch build has kernels for it"
-_CPU_HINT = "for the CPU build say --torch-backend cpu"
+_CPU_HINT = "`--torch-backend cpu` takes the CPU build"
 
 
 class Hardware(NamedTuple):

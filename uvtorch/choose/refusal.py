@@ -50,7 +50,7 @@ def _elsewhere(table: Table) -> Iterator[str]:
         yield "builds for Jetsons are on NVIDIA's own Jetson index"
     cpu = best_of(judge, (), "cpu", table.need) if table.hardware.family != "cpu" else None
     if cpu:
-        yield f"--torch-backend cpu gives torch {cpu.release} without the GPU"
+        yield f"`--torch-backend cpu` gives torch {cpu.release} without the GPU"
 
 
 def _fits(row: Row) -> str:

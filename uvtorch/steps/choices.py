@@ -156,13 +156,14 @@ def broken_driver(machine: Machine, fit: Fitting) -> Problem | None:
 
 
 def driver_error(problem: Problem, project: Project, fit: Fitting, said: selection.Asked, *hints: str) -> MachineError:
-    """The error for a broken driver: that machine's CPU choice must be asked for."""
+    """The error for a broken driver: the CPU choice must be asked for, of `uv sync` where there are `hints`."""
+    command = "uv sync " if hints else ""
     spare = next((choice for choice in fit.choices if choice.backend and choice.backend.family == "cpu"), None)
     remedies = [problem.remedy] if problem.remedy else []
     if spare:
         told = " ".join(selection.selection(project, spare, said))
         remedies.append(
-            f"the CPU choice is there without --auto: {told}" if told else "the CPU choice is what comes without --auto"
+            f"`{command}{told}` takes the CPU choice" if told else "the CPU choice is what comes without --auto"
         )
     return MachineError(f"{problem.reason.rstrip('.')}.", *remedies, *hints)
 
@@ -247,7 +248,7 @@ def sync_command(session: Session) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if project.selectable():
         fit = fitting(session, session.machine)
         if problem := broken_driver(session.machine, fit):
-            hint = f"--no-sync leaves the environment out of `{line.verb}`"
+            hint = f"`--no-sync` leaves the environment out of `{line.verb}`"
             raise driver_error(problem, project, fit, selection.NOTHING_ASKED, hint)
         extra = selection.selection(project, fit.best) if fit.best else ()
         warnings = fit.ranking.warnings
