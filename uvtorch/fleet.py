@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from uvtorch.backend import Backend
 from uvtorch.catalog import Catalog, number
-from uvtorch.choose import Decision, Request, Table, choose, evaluate, labels
+from uvtorch.choose import Decision, Request, Table, choose, labels
 from uvtorch.choose.compatibility import Judge
 from uvtorch.machine import Machine
 
@@ -46,8 +46,7 @@ def smallest(machines: Sequence[Machine], request: Request, catalog: Catalog) ->
     for places in kinds.values():
         machine = machines[places[0]]
         decision = choose(machine, asked, catalog)
-        fitting = _fitting(evaluate(machine, asked, catalog), catalog) if decision.backend else {}
-        if fitting:
+        if fitting := _fitting(decision.table) if decision.backend and decision.table else {}:
             offers.setdefault(next(iter(fitting)).family, []).append((fitting, len(places)))
         else:
             unserved.append(Unserved(tuple(places), _reason(machine, decision)))
@@ -73,13 +72,11 @@ def _kind(machine: Machine, catalog: Catalog) -> Hashable:
     return machine.platform._replace(container=False, wsl=False), gpus, drives, machine.problems
 
 
-def _fitting(table: Table, catalog: Catalog) -> dict[Backend, Worth]:
+def _fitting(table: Table) -> dict[Backend, Worth]:
     """The backends whose newest torch that uv would take runs here, with what each gives."""
     # uv takes the newest that the index has for this Python, and knows nothing of kernels and drivers.
-    rows = (row for row in reversed(table.rows) if row.requested and not row.fails("python"))
-    newest = {row.backend: row for row in rows}
-    order = ((backend, newest[backend]) for backend in catalog.builds if backend in newest)
-    return {backend: (number(row.release), row.preference) for backend, row in order if row.fault is None}
+    newest = {row.backend: row for row in reversed(table.rows) if row.requested and not row.fails("python")}
+    return {one: (number(row.release), row.preference) for one, row in newest.items() if row.fault is None}
 
 
 def _reason(machine: Machine, decision: Decision) -> str:
@@ -95,13 +92,9 @@ def _cover(rows: Sequence[tuple[Mapping[Backend, Worth], int]]) -> tuple[Backend
     """The best of the smallest sets that serve every row of (what each backend gives, number of machines)."""
     backends = sorted({backend for fitting, _ in rows for backend in fitting}, key=lambda one: one.rank)
     needs = {frozenset(fitting) for fitting, _ in rows}
-    for size in range(1, len(backends) + 1):
-        covers = [
-            subset for subset in combinations(backends, size) if all(not need.isdisjoint(subset) for need in needs)
-        ]
-        if covers:
-            return max(covers, key=lambda subset: _worth(subset, rows))
-    return ()
+    sizes = (combinations(backends, size) for size in range(1, len(backends) + 1))
+    covers = ([some for some in sets if not any(need.isdisjoint(some) for need in needs)] for sets in sizes)
+    return max(next(filter(None, covers)), key=lambda subset: _worth(subset, rows))
 
 
 def _worth(subset: tuple[Backend, ...], rows: Sequence[tuple[Mapping[Backend, Worth], int]]) -> tuple[object, ...]:

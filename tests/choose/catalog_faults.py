@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from uvtorch.backend import PLATFORMS, Backend
-from uvtorch.catalog import PYTHONS, Catalog, number
+from uvtorch.backend import PLATFORMS
+from uvtorch.catalog import PYTHONS, Catalog, incomplete, number
 
 
 def faults(catalog: Catalog) -> list[str]:
     """What is wrong with a catalog, one sentence each with the file it stands in; empty if it holds together."""
-    checks = (_releases, _builds, _kernels, _devices, _pypi, _pairs, _drivers)
+    checks = (incomplete, _releases, _builds, _kernels, _devices, _pypi, _pairs, _drivers)
     return [fault for check in checks for fault in check(catalog)]
 
 
@@ -18,26 +18,13 @@ def _releases(catalog: Catalog) -> Iterator[str]:
         yield "builds.toml: the releases are not in order"
     if len(catalog.as_of.split("-")) != 3:
         yield f"builds.toml: as_of is no date: {catalog.as_of!r}"
-    cpu = catalog.builds.get(Backend("cpu"), {})
-    for release in order:
-        if release not in cpu:
-            yield f"builds.toml: {release} has no CPU build"
-        if release not in catalog.pypi:
-            yield f"builds.toml: {release}: PyPI's wheel is not known"
 
 
 def _builds(catalog: Catalog) -> Iterator[str]:
     for backend, index in catalog.builds.items():
         for release, cells in index.items():
             for platform, build in cells.items():
-                what = f"builds.toml: {backend} {release} on {platform}"
-                yield from _cell(what, platform, build.pythons)
-                if backend.family == "cu" and (backend, release, platform) not in catalog.kernels:
-                    yield f"kernels.toml: no row of kernels for {backend} {release} on {platform}"
-        if backend.family == "cu" and backend.version[0] not in catalog.minimum_driver:
-            yield f"drivers.toml: no minimum driver for {backend}"
-        if backend.family == "rocm" and backend not in catalog.devices:
-            yield f"kernels.toml: no row of devices for {backend}"
+                yield from _cell(f"builds.toml: {backend} {release} on {platform}", platform, build.pythons)
 
 
 def _kernels(catalog: Catalog) -> Iterator[str]:
@@ -65,11 +52,8 @@ def _devices(catalog: Catalog) -> Iterator[str]:
 
 def _pypi(catalog: Catalog) -> Iterator[str]:
     for release, wheels in catalog.pypi.items():
-        for platform, (backend, tags) in wheels.items():
-            what = f"builds.toml: PyPI's {release} on {platform}"
-            yield from _cell(what, platform, tags)
-            if release not in catalog.builds.get(backend, {}):
-                yield f"{what}: {backend} has no such release"
+        for platform, (_, tags) in wheels.items():
+            yield from _cell(f"builds.toml: PyPI's {release} on {platform}", platform, tags)
 
 
 def _pairs(catalog: Catalog) -> Iterator[str]:

@@ -32,7 +32,7 @@ def test_the_catalog_holds_together() -> None:
         ("builds.toml", '"2.15.0" = "2026-10-28"', '"2.15.0" = "2026-10-28"\n"2.1.9" = "2023-01-01"', "not in order"),
         ("builds.toml", '["2.15.0", "linux_aarch64", "3.11', '["2.15.0", "linux_mips", "3.11', "unknown platform"),
         ("builds.toml", '"3.11-3.13", "url", "URL"]', '"3.11-3.19", "url", "URL"]', "unknown Python"),
-        ("builds.toml", '"cu132", "3.11', '"cu134", "3.11', "cu134 has no such release"),
+        ("builds.toml", '"cu132", "3.11', '"cu134", "3.11', "of cu134, which has no such release"),
         (
             "kernels.toml",
             '["cu132", "2.12.0-2.15.0", "linux_aarch64"',
@@ -122,6 +122,14 @@ def test_another_copy_that_is_wrong_is_one_error_with_file_and_row(
     assert old in text
     (tmp_path / file).write_text(text.replace(old, new), encoding="utf-8")
     with pytest.raises(UsageError, match=re.escape(said)):
+        catalogs.load(str(tmp_path))
+
+
+def test_another_copy_that_is_incomplete_is_one_error_that_names_the_file(tmp_path: Path) -> None:
+    text = catalogs.texts()["builds.toml"]
+    newest = '"2.15.0" = "2026-10-28"'
+    (tmp_path / "builds.toml").write_text(text.replace(newest, f'{newest}\n"2.16.0" = "2026-12-20"'), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"is incomplete: builds.toml: 2\.16\.0 has no CPU build \(and 1 more\)"):
         catalogs.load(str(tmp_path))
 
 

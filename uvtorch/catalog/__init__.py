@@ -154,8 +154,32 @@ def texts(directory: str | None = None) -> dict[str, str]:
 
 @cache
 def load(directory: str | None = None) -> Catalog:
-    """The catalog of this version of uvtorch, or the copy in a directory. UsageError if that is wrong."""
-    return read(texts(directory))
+    """The catalog of this version of uvtorch, or the copy in a directory. UsageError if that is wrong or incomplete."""
+    catalog = read(texts(directory))
+    if directory and (found := list(incomplete(catalog))):
+        more = f" (and {len(found) - 1} more)" if found[1:] else ""
+        raise UsageError(f"the catalog in {directory} is incomplete: {found[0]}{more}")
+    return catalog
+
+
+def incomplete(catalog: Catalog) -> Iterator[str]:
+    """The rows that a catalog lacks, a sentence each with the file they belong in."""
+    for release in catalog.releases:
+        if release not in catalog.builds.get(Backend("cpu"), {}):
+            yield f"builds.toml: {release} has no CPU build"
+        if release not in catalog.pypi:
+            yield f"builds.toml: {release}: PyPI's wheel is not known"
+    for backend, index in catalog.builds.items():
+        cells = {(backend, release, platform) for release, builds in index.items() for platform in builds}
+        for _, release, platform in sorted(cells - catalog.kernels.keys()) if backend.family == "cu" else ():
+            yield f"kernels.toml: no row of kernels for {backend} {release} on {platform}"
+        if backend.family == "cu" and backend.version[0] not in catalog.minimum_driver:
+            yield f"drivers.toml: no minimum driver for {backend}"
+        if backend.family == "rocm" and backend not in catalog.devices:
+            yield f"kernels.toml: no row of devices for {backend}"
+    for release, wheels in catalog.pypi.items():
+        for other in sorted({str(one) for one, _ in wheels.values() if release not in catalog.builds.get(one, {})}):
+            yield f"builds.toml: PyPI's {release} is of {other}, which has no such release"
 
 
 @contextmanager
