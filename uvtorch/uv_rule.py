@@ -5,13 +5,14 @@ first, then the CPU's; the first index that has a match wins.
 """
 
 import os
+import shlex
 import tomllib
 from functools import cache
 from typing import Any, NamedTuple
 
 from uvtorch.backend import Backend, parse
 from uvtorch.catalog import Catalog, number
-from uvtorch.choose import FAMILY, Judge, Option, Request, rank_choices, read
+from uvtorch.choose import FAMILY, Judge, Option, Request, local_backend, rank_choices, read
 from uvtorch.machine import Machine
 
 
@@ -35,13 +36,14 @@ def _rule() -> dict[str, Any]:
 
 def compare(machine: Machine, request: Request, catalog: Catalog) -> tuple[Taken, Taken]:
     """What `uv add` and uv's `--torch-backend=auto` take for a request. UsageError for one that cannot be read."""
-    found = auto(machine, request, catalog)
+    found, local = auto(machine, request, catalog), local_backend(request.requirements, machine)
     backend, torch = found or (None, None)
     given = [None, *([backend] if backend else [])]
     plain, *options = rank_choices(machine, request, given, catalog, [None, torch][: len(given)]).options
     nothing = Option(None, None, False, "no index of its list has a match")
+    plain = nothing._replace(reason=f"PyPI has no {local} build by that name") if local else plain
     pypi, _ = catalog.pypi.get(plain.torch or "", {}).get(machine.platform.key, (None, None))
-    names = " ".join(request.requirements) or "torch"
+    names = shlex.join(request.requirements or ["torch"])
     return (
         _taken(machine, f"uv add {names}", pypi, plain),
         _taken(machine, f"uv pip install {names} --torch-backend=auto", backend, options[0] if options else nothing),
@@ -57,9 +59,9 @@ def _taken(machine: Machine, command: str, backend: Backend | None, option: Opti
 
 def auto(machine: Machine, request: Request, catalog: Catalog) -> tuple[Backend, str] | None:
     """The build that uv takes with `--torch-backend=auto`: (backend, torch); None if it finds none."""
-    need, judge = read(machine, request, catalog), Judge(machine, catalog)
+    need, judge, local = read(machine, request, catalog), Judge(machine, catalog), local_backend(request.requirements)
     for backend in (*filter(None, map(parse, _indexes(machine))), Backend("cpu")):
-        for release in need.releases:
+        for release in need.releases if local in (None, backend) else ():
             build = catalog.builds.get(backend, {}).get(release, {}).get(machine.platform.key)
             if build and build.pythons & need.pythons and not judge.system_fault(backend, release):
                 return backend, release

@@ -1,5 +1,7 @@
 """uv's own rule on the rows of the decision table: how often each picks a build that runs, and the newest that does."""
 
+import shlex
+
 import pytest
 
 from tests.choose.beside_uv import compare
@@ -67,3 +69,11 @@ def test_what_plain_uv_takes_on_a_described_machine(
 def test_what_plain_uv_cannot_find_is_said() -> None:
     for one in uv_rule.compare(hardware.described()["gtx1080"], Request(("torch==2.14.1",), "3.8"), CATALOG):
         assert (one.backend, one.option.fits, one.verdict) == (None, False, "finds no build")
+
+
+def test_a_local_version_is_on_no_default_index_and_the_command_can_be_typed() -> None:
+    asked = Request(("torch==2.9.1+cu126 ; sys_platform == 'linux'",))
+    plain, automatic = uv_rule.compare(hardware.described()["h100"], asked, CATALOG)
+    assert plain.verdict == "finds no build"
+    assert (str(automatic.backend), automatic.option.torch, automatic.verdict) == ("cu126", "2.9.1", "runs here")
+    assert shlex.split(plain.command) == ["uv", "add", *asked.requirements]
