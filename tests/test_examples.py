@@ -1,0 +1,72 @@
+"""Each example in a copy: its commands are typed as its README has them, in one shell."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.index.project import MACHINES, Project
+from tests.test_documentation import blocks
+
+pytest_plugins = ["tests.index.fixtures"]
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the examples are typed into sh")
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+TYPED = ("several-backends", "workspace", "script", "library", "notebook")
+EXPECTED = {
+    "several-backends": {"whl/cpu", "whl/cu126", "whl/cu130"},
+    "workspace": {"whl/cpu"},
+    "library": {"whl/cpu", "whl/cu126"},
+    "notebook": {"whl/cu130"},
+}
+
+
+@pytest.mark.parametrize("name", TYPED)
+def test_the_commands_work(name: str, project: Project, launcher: Path) -> None:
+    shutil.rmtree(project.path)
+    shutil.copytree(EXAMPLES / name, project.path)
+    # The default index of the tests has neither Jupyter nor a build backend, and its torch only a version.
+    lines = [
+        row.removeprefix("$ ")
+        for block in blocks((EXAMPLES / name / "README.md").read_text(encoding="utf-8"), "console")
+        for row in block.splitlines()
+        if not row.startswith(("$ uv run --with jupyter", "$ uv build"))
+    ]
+    for path in (project.path / "gpus.py", project.path / "train.py"):
+        if path.exists():
+            head = path.read_text(encoding="utf-8").partition('"""')[0]
+            path.write_text(f"{head}import torch\n", encoding="utf-8")
+    environment = {**project.environment, "UVTORCH_HARDWARE": str(MACHINES / "h200-580.json")}
+    environment["PATH"] = os.pathsep.join([str(launcher.parent), environment["PATH"]])
+    done = subprocess.run(
+        ["sh", "-exc", "\n".join(lines)],
+        cwd=project.path,
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert "error: " not in done.stderr
+    if name in EXPECTED:
+        indexes = {index for package in ("torch",) for _, index in project.locked()[package]}
+        assert indexes - {"simple"} == EXPECTED[name]
+
+
+def test_every_example_is_short_and_says_what_it_is() -> None:
+    for folder in EXAMPLES.iterdir():
+        text = (folder / "README.md").read_text(encoding="utf-8")
+        assert text.startswith("# ")
+        assert len(text.splitlines()) < 80, folder.name
+    assert {path.name for path in EXAMPLES.iterdir()} >= {"quickstart", "fleet", *TYPED}
+
+
+def test_the_notebook_is_one() -> None:
+    data = json.loads((EXAMPLES / "notebook" / "notebook.ipynb").read_text(encoding="utf-8"))
+    assert data["nbformat"] == 4
+    for cell in data["cells"]:
+        compile("".join(cell["source"]), "notebook", "exec")
