@@ -1,15 +1,18 @@
 """What uv's new lock calls for: PyTorch packages that other packages brought, and those that nothing needs any more."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 
 from uvtorch.argv import torch_backend
+from uvtorch.catalog import number
 from uvtorch.command import Command
 from uvtorch.edits import offer, pin
-from uvtorch.errors import NoBuild
+from uvtorch.errors import MachineError, NoBuild
 from uvtorch.packages import extension_names, rows_in
 from uvtorch.project import Environment, Source
 from uvtorch.project.lock import Lock, stray
 from uvtorch.project.markers import MAIN_PLATFORMS
+from uvtorch.requirement import named_by
 from uvtorch.session import Origin, Session, Wanted
 from uvtorch.steps import choices
 from uvtorch.steps.pins import Change, pins_of, torch_first, workspace_packages, workspace_requirements
@@ -34,6 +37,22 @@ def follow_and_sync(command: Command, tx: Transaction, before: bytes, *, late: b
         sync, warnings = choices.sync_command(session)
         tx.warn(*warnings)
         tx.uv(*sync)
+    upgraded = map(named_by, command.line.values("--upgrade-package"))
+    if command.line.verb == "lock" and not tx.dry and (command.line.has("--upgrade") or "torch" in upgraded):
+        tx.say(*_newer_elsewhere(session))
+
+
+def _newer_elsewhere(session: Session) -> Iterator[str]:
+    """What an upgrade did not bring: a newer torch that runs here and is on another index than the pinned one."""
+    backend = next((one.backend for one in pins_of(session) if one.package == "torch"), None)
+    torch, texts = newest_torch(locked(session), backend), workspace_requirements(session) or ("torch",)
+    if backend is None or torch is None:
+        return
+    with suppress(NoBuild, MachineError):
+        here, best = session.decide(texts, backend).torch, session.decide(texts).torch
+        if here == torch and best and number(best) > number(torch):
+            why = f"torch {best} is not on the index of {backend}, where the project is pinned"
+            yield f"{why}; `uvtorch torch use auto` moves it"
 
 
 def strays(session: Session, lock: Lock) -> tuple[str, ...]:

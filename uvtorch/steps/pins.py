@@ -1,7 +1,8 @@
 """Pins of a project and of its whole workspace: which there are, and changing all of its files together."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from uvtorch.choose import Decision
 from uvtorch.edits import pin
@@ -112,12 +113,24 @@ class Change:
     def write(self) -> bool:
         """Write the files; whether any of them changed. What they say is read anew afterwards."""
         changed, told = False, [*_beside_pins(self.session)] if self._pins else []
+        first = self._pins and not pins_of(self.session)
         for path, _, file in self.files:
             changed |= self.session.edit(self.tx, path, file)
         self.session.reread()
         if changed:
             self.tx.warn(*told)
+        if changed and first and _is_published(self.session.required_site.manifest.data):
+            self.tx.say(
+                "the pin is for development: sources are not published, so users install the build that fits them"
+            )
         return changed
+
+
+def _is_published(data: Mapping[str, Any]) -> bool:
+    """Whether a project tells an index about itself, and not that it is private."""
+    table = data.get("project", {})
+    private = any(str(text).startswith("Private ::") for text in table.get("classifiers", ()))
+    return "build-system" in data and not private and not table.keys().isdisjoint(("classifiers", "urls", "license"))
 
 
 def _beside_pins(session: Session) -> Iterator[str]:
