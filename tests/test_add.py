@@ -72,7 +72,9 @@ def test_writes_the_contract_and_plain_uv_is_content(
     initial = project.text
     option = ["--torch-backend", backend] if by_option else []
     done = project.uvtorch("add", requirement, "torchvision", *option, machine=machine).must()
-    assert [row.split(":")[1].split("(")[0].strip() for row in done.ours] == [f"using {backend}"]
+    systems = {"cpu": "", "rocm": " on Linux"}.get(backend.rstrip("0123456789."), " on Linux or Windows")
+    said = [row.split(":")[1].split("(")[0].strip() for row in done.ours]
+    assert said == [f"using {backend}", f"the pin counts for all who install the project{systems}"]
 
     requirements = f'    "torch{torch}",\n    "torchvision{vision}",\n'
     assert project.text == written(initial, backend, requirements, "torch", "torchvision")
@@ -668,8 +670,9 @@ def test_dry_run_shows_and_changes_nothing(project: Project) -> None:
     assert done.err == ""
     rows = done.out.replace(project.home.server.base, "BASE").splitlines()
     assert rows[0].startswith("# using cu130 (torch 2.15.0 or newer): ")
-    assert rows[1:3] == ["--- a/pyproject.toml", "+++ b/pyproject.toml"]
-    assert [row[1:] for row in rows[3:-1] if row.startswith("+")] == [
+    assert rows[1].startswith("# the pin counts for all who install the project on Linux or Windows: ")
+    assert rows[2:4] == ["--- a/pyproject.toml", "+++ b/pyproject.toml"]
+    assert [row[1:] for row in rows[4:-1] if row.startswith("+")] == [
         "",
         "[tool.uv.sources]",
         f'torch = [{{ index = "pytorch-cu130", marker = "{LINUX_WINDOWS}" }}]',
@@ -680,7 +683,7 @@ def test_dry_run_shows_and_changes_nothing(project: Project) -> None:
         'url = "BASE/cu130"',
         "explicit = true",
     ]
-    assert not [row for row in rows[3:-1] if row.startswith("-")]
+    assert not [row for row in rows[4:-1] if row.startswith("-")]
     assert rows[-1] == "$ uv add torch torchvision --no-sync"
 
 
@@ -695,8 +698,10 @@ def test_dry_run_needs_neither_uv_nor_the_index(project: Project, tmp_path: Path
 def test_one_line_a_decision_on_stderr(project: Project) -> None:
     done = project.uvtorch("add", "torch", machine="h200-580").must()
     assert done.out == ""
-    assert len(done.ours) == 1
+    assert len(done.ours) == 2
     assert done.ours[0].startswith("uvtorch: using cu130 (torch 2.15.0 or newer): ")
+    assert done.ours[1].startswith("uvtorch: the pin counts for all who install the project on Linux or Windows: ")
+    assert len(project.uvtorch("add", "torchvision").must().ours) == 1  # told once
 
 
 @pytest.mark.parametrize("place", [["-q", "add"], ["add", "-q"], ["--quiet", "add"]])

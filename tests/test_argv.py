@@ -310,6 +310,30 @@ def test_what_is_no_backend_is_refused(words: list[str], message: str) -> None:
     assert refusal.value.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        *(
+            ("CU126", "cu126"),
+            ("cu12.6", "cu126"),
+            ("cuda-12.6", "cu126"),
+            ("CUDA 12.6.3", "cu126"),
+            ("cuda130", "cu130"),
+        ),
+        *(("rocm64", "rocm6.4"), ("ROCm-6.4", "rocm6.4"), ("Nightly/CU130", "nightly/cu130"), ("CPU", "cpu")),
+        *(("cuda", "such as `cu126`; `uvtorch torch list`"), ("ROCm", "such as `rocm6.4`; `uvtorch torch list`")),
+        *(("gpu", "a backend is auto, cpu"), ("12.6", "a backend is auto, cpu"), ("cu", "a backend is auto, cpu")),
+    ],
+)
+def test_what_was_probably_meant_is_named(text: str, hint: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        argv.backend_name(text, "--torch-backend")
+    (told,) = refusal.value.hints
+    assert told == f"did you mean `{hint}`?" or (hint in told and " " in hint)
+    if told.startswith("did"):
+        assert argv.backend_name(hint, "--torch-backend") == hint
+
+
 @pytest.mark.parametrize("text", ["1", "true", "T", "yes", "on", "y"])
 def test_a_boolean_variable_is_set(text: str) -> None:
     assert argv.is_set({"UV_LOCKED": text}, "UV_LOCKED")

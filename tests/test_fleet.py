@@ -85,6 +85,12 @@ def test_what_nothing_serves_is_told_with_its_places() -> None:
     assert "musl" in reasons[2]
 
 
+def test_each_machine_is_named_with_the_backend_that_it_takes() -> None:
+    found = smallest([KNOWN[name] for name in ("mi300x-gfx942", "cpu-only", "h100-535", "rtx4090-550")], TORCH, CATALOG)
+    takes = {str(backend): places for backend, places in found.takes.items()}
+    assert takes == {"cpu": (1,), "rocm7.2": (0,), "cu126": (2, 3)}
+
+
 def test_a_release_that_uv_would_not_take_serves_nobody() -> None:
     """A V100 beside a B200 runs torch 2.10 at most, and an unbounded requirement gets a newer one."""
     found = smallest([KNOWN["v100-b200-580"]], TORCH, CATALOG)
@@ -138,6 +144,8 @@ def test_a_fleet_from_descriptions_to_every_node(home: Home, tmp_path: Path) -> 
     (tmp_path / "machines/node0000.json").write_text(to_json(KNOWN["broken-mismatch"]))
     done = project.uvtorch("torch", "backends", "--from", *paths).must()
     assert "offering cpu, xpu, rocm7.2, cu126, cu130 as extras" in done.ours[0]
+    for_whom = dict(row.removeprefix("uvtorch: ").split(": for ") for row in done.ours[1:])
+    assert list(for_whom) == ["cpu", "xpu", "rocm7.2", "cu126", "cu130"]
     assert "warning: nothing serves machines/node0000.json: NVIDIA: the driver's library" in done.err
     locked = project.state()
     builds = {}

@@ -43,6 +43,14 @@ def test_every_package_moves_and_nothing_of_the_old_pin_stays(empty: Make) -> No
     assert project.data["project"]["dependencies"] == ["torch", "torchvision", "torchaudio", "numpy"]
 
 
+def test_what_to_run_next_is_told_and_works(empty: Make) -> None:
+    project = empty(fresh("torch"))
+    done = project.uvtorch("torch", "use", "cpu", "--project", ".").must()
+    assert done.ours[-1] == "uvtorch: next: `uv sync --project .` installs it"
+    project.uv("sync").must()
+    assert project.installed()["torch"].endswith("+cpu")
+
+
 def test_the_same_again_changes_no_byte(empty: Make) -> None:
     project = empty(fresh("torch"))
     project.uvtorch("torch", "use", "cu128").must()

@@ -371,6 +371,7 @@ def backend_name(value: str | None, origin: str) -> str:
 
     Raises UsageError naming `origin` (an option, a variable, a key) if it is neither.
     """
+    from uvtorch.backend import meant  # noqa: PLC0415  the hand-over loads nothing that it does not need
     from uvtorch.backend import parse as parse_backend  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
     hint = "a backend is auto, cpu, xpu, cu126, rocm6.4 …, or nightly/cu130, test/cu130"
@@ -381,6 +382,11 @@ def backend_name(value: str | None, origin: str) -> str:
     if value != "auto" and parse_backend(value) is None:
         from uvtorch.errors import UsageError  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
+        example = {"cuda": "cu126", "rocm": "rocm6.4"}.get(value.lower())
+        if near := meant(value):
+            hint = f"did you mean `{near}`?"
+        elif example:
+            hint = f"name its version as well, such as `{example}`; `uvtorch torch list` shows all"
         raise UsageError(f"{origin}: `{value}` is not a backend", hint)
     return value
 

@@ -82,6 +82,14 @@ def parse(text: str) -> Backend | None:
     return Backend("cu", (int(found["cuda"]), int(found["minor"])), channel)
 
 
+def meant(text: str) -> str | None:
+    """The name that was probably meant by one that is not well formed: `cu126` for `CU126`, `cu12.6`, `cuda-12.6`."""
+    plain = re.sub(r"[\s_=-]|(?<=cu)da", "", text.lower())
+    plain = re.sub(r"^(.*cu\d+)\.(\d+)[.\d]*$", r"\1\2", plain)
+    plain = re.sub(r"^(.*rocm\d)(\d)$", r"\1.\2", plain)
+    return plain if parse(plain) else None
+
+
 def from_url(url: str) -> Backend | None:
     """The backend that an index URL ends in, or None: PyTorch's own indexes, mirrors, nightly and test channels.
 

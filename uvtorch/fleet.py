@@ -28,6 +28,8 @@ class Served(NamedTuple):
     backends: tuple[Backend, ...]
     """In the order of `Backend.rank`."""
     unserved: tuple[Unserved, ...] = ()
+    takes: Mapping[Backend, tuple[int, ...]] = {}
+    """Which machines take which backend, by their places."""
 
 
 def smallest(machines: Sequence[Machine], request: Request, catalog: Catalog) -> Served:
@@ -42,17 +44,23 @@ def smallest(machines: Sequence[Machine], request: Request, catalog: Catalog) ->
     for place, machine in enumerate(machines):
         kinds.setdefault(_kind(machine, catalog), []).append(place)
     offers: dict[str, list[tuple[dict[Backend, Worth], int]]] = {}
+    served: list[tuple[dict[Backend, Worth], list[int]]] = []
     unserved = []
     for places in kinds.values():
         machine = machines[places[0]]
         decision = choose(machine, asked, catalog)
         if fitting := _fitting(decision.table) if decision.backend and decision.table else {}:
             offers.setdefault(next(iter(fitting)).family, []).append((fitting, len(places)))
+            served.append((fitting, places))
         else:
             unserved.append(Unserved(tuple(places), _reason(machine, decision)))
     # No machine is served by two families, so each has its own smallest set.
     found = [backend for rows in offers.values() for backend in _cover(rows)]
-    return Served(tuple(sorted(found, key=lambda backend: backend.rank)), tuple(unserved))
+    found.sort(key=lambda backend: backend.rank)
+    takes: dict[Backend, tuple[int, ...]] = dict.fromkeys(found, ())
+    for fitting, places in served:
+        takes[max((one for one in found if one in fitting), key=fitting.__getitem__)] += tuple(places)
+    return Served(tuple(found), tuple(unserved), takes)
 
 
 def _kind(machine: Machine, catalog: Catalog) -> Hashable:

@@ -132,6 +132,13 @@ def _add_pinned(session: Session, tx: Transaction, requested: Sequence[Requested
         return
     session.begin_script()
     _add_chosen(session, tx, requested, decision, backend)
+    if not session.is_script:
+        tx.say(f"the pin counts {_for_whom(decision)}: `uvtorch torch backends --help` shows how to offer several")
+
+
+def _for_whom(decision: Decision) -> str:
+    systems = dict.fromkeys(key.partition("_")[0].capitalize() for key in sorted(decision.platforms or ()))
+    return "for all who install the project" + (f" on {' or '.join(systems)}" if systems else "")
 
 
 def _add_chosen(

@@ -71,11 +71,17 @@ def _row(choice: Choice, option: Option, best: bool) -> tuple[str, ...]:
     return "*" if best else "", words, str(build), "yes" if option.fits else "no", option.reason
 
 
-def set_choices(session: Session, backends: Sequence[Backend], named: ChoiceKind | None, *notes: str) -> int:
+def set_choices(
+    session: Session,
+    backends: Sequence[Backend],
+    named: ChoiceKind | None,
+    said: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> int:
     """Make the project offer exactly these backends, and lock.
 
-    `named` is `extra` or `group`; None: what the project has, else extras. `notes` are warnings to go with it.
-    Raises ProjectError, NoBuild.
+    `named` is `extra` or `group`; None: what the project has, else extras. `said` are lines to go with it, `notes`
+    warnings. Raises ProjectError, NoBuild.
     """
     session.claim()
     site, project = session.required_site, session.project
@@ -97,6 +103,7 @@ def set_choices(session: Session, backends: Sequence[Backend], named: ChoiceKind
         session.reread()
         names = ", ".join(str(one.backend) for one in offers)
         tx.say(f"offering {names} as {kind}s: `uvtorch sync --auto` takes what fits, `uv sync --{kind} NAME` any")
+        tx.say(*said)
         tx.warn(*_warnings(session, project, kind, bool(have)), *notes)
         tx.uv(*choices.relock_command(session))
         bound_anew(session, tx, _moved(session, lowered))
@@ -188,25 +195,31 @@ def _warnings(session: Session, project: Project, kind: str, had_choices: bool) 
     return tuple(warnings)
 
 
-def serving(session: Session, files: Sequence[str]) -> tuple[tuple[Backend, ...], tuple[str, ...]]:
-    """The smallest set of backends for the described machines, and lines about those that nothing serves.
+def serving(session: Session, files: Sequence[str]) -> tuple[tuple[Backend, ...], tuple[str, ...], tuple[str, ...]]:
+    """The smallest set of backends for the described machines, whom each serves, and lines about those not served.
 
     Raises MachineError for a file that cannot be read, NoBuild where no machine is served.
     """
     texts = [item.text for item in offer.model_requirements(session.project)]
     machines = [hardware.read_description(path) for path in files]
     served = fleet.smallest(machines, session.request(texts), session.catalog)
-    lines = tuple(_unserved(one, files) for one in served.unserved[:_TOLD])
+    notes = tuple(_unserved(one, files) for one in served.unserved[:_TOLD])
     if len(served.unserved) > _TOLD:
         more = sum(len(one.machines) for one in served.unserved[_TOLD:])
-        lines += (f"{more} more machines of {len(served.unserved) - _TOLD} kinds are not served",)
+        notes += (f"{more} more machines of {len(served.unserved) - _TOLD} kinds are not served",)
     if not served.backends:
-        raise NoBuild("no build fits any of these machines", *lines)
-    return served.backends, lines
+        raise NoBuild("no build fits any of these machines", *notes)
+    said = tuple(f"{backend}: for {_named(places, files)}" for backend, places in served.takes.items())
+    return served.backends, said, notes
+
+
+def _named(places: Sequence[int], files: Sequence[str]) -> str:
+    names = [files[place] for place in places[:_TOLD]]
+    return ", ".join([*names, *([f"and {len(places) - _TOLD} more"] if len(places) > _TOLD else [])])
 
 
 _TOLD = 10
-"""How many kinds of machines that nothing serves are told apart."""
+"""So many machines a backend are named, and so many kinds that nothing serves are told apart."""
 
 
 def _unserved(one: fleet.Unserved, files: Sequence[str]) -> str:
@@ -240,8 +253,8 @@ def backends(
     """
     session = Session(session.line, session.env, dry=dry_run)
     if files:
-        found, notes = serving(session, (*files, *names))
-        return set_choices(session, found, _kind(form), *notes)
+        found, said, notes = serving(session, (*files, *names))
+        return set_choices(session, found, _kind(form), said, notes)
     if names:
         wanted = [parse(backend_name(name, "torch backends")) for name in names if name != "auto"]
         if len(wanted) < len(names):

@@ -1,6 +1,7 @@
 """`uvtorch torch …`: uvtorch's own verbs, with click. Each is a module of its own, loaded when it is called."""
 
 import importlib
+from difflib import get_close_matches
 from typing import Final
 
 import click
@@ -50,8 +51,17 @@ def run(args: list[str], session: Session) -> int:
     except click.Abort:
         return 130
     except click.ClickException as error:
-        raise UsageError(_one_line(error.format_message()), "`uvtorch torch --help` lists the verbs") from None
+        raise UsageError(_one_line(error.format_message()), _remedy(args)) from None
     return code if isinstance(code, int) else 0
+
+
+def _remedy(args: list[str]) -> str:
+    """What to type after a command line that click cannot read."""
+    verb = next((word for word in args if not word.startswith("-")), "")
+    if verb in _VERBS:
+        return f"`uvtorch torch {verb} --help` shows what it takes"
+    near = get_close_matches(verb, _VERBS, 1)
+    return f"did you mean `uvtorch torch {near[0]}`?" if near else "`uvtorch torch --help` lists the verbs"
 
 
 def _one_line(message: str) -> str:

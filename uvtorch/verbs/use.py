@@ -1,8 +1,10 @@
 """`uvtorch torch use BACKEND|auto|none`: pin the whole workspace, or a script, to one backend; or take the pins out."""
 
+import os
+
 import click
 
-from uvtorch.argv import backend_name
+from uvtorch.argv import backend_name, carried
 from uvtorch.backend import parse
 from uvtorch.edits import offer, pin
 from uvtorch.errors import ProjectError, UsageError
@@ -13,7 +15,7 @@ from uvtorch.steps.follow import follow_lock, pin_transitive
 from uvtorch.steps.pins import Change, workspace_packages, workspace_requirements
 from uvtorch.steps.resolve import locked, pin_and_lock
 from uvtorch.steps.script import pin_script, put_in_place
-from uvtorch.transaction import Transaction
+from uvtorch.transaction import Transaction, quoted
 
 
 def run_use(session: Session, name: str | None, base: str | None = None) -> int:
@@ -40,6 +42,7 @@ def run_use(session: Session, name: str | None, base: str | None = None) -> int:
             _take_out(session, tx)
         elif name:
             _pin(session, tx, wanted)
+            _tell_next(session, tx)
     return tx.code
 
 
@@ -83,6 +86,13 @@ def _take_out(session: Session, tx: Transaction) -> None:
         put_in_place(session, tx, packages)
     else:
         tx.uv(*choices.relock_command(session))
+    _tell_next(session, tx)
+
+
+def _tell_next(session: Session, tx: Transaction) -> None:
+    """Say what installs it: so far only files have changed."""
+    what = ("run", os.path.relpath(session.required_site.manifest.path)) if session.is_script else ("sync",)
+    tx.say(f"next: `{quoted(('uv', *what, *carried(session.line)))}` installs it")
 
 
 def _pin(session: Session, tx: Transaction, wanted: Wanted) -> None:
