@@ -75,18 +75,16 @@ def read(path: str) -> Environment | None:
         return None
     settings = dict(re.findall(r"^\s*(\w+)\s*=\s*(.*?)\s*$", configuration, re.MULTILINE))
     windows = root / "Scripts" / "python.exe"
-    # lib64 is a link to lib, on most systems.
     found = [*root.glob("Lib/site-packages"), *sorted(root.glob("lib*/python*/site-packages"), reverse=True)]
-    sites = {site.resolve(): site for site in found}.values()
-    infos = [(site, info) for site in sites for info in sorted(site.glob("*.dist-info"))]
-    builds = [_build(*one) for one in infos if roles().get(normalize(one[1].name.partition("-")[0])) == "pin"]
+    sites = {site.resolve(): site for site in found}.values()  # lib64 is a link to lib, on most systems
+    builds = map(_build, chain(*(sorted(site.glob("*.dist-info")) for site in sites)))
     patterns = ("torch/lib/*.so*", "nvidia/*/lib/*.so*")
     libraries = chain(*(site.glob(pattern) for site in sites for pattern in patterns))
     return Environment(
         path,
         settings.get("version_info") or settings.get("version"),
         str(windows if windows.exists() else root / "bin" / "python"),
-        tuple(sorted(builds, key=lambda build: (build.name != "torch", build.name))),
+        tuple(sorted(filter(None, builds), key=lambda build: (build.name != "torch", build.name))),
         frozenset(file.name for file in libraries if _is_cuda(file)),
     )
 
@@ -95,9 +93,12 @@ _ASSIGNMENT: Final = re.compile(r"""^(\w+)(?:\s*:[^=\n]*)?\s*=\s*(?:None|'([^'\n
 """A name at the start of a line that is given a string or None: `cuda: Optional[str] = '12.8'`."""
 
 
-def _build(site: Path, info: Path) -> Build:
+def _build(info: Path) -> Build | None:
+    """The package whose metadata are in this folder; None for those that are not PyTorch's."""
     named, _, version = info.name.removesuffix(".dist-info").partition("-")
-    name = normalize(named)
+    name, site = normalize(named), info.parent
+    if roles().get(name) != "pin":
+        return None
     stated = re.search(r"^Version: (.*?)\s*$", files.text(str(info / "METADATA")) or "", re.MULTILINE)
     source = files.text(str(site / name / "version.py")) or ""
     facts = {key: one or other for key, one, other in _ASSIGNMENT.findall(source)}

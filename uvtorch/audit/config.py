@@ -327,15 +327,20 @@ def _allowed(case: Case, text: str) -> list[str]:
 def _companions(case: Case) -> Iterator[Finding]:
     project = case.project
     explicit = {index.name for index in project.indexes if index.explicit}
-    required = {item.target for item in project.requirements if item.package == "torch"}
-    seen = set()
-    for source in entries(project, "torch"):
-        backend, target, key = source.backend, _spelled(project, source.target), (source.target, source.index)
-        known = backend and backend.family in ("rocm", "xpu") and source.index in explicit and key not in seen
-        seen.add(key)
-        reached = target in required or (target.kind == "base" and required)
-        if backend and known and reached and not _has_companion(case, source, backend):
-            yield _companion_missing(project, source, _decided(case, backend).companions)
+    pins = {(one.target, one.index): one for one in reversed(entries(project, "torch")) if one.index in explicit}
+    for source in reversed(pins.values()):
+        if _lacks_companion(case, source):
+            names = _decided(case, source.backend).companions
+            yield _companion_missing(project, source, names)
+
+
+def _lacks_companion(case: Case, source: Source) -> bool:
+    """Whether torch comes from ROCm's or XPU's index, to be sure, and no Triton does."""
+    required = {item.target for item in case.project.requirements if item.package == "torch"}
+    target, backend = _spelled(case.project, source.target), source.backend
+    if backend is None or backend.family not in ("rocm", "xpu") or _has_companion(case, source, backend):
+        return False
+    return target in required or (target.kind == "base" and bool(required))
 
 
 def _has_companion(case: Case, source: Source, backend: Backend) -> bool:
@@ -346,7 +351,7 @@ def _has_companion(case: Case, source: Source, backend: Backend) -> bool:
     return any(other.package in known and same_url(other.url or "", url) for other in all_sources(case.project))
 
 
-def _decided(case: Case, backend: Backend) -> Decision:
+def _decided(case: Case, backend: Backend | None) -> Decision:
     """What the project will get from a backend: the torch, its platforms and its companions."""
     project = case.project
     texts = tuple(item.text for item in project.requirements if item.package == "torch") or ("torch",)

@@ -7,7 +7,7 @@ from uvtorch.audit.case import Case
 from uvtorch.audit.exports import Package
 from uvtorch.audit.finding import Finding, error, warning
 from uvtorch.audit.lock import torchaudio_breaks
-from uvtorch.backend import from_url
+from uvtorch.backend import Backend, from_url
 from uvtorch.choose import cannot_run, leaves_idle
 from uvtorch.environment import Build, Environment, Trial, expects_gpu, shadowing
 
@@ -73,15 +73,18 @@ def _mismatch(case: Case, place: Environment) -> Iterator[Finding]:
 def _suits(case: Case, place: Environment) -> Iterator[Finding]:
     """What a build that no pin names, of which enough has been said, is worth here."""
     pinned = {pin.backend for pin in case.pins if pin.backend}
-    backend = place.torch.backend if place.torch else None
-    if place.torch and backend and backend not in pinned and not case.broken and not _others(place):
-        what, here = f"torch {place.torch.version} in {place.shown} is built for {backend}", case.machine
-        if wrong := cannot_run(here, backend, place.torch.release, case.catalog):
-            if here.gpus or pinned or backend.family != "cu":  # a CUDA build works without a GPU, too
-                what += f" and does not run on this machine: {wrong}."
-                yield error("installed-cannot-run", what, fix=case.sync)
-        elif (pinned or _offers_gpu(case)) and (idle := leaves_idle(here, backend, place.torch.release, case.catalog)):
-            yield warning("installed-idle", f"{what} and leaves the GPU idle: {idle}.", fix=case.sync)
+    torch, backend = place.torch, place.torch and place.torch.backend
+    if torch and backend and backend not in pinned and not case.broken and not _others(place):
+        what = f"torch {torch.version} in {place.shown} is built for {backend}"
+        yield from _worth(case, backend, torch.release, bool(pinned), what)
+
+
+def _worth(case: Case, backend: Backend, release: str, pinned: bool, what: str) -> Iterator[Finding]:
+    if wrong := cannot_run(case.machine, backend, release, case.catalog):
+        if case.machine.gpus or pinned or backend.family != "cu":  # a CUDA build works without a GPU, too
+            yield error("installed-cannot-run", f"{what} and does not run on this machine: {wrong}.", fix=case.sync)
+    elif (pinned or _offers_gpu(case)) and (idle := leaves_idle(case.machine, backend, release, case.catalog)):
+        yield warning("installed-idle", f"{what} and leaves the GPU idle: {idle}.", fix=case.sync)
 
 
 def _offers_gpu(case: Case) -> bool:

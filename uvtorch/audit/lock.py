@@ -197,14 +197,24 @@ def _strays_on(case: Case, platform: Platform, given: Collection[Package]) -> li
     With one pin, that is any build from elsewhere; in a project of several choices, whose base may well be PyPI's,
     a package of which no choice has a build.
     """
-    named = (one for one in all_sources(case.project) if one.backend and case.project.is_pytorch(one.package))
-    sources = [one for one in named if one.url and holds(one.marker, Environment(platform))]
-    urls = {(one.url or "").rstrip("/") for one in sources}
-    several = any(one.target.kind != "base" for one in sources)
-    right = {package.name for package in given if several and package.url.rstrip("/") in urls}
-    others = (package for package in given if sources and package.name not in right)
-    others = (package for package in others if package.url.rstrip("/") not in urls and _judged(case, package))
-    return [package for package in others if _build_of(case, package, package.release, platform)]
+    sources = _routing(case, platform)
+    urls = {source.url.rstrip("/") for source in sources if source.url}
+    chosen = {package.name for package in given if package.url.rstrip("/") in urls}
+    right = chosen if any(source.target.kind != "base" for source in sources) else set()
+    return [
+        package for package in given if urls and package.name not in right and _is_stray(case, package, urls, platform)
+    ]
+
+
+def _is_stray(case: Case, package: Package, urls: set[str], platform: Platform) -> bool:
+    elsewhere = package.url.rstrip("/") not in urls and _judged(case, package)
+    return elsewhere and _build_of(case, package, package.release, platform) is not None
+
+
+def _routing(case: Case, platform: Platform) -> list[Source]:
+    """The sources that take PyTorch's packages from a backend's index there."""
+    named = [one for one in all_sources(case.project) if one.backend and case.project.is_pytorch(one.package)]
+    return [one for one in named if one.url and holds(one.marker, Environment(platform))]
 
 
 def _stray(case: Case, lock: Lock, package: Package, platforms: set[str]) -> Finding:

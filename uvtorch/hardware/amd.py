@@ -26,19 +26,25 @@ def probe(scene: Scene, devices: Sequence[sysfs.Device]) -> None:
         gpus = _given(nodes, scene)
     else:
         scene.probe("kfd", "absent")
-        wsl = scene.platform.wsl and sysfs.exists(scene.root, "/dev/dxg")
-        gpus = _ask_programs(scene) if devices or wsl else []
-        if devices and not gpus:
-            device, driver = devices[0].id, devices[0].driver or "no driver"
-            reason = f"an AMD GPU ({device}) is on the bus, but the kernel does not offer it for computing"
-            remedy = "" if driver in ("radeon", "vfio-pci") else "Load the amdgpu kernel module."
-            scene.problem("amd", "unreachable", f"{reason} (no KFD; {driver} has it)", remedy)
+        gpus = _without_topology(scene, devices)
     # ROCR_VISIBLE_DEVICES acts below HIP, which counts what is left. HIP takes CUDA's variable where its own is unset.
     cuda = "HIP_VISIBLE_DEVICES" not in scene.env and scene.env.get("CUDA_VISIBLE_DEVICES")
     for variable in ("ROCR_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES" if cuda else "HIP_VISIBLE_DEVICES"):
         gpus = visible.apply(scene, variable, gpus)
     # Cards before graphics that are part of a processor.
     scene.gpus += _passing(sorted(gpus, key=lambda gpu: gpu.integrated), scene)
+
+
+def _without_topology(scene: Scene, devices: Sequence[sysfs.Device]) -> list[Gpu]:
+    """What ROCm's programs tell where there may be a GPU: on the bus, or WSL's; a problem where that is none."""
+    wsl = scene.platform.wsl and sysfs.exists(scene.root, "/dev/dxg")
+    gpus = _ask_programs(scene) if devices or wsl else []
+    if devices and not gpus:
+        device, driver = devices[0].id, devices[0].driver or "no driver"
+        reason = f"an AMD GPU ({device}) is on the bus, but the kernel does not offer it for computing"
+        remedy = "" if driver in ("radeon", "vfio-pci") else "Load the amdgpu kernel module."
+        scene.problem("amd", "unreachable", f"{reason} (no KFD; {driver} has it)", remedy)
+    return gpus
 
 
 def _passing(gpus: list[Gpu], scene: Scene) -> list[Gpu]:

@@ -64,19 +64,22 @@ def platform(host: Host, env: Mapping[str, str], root: str) -> Platform:
     """The platform of `host`, with what the files under `root` and the environment tell about it."""
     if host.system != "linux":
         return Platform(host.system, host.machine, host.libc, os_version=host.mac.os_version)
-    groups = sysfs.read(root, "/proc/1/cgroup", 8192)
-    container = (
-        any(env.get(name) for name in CONTAINER_VARIABLES)
-        or any(sysfs.exists(root, path) for path in CONTAINER_FILES)
-        or any(word in groups for word in CONTAINER_GROUPS)
-    )
-    tegra = None
-    if host.machine == "aarch64" and sysfs.exists(root, "/etc/nv_tegra_release"):
-        tegra = parse_tegra_release(sysfs.read(root, "/etc/nv_tegra_release", 4096))
-    elif host.machine == "aarch64" and "tegra" in host.release.lower():
-        tegra = "unknown release"
     wsl = "microsoft" in host.release.lower()
-    return Platform(host.system, host.machine, host.libc, wsl, container, tegra)
+    return Platform("linux", host.machine, host.libc, wsl, _is_container(env, root), _tegra(host, root))
+
+
+def _is_container(env: Mapping[str, str], root: str) -> bool:
+    groups = sysfs.read(root, "/proc/1/cgroup", 8192)
+    told = any(map(env.get, CONTAINER_VARIABLES)) or any(word in groups for word in CONTAINER_GROUPS)
+    return told or any(sysfs.exists(root, path) for path in CONTAINER_FILES)
+
+
+def _tegra(host: Host, root: str) -> str | None:
+    """A Jetson's release; None elsewhere."""
+    release = sysfs.read(root, "/etc/nv_tegra_release", 4096)
+    if host.machine == "aarch64" and (release or "tegra" in host.release.lower()):
+        return parse_tegra_release(release)
+    return None
 
 
 def parse_tegra_release(text: str) -> str:

@@ -181,24 +181,24 @@ def _see(scene: Scene, gpus: list[Gpu], parents: Sequence[str | None] = ()) -> N
 
 def _unreachable(scene: Scene, signs: Signs) -> None:
     """Name a GPU that nobody here could drive; nothing where nothing speaks of one."""
-    gpu = "".join(f" ({device.id})" for device in signs.devices[:1])
-    bus = f"an NVIDIA GPU{gpu} is on the bus, but"
-    drivers = ", ".join(sorted({device.driver for device in signs.devices if device.driver}))
+    gpu = f"an NVIDIA GPU ({signs.devices[0].id})" if signs.devices else "an NVIDIA GPU"
+    host = f" (the host's driver is {signs.module})" if signs.module else ""
+    drivers = ", ".join(sorted(filter(None, {device.driver for device in signs.devices})))
+    remedy = INSTALL
     if not signs.gpu:
         return
-    remedy = INSTALL
     if scene.platform.container:
-        host = f" (the host's driver is {signs.module})" if signs.module else ""
-        reason, remedy = f"{bus} this container has no NVIDIA device files{host}", GIVE_CONTAINER
+        reason = f"{gpu} is on the bus, but this container has no NVIDIA device files{host}"
+        remedy = GIVE_CONTAINER
     elif signs.given_away:
-        reason, remedy = f"{bus} it is handed to virtual machines (vfio-pci)", ""
+        reason, remedy = f"{gpu} is on the bus, but it is handed to virtual machines (vfio-pci)", ""
     elif signs.module:
         missing = "there are neither device files nor its library"
-        reason = f"an NVIDIA GPU{gpu} is here with kernel module {signs.module}, but {missing}"
+        reason = f"{gpu} is here with kernel module {signs.module}, but {missing}"
     elif not signs.devices:
         reason = "this is a Jetson, but there are neither NVIDIA's device files nor its library"
     else:
-        reason = f"{bus} NVIDIA's driver is not installed{f' ({drivers} has it)' if drivers else ''}"
+        reason = f"{gpu} is on the bus, but NVIDIA's driver is not installed{f' ({drivers} has it)' if drivers else ''}"
     scene.problem("nvidia", "unreachable", reason, remedy)
 
 
@@ -262,16 +262,18 @@ def _without_nvml(report: Report, driver: Driver | None, scene: Scene, signs: Si
         _unreachable(scene, signs)
         return
     if not fault:
-        gpus = gpus or _tegra_gpus(scene) or _module_gpus(scene.root)
-        if driver is not None:
-            gpus = gpus or [Gpu("nvidia", "NVIDIA GPU")] * (len(signs.devices) or int(signs.nodes))
+        gpus = gpus or _gpus_of_files(driver, scene, signs)
         _see(scene, gpus)
-        nothing = f"neither NVML ({sysfs.plain(report.failure)}) nor nvidia-smi can be asked"
-        fault = f"{nothing} for {signs.devices[0].id}" if signs.devices and not gpus else ""
-    else:
-        fault = f"nvidia-smi fails: {fault}"
-    if fault:
-        scene.problem("nvidia", "broken", f"NVIDIA: {fault}", REINSTALL)
+    if fault or (signs.devices and not gpus):
+        nothing = f"neither NVML ({sysfs.plain(report.failure)}) nor nvidia-smi can be asked for "
+        reason = f"nvidia-smi fails: {fault}" if fault else nothing + signs.devices[0].id
+        scene.problem("nvidia", "broken", f"NVIDIA: {reason}", REINSTALL)
+
+
+def _gpus_of_files(driver: Driver | None, scene: Scene, signs: Signs) -> list[Gpu]:
+    """A Jetson's, those that the kernel module names, else as many as there must be where there is a driver."""
+    unnamed = (len(signs.devices) or int(signs.nodes)) if driver else 0
+    return _tegra_gpus(scene) or _module_gpus(scene.root) or [Gpu("nvidia", "NVIDIA GPU")] * unnamed
 
 
 def _module_gpus(root: str) -> list[Gpu]:

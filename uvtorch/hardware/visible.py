@@ -1,5 +1,6 @@
 """Which GPUs the environment lets a process see: CUDA_VISIBLE_DEVICES and AMD's variables."""
 
+import re
 from collections.abc import Sequence
 
 from uvtorch.hardware import sysfs
@@ -42,25 +43,26 @@ def select(
     """
     kept: dict[int, None] = {}
     by_index = False
-    for entry in map(str.strip, value.split(",")):
-        index = entry.isascii() and entry.isdigit() and len(entry) < 6
-        matches = [int(entry)] if index else _named(entry.lower(), uuids, parents)
+    known, owners = ([(uuid or "").lower() for uuid in given] for given in (uuids, parents))
+    for entry in map(str.strip, value.lower().split(",")):
+        index = re.fullmatch("[0-9]{1,5}", entry)
+        matches = [int(entry)] if index else _named(entry, known, owners)
         if not matches or matches[0] >= len(uuids):
             break
-        by_index = by_index or index
+        by_index |= index is not None
         kept |= dict.fromkeys(matches)
     if by_index and not ordered and len(kept) < len(uuids):
         return list(range(len(uuids))), False
     return list(kept), True
 
 
-def _named(entry: str, uuids: Sequence[str | None], parents: Sequence[str | None]) -> list[int]:
+def _named(entry: str, uuids: Sequence[str], parents: Sequence[str]) -> list[int]:
     """The positions that a UUID names: one, or for the older `MIG-GPU-UUID/instance/...` every slice of that GPU."""
-    if len(entry) < 5 or not entry.startswith(("gpu-", "mig-")):
+    if not re.match("(gpu|mig)-.", entry):
         return []
-    matches = [position for position, uuid in enumerate(uuids) if (uuid or "").lower().startswith(entry)]
+    matches = [position for position, uuid in enumerate(uuids) if uuid.startswith(entry)]
     if len(matches) == 1:
         return matches
     # The UUID of a whole GPU in MIG mode: CUDA takes its slices.
-    parent = entry[4:].partition("/")[0] if entry.startswith("mig-gpu-") and not matches else entry
-    return [position for position, uuid in enumerate(parents) if (uuid or "").lower() == parent]
+    parent = entry if matches else re.sub("^mig-(gpu-[^/]*).*", r"\1", entry)
+    return [position for position, parent_uuid in enumerate(parents) if parent_uuid == parent]
