@@ -29,14 +29,10 @@ CUDA_LIBRARIES = ("libcudart", "libcublas", "libcublasLt", "libcudnn", "libnccl"
 class Build(NamedTuple):
     """One installed PyTorch package."""
 
-    name: str
-    """Normalized."""
-    version: str
-    """As its metadata have it; `2.9.1` for PyPI's build."""
-    backend: Backend | None
-    """What it was built for; None where its files do not say."""
-    broken: str = ""
-    """Why it cannot work, a clause: its files are missing."""
+    name: str  # Normalized
+    version: str  # As its metadata have it; `2.9.1` for PyPI's build
+    backend: Backend | None  # What it was built for; None where its files do not say
+    broken: str = ""  # Why it cannot work, a clause: its files are missing
 
     @property
     def release(self) -> str:
@@ -48,11 +44,9 @@ class Environment(NamedTuple):
     """An environment and what it has of PyTorch."""
 
     path: str
-    python: str | None
-    """`3.12.4`, as pyvenv.cfg has it."""
+    python: str | None  # `3.12.4`, as pyvenv.cfg has it
     interpreter: str
-    builds: tuple[Build, ...] = ()
-    """Torch first. A package is there twice if it has two sets of metadata."""
+    builds: tuple[Build, ...] = ()  # Torch first. A package is there twice if it has two sets of metadata.
     libraries: frozenset[str] = frozenset()
     """The names of the CUDA libraries that its packages bring: `libcudart.so.12`."""
 
@@ -136,11 +130,9 @@ def shadowing(variable: str, libraries: Iterable[str] = ()) -> tuple[str, ...]:
 class Trial(NamedTuple):
     """What came of importing torch and computing on every GPU."""
 
-    failure: str = ""
-    """Why torch could not even be imported, one line; empty: it was."""
+    failure: str = ""  # Why torch could not even be imported, one line; empty: it was
     version: str = ""
-    devices: tuple[tuple[str, str], ...] = ()
-    """(`cuda:0`, what went wrong there); empty text: it computed."""
+    devices: tuple[tuple[str, str], ...] = ()  # (`cuda:0`, what went wrong there); empty text: it computed
 
 
 _SCRIPT = """

@@ -37,11 +37,9 @@ class Package(NamedTuple):
 
     name: str
     version: str
-    url: str
-    """The index's URL; empty for what comes from a repository, a path or the URL of a file."""
+    url: str  # The index's URL; empty for what comes from a repository, a path or the URL of a file
     marker: str | None
-    wheels: tuple[str, ...]
-    """The names of its wheels."""
+    wheels: tuple[str, ...]  # The names of its wheels
     sdist: bool
 
     @property
@@ -70,10 +68,8 @@ class Export(NamedTuple):
 class Selection(NamedTuple):
     """Extras and groups that are selected together."""
 
-    label: str
-    """How a person selects them, `--extra cpu`; empty: no choice is made."""
-    options: tuple[str, ...]
-    """The same for `uv export`, with all that conflicts with nothing."""
+    label: str  # How a person selects them, `--extra cpu`; empty: no choice is made
+    options: tuple[str, ...]  # The same for `uv export`, with all that conflicts with nothing
 
 
 def read_export(text: str, wanted: Callable[[str], bool]) -> Export:
@@ -138,8 +134,7 @@ class Installed(NamedTuple):
     """The PyTorch packages that one environment gets."""
 
     platform: Platform
-    label: str
-    """The selection's."""
+    label: str  # The selection's
     packages: tuple[Package, ...]
 
     @property

@@ -32,7 +32,8 @@ def main(arguments: Sequence[str]) -> None:
     lost = []
     try:
         _start(arguments[1] == "path", arguments[2] if len(arguments) > 2 else None)
-        cuda = _optional(pynvml.nvmlSystemGetCudaDriverVersion_v2) or _optional(pynvml.nvmlSystemGetCudaDriverVersion)
+        older = _optional(pynvml.nvmlSystemGetCudaDriverVersion)
+        cuda = _optional(pynvml.nvmlSystemGetCudaDriverVersion_v2, default=older)
         version = f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else None
         say(driver=pynvml.nvmlSystemGetDriverVersion(), cuda=version)
         for number in range(pynvml.nvmlDeviceGetCount()):
@@ -67,26 +68,28 @@ def _devices(number: int, whole: object) -> list[dict[str, Any]]:
         capability = "{}.{}".format(*pynvml.nvmlDeviceGetCudaComputeCapability(whole))
     except (pynvml.NVMLError_FunctionNotFound, pynvml.NVMLError_NotSupported):
         capability = None  # drivers before 418
-    mig = bool((_optional(pynvml.nvmlDeviceGetMigMode, whole) or (0,))[0])
-    places = _optional(pynvml.nvmlDeviceGetMaxMigDeviceCount, whole) if mig else 0
-    slices = (_optional(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, whole, place) for place in range(places or 0))
-    model = _optional(pynvml.nvmlDeviceGetName, whole) or "NVIDIA GPU"
+    mig = bool(_optional(pynvml.nvmlDeviceGetMigMode, whole, default=(0,))[0])
+    places = range(_optional(pynvml.nvmlDeviceGetMaxMigDeviceCount, whole, default=0) if mig else 0)
+    slices = (_optional(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, whole, place) for place in places)
+    model = _optional(pynvml.nvmlDeviceGetName, whole, default="NVIDIA GPU")
+    parent: str | None = None
     rows: list[dict[str, Any]] = []
     for device in (whole, *filter(None, slices)):
-        name = _optional(pynvml.nvmlDeviceGetName, device) or model
+        name = _optional(pynvml.nvmlDeviceGetName, device, default=model)
         memory = getattr(_optional(pynvml.nvmlDeviceGetMemoryInfo, device), "total", 0) // 2**20 or None
-        uuid = _optional(pynvml.nvmlDeviceGetUUID, device) or None
+        uuid = _optional(pynvml.nvmlDeviceGetUUID, device)
         gpu = {"name": name, "compute_capability": capability, "memory_mib": memory, "uuid": uuid, "mig": mig}
-        rows.append({"number": number, "gpu": gpu, "parent": rows[0]["gpu"]["uuid"] or "" if rows else None})
+        rows.append({"number": number, "gpu": gpu, "parent": parent})
+        parent = parent or uuid or ""
     return rows
 
 
-def _optional(function: Callable[..., Any], *args: object) -> Any:
-    """What NVML answers; None where this driver or this GPU does not know the question."""
+def _optional(function: Callable[..., Any], *args: object, default: object = None) -> Any:
+    """What NVML answers; the default where this driver or this GPU does not know the question, or says nothing."""
     try:
-        return function(*args)
+        return function(*args) or default
     except (pynvml.NVMLError, ValueError):
-        return None
+        return default
 
 
 if __name__ == "__main__":

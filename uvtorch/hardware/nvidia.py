@@ -71,7 +71,7 @@ def probe(scene: Scene, devices: Sequence[sysfs.Device]) -> None:
         # The driver's packages on a machine without a GPU, as cloud images have them.
         scene.probe("nvml", "absent", "NVIDIA's library without a GPU")
         return
-    version = report.driver if is_version(report.driver or "") else signs.module
+    version = report.driver if is_version(report.driver) else signs.module
     driver = Driver(version, report.cuda) if version else None
     if report.failure:
         _failed(report, driver, scene, signs)
@@ -137,7 +137,7 @@ def _answered(report: Report, scene: Scene, signs: Signs) -> None:
     whole = {device.number for device in report.devices}
     scene.probe("nvml", "ok", f"driver {report.driver}, {count(whole)}")
     scene.notes += [f"NVIDIA GPU {index} does not answer: {_error(code)[0]}." for index, code in report.lost]
-    usable = [device for device in report.devices if not device.gpu.mig or device.parent is not None]
+    usable = [device for device in report.devices if device.usable]
     for number in sorted(whole - {device.number for device in usable}):
         scene.notes.append(f"NVIDIA GPU {number} is in MIG mode without an instance: CUDA skips it.")
     if not usable:
@@ -246,7 +246,7 @@ def _reason(report: Report, scene: Scene, signs: Signs) -> tuple[str, str]:
     elif report.code == nvml.VERSION_MISMATCH:
         path = os.path.realpath(sysfs.at(scene.root, signs.library or ""))
         library = os.path.basename(path).removeprefix("libnvidia-ml.so.")
-        versions = (("kernel module", signs.module or ""), ("library", library))
+        versions = (("kernel module", signs.module), ("library", library))
         told = ", ".join(f"{what} {version}" for what, version in versions if is_version(version))
         reason += f" ({told})" if told else ""
     return reason, remedy

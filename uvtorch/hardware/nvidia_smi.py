@@ -45,6 +45,6 @@ def windows_programs(env: Mapping[str, str]) -> list[str]:
     return [rf"{windows}\System32\nvidia-smi.exe", rf"{folder}\NVIDIA Corporation\NVSMI\nvidia-smi.exe"]
 
 
-def is_version(text: str) -> bool:
+def is_version(text: str | None) -> bool:
     """Whether it is a driver's version: two to four numbers, `570.124.06`."""
-    return re.fullmatch(VERSION, text) is not None
+    return re.fullmatch(VERSION, text or "") is not None

@@ -56,6 +56,11 @@ class Device(NamedTuple):
     gpu: Gpu  # `mig`: a GPU in MIG mode (`parent` is None), or a slice
     parent: str | None = None  # The UUID of the GPU that a slice belongs to (empty: not known); None for a whole GPU
 
+    @property
+    def usable(self) -> bool:
+        """Whether CUDA uses it: of a GPU in MIG mode it takes the slices only."""
+        return not self.gpu.mig or self.parent is not None
+
 
 class Report(NamedTuple):
     """What NVML told."""

@@ -17,7 +17,7 @@ def apply(
         return gpus
     setting = variable + "=" + (sysfs.plain(value, 80) or "''")
     uuids = [gpu.uuid for gpu in gpus]
-    if None in uuids and any(entry.strip()[:4].upper() in ("GPU-", "MIG-") for entry in value.split(",")):
+    if None in uuids and re.search(r"(^|,)\s*(gpu|mig)-", value, re.IGNORECASE):
         scene.notes.append(f"{setting} names GPUs by UUID, which is not known here: all are considered.")
         return gpus
     kept, certain = select(value, uuids, ordered=ordered, parents=parents)
