@@ -97,7 +97,6 @@ _METHODS: dict[type, Callable[..., None]] = {
     RemoveRequirement: PyProject.remove_requirement,
     RemoveTarget: PyProject.remove_target,
     SetConflicts: PyProject.set_conflicts,
-    SetDefaultGroups: PyProject.set_default_groups,
     RequireEnvironments: PyProject.require_environments,
 }
 
@@ -111,6 +110,8 @@ def apply(
         match operation:
             case SetIndex(name, url, explicit, flat):
                 project.set_index(name, url, explicit=explicit, flat=flat)
+            case SetDefaultGroups(groups):
+                project.set_setting("default-groups", list(groups) if isinstance(groups, tuple) else groups)
             case SetPrerelease(value):
                 project.set_setting("prerelease", value)
             case _:

@@ -520,12 +520,12 @@ def test_what_already_holds_changes_no_byte(name: str) -> None:
 
 # fmt: off
 REFUSED: dict[str, tuple[bytes, Operation, str]] = {
-    "not UTF-8": (b'[project]\nname = "\xe9"\n', SetPrerelease("allow"), r"p\.toml is not UTF-8: byte 0xe9 at offset 18 \(line 2\)"),
-    "UTF-16": ('[project]\n'.encode("utf-16"), SetPrerelease("allow"), r"is not UTF-8: byte 0xff at offset 0 \(line 1\)"),
-    "not TOML": (b"[project]\nname =\n", SetPrerelease("allow"), r"p\.toml is not valid TOML: .*\(at line 2, column 7\)"),
-    "a table declared twice": (b"[tool.uv.sources]\n[tool.uv.sources]\n", SetPrerelease("allow"), "is not valid TOML: .*twice"),
-    "old Mac line breaks": (b"[project]\rname = 1\r", SetPrerelease("allow"), "is not valid TOML"),
-    "nested without end": (b"x = " + b"[" * 100_000, SetPrerelease("allow"), "is nested too deeply|is not valid TOML"),
+    "not UTF-8": (b'[project]\nname = "\xe9"\n', SetPrerelease("allow"), r"p\.toml is not UTF-8: byte 0xe9 in line 2"),
+    "UTF-16": ('[project]\n'.encode("utf-16"), SetPrerelease("allow"), r"is not UTF-8: byte 0xff in line 1"),
+    "not TOML": (b"[project]\nname =\n", SetPrerelease("allow"), r"p\.toml is not TOML: .*\(at line 2, column 7\)"),
+    "a table declared twice": (b"[tool.uv.sources]\n[tool.uv.sources]\n", SetPrerelease("allow"), "is not TOML: .*twice"),
+    "old Mac line breaks": (b"[project]\rname = 1\r", SetPrerelease("allow"), "is not TOML"),
+    "nested without end": (b"x = " + b"[" * 100_000, SetPrerelease("allow"), "is nested too deeply|is not TOML"),
     "a date that tomlkit would write otherwise": (b"[x]\ny = [1979-05-27 ]\n", SetPrerelease("allow"), "line 2 would not be kept as it is"),
     "an index with another URL": (b'[[tool.uv.index]]\nname = "a"\nurl = "u"\n', SetIndex("a", "v"), "cannot edit p.toml without harm: the index a has another URL: u, not v"),
     "an index without a URL": (b'[tool.uv]\nindex = [{ name = "a" }]\n', SetIndex("a", "v"), "another URL: None"),
@@ -633,7 +633,11 @@ def test_a_script_that_needs_no_change_is_returned_as_it_is() -> None:
         (b"print()\n", SetPrerelease("allow"), "s.py has no `# /// script` block"),
         (b"# /// script\n# dependencies = []\n", SetPrerelease("allow"), "has no `# /// script` block"),
         (b"# /// script\n# ///\n\n# /// script\n# ///\n", SetPrerelease("allow"), "has 2 `# /// script` blocks"),
-        (b"\n# /// script\n# x =\n# ///\n", SetPrerelease("allow"), "s.py is not valid TOML.*line 3, column 4"),
+        (
+            b"\n# /// script\n# x =\n# ///\n",
+            SetPrerelease("allow"),
+            "s.py: its inline metadata is not TOML.*line 3, column 4",
+        ),
         (b"# /// script\n# ///\n", AddRequirement(CPU, "torch"), "a script has no extras: cpu"),
         (b"# /// script\n# ///\n", AddRequirement(GPU, "torch"), "a script has no groups: gpu"),
         (b"# \xff\n", SetPrerelease("allow"), "s.py is not UTF-8"),

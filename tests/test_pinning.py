@@ -28,6 +28,7 @@ class Recorder(PyProject):
     def __init__(self, raw: bytes) -> None:
         super().__init__(raw)
         self.done: list[edit.Operation] = []
+        self.inner = False
 
     def __getattribute__(self, name: str) -> Any:
         method, operation = super().__getattribute__(name), getattr(edit, name.title().replace("_", ""), None)
@@ -35,9 +36,11 @@ class Recorder(PyProject):
             return method
 
         def recorded(*args: object, **options: object) -> None:
-            before, done = copy.deepcopy(self._data), [*self.done]
+            before, inner, self.inner = copy.deepcopy(self._data), self.inner, True
             method(*args, **options)
-            self.done = done if self._data == before else [*done, operation(*args)]
+            self.inner = inner
+            if not inner and self._data != before:
+                self.done.append(operation(*args))
 
         return recorded
 

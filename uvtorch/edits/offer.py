@@ -89,7 +89,7 @@ def offer(file: PyProject, project: Project, offers: Sequence[Offer], kind: Choi
         _leave_base(file, project, model if kind == "extra" else ())
     if kind == "group" and new and _states_defaults(project) and set(project.default_groups) == set(project.groups):
         # `default-groups = "all"` would make every choice a default one, and uv refuses two of them.
-        file.set_default_groups(project.default_groups)
+        file.set_setting("default-groups", list(project.default_groups))
     _replace(file, project, dropped, sources, [*kept, *(Target(kind, one.name) for one in new)])
 
 
@@ -151,7 +151,7 @@ def _drop(file: PyProject, project: Project, choice: Choice) -> None:
         return
     file.remove_target(choice.target)
     if choice.kind == "group" and choice.name in project.default_groups and _states_defaults(project):
-        file.set_default_groups([name for name in project.default_groups if name != choice.name])
+        file.set_setting("default-groups", [name for name in project.default_groups if name != choice.name])
 
 
 def _states_defaults(project: Project) -> bool:

@@ -18,7 +18,7 @@ from uvtorch.backend import same_url
 from uvtorch.errors import ProjectError, UsageError
 from uvtorch.packages import normalize
 from uvtorch.project.model import BASE, GROUP, Item, Source, Target
-from uvtorch.project.script import BOM, begin_script, decoded, find_block
+from uvtorch.project.script import BOM, begin_script, find_block
 from uvtorch.requirement import parse
 
 Table = dict[str, Any]
@@ -57,12 +57,9 @@ class PyProject:
         self.raw = raw
         self.script = script
         self._origin = origin
-        text = decoded(raw, origin)
-        self._bom = BOM if text.startswith(BOM) and not script else ""
-        self._block = find_block(text, origin) if script else None
-        self._before = self._block.text if self._block else text[len(self._bom) :]
-        self._data = _parsed(self._before, origin, text.count("\n", 0, self._block.start) if self._block else 0)
-        self._read_data = copy.deepcopy(self._data)
+        self._block = find_block(raw, origin, script=script)
+        self._before = self._block.parsed(origin, _number)
+        self._data = copy.deepcopy(self._before)
 
     def set_index(self, name: str, url: str, explicit: bool = True, *, flat: bool = False) -> None:
         """An index of that name and URL exists; if it does already, nothing but `explicit` is touched.
@@ -131,7 +128,7 @@ class PyProject:
         if not want:
             self._put(path, None)
         elif whole not in (have, [have]):
-            self._relist(path, whole)
+            self._put(path, whole)
 
     def _place(self, source: Table) -> Target:
         """The extra or group that selects a source, as the file declares it; else the base."""
@@ -150,15 +147,19 @@ class PyProject:
         have = self._list(path)
         meaning = _package if _NAME.fullmatch(text) else _requirement
         if meaning(text) not in map(meaning, have):
-            self._relist(path, [*have, text])
+            self._put(path, [*have, text])
 
     def set_requirement(self, target: Target, package: str, *texts: str) -> None:
         """The target lists the package once, as this requirement, which takes the place of those it had."""
-        self._require(target, package, [*texts])
+        path, package = self._target_path(target), normalize(package)
+        have = self._list(path)
+        want = _merged(have, texts, _requirement, lambda item: _package(item) == package)
+        if want != have:
+            self._put(path, want)
 
     def remove_requirement(self, target: Target, package: str) -> None:
         """The target does not list the package. The list itself stays."""
-        self._require(target, package, [])
+        self.set_requirement(target, package)
 
     def leave_group(self, packages: AbstractSet[str]) -> None:
         """The group `uvtorch` lists none of these packages; with the last one it goes."""
@@ -172,7 +173,7 @@ class PyProject:
     def remove_target(self, target: Target) -> None:
         """The extra or group (or the project's list) does not exist. A script's list stays: it holds more."""
         path = self._target_path(target)
-        if not self._block or target.kind == "base":
+        if not self.script or target.kind == "base":
             self._put(path, None)
 
     def set_conflicts(self, sets: Sequence[Sequence[Item]]) -> None:
@@ -185,11 +186,7 @@ class PyProject:
             [({"package": item.package} if item.package else {}) | {item.kind: item.name} for item in one]
             for one in sets
         ]
-        self._relist(_CONFLICTS, _merged(have, want, _conflict_meaning))
-
-    def set_default_groups(self, names: Sequence[str] | None) -> None:
-        """`tool.uv.default-groups` is these groups, `"all"`, or absent (None)."""
-        self.set_setting("default-groups", names if isinstance(names, str) or names is None else list(names))
+        self._put(_CONFLICTS, _merged(have, want, _conflict_meaning))
 
     def set_setting(self, key: str, value: object) -> None:
         """The key of `[tool.uv]` has this value, or is absent (None)."""
@@ -197,10 +194,10 @@ class PyProject:
 
     def require_environments(self) -> None:
         """What `tool.uv.environments` lists, `tool.uv.required-environments` lists instead, after what it has."""
-        have, required = self._get((*_UV, "environments")), self._get((*_UV, "required-environments"))
-        if have is not None:
-            moved = [value if isinstance(value, list) else [value] for value in (required, have) if value is not None]
-            self._put((*_UV, "required-environments"), list(dict.fromkeys(marker for row in moved for marker in row)))
+        uv = self._table(_UV)
+        if "environments" in uv:
+            markers = (*_rows(uv.get("required-environments")), *_rows(uv["environments"]))
+            self._put((*_UV, "required-environments"), list(dict.fromkeys(markers)))
             self._put((*_UV, "environments"), None)
 
     def render(self) -> bytes:
@@ -209,73 +206,65 @@ class PyProject:
         Raises ProjectError where tomlkit cannot make the change, where the text would not mean exactly what was asked,
         or would lose a comment.
         """
-        if _pruned(self._read_data) == _pruned(self._data):
+        if _pruned(self._before) == _pruned(self._data):
             return self.raw
         from uvtorch.project.document import Document  # noqa: PLC0415  tomlkit is for those who change something
 
-        document = None
+        document, before = None, self._block.text
         try:
-            document = Document(self._before.replace("\r\n", "\n"))
-            document.change((), self._read_data, self._data)
-            text = restyled(str(document).encode(), self._before.encode()).decode()
+            document = Document(before.replace("\r\n", "\n"))
+            document.change((), self._before, self._data)
+            text = restyled(str(document).encode(), before.encode()).decode()
+            written = tomllib.loads(text, parse_float=_number)
         except Exception as error:  # whatever tomlkit raises
             where = _dotted(document.at) if document else "that line"
-            raise ProjectError(
-                f"cannot edit {self._origin} without harm: {where} cannot be understood ({error})",
-                f"write {where} as plain tables and lists, one key a line",
-            ) from error
-        try:
-            written = _loads(text)
-        except tomllib.TOMLDecodeError:
-            written = {}
+            hint = f"write {where} as plain tables and lists, one key a line"
+            self._refuse(f"{where} cannot be understood ({error})", hint)
         if _pruned(written) != _pruned(self._data):
             self._refuse("the result would not mean what was asked")
         if lost := document.lost():
             self._refuse(f"a comment would be lost: {lost[0]}")
-        return (self._block.with_text(text) if self._block else self._bom + text).encode()
+        return self._block.with_text(text).encode()
 
     def _refuse(self, reason: str, *hints: str) -> NoReturn:
         raise ProjectError(f"cannot edit {self._origin} without harm: {reason}", *hints)
 
     def _put(self, path: Keys, value: object) -> None:
-        """The value at `path` is this one; None: there is none."""
-        if self._get(path) == value:
+        """The value at `path` is this one; None: there is none.
+
+        Raises ProjectError where pyproject.toml is not the place for this list of requirements.
+        """
+        at = self._table(path[:-1])
+        if at.get(path[-1]) == value:
             return
-        at: Any = self._data
+        if path[0] == "project" and value is not None and not self.script:
+            if "project" not in self._data:
+                self._refuse("there is no [project] table", "`uv init --bare` writes one")
+            if path[1] in self._list(("project", "dynamic")):
+                field = f"project.{path[1]}"
+                self._refuse(f"{field} is dynamic: its build backend says what it is, not pyproject.toml")
+        at = self._data
         for key in path[:-1]:
             at = at.setdefault(key, {})
         at[path[-1]] = value
         if value is None:
             del at[path[-1]]
 
-    def _relist(self, path: Keys, whole: list[Any]) -> None:
-        if (self._get(path) or []) != whole:
-            self._check_writable(path)
-            self._put(path, whole)
-
-    def _get(self, path: Keys) -> Any:
-        """The value at `path`, None if there is none; every key before the last must lead to a table."""
+    def _table(self, path: Keys) -> Table:
+        """The table at `path`; an empty one if there is none."""
         at: Any = self._data
-        for position, key in enumerate(path):
-            if at is None:
-                return None
+        for position, key in enumerate(path, 1):
+            at = at.get(key, {})
             if not isinstance(at, dict):
                 self._refuse(f"{_dotted(path[:position])} is not a table")
-            at = at.get(key)
-        return at
-
-    def _table(self, path: Keys) -> Table:
-        return self._read(path, dict, "table")
+        return at  # type: ignore[no-any-return]
 
     def _list(self, path: Keys) -> list[Any]:
-        return self._read(path, list, "list")
-
-    def _read(self, path: Keys, kind: type[_T], kind_name: str) -> _T:
-        """The table or list at `path`; an empty one if there is none."""
-        found = self._get(path)
-        if found is not None and not isinstance(found, kind):
-            self._refuse(f"{_dotted(path)} is not a {kind_name}")
-        return kind() if found is None else found
+        """The list at `path`; an empty one if there is none."""
+        found = self._table(path[:-1]).get(path[-1], [])
+        if not isinstance(found, list):
+            self._refuse(f"{_dotted(path)} is not a list")
+        return found
 
     def _indexes(self) -> list[Table]:
         found = self._list(_INDEX)
@@ -292,7 +281,7 @@ class PyProject:
 
     def _target_path(self, target: Target) -> Keys:
         name = target.name or ""
-        if self._block:
+        if self.script:
             if target.kind != "base" and target != GROUP:
                 self._refuse(f"a script has no {target.kind}s: {name}")
             return ("dependencies",)
@@ -300,20 +289,6 @@ class PyProject:
             return ("project", "dependencies")
         table = _GROUPS if target.kind == "group" else _EXTRAS
         return (*table, self._spelled(self._table(table), name, table))
-
-    def _check_writable(self, path: Keys) -> None:
-        """Raise ProjectError where pyproject.toml is not the place for this list of requirements."""
-        if path[0] == "project":
-            if "project" not in self._data:
-                self._refuse("there is no [project] table", "`uv init --bare` writes one")
-            if path[1] in self._list(("project", "dynamic")):
-                field = f"project.{path[1]}"
-                self._refuse(f"{field} is dynamic: its build backend says what it is, not pyproject.toml")
-
-    def _require(self, target: Target, package: str, texts: list[str]) -> None:
-        path = self._target_path(target)
-        package = normalize(package)
-        self._relist(path, _merged(self._list(path), texts, _requirement, lambda item: _package(item) == package))
 
 
 def restyled(now: bytes, model: bytes) -> bytes:
@@ -340,18 +315,9 @@ def restyled(now: bytes, model: bytes) -> bytes:
     return (bom + "\n".join(line + "\r" * cr for line, cr in zip(lines, wanted, strict=True))).encode()
 
 
-def _loads(text: str) -> Table:
-    """The document. A number with a point is its text in a tuple: it compares as written, and nan equals itself."""
-    return tomllib.loads(text, parse_float=lambda number: (number,))
-
-
-def _parsed(text: str, origin: str, lines_above: int) -> Table:
-    try:
-        return _loads("\n" * lines_above + text)
-    except tomllib.TOMLDecodeError as error:
-        raise ProjectError(f"{origin} is not valid TOML: {error}") from None
-    except RecursionError:
-        raise ProjectError(f"{origin} is nested too deeply to be read") from None
+def _number(text: str) -> tuple[str]:
+    """A number with a point as its text in a tuple: it compares as written, and nan equals itself."""
+    return (text,)
 
 
 def _pruned(data: Table) -> Table:

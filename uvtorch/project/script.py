@@ -1,46 +1,65 @@
-"""The `# /// script` block of a Python file (PEP 723): the TOML text that it comments out, and what it says."""
+"""Where a file's TOML is: all of a pyproject.toml, or the `# /// script` block of a Python file (PEP 723)."""
 
 import re
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Callable, Mapping
 from difflib import SequenceMatcher
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from uvtorch.errors import ProjectError
 from uvtorch.packages import ANCHORS, roles
 from uvtorch.requirement import named_by
 
 BOM = "\ufeff"
-
-
-_BLOCK = re.compile(r"^# /// script\r?\n((?:#(?: [^\n]*)?\r?\n)*)(?=# ///\r?$)", re.MULTILINE)
+_BLOCK = re.compile(r"^\ufeff?# /// script\r?\n((?:#(?: [^\n]*)?\r?\n)*)(?=# ///\r?$)", re.MULTILINE)
 """Its end is the last `# ///` in the run of comment lines; TOML counts lines by LF alone, not U+2028 and others."""
 
 
 class Block(NamedTuple):
-    """The block in the text of a file: where its own lines begin and end."""
+    """The TOML in the text of a file: where it begins and ends, and whether it is commented out."""
 
     file: str
     start: int
     end: int
+    commented: bool
 
     @property
     def text(self) -> str:
         """The TOML text."""
-        return re.sub(r"(?m)^# ?", "", self.file[self.start : self.end])
+        text = self.file[self.start : self.end]
+        return re.sub(r"(?m)^# ?", "", text) if self.commented else text
+
+    def parsed(self, origin: str, parse_float: Callable[[str], Any] = float) -> dict[str, Any]:
+        """What it says. Raises ProjectError where it is not TOML, with its line in the file."""
+        fault = f"{origin}: its inline metadata is not TOML" if self.commented else f"{origin} is not TOML"
+        try:
+            data = tomllib.loads("\n" * self.file.count("\n", 0, self.start) + self.text, parse_float=parse_float)
+            _check_depth(data)
+        except ValueError as error:  # besides TOMLDecodeError: a number with more digits than Python reads
+            raise ProjectError(f"{fault}: {error}") from None
+        except RecursionError:
+            raise ProjectError(f"{fault}: it is nested too deeply") from None
+        return data
 
     def with_text(self, text: str) -> str:
         """The whole file with another TOML text in the block; all outside stays."""
-        commented = ["#" + (" " + line if line.strip() else line) for line in _lines(text)]
-        lines, old, new = _lines(self.file[self.start : self.end]), _lines(self.text), _lines(text)
-        # Lines that stay are taken from the file: a blank one may be written `#` or `# `.
-        for at, start, size in SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks():
-            commented[start : start + size] = lines[at : at + size]
-        return self.file[: self.start] + "".join(commented) + self.file[self.end :]
+        new = _lines(text)
+        if self.commented:
+            # Lines that stay are taken from the file: a blank one may be written `#` or `# `.
+            lines, old = _lines(self.file[self.start : self.end]), _lines(self.text)
+            matches = SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks()
+            new = ["#" + (" " + line if line.strip() else line) for line in new]
+            for at, start, size in matches:
+                new[start : start + size] = lines[at : at + size]
+        return self.file[: self.start] + "".join(new) + self.file[self.end :]
 
 
-def find_block(text: str, origin: str) -> Block:
-    """The block; ProjectError unless there is just one."""
-    found = [Block(text, *match.span(1)) for match in _BLOCK.finditer(text)]
+def find_block(raw: bytes, origin: str, *, script: bool = False) -> Block:
+    """The TOML of a file. Raises ProjectError: not UTF-8, and a script without just one block."""
+    text = decoded(raw, origin)
+    if not script:
+        return Block(text, len(text) - len(text.removeprefix(BOM)), len(text), commented=False)
+    found = [Block(text, *match.span(1), commented=True) for match in _BLOCK.finditer(text)]
     if not found:
         raise ProjectError(f"{origin} has no `# /// script` block", f"`uv init --script {origin}` writes one")
     if len(found) > 1:
@@ -49,28 +68,24 @@ def find_block(text: str, origin: str) -> Block:
 
 
 def script_block(text: str) -> str | None:
-    """The TOML in a script's block, None where there is no such block."""
+    """The TOML in a script's first block, None where there is no such block."""
     text = text.replace("\r\n", "\n")
     match = _BLOCK.search(text)
-    return Block(text, *match.span(1)).text if match else None
+    return Block(text, *match.span(1), commented=True).text if match else None
 
 
 def begin_script(raw: bytes, python: str | None) -> bytes:
     """A script without a block with an empty one, where `uv add --script` begins it; `python`: its minor version."""
     text = decoded(raw, "script")
-    bom = BOM if text.startswith(BOM) else ""
-    above, *below = _lines(text[len(bom) :]) or [""]
-    if not above.startswith("#!"):
-        above, below = "", [above, *below]
     newline = "\r\n" if "\r\n" in text else "\n"
-    if above and not above.endswith("\n"):
-        above += newline
-    block = ["# /// script", "# dependencies = []", "# ///"]
-    if python:
-        block.insert(1, f'# requires-python = ">={python}"')
-    if below and below[0].startswith("#"):
-        block.append("")  # or the comment would go on
-    return "".join([bom, above, *(row + newline for row in block), *below]).encode()
+    above = re.match(rf"{BOM}?(#![^\n]*\n?)?", text)
+    assert above is not None  # it may be empty
+    head, below = above[0], text[above.end() :]
+    rows = ["# /// script", *([f'# requires-python = ">={python}"'] if python else []), "# dependencies = []", "# ///"]
+    if below.startswith("#"):
+        rows.append("")  # or the comment would go on
+    broken = newline if "#!" in head and not head.endswith("\n") else ""
+    return "".join([head, broken, *(row + newline for row in rows), below]).encode()
 
 
 def as_project(block: Mapping[str, object]) -> dict[str, object]:
@@ -80,28 +95,34 @@ def as_project(block: Mapping[str, object]) -> dict[str, object]:
     as that group's, so that it comes and goes with its backend.
     """
     project = {key: block[key] for key in ("dependencies", "requires-python") if key in block}
-    dependencies = project.get("dependencies")
-    groups: dict[str, object] = {}
-    if isinstance(dependencies, list):
-        names = roles()
-        texts = [text for text in dependencies if isinstance(text, str)]
-        companions = [text for text in texts if names.get(named_by(text) or "") == "companion"]
-        if companions:
-            project["dependencies"] = [text for text in dependencies if text not in companions]
-            groups[ANCHORS] = companions
+    listed = project.get("dependencies")
+    rows: list[object] = listed if isinstance(listed, list) else []
+    companions = [row for row in rows if isinstance(row, str) and roles().get(named_by(row) or "") == "companion"]
+    if companions:
+        project["dependencies"] = [row for row in rows if row not in companions]
+    groups = {ANCHORS: companions} if companions else {}
     return {"project": project, "dependency-groups": groups, "tool": block.get("tool", {})}
 
 
 def decoded(raw: bytes, origin: str) -> str:
-    """The text of a file; ProjectError with the place where it is not UTF-8."""
+    """The text of a file. Raises ProjectError with the place where it is not UTF-8."""
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise ProjectError(
-            f"{origin} is not UTF-8: byte 0x{raw[error.start]:02x} at offset {error.start} (line {line})",
-            "save it as UTF-8",
-        ) from None
+        fault = f"{origin} is not UTF-8: byte 0x{raw[error.start]:02x} in line {line}"
+        raise ProjectError(fault, "save it as UTF-8") from None
+
+
+def _check_depth(data: Mapping[str, Any]) -> None:
+    """Raise RecursionError for tables and arrays that are nested deeper than uv reads, be it by dots in a key."""
+    level: list[Any] = [data]
+    for _ in range(100):  # uv 0.13.9 stops at 80
+        inner = (value.values() if isinstance(value, dict) else value for value in level)
+        level = [value for values in inner for value in values if isinstance(value, dict | list)]
+        if not level:
+            return
+    raise RecursionError
 
 
 def _lines(text: str) -> list[str]:

@@ -1,7 +1,6 @@
 """Which files a command works on: the project uv would find, its workspace, the lock of both; or a script."""
 
 import os
-import tomllib
 from collections.abc import Iterator, Mapping
 from glob import glob
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ from uvtorch.errors import ProjectError
 from uvtorch.locate import find
 from uvtorch.packages import normalize
 from uvtorch.project.choices import Project
-from uvtorch.project.script import as_project, script_block
+from uvtorch.project.script import as_project, decoded, find_block, script_block
 from uvtorch.project.tables import read as read_tables
 
 
@@ -46,9 +45,7 @@ class Workspace(NamedTuple):
     @property
     def lock(self) -> str:
         """The path of the lock, which need not exist."""
-        if self.manifest.script:
-            return self.manifest.path + ".lock"
-        return os.path.join(self.root.directory, "uv.lock")
+        return self.manifest.path + ".lock" if self.manifest.script else os.path.join(self.root.directory, "uv.lock")
 
     def members(self) -> Iterator[Manifest]:
         """The workspace's other members, in uv's terms: what the root's `members` globs find, less `exclude`.
@@ -81,35 +78,9 @@ def read(path: str, *, script: bool = False) -> Manifest:
 
 def manifest_of(path: str, raw: bytes, *, script: bool = False) -> Manifest:
     """The manifest with this content. Raises ProjectError where it is not UTF-8 or not TOML."""
-    fault = f"{path}: its inline metadata is not TOML" if script else f"{path} is not TOML"
-    try:
-        text = raw.decode("utf-8-sig")
-        data = tomllib.loads((script_block(text) or "") if script else text)
-        _check_depth(data)
-    except UnicodeDecodeError as error:
-        position = error.start + len(raw) - len(error.object)  # the codec counts from behind the BOM
-        line = raw.count(b"\n", 0, position) + 1
-        raise ProjectError(f"{path} is not UTF-8: byte 0x{raw[position]:02x} in line {line}") from None
-    except ValueError as error:  # besides TOMLDecodeError: a number with more digits than Python reads
-        raise ProjectError(f"{fault}: {error}") from None
-    except RecursionError:
-        raise ProjectError(f"{fault}: it is nested too deeply") from None
+    bare = script and script_block(decoded(raw, path)) is None
+    data = {} if bare else find_block(raw, path, script=script).parsed(path)
     return Manifest(os.path.abspath(path) if script else path, raw, data, script)
-
-
-def _check_depth(data: Mapping[str, Any]) -> None:
-    """Raise RecursionError for tables and arrays that are nested deeper than uv reads, be it by dots in a key."""
-    level: list[Any] = [data]
-    for _ in range(_DEEPEST):
-        inner = (value.values() if isinstance(value, dict) else value for value in level)
-        level = [value for values in inner for value in values if isinstance(value, dict | list)]
-        if not level:
-            return
-    raise RecursionError
-
-
-_DEEPEST = 100
-"""uv 0.13.9 stops at 80."""
 
 
 def script(path: str) -> Workspace:
@@ -158,12 +129,16 @@ def _root(manifest: Manifest) -> Manifest:
 
 def _member_directories(root: Manifest) -> list[str]:
     """What the `members` globs find, each once, less `exclude`."""
-    table = _table(root.data, "tool", "uv", "workspace")
-    found: dict[str, dict[str, str]] = {"members": {}, "exclude": {}}
-    for key, places in found.items():
-        patterns = table.get(key)
-        for pattern in patterns if isinstance(patterns, list) else ():
-            for name in sorted(glob(str(pattern), root_dir=root.directory, recursive=True, include_hidden=True)):
-                path = os.path.normpath(os.path.join(root.directory, name))
-                places.setdefault(os.path.realpath(path), path)
-    return [path for place, path in found["members"].items() if place not in found["exclude"]]
+
+    def found(key: str) -> dict[str, str]:
+        patterns = _table(root.data, "tool", "uv", "workspace").get(key)
+        names = [
+            name
+            for pattern in (patterns if isinstance(patterns, list) else ())
+            for name in sorted(glob(str(pattern), root_dir=root.directory, recursive=True, include_hidden=True))
+        ]
+        paths = [os.path.normpath(os.path.join(root.directory, name)) for name in reversed(names)]
+        return {os.path.realpath(path): path for path in paths}
+
+    members, excluded = found("members"), found("exclude")
+    return [path for place, path in reversed(members.items()) if place not in excluded]
