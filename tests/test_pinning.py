@@ -68,7 +68,7 @@ def project(*dependencies: str, anchors: tuple[str, ...] = (), pinned: tuple[str
 def without(
     what: Project, *gone: str, users: dict[str, tuple[str, ...]] | None = None, target: Target | None = None
 ) -> list[edit.Operation]:
-    return edits(pin.unpin, what, set(gone), target, users or {})
+    return edits(pin.unpin, what, users or {}, set(gone), target)
 
 
 def test_the_last_package_takes_everything_along() -> None:
@@ -140,7 +140,7 @@ def test_another_targets_requirement_is_not_removed() -> None:
 )
 def test_anchors_that_nothing_needs_go(users: dict[str, tuple[str, ...]], gone: list[str]) -> None:
     what = project("timm", anchors=("torch", "torchvision"), pinned=("torch", "torchvision"))
-    found = edits(pin.remove_unneeded, what, users)
+    found = edits(pin.unpin, what, users)
     assert [item.package for item in found if isinstance(item, edit.RemoveSources)] == gone
     everything = len(gone) == 2
     assert (edit.RemoveTarget(GROUP) in found) == everything
@@ -149,8 +149,8 @@ def test_anchors_that_nothing_needs_go(users: dict[str, tuple[str, ...]], gone: 
 
 def test_a_companion_goes_with_its_torch_only() -> None:
     what = project("timm", anchors=("torch", "triton-xpu"), pinned=("torch", "triton-xpu"))
-    assert edits(pin.remove_unneeded, what, {"torch": ("timm",)}) == []
-    assert edit.RemoveTarget(GROUP) in edits(pin.remove_unneeded, what, {"torch": ()})
+    assert edits(pin.unpin, what, {"torch": ("timm",)}) == []
+    assert edit.RemoveTarget(GROUP) in edits(pin.unpin, what, {"torch": ()})
 
 
 def test_transitive_packages_are_anchored_and_direct_ones_are_not() -> None:

@@ -136,27 +136,36 @@ def bound(file: PyProject, limits: Iterable[tuple[str, str]]) -> None:
 
 
 def unpin(
-    file: PyProject, project: Project, gone: set[str], target: Target | None, users: Mapping[str, Sequence[str]]
+    file: PyProject,
+    project: Project,
+    users: Mapping[str, Sequence[str]],
+    gone: AbstractSet[str] = frozenset(),
+    target: Target | None = None,
 ) -> None:
-    """The edits beside `uv remove` of `gone` from `target` (None: the project's dependencies).
+    """The edits beside `uv remove` of `gone` from `target` (None: the project's dependencies), and after any command.
 
     `users`: for each PyTorch package of the lock, the packages that require it, the project itself and what is removed
-    left out. What they need stays routed: the group names it from then on. Where nothing needs a PyTorch package any
-    more, all that uvtorch wrote goes.
+    left out. What they need stays routed: the group names it from then on. What nothing requires leaves the group,
+    with its sources; where that is true of every PyTorch package, all that uvtorch wrote goes.
     """
     named = [item for item in project.requirements if project.is_pinned(item.package) and item.target != GROUP]
     stay = {item.package for item in named if item.package not in gone or item.target != (target or BASE)}
     grouped = set(in_group(project))
     candidates = ({item.package for item in named} & gone | grouped) - stay
-    needed = candidates - _idle({name: users.get(name, ()) for name in candidates})
-    if not stay and not needed:
+    idle: set[str] = set()  # nothing requires them, or only packages of which that is true as well
+    while more := {name for name in candidates - idle if idle.issuperset(users.get(name, ()))}:
+        idle |= more
+    if not stay and idle == candidates and (idle or gone):
         unpin_all(file, project, gone)
         return
     if "torch" in gone - stay:  # its sisters need it, whatever the lock says
-        needed.add("torch")
-    for name in sorted(needed - grouped):
-        if any(source.package == name for source in project.own_sources):
-            file.add_requirement(GROUP, name)
+        idle.discard("torch")
+    routed = {source.package for source in project.own_sources}
+    for name in sorted(((candidates | (gone & {"torch"})) - stay - idle - grouped) & routed):
+        file.add_requirement(GROUP, name)
+    file.leave_group(idle & grouped)
+    for name in sorted(idle & grouped):
+        file.remove_sources(name)
 
 
 def unpin_all(file: PyProject, project: Project, gone: AbstractSet[str] = frozenset()) -> None:
@@ -194,20 +203,6 @@ def take_out(file: PyProject, project: Project) -> None:
     sweep(file, project, {index.name for index in project.indexes})
 
 
-def remove_unneeded(file: PyProject, project: Project, users: Mapping[str, Sequence[str]]) -> None:
-    """Take packages out of the group that nothing requires any more, with their sources.
-
-    `users`: for each of them the locked packages that require it, the project itself left out.
-    """
-    idle = _idle(users) - set(project.pytorch_direct)
-    if idle and not project.pytorch_direct and idle.issuperset(in_group(project)):
-        unpin_all(file, project)
-        return
-    file.leave_group(idle)
-    for name in sorted(idle):
-        file.remove_sources(name)
-
-
 def sweep(
     file: PyProject,
     project: Project,
@@ -228,14 +223,6 @@ def sweep(
 def in_group(project: Project) -> tuple[str, ...]:
     """The pinned packages that the group names: Triton goes with the backend, other packages' builds with those."""
     return tuple(item.package for item in project.grouped if project.is_pinned(item.package))
-
-
-def _idle(users: Mapping[str, Sequence[str]]) -> set[str]:
-    """The packages that nothing requires, or only packages of which that is true as well."""
-    idle: set[str] = set()
-    while more := {name for name, names in users.items() if name not in idle and idle.issuperset(names)}:
-        idle |= more
-    return idle
 
 
 def _move_extensions(file: PyProject, project: Project, backend: Backend) -> None:

@@ -29,29 +29,30 @@ def read(
     the root is no project. `origin` names the file in messages. Raises ProjectError for a table of the wrong shape,
     UsageError for a mistake in `[tool.uvtorch]`. What uv alone cares about is left to uv.
     """
-    member = root is not None and root is not data
     file = _File(data, origin)
+    member = root is not None and root is not data
     above = _File(root if root and member else {}, f"{origin} (the workspace's root)", inherited=True)
     root_name = normalize(above.project.get("name", "")) if member else None
     config = file.config(above.config(Config()))
-    own_indexes, own_groups = tuple(file.indexes()), _spelled(file.groups)
-    root_groups = [group for group in above.groups if normalize(group) not in own_groups]  # `uv sync --group` has them
-    indexes = (*own_indexes, *_others(own_indexes, above.indexes(), "name"))
-    own_sources = tuple(file.sources(indexes, config))
-    name = file.project.get("name")
+    indexes = _with_others(file.indexes(), above.indexes(), "name")
+    name, spelled = file.project.get("name"), _spelled(file.groups)
     return Project(
         name=normalize(name) if name else None,
         requires_python=file.project.get("requires-python"),
-        requirements=(*file.requirements(), *above.of_groups(root_groups)),
+        requirements=(
+            *file.requirements(),
+            # `uv sync --group` takes the root's as well
+            *(item for group in above.groups if normalize(group) not in spelled for item in above.of_group(group)),
+        ),
         indexes=indexes,
-        sources=(*own_sources, *_others(own_sources, above.sources(indexes, config), "package")),
+        sources=_with_others(file.sources(indexes, config), above.sources(indexes, config), "package"),
         conflicts=(*file.conflicts(None), *above.conflicts(root_name)),
         default_groups=file.default_groups(),
         config=config,
         has_project="project" in data,
         extras=tuple(file.extras),
         groups=file.group_names,
-        includes=tuple(file.includes()),
+        includes=tuple((group, inner) for group in file.groups for inner in file.included(group)),
         environments=_strings((above if member else file).uv.get("environments", ())),
         origin=origin,
         root_name=root_name,
@@ -60,10 +61,11 @@ def read(
     )
 
 
-def _others(own: Iterable[Any], above: Iterable[Any], key: str) -> Iterator[Any]:
-    """The root's rows whose name or package the member has not."""
+def _with_others(own: Iterable[Any], above: Iterable[Any], key: str) -> tuple[Any, ...]:
+    """The rows of a member and those of the root whose name or package the member has not."""
+    own = tuple(own)
     taken = {getattr(row, key) for row in own} - {None}
-    return (row for row in above if getattr(row, key) not in taken)
+    return (*own, *(row for row in above if getattr(row, key) not in taken))
 
 
 def _strings(value: str | Sequence[str]) -> tuple[str, ...]:
@@ -87,8 +89,9 @@ class _File:
         self.groups: Tables = data.get("dependency-groups", {})
         self.uv: Tables = tool.get("uv", {})
         self.uvtorch: Tables = tool.get("uvtorch", {})
-        legacy = "dev-dependencies" in self.uv and "dev" not in _spelled(self.groups)
-        self.group_names = (*self.groups, *(("dev",) if legacy else ()))
+        self.dev = self.uv.get("dev-dependencies")
+        unnamed = self.dev is not None and "dev" not in _spelled(self.groups)
+        self.group_names = (*self.groups, *(["dev"] if unnamed else ()))
 
     def error(self, text: str) -> ProjectError:
         return ProjectError(f"{self.origin}: {text}")
@@ -97,9 +100,10 @@ class _File:
         yield from self._listed("project.dependencies", self.project.get("dependencies", ()), BASE)
         for extra, texts in self.extras.items():
             yield from self._listed(f"project.optional-dependencies.{extra}", texts, Target("extra", extra))
-        yield from self.of_groups(self.groups)
+        for group in self.groups:
+            yield from self.of_group(group)
         dev = Target("group", _spelled(self.groups).get("dev", "dev"))
-        yield from self._listed("tool.uv.dev-dependencies", self.uv.get("dev-dependencies", ()), dev)
+        yield from self._listed("tool.uv.dev-dependencies", self.dev or (), dev)
 
     def _listed(self, key: str, texts: Iterable[str], target: Target, via: str | None = None) -> Iterator[Requirement]:
         for text in texts:
@@ -110,30 +114,23 @@ class _File:
             extras = tuple(sorted(map(normalize, parsed.extras)))
             yield Requirement(normalize(parsed.name), text, target, extras, via, self.inherited)
 
-    def of_groups(self, groups: Iterable[str]) -> Iterator[Requirement]:
-        for group in groups:
-            yield from self._of_group((group,))
-
-    def _of_group(self, path: tuple[str, ...]) -> Iterator[Requirement]:
+    def of_group(self, *path: str) -> Iterator[Requirement]:
         """The requirements of the last group of `path`, and of those it includes, for the first one."""
         group, key = path[-1], f"dependency-groups.{path[-1]}"
         if group in path[:-1]:
             raise self.error(f"`{key}` includes itself: {' -> '.join(path)}")
-        for entry in self.groups[group]:
-            if isinstance(entry, str):
-                yield from self._listed(key, [entry], Target("group", path[0]), group if len(path) > 1 else None)
-            elif isinstance(name := entry.get("include-group"), str):
-                included = _spelled(self.groups).get(normalize(name))
-                if included is None:
-                    raise self.error(f"`{key}` includes the group `{name}`, which is missing")
-                yield from self._of_group((*path, included))
+        texts = [entry for entry in self.groups[group] if isinstance(entry, str)]
+        yield from self._listed(key, texts, Target("group", path[0]), group if len(path) > 1 else None)
+        for inner in self.included(group):
+            yield from self.of_group(*path, inner)
 
-    def includes(self) -> Iterator[tuple[str, str]]:
-        spelled = _spelled(self.groups)
-        for group, entries in self.groups.items():
-            for entry in entries:
-                if isinstance(entry, Mapping) and isinstance(name := entry.get("include-group"), str):
-                    yield group, spelled[normalize(name)]
+    def included(self, group: str) -> Iterator[str]:
+        """The groups that one includes directly, as they are declared."""
+        for entry in self.groups[group]:
+            if not isinstance(entry, str) and isinstance(name := entry.get("include-group"), str):
+                if normalize(name) not in _spelled(self.groups):
+                    raise self.error(f"`dependency-groups.{group}` includes the group `{name}`, which is missing")
+                yield _spelled(self.groups)[normalize(name)]
 
     def default_groups(self) -> tuple[str, ...]:
         wanted, spelled = self.uv.get("default-groups", ["dev"]), _spelled(self.group_names)
@@ -144,14 +141,13 @@ class _File:
         for entry in self.uv.get("index", ()):
             if "url" not in entry:
                 raise self.error("an entry of `tool.uv.index` has no `url`")
-            flags = {key: entry[key] for key in ("explicit", "default") if key in entry}
-            yield self._index(entry.get("name"), entry["url"], **flags)
+            yield self._index(entry["url"], **{k: entry[k] for k in ("name", "explicit", "default") if k in entry})
         for url in _strings(self.uv.get("extra-index-url", ())):
-            yield self._index(None, url, legacy=True)
+            yield self._index(url, legacy=True)
         if default := self.uv.get("index-url"):
-            yield self._index(None, default, default=True, legacy=True)
+            yield self._index(default, default=True, legacy=True)
 
-    def _index(self, name: str | None, url: str, **flags: bool) -> Index:
+    def _index(self, url: str, name: str | None = None, **flags: bool) -> Index:
         return Index(name, url, backend=pytorch_backend(url), inherited=self.inherited, **flags)
 
     def sources(self, indexes: tuple[Index, ...], config: Config) -> Iterator[Source]:
@@ -187,27 +183,25 @@ class _File:
             yield tuple(self._item(item, root_name) for item in entry)
 
     def _item(self, item: Tables, root_name: str | None) -> Item:
-        kind = next((kind for kind in get_args(ItemKind) if kind in item), None)
-        if kind is None:
-            raise self.error("an item of `tool.uv.conflicts` names no extra, group or package")
-        return Item(kind, item[kind], normalize(item["package"]) if "package" in item else root_name)
+        for kind in get_args(ItemKind):
+            if kind in item:
+                return Item(kind, item[kind], normalize(item["package"]) if "package" in item else root_name)
+        raise self.error("an item of `tool.uv.conflicts` names no extra, group or package")
 
     def config(self, above: Config) -> Config:
         """`[tool.uvtorch]`; its keys replace those of the root's. Raises UsageError."""
-        table, key = self.uvtorch, f"{self.origin}: `tool.uvtorch"
-        for name in table:
-            if name not in CONFIG:
-                raise UsageError(f"{key}.{name}` is not a setting", f"the settings are: {', '.join(CONFIG)}")
-        found: dict[str, Any] = {name: table[name] for name in ("auto", "catalog") if name in table}
-        if "index-base" in table:
-            found["index_base"] = check_index_url(table["index-base"], f"{key}.index-base`")
-        if "packages" in table:
-            found["packages"] = tuple(dict.fromkeys(map(normalize, table["packages"])))
-        if "backend" in table:
-            found["backend"] = parse(table["backend"])
-            if found["backend"] is None and table["backend"] != "auto":
+        key, found = f"{self.origin}: `tool.uvtorch", {name.replace("-", "_"): it for name, it in self.uvtorch.items()}
+        if unknown := next((name for name in self.uvtorch if name not in CONFIG), None):
+            raise UsageError(f"{key}.{unknown}` is not a setting", f"the settings are: {', '.join(CONFIG)}")
+        if "index_base" in found:
+            check_index_url(found["index_base"], f"{key}.index-base`")
+        if "packages" in found:
+            found["packages"] = tuple(dict.fromkeys(map(normalize, found["packages"])))
+        if "backend" in found:
+            found["backend"] = parse(self.uvtorch["backend"])
+            if found["backend"] is None and self.uvtorch["backend"] != "auto":
                 raise UsageError(
-                    f"{key}.backend` is {table['backend']!r}, which is no backend",
+                    f"{key}.backend` is {self.uvtorch['backend']!r}, which is no backend",
                     "a backend is cpu, xpu, cuNNN as in cu126, rocmN.N as in rocm6.4; nightly/ or test/ may precede it",
                 )
         return above._replace(**found)

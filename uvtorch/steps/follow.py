@@ -136,7 +136,7 @@ def _keep_pinned(session: Session, tx: Transaction, lock: Lock, pins: Sequence[S
             tx.say(f"{', '.join(names)} came along: taken from the project's index")
             return True
         return False
-    pin.remove_unneeded(file, session.project, users_of(session, pin.in_group(session.project)))
+    pin.unpin(file, session.project, users_of(session, pin.in_group(session.project)))
     _edited(session, tx, change)
     return False  # what goes from the group changes no environment
 

@@ -29,7 +29,7 @@ def remove(session: Session) -> int:
     if project.selectable():
         return _remove_from_choices(session)
     names = (*gone, *pin.in_group(project))
-    pin.unpin(file, project, gone, choices.target_of(session.line), users_of(session, names, without=gone))
+    pin.unpin(file, project, users_of(session, names, without=gone), gone, choices.target_of(session.line))
     if not session.is_script:
         return watch(session, lambda tx: session.begin(tx, file))
     with session.transaction() as tx:
