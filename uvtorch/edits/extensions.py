@@ -53,14 +53,20 @@ def remove(file: PyProject, project: Project, env: Mapping[str, str], gone: set[
     leaving = gone & table.packages.keys()
     kept = file.indexes_used(leaving)
     left = {source.index for source in project.own_sources if source.package in leaving} - kept
-    for one in project.indexes:
-        if one.name in left and one.name and not one.inherited and table.wrote(one.name, one.url):
-            file.remove_index(one.name)
+    for name in left & project.own_indexes.keys():
+        if name and table.wrote(name, project.own_indexes[name].url):
+            file.remove_index(name)
+    file.leave_group(leaving)
     # Wheels of some indexes do not say which torch they need: that release stays as long as one of them is there.
     silent = {name for name, index in table.indexes.items() if not index.declares}
-    exact = any(item.package == "torch" and "==" in item.text for item in project.grouped)
-    free = exact and left and not any(name.partition("-")[0] in silent for name in kept)
-    named = any(item.package == "torch" and item.target != GROUP for item in project.requirements)
-    file.leave_group(leaving | ({"torch"} if free and named else set()))
-    if free and not named:
-        file.set_requirement(GROUP, "torch", "torch")
+    if left and silent.isdisjoint(name.partition("-")[0] for name in kept):
+        _free_torch(file, project)
+
+
+def _free_torch(file: PyProject, project: Project) -> None:
+    """Take the exact release of torch out of the group."""
+    if any(item.package == "torch" and "==" in item.text for item in project.grouped):
+        if any(item.package == "torch" and item.target != GROUP for item in project.requirements):
+            file.leave_group({"torch"})
+        else:
+            file.set_requirement(GROUP, "torch", "torch")

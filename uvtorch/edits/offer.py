@@ -13,7 +13,7 @@ from uvtorch.errors import ProjectError
 from uvtorch.packages import normalize, roles
 from uvtorch.project import Choice, Item, Project, Requirement, Source, Target
 from uvtorch.project.markers import MAIN_PLATFORMS
-from uvtorch.project.model import BASE
+from uvtorch.project.model import BASE, GROUP
 from uvtorch.project.pyproject import PyProject, SourceEntry
 from uvtorch.requirement import bare_requirement, with_extras, without_local
 
@@ -73,31 +73,40 @@ def offer(file: PyProject, project: Project, offers: Sequence[Offer], kind: Choi
     new = [one for one in offers if one.backend not in {choice.backend for choice in have}]
     dropped = [choice for choice in have if choice.backend not in wanted]
     kept = [choice.target for choice in have if choice.backend in wanted]
-    _check_names(project, new, kind)
-    texts = [*([] if any(item.package == "torch" for item in model) else ["torch"]), *(item.text for item in model)]
-    names = dict.fromkeys(("torch", *(item.package for item in model)))
-    sources: dict[str, list[SourceEntry]] = {name: [] for name in names}
-    for one in new:
-        index, where = pin.index_for(project, one.backend, base), marker(one.decision.platforms)
-        companions = [f"{name} ; {where}" if where else name for name in one.decision.companions]
-        for text in (*map(without_local, texts), *companions):
-            file.add_requirement(Target(kind, one.name), text)
-        for name in pin.built(names | dict.fromkeys(one.decision.companions), one.backend):
-            sources.setdefault(name, []).append(SourceEntry(index.name, where)._replace(**{kind: one.name}))
-        pin.write_index(file, project, index)
     if not have:
         _leave_base(file, project, model if kind == "extra" else ())
-    if kind == "group" and new and _states_defaults(project) and set(project.default_groups) == set(project.groups):
-        # `default-groups = "all"` would make every choice a default one, and uv refuses two of them.
-        file.set_setting("default-groups", list(project.default_groups))
-    _replace(file, project, dropped, sources, [*kept, *(Target(kind, one.name) for one in new)])
+    texts = [without_local(item.text) for item in model]
+    names = tuple(dict.fromkeys(("torch", *(item.package for item in model))))
+    if len(names) > len({item.package for item in model}):
+        texts.insert(0, "torch")  # a source reaches direct requirements only
+    sources: dict[str, list[SourceEntry]] = {name: [] for name in names}
+    for one in new:
+        index, where = _fill(file, project, one, texts, kind, base), marker(one.decision.platforms)
+        for name in pin.built((*names, *one.decision.companions), one.backend):
+            sources.setdefault(name, []).append(SourceEntry(index, where)._replace(**{kind: one.name}))
+    targets = [Target(kind, one.name) for one in new]
+    file.exclude_from_defaults(targets)
+    _replace(file, project, dropped, sources, [*kept, *targets])
+
+
+def _fill(file: PyProject, project: Project, one: Offer, texts: Sequence[str], kind: ChoiceKind, base: str) -> str:
+    """Write the requirements of a new choice and its index; the index's name."""
+    if project.declared(kind, one.name):
+        raise ProjectError(
+            f"the project has {'an extra' if kind == 'extra' else 'a group'} `{one.name}` of its own",
+            f"rename it, or use --as {'groups' if kind == 'extra' else 'extras'}",
+        )
+    for text in (*texts, *pin.companion_texts(one.decision).values()):
+        file.add_requirement(Target(kind, one.name), text)
+    index = pin.index_for(project, one.backend, base)
+    pin.write_index(file, project, index)
+    return index.name
 
 
 def withdraw(file: PyProject, project: Project) -> None:
     """Make a project of several choices one without any: its requirements move to the project's dependencies."""
-    in_base = {item.package for item in project.requirements if item.target == BASE}
     for item in model_requirements(project):
-        if item.package not in in_base:
+        if item.package not in project.packages_in(BASE):
             file.add_requirement(BASE, without_local(item.text))
     _replace(file, project, stated(project), {}, [])
 
@@ -112,16 +121,18 @@ def _replace(
     """Take choices out and put the sources of others in: `targets` are the choices that there are from then on."""
     gone = {choice.target for choice in dropped}
     for choice in dropped:
-        if choice.aliases:
-            raise ProjectError(
-                f"the {choice.kind} `{choice.name}` cannot go: {', '.join(choice.aliases)} refers to it",
-                f"take the reference out of {project.origin} first",
-            )
         _drop(file, project, choice)
     left = gone | {BASE} if sources else gone
     for package in dict.fromkeys((*sources, *(one.package for one in project.own_sources if one.target in gone))):
         file.set_sources(package, sources.get(package, ()), keeping=lambda target: target not in left)
     pin.sweep(file, project)
+    _set_conflicts(
+        file, project, [Item(target.kind, target.name or "") for target in targets if target.kind != "base"], gone
+    )
+
+
+def _set_conflicts(file: PyProject, project: Project, targets: Sequence[Target], gone: set[Target]) -> None:
+    """The project's conflict sets without what is gone, and one that holds all the choices."""
     choices = [Item(target.kind, target.name or "") for target in targets if target.kind != "base"]
     removed = {(target.kind, normalize(target.name or "")) for target in gone}
     sets: list[Sequence[Item]] = []
@@ -132,39 +143,29 @@ def _replace(
     file.set_conflicts([*sets, *([choices] if len(choices) > 1 else [])])
 
 
-def _check_names(project: Project, new: Sequence[Offer], kind: ChoiceKind) -> None:
-    for one in new:
-        if project.declared(kind, one.name):
-            raise ProjectError(
-                f"the project has {'an extra' if kind == 'extra' else 'a group'} `{one.name}` of its own",
-                f"rename it, or use --as {'groups' if kind == 'extra' else 'extras'}",
-            )
-
-
 def _drop(file: PyProject, project: Project, choice: Choice) -> None:
     """Take a choice's PyTorch packages out of it, and the extra or group with them if it holds nothing else."""
-    held = {item.package for item in project.requirements if item.target == choice.target}
-    ours = {name for name in held if project.is_pytorch(name)}
-    if held != ours:
-        for name in sorted(ours):
-            file.remove_requirement(choice.target, name)
-        return
-    file.remove_target(choice.target)
-    if choice.kind == "group" and choice.name in project.default_groups and _states_defaults(project):
-        file.set_setting("default-groups", [name for name in project.default_groups if name != choice.name])
-
-
-def _states_defaults(project: Project) -> bool:
-    return project.default_groups != tuple(name for name in project.groups if normalize(name) == "dev")
+    if choice.aliases:
+        raise ProjectError(
+            f"the {choice.kind} `{choice.name}` cannot go: {', '.join(choice.aliases)} refers to it",
+            f"take the reference out of {project.origin} first",
+        )
+    held = project.packages_in(choice.target)
+    if all(map(project.is_pytorch, held)):
+        file.remove_target(choice.target)
+        file.exclude_from_defaults([choice.target])
+    for name in filter(project.is_pytorch, held):
+        file.remove_requirement(choice.target, name)
 
 
 def _leave_base(file: PyProject, project: Project, moved: Sequence[Requirement]) -> None:
     """What a project without choices gives up: the requirements that are `moved`, a single pin's group."""
-    for name in {item.package for item in moved}:
-        file.remove_requirement(BASE, name)
-    if project.grouped_names <= roles().keys():
-        file.leave_group(project.grouped_names)
-        for name in project.grouped_names - {"torch"}:
+    for item in moved:
+        file.remove_requirement(BASE, item.package)
+    grouped = project.packages_in(GROUP)
+    if grouped <= roles().keys():
+        file.leave_group(grouped)
+        for name in grouped - {"torch"}:
             file.remove_sources(name)
 
 
@@ -177,7 +178,7 @@ def place(file: PyProject, project: Project, package: str, text: str, chosen: Se
     """
     text = without_local(text.strip())
     places = {choice.target: choice.packages[0] for choice in chosen}
-    if base and any(project.is_pinned(item.package) for item in project.requirements if item.target == BASE):
+    if base and any(map(project.is_pinned, project.packages_in(BASE))):
         places[BASE] = "torch"
     have = {source.target for source in project.own_sources if source.package == package}
     added: list[Source] = []

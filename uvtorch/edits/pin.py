@@ -57,32 +57,29 @@ def to(
     assert decision.backend is not None  # a refusal has no pins
     index = index_for(project, decision.backend, base)
     where = marker(decision.platforms)
-    texts = [item.text for item in project.pytorch_requirements()] if staying is None else staying
-    everywhere = {named_by(text) for text in texts if "+" in text and ";" not in text}
+    if staying is None:
+        staying = [item.text for item in project.pytorch_requirements()]
+    everywhere = {named_by(text) for text in staying if "+" in text and ";" not in text}
     direct = built((*packages, *project.pytorch_direct), decision.backend)
     bounds = dict(decision.bounds)
     others = built(("torch", *in_group(project), *transitive), decision.backend)
-    group = {name: name + bounds.get(name, "") for name in others}
-    group |= {name: f"{name} ; {where}" if where else name for name in decision.companions}
-    group = {name: text for name, text in group.items() if name not in direct or name in decision.companions}
-    pinned = direct | dict.fromkeys(group)
-    for source in project.own_sources:
-        if source.kind != "index" and source.package in pinned and project.is_pinned(source.package):
-            raise ProjectError(
-                f"{project.origin} takes {source.package} from {source.url or source.kind}, which a pin would replace",
-                "remove that source first, if that is what you want",
-            )
+    group = {name: name + bounds.get(name, "") for name in others if name not in direct}
+    group |= companion_texts(decision)
+    pinned = direct | group
+    _check_foreign(project, pinned.keys())
     for package in pinned:
         file.set_sources(package, [SourceEntry(index.name, None if package in everywhere else where)])
     _remove_stale(file, project, pinned.keys(), decision.backend)
-    # An exact release is that of the builds which the project has of other packages: it stays.
-    fixed = {item.package for item in project.grouped if "==" in item.text.partition(";")[0]}
-    file.leave_group({name for name in project.grouped_names & roles().keys() if name not in group} - fixed)
-    for name in [name for name in group if name not in fixed]:
-        file.set_requirement(GROUP, name, group[name])
+    _set_group(file, project, group)
     _move_extensions(file, project, decision.backend)
     sweep(file, project)
     write_index(file, project, index)
+
+
+def companion_texts(decision: Decision) -> dict[str, str]:
+    """The requirements of the Tritons that go with a build: a source reaches direct requirements only."""
+    where = marker(decision.platforms)
+    return {name: f"{name} ; {where}" if where else name for name in decision.companions}
 
 
 def built(packages: Iterable[str], backend: Backend | None) -> dict[str, None]:
@@ -92,11 +89,28 @@ def built(packages: Iterable[str], backend: Backend | None) -> dict[str, None]:
 
 def _remove_stale(file: PyProject, project: Project, pinned: AbstractSet[str], backend: Backend) -> None:
     """Take out the sources of an earlier backend's Triton, unless the user requires it, and of what this one lacks."""
-    own = {item.package for item in project.requirements if item.target != GROUP}
+    left = pinned | {item.package for item in project.requirements if item.target != GROUP}
+    companions = {name for name, role in roles().items() if role == "companion"} - left
     for source in project.own_sources:
-        companion = roles().get(source.package) == "companion" and source.package not in pinned | own
-        if source.backend and (companion or not has_build(source.package, backend)):
+        if source.backend and (source.package in companions or not has_build(source.package, backend)):
             file.remove_sources(source.package)
+
+
+def _check_foreign(project: Project, pinned: AbstractSet[str]) -> None:
+    for source in project.own_sources:
+        if source.kind != "index" and source.package in pinned and project.is_pinned(source.package):
+            raise ProjectError(
+                f"{project.origin} takes {source.package} from {source.url or source.kind}, which a pin would replace",
+                "remove that source first, if that is what you want",
+            )
+
+
+def _set_group(file: PyProject, project: Project, texts: Mapping[str, str]) -> None:
+    """The group has these requirements of ours. An exact release is that of other packages' builds: it stays."""
+    fixed = {item.package for item in project.grouped if "==" in item.text.partition(";")[0]}
+    file.leave_group((project.packages_in(GROUP) & roles().keys()) - texts.keys() - fixed)
+    for name in [name for name in texts if name not in fixed]:
+        file.set_requirement(GROUP, name, texts[name])
 
 
 def like(
@@ -112,15 +126,16 @@ def like(
     sibling's, its index is written here as well.
     """
     model = min(pins, key=lambda pin: pin.package != "torch").package
+    entries = [pin for pin in pins if pin.package == model]
     packages, transitive = (*built(packages, pins[0].backend),), (*built(transitive, pins[0].backend),)
     if "torch" not in {*packages, *transitive, *project.pytorch_direct, *in_group(project)}:
         transitive = ("torch", *transitive)
     have = {source.package for source in project.sources}
     for name in [name for name in (*packages, *transitive) if name not in have]:
-        file.set_sources(name, [SourceEntry(pin.index or "", pin.marker) for pin in pins if pin.package == model])
+        file.set_sources(name, entries)
     known = {index.name for index in project.indexes}
-    for pin in pins:
-        if pin.index and pin.index not in known and pin.url:
+    for pin in [pin for pin in pins if pin.index not in known]:
+        if pin.index and pin.url:
             file.set_index(pin.index, pin.url)
     for name in transitive:
         file.add_requirement(GROUP, name)
@@ -148,10 +163,11 @@ def unpin(
     left out. What they need stays routed: the group names it from then on. What nothing requires leaves the group,
     with its sources; where that is true of every PyTorch package, all that uvtorch wrote goes.
     """
-    named = [item for item in project.requirements if project.is_pinned(item.package) and item.target != GROUP]
-    stay = {item.package for item in named if item.package not in gone or item.target != (target or BASE)}
+    places = {(item.package, item.target) for item in project.requirements if item.target != GROUP}
+    direct = {name for name, _ in places if project.is_pinned(name)}
+    stay = {name for name, place in places if name not in gone or place != (target or BASE)} & direct
     grouped = set(in_group(project))
-    candidates = ({item.package for item in named} & gone | grouped) - stay
+    candidates = (direct & gone | grouped) - stay
     idle: set[str] = set()  # nothing requires them, or only packages of which that is true as well
     while more := {name for name in candidates - idle if idle.issuperset(users.get(name, ()))}:
         idle |= more
@@ -174,7 +190,7 @@ def unpin_all(file: PyProject, project: Project, gone: AbstractSet[str] = frozen
     uv takes out the sources of what it removes, but no index. One that the user named stays, as with `uv remove`. Left
     in place, ours would be no harm (it is explicit), but the next `uvtorch add` may choose another.
     """
-    ours = {name for name in project.grouped_names if name in roles() or project.is_pinned(name)}
+    ours = project.packages_in(GROUP) & {*roles(), *in_group(project)}
     file.leave_group(ours)
     for name in sorted(ours - gone):
         file.remove_sources(name)
@@ -196,7 +212,7 @@ def take_out(file: PyProject, project: Project) -> None:
 
     The requirements stay. A source that is no backend's index (a house's index, a repository) is the user's own.
     """
-    file.leave_group(project.grouped_names & roles().keys())
+    file.leave_group(project.packages_in(GROUP) & roles().keys())
     for name in sorted({one.package for one in project.own_sources if one.backend}):
         if project.is_pytorch(name) or name in extension_names():
             file.remove_sources(name)
@@ -214,10 +230,9 @@ def sweep(
     `names` are the indexes that may go; None: those that a source has named before the edits.
     """
     named = {source.index for source in project.sources} if names is None else names
-    used = file.indexes_used(gone)
-    for index in project.indexes:
-        if index.backend and index.explicit and not index.inherited and index.name and index.name in named - used:
-            file.remove_index(index.name)
+    for name in (named & project.own_indexes.keys()) - file.indexes_used(gone):
+        if name and project.own_indexes[name].backend and project.own_indexes[name].explicit:
+            file.remove_index(name)
 
 
 def in_group(project: Project) -> tuple[str, ...]:
@@ -231,20 +246,20 @@ def _move_extensions(file: PyProject, project: Project, backend: Backend) -> Non
     Whether it has a build there, uv will say: silence would leave a build for another CUDA.
     """
     pins = {one.backend for one in project.sources if project.is_pinned(one.package) and one.index}
-    own: dict[str | None, Index] = {one.name: one for one in project.indexes if one.name and not one.inherited}
     for old in [one.name for one in pins if one and one != backend]:
-        for source in project.sources:
-            if (
-                source.index
-                and source.index in own
-                and source.index.endswith(f"-{old}")
-                and source.package in extension_names()
-            ):
-                name, url = (text.replace(old, backend.name) for text in (source.index, own[source.index].url))
-                markers = [one.marker for one in project.sources if one.package == source.package]
-                file.set_sources(source.package, [SourceEntry(name, where) for where in markers])
-                file.set_index(name, url, flat=url.endswith(".html"))
-                file.remove_index(source.index)
+        for name, index in project.own_indexes.items():
+            if name and name.endswith(f"-{old}"):
+                _move_index(file, project, index, old, backend.name)
         for item in project.grouped:
             if item.package in extension_names() and item.text.endswith(old):
                 file.set_requirement(GROUP, item.package, item.text.replace(old, backend.name))
+
+
+def _move_index(file: PyProject, project: Project, index: Index, old: str, new: str) -> None:
+    name, url = ((text or "").replace(old, new) for text in (index.name, index.url))
+    for source in project.sources:
+        if source.index == index.name and source.package in extension_names():
+            markers = [one.marker for one in project.sources if one.package == source.package]
+            file.set_sources(source.package, [SourceEntry(name, where) for where in markers])
+            file.set_index(name, url, flat=url.endswith(".html"))
+            file.remove_index(index.name or "")

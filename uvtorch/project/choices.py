@@ -84,14 +84,18 @@ class Project(NamedTuple):
         return tuple(item for item in self.requirements if item.target == GROUP)
 
     @property
-    def grouped_names(self) -> set[str]:
-        """The packages that the group `uvtorch` names."""
-        return {item.package for item in self.grouped}
-
-    @property
     def own_sources(self) -> tuple[Source, ...]:
         """The sources that are not the workspace root's."""
         return tuple(source for source in self.sources if not source.inherited)
+
+    @property
+    def own_indexes(self) -> dict[str | None, Index]:
+        """The indexes with a name that are not the workspace root's, by name."""
+        return {index.name: index for index in self.indexes if index.name and not index.inherited}
+
+    def packages_in(self, target: Target) -> set[str]:
+        """The packages that the requirements of an extra, a group or the base name."""
+        return {item.package for item in self.requirements if item.target == target}
 
     def pytorch_requirements(self) -> tuple[Requirement, ...]:
         """The requirements that name pinned packages; those of included groups once, where they are written."""

@@ -188,6 +188,14 @@ class PyProject:
         ]
         self._put(_CONFLICTS, _merged(have, want, _conflict_meaning))
 
+    def exclude_from_defaults(self, targets: Iterable[Target]) -> None:
+        """These groups are no default groups; `"all"` is spelled out for that, as uv refuses two that conflict."""
+        names = {normalize(target.name or "") for target in targets if target.kind == "group"}
+        have = self._table(_UV).get("default-groups")
+        if names and have:
+            groups = self._table(_GROUPS) if have == "all" else have
+            self.set_setting("default-groups", [name for name in groups if normalize(name) not in names])
+
     def set_setting(self, key: str, value: object) -> None:
         """The key of `[tool.uv]` has this value, or is absent (None)."""
         self._put((*_UV, key), value)

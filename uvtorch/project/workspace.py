@@ -129,16 +129,12 @@ def _root(manifest: Manifest) -> Manifest:
 
 def _member_directories(root: Manifest) -> list[str]:
     """What the `members` globs find, each once, less `exclude`."""
-
-    def found(key: str) -> dict[str, str]:
-        patterns = _table(root.data, "tool", "uv", "workspace").get(key)
-        names = [
-            name
-            for pattern in (patterns if isinstance(patterns, list) else ())
-            for name in sorted(glob(str(pattern), root_dir=root.directory, recursive=True, include_hidden=True))
-        ]
-        paths = [os.path.normpath(os.path.join(root.directory, name)) for name in reversed(names)]
-        return {os.path.realpath(path): path for path in paths}
-
-    members, excluded = found("members"), found("exclude")
-    return [path for place, path in reversed(members.items()) if place not in excluded]
+    table = _table(root.data, "tool", "uv", "workspace")
+    found: dict[str, dict[str, str]] = {"members": {}, "exclude": {}}
+    for key, places in found.items():
+        patterns = table.get(key)
+        for pattern in patterns if isinstance(patterns, list) else ():
+            for name in sorted(glob(str(pattern), root_dir=root.directory, recursive=True, include_hidden=True)):
+                path = os.path.normpath(os.path.join(root.directory, name))
+                places.setdefault(os.path.realpath(path), path)
+    return [path for place, path in found["members"].items() if place not in found["exclude"]]
