@@ -126,9 +126,7 @@ def _replace(
     for package in dict.fromkeys((*sources, *(one.package for one in project.own_sources if one.target in gone))):
         file.set_sources(package, sources.get(package, ()), keeping=lambda target: target not in left)
     pin.sweep(file, project)
-    _set_conflicts(
-        file, project, [Item(target.kind, target.name or "") for target in targets if target.kind != "base"], gone
-    )
+    _set_conflicts(file, project, targets, gone)
 
 
 def _set_conflicts(file: PyProject, project: Project, targets: Sequence[Target], gone: set[Target]) -> None:
