@@ -97,7 +97,7 @@ class PyProject:
 
     def move_index_base(self, url: str) -> None:
         """`[tool.uvtorch] index-base` is this URL, where there is one."""
-        if self._get(_INDEX_BASE) is not None:
+        if _INDEX_BASE[-1] in self._table(_INDEX_BASE[:-1]):
             self._put(_INDEX_BASE, url)
 
     def remove_index(self, name: str) -> None:
