@@ -159,11 +159,10 @@ class Judge:
         cells = self.catalog.builds.get(backend, {}).get(release)
         if cells is None:
             return Fault("release", f"is not built for {backend}")
-        where = platform_name(self.platform)
         if self.platform not in cells:
-            return Fault("platform", f"has no wheel for {where}")
+            return Fault("platform", f"has no wheel for {platform_name(self.platform)}")
         if not need.pythons & cells[self.platform].pythons:
-            return Fault("python", f"has no wheel for {python_text(need.pythons)} on {where}")
+            return Fault("python", f"has no wheel for {python_text(need.pythons)} on {platform_name(self.platform)}")
         lacks = [name for name in sorted(need.packages) if release in self.catalog.lacking.get((name, backend), ())]
         missing = Fault("package", f"has no {' and no '.join(lacks)} on the index of {backend}") if lacks else None
         return self.system_fault(backend, release) or missing
@@ -174,18 +173,20 @@ class Judge:
         name, said = "glibc", (platform.libc or "").removeprefix("glibc ")
         if platform.system == "macos":
             name, said, default = "macOS", platform.os_version or "", (0, 0)
+        if not number(said):
+            return None
         limits = (version for row, version in self.catalog.oldest.items() if self._binds(row, backend, release))
         least = max(limits, default=default)
-        if not number(said) or number(said) >= least:
+        if number(said) >= least:
             return None
         return Fault("system", f"needs {name} >= {'.'.join(map(str, least))}", f"this machine has {said}")
 
     def _binds(self, row: tuple[str, frozenset[Backend], str], backend: Backend, release: str) -> bool:
         """Whether a row of `Catalog.oldest` speaks of a build."""
         platform, backends, first = row
-        if backends:
-            return platform == self.platform and backend in backends and release == first
-        return platform == self.platform and number(release) >= number(first)
+        if platform != self.platform:
+            return False
+        return backend in backends and release == first if backends else number(release) >= number(first)
 
     def driver_fault(self, backend: Backend) -> Fault | None:
         """Why the machine's NVIDIA driver does not run builds of a CUDA major, or None."""
