@@ -16,6 +16,7 @@ _VERBS: Final = {
     "use": ("use", "use"),
     "backends": ("backends", "backends"),
     "doctor": ("doctor", "doctor"),
+    "completion": ("completion", "completion"),
 }
 """Verb -> (module in `uvtorch.verbs`, name of its click command)."""
 

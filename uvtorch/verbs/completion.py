@@ -1,0 +1,96 @@
+"""`uvtorch torch completion SHELL`: uv's own completion script, and beside it uvtorch's verbs and options."""
+
+from collections.abc import Iterator
+
+import click
+
+from uvtorch import uv
+from uvtorch.argv import OUR_FLAGS, OUR_VALUES
+from uvtorch.errors import ProjectError
+from uvtorch.session import Session
+
+SHELLS = ("bash", "zsh", "fish", "powershell")
+_BACKENDS = "\0"
+"""Stands for the names of backends among a command's words."""
+
+_BASH = """
+_uvtorch() {
+    local ours=
+    case "${COMP_WORDS[*]:1:COMP_CWORD-1}" in
+%s    esac
+    COMPREPLY=()
+    [[ "${COMP_WORDS[1]}" == torch && $COMP_CWORD -gt 1 ]] || _uv "$@"
+    COMPREPLY+=($(compgen -W "$ours" -- "$2"))
+}
+complete -F _uvtorch -o nosort -o bashdefault -o default uvtorch 2>/dev/null || complete -F _uvtorch -o default uvtorch
+"""
+_ZSH = """
+_uvtorch() {
+    local -a ours
+    case "$words[2,CURRENT-1]" in
+%s    esac
+    [[ $PREFIX == -* ]] || ours=(${ours:#-*})
+    (( $#ours )) && compadd -- $ours
+    [[ $words[2] == torch ]] && (( CURRENT > 2 )) || _uv "$@"
+}
+
+if [ "$funcstack[1]" = "_uvtorch" ]; then
+    _uvtorch "$@"
+else
+    compdef _uvtorch uvtorch
+fi
+"""
+
+
+def _rows(group: click.Group, context: click.Context) -> Iterator[tuple[str, list[str]]]:
+    """What stands behind `uvtorch`, and what of ours may come next."""
+    yield "", ["torch"]
+    verbs = group.list_commands(context)
+    yield "torch", verbs
+    for name in verbs:
+        command = group.get_command(context, name)
+        words = [one for parameter in command.params for one in parameter.opts if one[:1] == "-"] if command else []
+        if name in ("use", "backends"):
+            words += ["auto", "none", _BACKENDS] if name == "use" else [_BACKENDS]
+        yield f"torch {name}", [*words, *(SHELLS if name == "completion" else ())]
+    for name in OUR_VALUES | OUR_FLAGS:
+        yield name, [*OUR_VALUES.get(name, ()), *OUR_FLAGS.get(name, ())]
+    for name in OUR_VALUES:
+        yield f"{name} --torch-backend", ["auto", _BACKENDS]
+
+
+def _written(shell: str, theirs: str, rows: list[tuple[str, str]]) -> str:
+    """uv's script with ours. A row's words hold letters, digits, dots and dashes alone."""
+    if shell in ("bash", "zsh"):
+        template, ours = (_BASH, 'ours="%s"') if shell == "bash" else (_ZSH, "ours=(%s)")
+        # The longest first: behind more words than a row has, its options are still to be had.
+        cases = [f'        "{path}"{"*" if path else ""}) {ours % words} ;;\n' for path, words in reversed(rows)]
+        return theirs.replace("#compdef uv\n", "#compdef uvtorch\n", 1) + template % "".join(cases)
+    if shell == "fish":
+        lines = ["", "complete -c uvtorch --wraps uv"]
+        for path, words in rows:
+            before = " ".join(["uvtorch", *path.split()]) + ("\\$" if path in ("", "torch") else "( |\\$)")
+            condition = f"string match -qr '^{before}' -- (commandline -opc | string join ' ')"
+            lines.append(f'complete -c uvtorch -n "{condition}" -f -a "{words}"')
+        return "\n".join([theirs.rstrip("\n"), *lines, ""])
+    cases = []
+    for path, words in rows:
+        values = [f"[CompletionResult]::new('{word}', '{word}', 'ParameterValue', '{word}')" for word in words.split()]
+        cases += [] if "--" in path else [f"        '{';'.join(['uv', *path.split()])}' {{ {'; '.join(values)} }}\n"]
+    named = theirs.replace("-CommandName 'uv'", "-CommandName 'uvtorch'")
+    return named.replace("switch ($command) {\n", "switch ($command) {\n" + "".join(cases), 1)
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print the completion script of a shell, for uv's commands and uvtorch's."""
+    session: Session = context.obj
+    code, theirs, err = uv.ask(session.uv, ("generate-shell-completion", shell))
+    group = context.parent.command if context.parent else None
+    if code or not isinstance(group, click.Group):
+        raise ProjectError(f"uv cannot tell how {shell} completes it: {err.strip().splitlines()[-1:] or code}")
+    backends = " ".join(sorted({one.name for one in session.catalog.builds}))
+    rows = [(path, " ".join(words).replace(_BACKENDS, backends)) for path, words in _rows(group, context)]
+    click.echo(_written(shell, theirs, rows), nl=False)
