@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.hardware.scenes import to_json
 from tests.index.project import Home, Project
 from uvtorch import catalog
 from uvtorch.backend import Backend
 from uvtorch.choose import Request, rank_choices
 from uvtorch.fleet import Served, smallest
-from uvtorch.machine import Driver, Machine, from_json, to_json
+from uvtorch.machine import Driver, Machine, from_json
 
 pytest_plugins = ["tests.index.fixtures"]
 

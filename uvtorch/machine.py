@@ -102,15 +102,8 @@ def processor(system: str, machine: str) -> str:
     return "x86_64" if machine in ("amd64", "x64") else machine
 
 
-def to_json(machine: Machine) -> str:
-    """The description of a machine: JSON of schema 1, the same text for the same machine."""
-    import json  # noqa: PLC0415  who only handles the types, as the choice does, needs no JSON
-
-    return json.dumps(to_document(machine), indent=2)
-
-
 def to_document(machine: Machine) -> dict[str, object]:
-    """The same before it is text."""
+    """The description of a machine as JSON has it, of schema 1: the same for the same machine."""
     platform, driver = machine.platform, machine.nvidia_driver
     names = ("system", "machine", "libc", "os_version", "wsl", "container", *(["tegra"] if platform.tegra else ()))
     gpus = [
@@ -151,7 +144,7 @@ def from_json(text: str | bytes, origin: str) -> Machine:
 
 def _parsed(text: str | bytes) -> object:
     """The JSON. Bytes may be UTF-8 with or without a byte order mark, or UTF-16, which PowerShell's `>` writes."""
-    import json  # noqa: PLC0415  see `to_json`
+    import json  # noqa: PLC0415  who only handles the types, as the choice does, needs no JSON
 
     if len(text) > SIZE_LIMIT:
         raise ValueError(f"it is larger than {SIZE_LIMIT} bytes")

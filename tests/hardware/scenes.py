@@ -1,5 +1,6 @@
 """Machines as their file systems and their NVML would show them; each detects to tests/machines/NAME.json."""
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import NamedTuple
 from tests.hardware.standin import Card, Nvml, Slice
 from uvtorch.hardware.host import Host
 from uvtorch.hardware.other import Mac
+from uvtorch.machine import Machine, to_document
 
 MACHINES = Path(__file__).parent.parent / "machines"
 
@@ -15,6 +17,11 @@ LINUX = Host("linux", "x86_64", "6.8.0-51-generic", "glibc 2.39")
 ARM = Host("linux", "aarch64", "6.11.0-1016-nvidia", "glibc 2.39")
 WSL = Host("linux", "x86_64", "6.6.87.2-microsoft-standard-WSL2", "glibc 2.39")
 LIBRARY = "/usr/lib/x86_64-linux-gnu"
+
+
+def to_json(machine: Machine) -> str:
+    """A machine's description as `detect --json` prints it."""
+    return json.dumps(to_document(machine), indent=2)
 
 
 class Link(str):

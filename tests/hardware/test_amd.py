@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from tests.hardware.conftest import Detect
-from tests.hardware.scenes import WSL, Scene, Script, amd, container, kfd, lay_out, pci
+from tests.hardware.scenes import WSL, Scene, Script, amd, container, kfd, lay_out, pci, to_json
 from uvtorch.hardware import amd as probe_amd
-from uvtorch.machine import Gpu, Machine, from_json, to_json
+from uvtorch.machine import Gpu, Machine, from_json
 
 
 def probes(machine: Machine) -> dict[str, str]:

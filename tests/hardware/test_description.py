@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.hardware.scenes import to_json
 from uvtorch import hardware, machine
 from uvtorch.errors import MachineError
 from uvtorch.machine import Driver, Gpu, Machine, Platform, Probe, Problem
@@ -42,13 +43,13 @@ def test_the_published_example_is_read() -> None:
 
 
 def test_the_published_example_is_written_with_the_same_fields() -> None:
-    written = json.loads(machine.to_json(machine.from_json(CONTRACT, "example")))
+    written = json.loads(to_json(machine.from_json(CONTRACT, "example")))
     assert written == {**json.loads(CONTRACT), "problems": [], "notes": []}
     assert list(written) == ["schema", "platform", "gpus", "nvidia_driver", "problems", "notes", "probes"]
 
 
 def test_absent_things_are_null_or_empty() -> None:
-    assert json.loads(machine.to_json(machine.from_json(MINIMAL, "m"))) == {
+    assert json.loads(to_json(machine.from_json(MINIMAL, "m"))) == {
         "schema": 1,
         "platform": {
             "system": "linux", "machine": "x86_64", "libc": None, "os_version": None, "wsl": False, "container": False
@@ -102,9 +103,9 @@ MACHINES = st.builds(
 
 @given(MACHINES)
 def test_any_machine_reads_back_the_same(one: Machine) -> None:
-    text = machine.to_json(one)
+    text = to_json(one)
     assert machine.from_json(text, "it") == one
-    assert machine.to_json(machine.from_json(text.encode(), "it")) == text
+    assert to_json(machine.from_json(text.encode(), "it")) == text
     assert text.isascii()
 
 
@@ -230,7 +231,7 @@ def assert_read_or_refused(text: str | bytes) -> None:
     except MachineError as error:
         refusal = str(error)
     else:
-        assert machine.from_json(machine.to_json(one), "x") == one
+        assert machine.from_json(to_json(one), "x") == one
     assert not refusal or refusal.startswith("x is not a description of a machine: ")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.hardware.scenes import ARM, LINUX, WSL, every_vendor, lay_out
+from tests.hardware.scenes import ARM, LINUX, WSL, every_vendor, lay_out, to_json
 from uvtorch import hardware, machine
 from uvtorch.hardware.host import Host
 
@@ -40,6 +40,6 @@ def test_detection_never_raises(changed: dict[str, str], absent: set[str], env: 
         files = {path: text for path, text in {**TREE, **changed}.items() if path not in absent}
         lay_out(Path(folder), {path: text.encode("utf-8", "replace").decode() for path, text in files.items()})
         found = hardware.detect(env, root=folder, host=host)
-    text = machine.to_json(found)
+    text = to_json(found)
     assert machine.from_json(text, "it") == found
     assert {probe.probe for probe in found.probes} >= {"nvml", "kfd", "intel"}

@@ -5,14 +5,14 @@ import os
 import pytest
 
 from tests.hardware.conftest import Detect
-from tests.hardware.scenes import MACHINES, SCENES
+from tests.hardware.scenes import MACHINES, SCENES, to_json
 from uvtorch import machine
 
 
 @pytest.mark.parametrize("name", SCENES)
 def test_a_machine_is_detected_as_described(name: str, detect: Detect) -> None:
     # The times differ from run to run, so that the files have no probes.
-    text = machine.to_json(detect(SCENES[name])._replace(probes=())) + "\n"
+    text = to_json(detect(SCENES[name])._replace(probes=())) + "\n"
     path = MACHINES / f"{name}.json"
     if os.environ.get("WRITE_MACHINES"):
         path.write_text(text, encoding="ascii")
@@ -27,4 +27,4 @@ def test_every_description_has_a_scene_and_there_are_enough() -> None:
 @pytest.mark.parametrize("name", SCENES)
 def test_a_description_reads_back_the_same(name: str) -> None:
     text = (MACHINES / f"{name}.json").read_text(encoding="ascii")
-    assert machine.to_json(machine.from_json(text, name)) + "\n" == text
+    assert to_json(machine.from_json(text, name)) + "\n" == text

@@ -360,7 +360,8 @@ def test_the_loaders_own_way_to_the_library_is_taken_on_the_real_root(
     log = tmp_path / "inits"
     answers = tmp_path / "nvml.txt"
     answers.write_text(Nvml("570.124.06", 12080, (H100, H100), extra=(f"log {log}",)).text())
-    code = "import os; from uvtorch import hardware, machine;print(machine.to_json(hardware.detect(os.environ)))"
+    code = "import json, os; from uvtorch import hardware, machine\n"
+    code += "print(json.dumps(machine.to_document(hardware.detect(os.environ))))"
     env = {
         "PATH": os.environ["PATH"],
         "LD_LIBRARY_PATH": str(libraries(False).parent),

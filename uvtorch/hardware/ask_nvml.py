@@ -72,15 +72,13 @@ def _devices(number: int, whole: object) -> list[dict[str, Any]]:
     places = range(_optional(pynvml.nvmlDeviceGetMaxMigDeviceCount, whole, default=0) if mig else 0)
     slices = (_optional(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, whole, place) for place in places)
     model = _optional(pynvml.nvmlDeviceGetName, whole, default="NVIDIA GPU")
-    parent: str | None = None
     rows: list[dict[str, Any]] = []
     for device in (whole, *filter(None, slices)):
         name = _optional(pynvml.nvmlDeviceGetName, device, default=model)
         memory = getattr(_optional(pynvml.nvmlDeviceGetMemoryInfo, device), "total", 0) // 2**20 or None
         uuid = _optional(pynvml.nvmlDeviceGetUUID, device)
         gpu = {"name": name, "compute_capability": capability, "memory_mib": memory, "uuid": uuid, "mig": mig}
-        rows.append({"number": number, "gpu": gpu, "parent": parent})
-        parent = parent or uuid or ""
+        rows.append({"number": number, "gpu": gpu, "parent": rows[0]["gpu"]["uuid"] or "" if rows else None})
     return rows
 
 
