@@ -290,8 +290,10 @@ def _table(where: str, rows: Iterable[Iterable[str]], keys: _Keys, value: Callab
 
 def _sure(said: _Said, certainty: str, source: str) -> _Said:
     """What a row says, if it says how sure that is, and where it comes from."""
-    if certainty not in CERTAINTIES or not source:
-        raise ValueError(f"certainty {certainty!r}, source {source!r}")
+    if certainty not in CERTAINTIES:
+        raise ValueError(f"{certainty!r} is no certainty; there are {', '.join(CERTAINTIES)}")
+    if not source:
+        raise ValueError("it names no source")
     return said
 
 
