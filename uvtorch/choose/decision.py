@@ -169,37 +169,31 @@ def _below(version: str) -> str:
 def _unknown(table: Table) -> Decision:
     """The decision for a request that admits only releases the catalog does not know."""
     judge, need, hardware, catalog = table.judge, table.need, table.hardware, table.judge.catalog
-    fits = table.best(requested=False)
+    fits, floor, first = table.best(requested=False), newer.floor(need, catalog), next(iter(catalog.releases))
     newest = f"The newest that fits is {fits.release} ({fits.backend})." if fits else ""
-    floor = newer.floor(need, catalog)
+
+    def refuse(said: str, *hints: str) -> Decision:
+        return Decision(None, refusal=f"{need.text} is {said}. {newest}".strip(), hints=hints, table=table)
+
     if hardware.family in ("cpu", "xpu"):
-        return _only_index(table, floor, newest)
-    first = next(iter(catalog.releases))
+        backend = Backend(hardware.family)
+        if number(floor) > number(catalog.newest) and judge.platform not in [*catalog.builds[backend].values()][-1]:
+            where = platform_name(judge.platform)
+            return refuse(f"newer than uvtorch's catalog, and torch has no more wheels for {where}")
+        # One index: nothing to choose, and uv says if it has it.
+        why = reasons.why(judge, hardware, backend)
+        return _decide(table, backend, None)._replace(reason=why, warnings=hardware.warnings)
     if number(floor) < number(first):
-        said = f"{need.text} is older than uvtorch's catalog (torch {first} and later). {newest}"
         way = f"name a backend that has it (`--torch-backend {_OLD[hardware.family]}` has torch 1.13.1), or take a"
         way += " newer torch; https://pytorch.org/get-started/previous-versions/ lists them"
-        return Decision(None, refusal=said.strip(), hints=(way,), table=table)
+        return refuse(f"older than uvtorch's catalog (torch {first} and later)", way)
     ask = newer.askable(judge, need, hardware, floor)
     if ask:
         reason, hints = f"{need.text} is not in the catalog", (newest,) if newest else ()
         return Decision(None, reason=reason, hints=hints, warnings=hardware.warnings, ask=ask, table=table)
     here = f"{labels(hardware.gpus)}{' with this driver' if hardware.family == 'cu' else ''}"
-    said = f"{need.text} is newer than uvtorch's catalog, and no backend that still gets new releases runs on {here}."
-    cpu = "`--torch-backend cpu` asks the CPU index for it"
-    return Decision(None, refusal=f"{said} {newest}".strip(), hints=(cpu,), table=table)
-
-
-def _only_index(table: Table, floor: str, newest: str) -> Decision:
-    """The decision for an unknown release of a family with one index: nothing to choose, and uv says if it has it."""
-    judge, text, backend = table.judge, table.need.text, Backend(table.hardware.family)
-    builds = judge.catalog.builds[backend]
-    if number(floor) > number(judge.catalog.newest) and judge.platform not in builds[next(reversed(builds))]:
-        said = f"{text} is newer than uvtorch's catalog, and torch has no more wheels for "
-        said += f"{platform_name(judge.platform)}. {newest}"
-        return Decision(None, refusal=said.strip(), table=table)
-    why = reasons.why(judge, table.hardware, backend)
-    return _decide(table, backend, None)._replace(reason=why, warnings=table.hardware.warnings)
+    said = f"newer than uvtorch's catalog, and no backend that still gets new releases runs on {here}"
+    return refuse(said, "`--torch-backend cpu` asks the CPU index for it")
 
 
 def _obey(table: Table, backend: Backend) -> Decision:

@@ -139,11 +139,8 @@ def _nearest_miss(options: Sequence[Option], family: str) -> str:
         return "no choice is offered"
     if option.backend is None:
         return option.reason
-    return (
-        f"{option.backend}'s {option.reason}"
-        if option.reason.startswith("torch ")
-        else f"{option.backend} {option.reason}"
-    )
+    owner = f"{option.backend}'s" if option.reason.startswith("torch ") else str(option.backend)
+    return f"{owner} {option.reason}"
 
 
 def _option(table: Table, backend: Backend | None, torch: str | None) -> Option:
