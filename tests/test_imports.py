@@ -19,7 +19,7 @@ LAYERS = [
     "edits index_query transaction",
     "cuda_extensions environment fleet requirements_file uv_rule",
     "choose project",
-    "hardware catalog journal",
+    "hardware catalog journal named",
     "machine intel requirement packages locate output kept",
     "argv atomic fingerprint uv",
     "backend",

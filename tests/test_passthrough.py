@@ -28,7 +28,7 @@ def recording(tmp_path: Path) -> RecordingUv:
         [""],
         ["", "", "--", ""],
         ["pip", "list"],
-        ["pip", "install", "--torch-backend", "auto", "torch"],
+        ["pip", "install", "--torch-backend", "cpu", "requests"],
         ["--", "add", "torch"],
         ["run", "--", "pytest", "--", "-k", "x"],
         ["run", "pytest", "--auto", "--torch-backend", "cu126"],
@@ -209,7 +209,15 @@ main()
 
 @pytest.mark.parametrize(
     "arguments",
-    [["pip", "list"], ["pip", "install", "torch"], ["tree"], ["--quiet", "venv"], ["run", "--", "x"], ["init"]],
+    [
+        ["pip", "list"],
+        ["pip", "install", "six"],
+        ["tool", "run", "-w", "six", "x", "torch"],
+        ["tree"],
+        ["--quiet", "venv"],
+        ["run", "--", "x"],
+        ["init"],
+    ],
 )
 def test_handing_over_imports_nothing_and_reads_nothing(
     arguments: list[str], recording: RecordingUv, tmp_path: Path

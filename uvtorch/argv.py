@@ -75,6 +75,20 @@ VALUES = {
         "--batch --format --no-emit-package --only-emit-package --output-file -o --prune --script",
     ),
     "lock": (_LOCK_VALUES, "--script"),
+    "pip": (
+        _LOCK_VALUES,
+        "--annotation-style --build-constraints --build-constraint -b --cert --client-cert --config --constraints",
+        "--constraint -c --custom-compile-command --editable -e --excludes --exclude --extra --format --group",
+        "--max-rounds --no-binary --no-editable-package --no-emit-package --only-binary --output-file -o",
+        "--output-format --overrides --override --pip-args --prefix --python-executable --python-platform",
+        "--python-version --reinstall-package --requirements --requirement -r --resolver --target -t",
+    ),
+    "tool": (
+        _LOCK_VALUES,
+        "--build-constraints --build-constraint -b --constraints --constraint -c --env-file --excludes --exclude",
+        "--from --generate-shell-completion --overrides --override --python-platform --reinstall-package --with -w",
+        "--with-editable --with-executables-from --with-requirements",
+    ),
 }
 FLAGS = {
     "add": (
@@ -105,8 +119,30 @@ FLAGS = {
         "--only-emit-project --only-emit-workspace",
     ),
     "lock": (_LOCK_FLAGS, "--check --check-exists --dry-run"),
+    "pip": (
+        _LOCK_FLAGS,
+        _INSTALL_FLAGS,
+        "--all-extras --no-all-extras --allow-empty-requirements --no-allow-empty-requirements --allow-unsafe",
+        "--no-allow-unsafe --annotate --no-annotate --ask -a --break-system-packages --no-break-system-packages",
+        "--check --deps --no-deps --disable-pip-version-check --dry-run --no-editable --emit-build-options",
+        "--no-emit-build-options --emit-find-links --no-emit-find-links --emit-index-annotation",
+        "--no-emit-index-annotation --emit-index-url --no-emit-index-url --emit-marker-expression",
+        "--no-emit-marker-expression --emit-options --no-emit-options --emit-trusted-host --no-emit-trusted-host",
+        "--exact --inexact --generate-hashes --no-generate-hashes --header --no-header --require-hashes",
+        "--no-require-hashes --reuse-hashes --no-reuse-hashes --strict --no-strict --strip-extras --no-strip-extras",
+        "--strip-markers --no-strip-markers --system --no-system --universal --no-universal --user --verify-hashes",
+        "--no-verify-hashes",
+    ),
+    "tool": (
+        _LOCK_FLAGS,
+        _INSTALL_FLAGS,
+        "--editable -e --no-env-file --force --lfs --show-resolution",
+    ),
 }
-"""Per verb that uvtorch acts on: the options of its own that take a value, and those that do not."""
+"""Per verb that uvtorch acts on: the options of its own that take a value, and those that do not.
+
+The verbs of `uv pip` share a row, and so do those of `uv tool`: an option that one of them lacks is uv's to refuse.
+"""
 
 OUR_VALUES = {
     "add": ("--torch-backend",),
@@ -114,6 +150,8 @@ OUR_VALUES = {
     "run": ("--torch-backend",),
     "export": ("--torch-backend",),
     "lock": ("--torch-backend",),
+    "pip": ("--torch-backend",),  # uv's own there; what it is given may be ours to choose
+    "tool": ("--torch-backend",),
 }
 OUR_FLAGS = {
     "add": ("--dry-run",),
@@ -145,7 +183,10 @@ ALIASES = {
 }
 """One name for each option that uvtorch asks about; `-m` and `-s` mean another thing on each verb and stay."""
 
-VERBS = frozenset(VALUES)
+INSTALLERS = frozenset(("pip install", "pip sync", "pip compile", "tool install", "tool run"))
+"""The verbs of two words."""
+
+VERBS = INSTALLERS | frozenset(VALUES) - {"pip", "tool"}
 """The verbs of uv that uvtorch acts on."""
 
 
@@ -157,13 +198,15 @@ def options(*tables: str) -> frozenset[str]:
 class CommandLine:
     """A command line taken apart. Built by `parse`; `argv` is what uv gets."""
 
-    __slots__ = ("argv", "options", "ours", "positionals", "positionals_at", "unknown", "verb", "verb_at")
+    __slots__ = ("argv", "options", "ours", "positionals", "positionals_at", "typed", "unknown", "verb", "verb_at")
 
     def __init__(self) -> None:
         self.verb: str | None = None
-        """The first word that is not an option; None where there is none."""
+        """The first word that is not an option, `pip install` for two; None where there is none."""
         self.verb_at = 0
-        """Where the verb stands in `argv`."""
+        """Where the verb stands in `argv`, its last word."""
+        self.typed: list[str] = []
+        """The arguments as they were typed."""
         self.argv: list[str] = []
         """The arguments without uvtorch's own options."""
         self.options: list[tuple[str, str | None]] = []
@@ -212,6 +255,7 @@ def parse(argv: list[str]) -> CommandLine:
     taken out of what its own verbs get.
     """
     parser = _Parser(argv)
+    parser.line.typed = argv
     while parser.words and parser.take():
         pass
     parser.line.take_rest(parser.words)
@@ -239,7 +283,7 @@ class _Parser:
                 line.argv.append(word)
             return False
         if len(word) < 2 or word[0] != "-":
-            return self._verb(word) if line.verb is None else self._positional(word)
+            return self._verb(word) if line.verb in (None, "pip", "tool") else self._positional(word)
         if own and word.partition("=")[0] not in self.values | self.flags:
             line.take_rest([word])
         elif word.startswith("--"):
@@ -252,19 +296,20 @@ class _Parser:
     def _verb(self, word: str) -> bool:
         line = self.line
         line.argv.append(word)
-        line.verb, line.verb_at = word, len(line.argv) - 1
-        if word == "torch":
+        family = line.verb or word
+        line.verb, line.verb_at = f"{line.verb} {word}" if line.verb else word, len(line.argv) - 1
+        if line.verb == "torch":
             self.flags = options(GLOBAL_FLAGS) - {"--help", "-h"}
             return True
-        if word not in VERBS:
-            return False
-        self.values, self.flags = options(GLOBAL_VALUES, *VALUES[word]), options(GLOBAL_FLAGS, *FLAGS[word])
-        self.our_values, self.our_flags = OUR_VALUES.get(word, ()), OUR_FLAGS.get(word, ())
+        if line.verb not in VERBS:
+            return line.verb in ("pip", "tool")
+        self.values, self.flags = options(GLOBAL_VALUES, *VALUES[family]), options(GLOBAL_FLAGS, *FLAGS[family])
+        self.our_values, self.our_flags = OUR_VALUES.get(family, ()), OUR_FLAGS.get(family, ())
         return True
 
     def _positional(self, word: str) -> bool:
         self.line.take_rest([word])
-        return self.line.verb != "run"  # whatever follows its command belongs to that
+        return self.line.verb not in ("run", "tool run")  # what follows the command belongs to that
 
     def _long(self, word: str) -> None:
         line = self.line

@@ -78,7 +78,7 @@ def _act(words: list[str]) -> int:  # noqa: PLR0911  one return for each kind of
         return _help_verb(line)
     elif line.verb in command_lines.VERBS:
         if line.has("--help"):
-            return _with_uv(line.argv, lambda: _help_on(line.verb or ""))
+            return _with_uv(words, lambda: _help_on(line.verb or ""))
         if _concerns_us(line):
             return _do(line)
     return uv.hand_over(uv.find(os.environ), words)
@@ -88,7 +88,25 @@ def _concerns_us(line: "CommandLine") -> bool:
     """Whether there may be something to do, told without reading more than a pyproject.toml that names uvtorch."""
     if line.verb in ("add", "remove", "lock"):  # whatever changes the lock may bring PyTorch along
         return True
+    if (line.verb in command_lines.INSTALLERS or line.verb == "run") and _names_pytorch(line):
+        return True
+    if line.verb in command_lines.INSTALLERS:
+        return ("--torch-backend", "auto") in line.ours
     return bool(line.ours or os.environ.get("UV_TORCH_BACKEND")) or _configured(line)
+
+
+def _names_pytorch(line: "CommandLine") -> bool:
+    """Whether `pip`, `tool` or `run --with` names PyTorch packages; only files that the command line names are read."""
+    files = line.has("--requirements", "--editable", "-e", "--with-requirements", "--with-editable")
+    texts = [value for option in ("--with", "--from", "--with-executables-from") for value in line.values(option)]
+    if line.verb != "run":
+        texts += line.positionals[: 1 if line.verb == "tool run" else None]  # then come the arguments of the tool
+    named = any("torch" in text.lower() or "/" in text or text[:1] == "." for text in texts)
+    if not (named or files or line.verb in ("pip sync", "pip compile") or "UV_TORCH_BACKEND" in os.environ):
+        return False
+    from uvtorch.named import names_pytorch  # noqa: PLC0415  the hand-over loads nothing that it does not need
+
+    return names_pytorch(line, os.environ)
 
 
 def _configured(line: "CommandLine") -> bool:
@@ -150,6 +168,8 @@ def _do(line: "CommandLine") -> int:
 
     if line.verb == "add":
         from uvtorch.verbs.add import add as act  # noqa: PLC0415  the hand-over loads nothing that it does not need
+    elif line.verb in command_lines.INSTALLERS:
+        from uvtorch.verbs.pip import install as act  # noqa: PLC0415  the hand-over loads nothing that it does not need
     elif line.verb == "remove":
         from uvtorch.verbs.remove import remove as act  # noqa: PLC0415  the hand-over loads nothing that it does not need
     else:
@@ -162,7 +182,7 @@ def _do(line: "CommandLine") -> int:
 
 def _unknown(line: "CommandLine") -> int:
     """An option that no table knows: its arguments cannot be told from the rest, so uv gets all, or nobody."""
-    if line.ours or line.verb == "torch":
+    if (line.ours and line.verb not in command_lines.INSTALLERS) or line.verb == "torch":
         from uvtorch.errors import UsageError  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
         verb = f" of `uv {line.verb}`" if line.ours else ""
@@ -170,7 +190,7 @@ def _unknown(line: "CommandLine") -> int:
             f"uvtorch does not know the option {line.unknown}{verb}",
             "without uvtorch's own options the command goes to uv as it is",
         )
-    return uv.hand_over(uv.find(os.environ), line.argv)
+    return uv.hand_over(uv.find(os.environ), line.typed)
 
 
 def _help_verb(line: "CommandLine") -> int:

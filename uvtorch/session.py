@@ -7,7 +7,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from uvtorch import catalog, files, locate, uv
+from uvtorch import catalog, files, index_query, locate, uv
 from uvtorch.argv import CommandLine, backend_name, torch_backend
 from uvtorch.backend import DEFAULT_INDEX_BASE, Backend, parse
 from uvtorch.catalog import Catalog
@@ -15,7 +15,6 @@ from uvtorch.choose import Decision, Request, choose, local_backend
 from uvtorch.command import Command
 from uvtorch.errors import NoBuild, ProjectError, UsageError
 from uvtorch.hardware import detect
-from uvtorch.index_query import nightly_companions, settle
 from uvtorch.machine import Machine
 from uvtorch.packages import dependents, normalize
 from uvtorch.project import Project
@@ -333,20 +332,23 @@ class Session(Command):
         return wanted.backend or (None if detection else self.project.config.backend)
 
     def decide(self, requirements: Sequence[str], backend: Backend | None = None) -> Decision:
-        """Choose for these requirements, asking the indexes through uv where the catalog does not know.
+        """Choose for these requirements and this project's Pythons, as `settle` does."""
+        return self.settle(self.request(requirements, backend))
+
+    def settle(self, request: Request) -> Decision:
+        """Choose for a request, asking the indexes through uv where the catalog does not know.
 
         Raises NoBuild where nothing fits, and where an index that must be asked cannot be.
         """
-        request = self.request(requirements, backend)
         decision = choose(self.machine, request, self.catalog)
         if decision.refusal:
             raise NoBuild(decision.refusal, *map(self._as_typed, decision.hints))
         if decision.ask:
             with self.out.working(f"asking the indexes of {', '.join(map(str, decision.ask))}"):
-                return settle(decision, self.machine, request, self.catalog, self.index_base, self.uv)
+                return index_query.settle(decision, self.machine, request, self.catalog, self.index_base, self.uv)
         if decision.backend and decision.backend.channel:
             with self.out.working(f"asking the index of {decision.backend}"):
-                names = nightly_companions(decision.backend, request, self.index_base, self.uv)
+                names = index_query.nightly_companions(decision.backend, request, self.index_base, self.uv)
             return decision._replace(companions=names)
         return decision
 

@@ -52,15 +52,25 @@ def given(line: CommandLine, env: Mapping[str, str]) -> Iterator[Outside]:
 
 def configured(directory: str, data: Mapping[str, Any], line: CommandLine, env: Mapping[str, str]) -> Iterator[Outside]:
     """The indexes of uv's configuration files, for a project in `directory` whose pyproject.toml says `data`."""
-    if line.has("--no-config") or is_set(env, "UV_NO_CONFIG"):
-        return
-    one = line.value("--config-file") or env.get("UV_CONFIG_FILE")
-    found = (uv_toml(directory, data), *_of_user_and_system(env))
-    for path in (one,) if one else found:
-        for table in _list(_read(path), "index"):
+    for path, settings in tables(directory, data, line, env):
+        for table in _list(settings, "index") if path else ():
             if isinstance(table, Mapping) and isinstance(table.get("url"), str):
                 flags = {key: bool(table.get(key)) for key in ("explicit", "default")}
-                yield Outside(os.path.relpath(path or ""), table.get("name"), table["url"], **flags)
+                yield Outside(os.path.relpath(path), table.get("name"), table["url"], **flags)
+
+
+def tables(
+    directory: str, data: Mapping[str, Any], line: CommandLine, env: Mapping[str, str]
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The paths and settings of uv's configuration files, what counts most first; `[tool.uv]` of `data` has no path."""
+    if one := line.value("--config-file") or env.get("UV_CONFIG_FILE"):
+        yield one, _read(one)
+    elif not line.has("--no-config") and not is_set(env, "UV_NO_CONFIG"):
+        if own := uv_toml(directory, data):
+            yield own, _read(own)
+        else:
+            yield "", data.get("tool", {}).get("uv", {})
+        yield from ((path, _read(path)) for path in _of_user_and_system(env))
 
 
 def of_pytorch(found: Iterable[Outside], bases: Iterable[str]) -> Iterator[Outside]:

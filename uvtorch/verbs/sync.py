@@ -15,6 +15,7 @@ from uvtorch.project.script import script_block
 from uvtorch.requirement import without_local
 from uvtorch.session import Session, Wanted
 from uvtorch.steps import choices
+from uvtorch.steps.beside import join
 from uvtorch.steps.bounds import decide_lowering
 from uvtorch.steps.follow import follow_lock, pin_transitive
 from uvtorch.steps.pins import pins_of, workspace_packages, workspace_requirements
@@ -38,9 +39,12 @@ def sync(session: Session) -> int:
     Raises UvtorchError where it cannot be done.
     """
     line = session.line
+    script = _script(session)
+    if line.verb == "run" and line.has("--with", "--with-requirements", "--with-editable"):
+        join(Session(line, session.env, script) if script else session)
     if line.verb == "run" and line.has("--no-project", "--no-sync", "--help"):
         return session.hand_over()
-    if script := _script(session):
+    if script:
         session = Session(line, session.env, script)
     if line.verb == "run" and (kind := _unseen(session)):
         warning = f"a script {kind} is run as it is: which PyTorch build it gets is not chosen"

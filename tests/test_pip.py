@@ -1,0 +1,262 @@
+"""`uvtorch pip install|sync|compile`, `tool install|run`, `run --with`: what uv is told, and what it then installs."""
+
+import contextlib
+import io
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.index.project import MACHINES, Project
+from tests.test_argv import said as uv_says
+from tests.test_argv import uv as real_uv_path
+from uvtorch import argv
+from uvtorch.argv import parse
+from uvtorch.errors import UvtorchError
+from uvtorch.named import arguments, names_pytorch
+from uvtorch.session import Session
+from uvtorch.verbs.pip import install
+from uvtorch.verbs.sync import sync
+
+pytest_plugins = ["tests.index.fixtures"]
+
+BARE = '[project]\nname = "demo"\nversion = "0.1.0"\nrequires-python = ">=3.11"\ndependencies = []\n'
+SOURCE = 'torch = { index = "pytorch-cu126" }\n'
+INDEX = '[[tool.uv.index]]\nname = "pytorch-cu126"\nurl = "BASE/cu126"\nexplicit = true\n'
+PINNED = BARE.replace("[]", '["torch"]') + f"[tool.uv.sources]\n{SOURCE}{INDEX}"
+
+
+# The tables of options
+
+
+def completed(family: str, verb: str) -> tuple[set[str], set[str]]:
+    """The options that uv's completion for zsh lists for a verb of two words: with a value, and without."""
+    text = uv_says("generate-shell-completion", "zsh").partition(f":uv-{family}-command-$line[1]:")[2]
+    section = re.split(rf"\n\s*\({verb}\)\n_arguments ", text, maxsplit=1)[1].partition("&& ret=0")[0]
+    rows = re.findall(r"^'(?:\([^)]*\))?\*?(--?[\w-]+)([=+]?)\[", section, flags=re.MULTILINE)
+    values = {name for name, sign in rows if sign}
+    return values, {name for name, _ in rows} - values
+
+
+@pytest.mark.parametrize("words", sorted(argv.INSTALLERS))
+def test_every_option_of_uv_is_read_as_uv_reads_it(words: str) -> None:
+    family, verb = words.split()
+    values, flags = completed(family, verb)
+    assert len(values) > 40
+    assert values - {"--torch-backend"} <= argv.options(argv.GLOBAL_VALUES, *argv.VALUES[family])
+    assert flags <= argv.options(argv.GLOBAL_FLAGS, *argv.FLAGS[family])
+    assert not flags & argv.options(argv.GLOBAL_VALUES, *argv.VALUES[family])
+    hidden = ("--trusted-host", "--config-settings", "--constraint", "--build-constraint", "--no-cache-dir")
+    line = parse(
+        [*words.split(), *(word for name in hidden for word in ([name, "v"] if name[2:4] != "no" else [name]))]
+    )
+    assert (line.unknown, line.positionals) == (None, [])
+
+
+# What is named
+
+
+@pytest.mark.parametrize(
+    ("words", "texts", "files"),
+    [
+        ("pip install torch six", ["torch", "six"], []),
+        ("pip install -r a.txt -e ./b six", ["six"], ["a.txt", "./b/pyproject.toml"]),
+        ("pip install .[gpu]", [".[gpu]"], ["./pyproject.toml"]),
+        ("--directory d pip install -r a.txt", [], ["d/a.txt"]),
+        ("pip sync a.txt b.txt", [], ["a.txt", "b.txt"]),
+        ("pip compile -o out.txt a.in", [], ["a.in"]),
+        ("tool run torch@2.9.1 --with x", ["torch==2.9.1"], []),
+        ("tool run --from torch@latest x", ["torch"], []),
+        ("tool run --from torch torchrun six", ["torch"], []),
+        ("tool install -w a[b,c]>=1,<2,torch>=2,<3 x", ["a[b,c]>=1,<2", "torch>=2,<3", "x"], []),
+        (
+            "run --with torch --with-requirements r.txt --with-editable e x torch",
+            ["torch"],
+            ["r.txt", "e/pyproject.toml"],
+        ),
+    ],
+)
+def test_the_requirements_and_the_files_of_a_command_line(words: str, texts: list[str], files: list[str]) -> None:
+    found = arguments(parse(words.split()), {})
+    assert (sorted(found[0]), sorted(found[1])) == (sorted(texts), sorted(files))
+
+
+def test_a_command_line_without_pytorch_concerns_nobody(tmp_path: Path) -> None:
+    """No hardware is asked and no session is made: `cli` goes by this alone."""
+    (tmp_path / "plain.txt").write_text("six\n--no-binary six\n")
+    (tmp_path / "torch.txt").write_text("# all\nTorch>=2\n")
+    (tmp_path / "refers.txt").write_text("-r torch.txt\n")
+
+    def told(words: str, **env: str) -> bool:
+        return names_pytorch(parse(words.replace("@", f"{tmp_path}/").split()), env)
+
+    for words in (
+        "pip install timm pytorch-lightning torchmetrics",
+        "pip install -r @plain.txt -r @none.txt",
+        "pip list",
+    ):
+        assert not told(words), words
+    for words in (
+        "pip install TORCH[opt]>=2",
+        "pip sync @torch.txt",
+        "pip compile @refers.txt",
+        "tool run -w six,torchvision x",
+    ):
+        assert told(words), words
+    assert told("pip install timm", UV_TORCH_BACKEND="auto")
+    assert not told("pip install six", UV_TORCH_BACKEND="auto")
+
+
+# What uv is told
+
+
+Told = Callable[..., str]
+
+
+@pytest.fixture
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
+    """The command line for uv, on PyTorch's own indexes; what stands in the project of ours in place of its path."""
+    monkeypatch.chdir(tmp_path)
+    subprocess.run([real_uv_path(), "venv", "-q", ".venv"], check=True)
+    found = {"UVTORCH_UV": real_uv_path(), "XDG_DATA_HOME": str(tmp_path / "data"), "HOME": str(tmp_path)}
+
+    def tell(words: str, machine: str = "gtx1080-580", **env: str) -> str:
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        described = {"UVTORCH_HARDWARE": str(MACHINES / f"{machine}.json"), **found, **env}
+        shown = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(shown):
+                line = parse(words.split())
+                (sync if line.verb == "run" else install)(Session(line, described, dry=True))
+        except UvtorchError as error:
+            return f"error: {error}"
+        finally:
+            for name in env:
+                monkeypatch.delenv(name, raising=False)
+        (row,) = [row.removeprefix("$ uv ") for row in shown.getvalue().splitlines() if row.startswith("$ uv ")]
+        return re.sub(rf"{tmp_path}/data/uvtorch/(\S+)-[0-9a-f]{{12}}(/pyproject.toml)?", r"<\1>", row)
+
+    return tell
+
+
+@pytest.mark.processes
+def test_our_choice_is_passed_where_nobody_names_one(told: Told, tmp_path: Path) -> None:
+    (tmp_path / "r.txt").write_text("six\ntorch\n")
+    for words in (
+        "pip install torch",
+        "pip sync r.txt",
+        "pip compile r.txt",
+        "tool install six --with torch",
+        "tool run -w torch six",
+    ):
+        verb, rest = " ".join(words.split()[:2]), " ".join(words.split()[2:])
+        assert told(words) == f"{verb} --torch-backend cu126 {rest}"
+    assert told("pip install torch", "mi300x-gfx942") == "pip install --torch-backend rocm7.2 torch"
+    assert told("pip install torch==2.6.0+cu118") == "pip install --torch-backend cu118 torch==2.6.0+cu118"
+    assert told("run --with torch x") == "run --with-editable <cu126> --with torch x"
+
+
+@pytest.mark.processes
+def test_auto_means_our_choice_however_it_is_said(told: Told, tmp_path: Path) -> None:
+    assert told("pip install torch --torch-backend auto") == "pip install --torch-backend cu126 torch"
+    assert told("pip install six --torch-backend=auto") == "pip install --torch-backend cu126 six"
+    assert told("pip install torch", UV_TORCH_BACKEND="auto") == "pip install --torch-backend cu126 torch"
+    (tmp_path / "pyproject.toml").write_text('[tool.uv]\ntorch-backend = "auto"\n')
+    assert told("pip install torch") == "pip install --torch-backend cu126 torch"
+
+
+@pytest.mark.processes
+def test_what_names_an_index_or_a_backend_goes_to_uv_as_it_is(told: Told, tmp_path: Path) -> None:
+    (tmp_path / "index.txt").write_text("--extra-index-url https://example.com/simple\ntorch\n")
+    for words in (
+        "pip install torch --torch-backend cu118",
+        "pip install torch --torch-backend=cpu -q",
+        "tool run --torch-backend cpu --with torch six",
+        "pip install --index https://example.com/simple torch",
+        "pip install -i https://example.com/simple torch",
+        "pip install torch --no-index -f wheels",
+        "pip install -r index.txt",
+        "pip install six",
+    ):
+        assert told(words) == words
+    assert told("pip install torch", UV_TORCH_BACKEND="cu118") == "pip install torch"
+    assert told("pip install torch", UV_INDEX="x=https://example.com/whl/cu121") == "pip install torch"
+    (tmp_path / "uv.toml").write_text('[pip]\ntorch-backend = "cu118"\n')
+    assert told("pip install torch") == "pip install torch"
+    assert told("tool run --from torch x") == "tool run --torch-backend cu126 --from torch x"
+    (tmp_path / "uv.toml").write_text('[[index]]\nurl = "https://example.com/whl/cu121"\n')
+    assert told("pip install torch") == "pip install torch"
+    (tmp_path / "uv.toml").unlink()
+    assert told("pip install torch", "macos-m3") == "pip install torch"
+
+
+@pytest.mark.processes
+def test_an_index_where_uv_does_not_know_the_name(told: Told, tmp_path: Path) -> None:
+    assert told("pip install torch --torch-backend cu134") == "pip install -r <cu134> torch"
+    assert (
+        told("tool install six -w torch", UV_TORCH_BACKEND="rocm7.14")
+        == "tool install --with-editable <rocm7.14> six -w torch"
+    )
+    assert told("pip install torch", UVTORCH_INDEX_BASE="https://example.com/whl") == "pip install -r <cu126> torch"
+    assert told("pip install torchaudio") == "pip install --torch-backend cu126 torchaudio"
+    made = [path.read_text() for path in (tmp_path / "data").rglob("pyproject.toml")]
+    assert len(made) == 3
+    assert all(text.count("explicit = true") == 1 for text in made)
+    assert any('url = "https://example.com/whl/cu126"' in text for text in made)
+
+
+@pytest.mark.processes
+def test_what_cannot_be_chosen_is_refused(told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert told("pip install torch==2.15.0", "h100-535").startswith("error: torch 2.15.0 needs a driver >= 580")
+    assert told("pip install torch --torch-backend gpu") == "error: --torch-backend: `gpu` is not a backend"
+    assert told("pip install torch==2.9.1+cpu torchvision==0.24.1+cu126").startswith("error: ")
+    base = "https://user:secret@example.com/whl"
+    refused = told("pip install torch", UVTORCH_INDEX_BASE=base)
+    assert "holds credentials" in refused
+    assert "secret" not in refused
+    (tmp_path / "data").write_text("in the way")
+    assert told("pip install torch --torch-backend cu134").startswith("error: cannot write ")
+
+
+# What it comes to
+
+
+def installed(done: str) -> dict[str, str]:
+    """What uv says that it installs: ` + torch==2.14.1+cu126`."""
+    return dict(
+        row.removeprefix(" + ").split("==") for row in done.splitlines() if row.startswith(" + ") and "==" in row
+    )
+
+
+@pytest.fixture
+def place(project: Project) -> Project:
+    """A project whose environment is there; uv is not told of a Python, which `pip` would install into."""
+    del project.environment["UV_PYTHON"]
+    project.uv("venv", "-q", "--python", sys.executable).must()
+    return project
+
+
+def test_pip_installs_what_was_chosen(place: Project) -> None:
+    project = place
+    (project.path / "r.txt").write_text("torch\ntorchvision\n")
+    done = project.uvtorch("pip", "install", "torch", "jinja2", machine="gtx1080-580").must()
+    assert done.ours == [
+        "uvtorch: using cu126 (torch 2.14.1): driver 580.95.05 supports CUDA 13.0; NVIDIA GeForce GTX 1080 (6.1)"
+    ]
+    assert installed(done.err)["torch"] == "2.14.1+cu126"
+    assert installed(done.err)["jinja2"] != "3.1.4", "an old copy on PyTorch's index"
+    # What joins the installed torch is of its build, whatever the machine.
+    joined = project.uvtorch("pip", "install", "torchvision", machine="h200-580").must()
+    assert joined.ours == ["uvtorch: using cu126, as the installed torch 2.14.1+cu126"]
+    assert installed(joined.err) == {"torchvision": "0.29.1+cu126"} | installed(joined.err)
+    assert "torch" not in installed(joined.err)
+    # An option insists, and the build that is said is the one that is there.
+    anew = project.uvtorch("pip", "install", "-r", "r.txt", "--torch-backend", "auto", machine="cpu-only").must()
+    assert {name: installed(anew.err)[name] for name in ("torch", "torchvision")} == {
+        "torch": "2.15.0+cpu",
+        "torchvision": "0.29.2+cpu",
+    }

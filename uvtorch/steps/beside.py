@@ -1,0 +1,68 @@
+"""`uvtorch run --with torch`: PyTorch packages beside the project's, or without a project."""
+
+from collections.abc import Sequence
+
+from uvtorch.choose import Decision, Request
+from uvtorch.errors import UsageError
+from uvtorch.project import Source, selection
+from uvtorch.requirement import without_local
+from uvtorch.session import Session, Wanted, decision_line
+from uvtorch.steps import choices, route
+from uvtorch.steps.resolve import leaves_to_pypi
+
+
+def join(session: Session) -> None:
+    """Add to the command line what has uv take the PyTorch packages of `--with` from the project's index, else ours.
+
+    uv lays them over the project's environment: torch of another build would take the place of the project's. Raises
+    UsageError where the command asks for such a build.
+    """
+    line = session.line
+    requirements = route.named(session)
+    if not requirements or route.names_index(session):
+        return
+    wanted = session.wanted(requirements, session.machine if any("+" in text for text in requirements) else None)
+    pin = None if line.has("--no-project") or session.site is None else _pin(session)
+    if leaves_to_pypi(session, wanted.backend):
+        return
+    if pin is not None:
+        decision, url = _like(session, pin, wanted, requirements), pin.url or ""
+    else:
+        python = route.target_of(session).python
+        decision = session.settle(Request(requirements, python, backend=wanted.backend))
+        url = decision.backend.index_url(session.index_base) if decision.backend else ""
+        session.out.say(decision_line(decision))
+        session.out.warn(*decision.warnings)
+    folder = route.project_for(session, decision, url, requirements)
+    line.argv = line.with_options("--with-editable", folder)
+
+
+def _pin(session: Session) -> Source | None:
+    """The source of torch, or of another PyTorch package, in the project's environment as the command selects it."""
+    project, machine = session.workspace, session.machine
+    rows = project.selectable()
+    named = selection.named(rows, choices.options_of(session))
+    if rows and not named and (session.line.ours_has("--auto") or project.config.auto):
+        raise UsageError(
+            "the project has several builds of PyTorch, and --with has to be told which one to join",
+            f"name it: `--{rows[0].kind} {rows[0].name}`",
+        )
+    targets = [row.target for row in named]
+    found = [one for one in project.sources_on(machine.platform) if one.kind == "index" and one.target in targets]
+    found += [one for each in session.projects for one in each.pins(machine.platform) if one.kind == "index"]
+    return next((one for one in found if one.package == "torch"), found[0] if found else None)
+
+
+def _like(session: Session, pin: Source, wanted: Wanted, requirements: Sequence[str]) -> Decision:
+    """The project's own build, which nobody may ask otherwise."""
+    asked = wanted.backend
+    if wanted.auto and wanted.insists and not session.line.ours_has("--auto"):
+        asked = session.decide(requirements).backend
+    if asked and wanted.insists and asked != pin.backend:
+        raise UsageError(
+            f"--with asks for {', '.join(requirements)} from {asked}, and the project pins {pin.backend or pin.url}",
+            f"`uvtorch torch use {asked}` pins the project anew",
+            "with `--no-project` the command runs without the project",
+        )
+    texts = [*map(without_local, requirements)]
+    return session.decide(texts, pin.backend) if pin.backend else Decision(None)

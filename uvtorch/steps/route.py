@@ -1,0 +1,189 @@
+"""Packages that uv installs by `pip`, `tool` or `run --with`: which of PyTorch's are named, and how they get an index.
+
+uv has `--torch-backend` on `pip` and on `tool`. Where that cannot say it (a uv that lacks the option or the name, a
+mirror, a bound, `run`), a small project of ours stands among the requirements and names the index: `--index` would have
+numpy and jinja2 come from PyTorch's index too, in old copies, and a page that is missing there ends with 403.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from uvtorch import atomic, environment, uv
+from uvtorch.argv import GLOBAL_FLAGS, GLOBAL_VALUES, is_set
+from uvtorch.argv import options as option_names
+from uvtorch.backend import DEFAULT_INDEX_BASE, from_url, same_url
+from uvtorch.choose import Decision
+from uvtorch.environment import Environment
+from uvtorch.errors import UvtorchError
+from uvtorch.named import arguments
+from uvtorch.packages import roles
+from uvtorch.project.outside import given, tables
+from uvtorch.project.script import script_block
+from uvtorch.requirement import named_by
+from uvtorch.requirements_file import requirements_in
+from uvtorch.session import Session, minor_version
+
+INDEX_OPTIONS = ("--index", "--default-index", "--index-url", "--extra-index-url", "--find-links", "--no-index")
+_IN_FILE = re.compile(r"^\s*(?:--(?:extra-)?index(?:-url)?|--find-links|--no-index|-i|-f)\b", re.MULTILINE)
+
+
+class Target(NamedTuple):
+    """What packages are installed into."""
+
+    python: str | None
+    """`3.12`, as far as it is known."""
+    installed: Environment | None = None
+    """The environment, where there is one and its packages count."""
+
+
+def named(session: Session) -> tuple[str, ...]:
+    """The requirements of PyTorch packages that the command line names, and those in its files."""
+    texts, files = arguments(session.line, session.env)
+    more = session.project.config.packages if session.site else ()
+    every = (*texts, *(text for file in files for text in requirements_in(file)))
+    found = (text for text in every if roles().get(name := named_by(text) or "") == "pin" or name in more)
+    return tuple(dict.fromkeys(found))
+
+
+def names_index(session: Session) -> bool:
+    """Whether the user says where PyTorch packages come from.
+
+    An index on the command line or in a file of requirements, an index of a backend's in the environment or in uv's
+    settings, or a source.
+    """
+    line, env = session.line, session.env
+    if line.has(*INDEX_OPTIONS):
+        return True
+    urls = [one.url for one in given(line, env)] + re.split(r"[\s,]+", env.get("UV_FIND_LINKS", ""))
+    urls += (url for table in settings(session) for url in _urls(table))
+    return any(map(from_url, urls)) or any(map(_file_names_index, arguments(line, env)[1]))
+
+
+def settings(session: Session) -> Iterator[Mapping[str, Any]]:
+    """The tables of uv's settings that count for the command, and their `[pip]`; `uv tool` knows no project's."""
+    verb = session.line.verb or ""
+    tool = verb.startswith("tool ")
+    root = session.site.root if session.site and not tool else None
+    directory = root.directory if root else os.path.abspath(os.sep) if tool else session.directory
+    for _, table in tables(directory, root.data if root else {}, session.line, session.env):
+        yield from ((table.get("pip") or {}, table) if verb.startswith("pip ") else (table,))
+
+
+def _urls(table: Mapping[str, Any]) -> Iterator[str]:
+    """The indexes that a table of settings puts to every package."""
+    yield from (index["url"] for index in table.get("index") or () if "url" in index and not index.get("explicit"))
+    for key in ("index-url", "extra-index-url", "find-links"):
+        value = table.get(key) or ()
+        yield from [value] if isinstance(value, str) else value
+
+
+def _file_names_index(path: str) -> bool:
+    try:
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
+            text = file.read()
+    except OSError:
+        return False
+    if path.endswith(".py"):
+        text = script_block(text) or ""
+    if not path.endswith((".py", ".toml")):
+        return _IN_FILE.search(text) is not None
+    return re.search(r"^\s*\[?(?:tool\.uv\.)?sources\b.*", text, re.MULTILINE) is not None and "torch" in text
+
+
+def target_of(session: Session) -> Target:
+    """The Python and the environment that uv would install into."""
+    line = session.line
+    if line.verb == "run" and session.site and not line.has("--no-project"):
+        return Target(session.python)
+    known = option_names(GLOBAL_VALUES, GLOBAL_FLAGS)
+    words = [word for name, value in line.options if name in known for word in (name, value) if word is not None]
+    apart = (line.verb or "").startswith("tool ") or line.has("--system") or is_set(session.env, "UV_SYSTEM_PYTHON")
+    command = ["python", "find", *words, "--no-project", *(["--system"] if apart else [])]
+    command += [python] if (python := line.value("--python")) else []
+    _, out, _ = uv.ask(session.uv, command)
+    found = environment.read(os.path.dirname(os.path.dirname(out.strip()))) if out.strip() else None
+    version = line.value("--python-version") or (found.python if found else None)
+    if version is None:
+        version = uv.ask(session.uv, [*command, "--show-version"])[1].strip()
+    counts = line.verb in ("pip install", "pip sync") and not line.has("--target", "-t", "--prefix")
+    return Target(minor_version(version), found if counts else None)
+
+
+def means(session: Session, decision: Decision, requirements: Sequence[str]) -> tuple[str, ...]:
+    """The arguments, to stand after the verb, that have uv take PyTorch packages from the decision's index."""
+    verb, backend = session.line.verb or "", decision.backend
+    assert backend, "a decision has a backend"
+    official = same_url(session.index_base, DEFAULT_INDEX_BASE)
+    if verb != "run" and official and not decision.bounds and knows(session, str(backend)):
+        return "--torch-backend", str(backend)
+    folder = project_for(session, decision, backend.index_url(session.index_base), requirements)
+    if verb.startswith("pip"):
+        file = os.path.join(folder, "pyproject.toml")
+        return ("-r", file) if verb == "pip install" else (file,)
+    return "--with-editable", folder
+
+
+def knows(session: Session, backend: str) -> bool:
+    """Whether `--torch-backend` of this uv, on this verb, takes the name."""
+    words = (session.line.verb or "").split()
+    return uv.ask(session.uv, [*words, "--torch-backend", backend, "--help"])[0] == 0
+
+
+def project_for(session: Session, decision: Decision, url: str, requirements: Sequence[str]) -> str:
+    """The folder of a project that requires these packages from the index at `url`; it holds nothing else.
+
+    It stays, for uv remembers requirements by their path. Raises UvtorchError where it cannot be written.
+    """
+    names = dict.fromkeys(name for text in requirements if (name := named_by(text)))
+    if not session.line.has("--no-deps") and session.line.verb != "pip sync":
+        names["torch"] = None
+    bounds = dict(decision.bounds)
+    required = [name + bounds.get(name, "") for name in names]
+    required += [f"{name} ; sys_platform == 'linux'" for name in decision.companions]
+    index = decision.backend.index_name if decision.backend else "pytorch"
+    text = _PROJECT.format(
+        name=f"uvtorch-{index}",
+        index=index,
+        url=json.dumps(url),
+        required=json.dumps(required),
+        sources="\n".join(f'{name} = {{ index = "{index}" }}' for name in (*names, *decision.companions)),
+    )
+    home = session.env.get("XDG_DATA_HOME") or session.env.get("LOCALAPPDATA") or os.path.expanduser("~/.local/share")
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    folder = os.path.join(home, "uvtorch", f"{str(decision.backend).replace('/', '-')}-{digest}")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        atomic.write(os.path.join(folder, "pyproject.toml"), text.encode(), 0o644)
+    except OSError as error:
+        raise UvtorchError(
+            f"cannot write {folder}: {error.strerror}", "name another place: XDG_DATA_HOME=/path/that/can/be/written"
+        ) from None
+    return folder
+
+
+_PROJECT = """\
+# Written by uvtorch: PyTorch packages come from this index, and nothing else does.
+[project]
+name = "{name}"
+version = "0"
+dependencies = {required}
+
+[build-system]
+requires = ["uv_build"]
+build-backend = "uv_build"
+
+[tool.uv.build-backend]
+module-name = []
+
+[tool.uv.sources]
+{sources}
+
+[[tool.uv.index]]
+name = "{index}"
+url = {url}
+explicit = true
+"""

@@ -1,0 +1,108 @@
+"""`uvtorch pip install|sync|compile` and `tool install|run`: the build that fits, where nobody names one."""
+
+import os
+from collections.abc import Sequence
+
+from uvtorch.backend import parse
+from uvtorch.choose import Decision, Request
+from uvtorch.environment import Build, Environment
+from uvtorch.packages import normalize
+from uvtorch.requirement import allows, named_by
+from uvtorch.session import Origin, Session, Wanted, decision_line
+from uvtorch.steps.resolve import leaves_to_pypi
+from uvtorch.steps.route import Target, knows, means, named, names_index, settings, target_of
+
+
+def install(session: Session) -> int:
+    """Run the command with a backend for its PyTorch packages, or as it was typed.
+
+    | the command line | what happens |
+    | --- | --- |
+    | names an index, or a backend that uv knows | as it was typed |
+    | PyTorch packages, and torch is installed and stays | its build |
+    | PyTorch packages, or `--torch-backend auto` | our choice |
+
+    Raises UvtorchError where there is no choice.
+    """
+    requirements = named(session)
+    wanted = _wanted(session, requirements)
+    insists = wanted.origin == Origin.OPTION
+    if not (requirements or insists) or (not (insists and wanted.auto) and names_index(session)):
+        return _as_typed(session)
+    if wanted.backend and wanted.origin != Origin.LOCAL_VERSION and knows(session, str(wanted.backend)):
+        return _as_typed(session)
+    if leaves_to_pypi(session, wanted.backend):
+        return _as_typed(session)
+    if elsewhere := _elsewhere(session):
+        return _as_typed(session, elsewhere)
+    target = target_of(session)
+    stays = None if wanted.insists else _stays(session, target.installed, requirements)
+    decision = _decide(session, wanted, target, requirements, stays)
+    anew = _other_builds(target.installed, requirements, decision) if insists else ()
+    options = [word for name in anew for word in ("--reinstall-package", name)]
+    os.environ.pop("UV_TORCH_BACKEND", None)  # uv would take it for the packages that the decision is not about
+    said = decision_line(decision)
+    if stays:
+        said = f"using {decision.backend}, as the installed torch {stays.version}"
+    return session.hand_over(
+        *decision.warnings, said=(said,), options=(*means(session, decision, requirements), *options)
+    )
+
+
+def _as_typed(session: Session, *warnings: str) -> int:
+    session.line.argv = session.line.typed
+    return session.hand_over(*warnings)
+
+
+def _wanted(session: Session, requirements: Sequence[str]) -> Wanted:
+    """What asks for a backend; uv's own settings as the environment does."""
+    wanted = session.wanted(requirements, session.machine if any("+" in text for text in requirements) else None)
+    if wanted != Wanted():
+        return wanted
+    for table in settings(session):
+        if name := table.get("torch-backend"):
+            return Wanted(parse(name), Origin.VARIABLE, auto=name == "auto")
+    return wanted
+
+
+def _elsewhere(session: Session) -> str | None:
+    """The warning that the packages are for another machine than this one, whose GPU nobody knows."""
+    given, here = session.line.value("--python-platform") or "", session.machine.platform
+    system = {"darwin": "macos", "manylinux": "linux"}
+    words = given.lower().replace("_", "-").split("-")
+    named_systems = {system.get(word.rstrip("0123456789"), word.rstrip("0123456789")) for word in words}
+    other_system = given and here.system not in named_systems
+    machines = {"x86": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
+    other_machine = next((machines[word] for word in words if word in machines), here.machine) != here.machine
+    if other_system or other_machine:
+        return f"no PyTorch build is chosen for {given}: its hardware is not known; name one with --torch-backend"
+    return None
+
+
+def _stays(session: Session, installed: Environment | None, requirements: Sequence[str]) -> Build | None:
+    """The torch that is installed and that uv will leave there: what joins it has to be of its build."""
+    torch, line = installed.torch if installed else None, session.line
+    if torch is None or torch.backend is None or torch.broken or line.has("--upgrade", "--reinstall"):
+        return None
+    renewed = {*map(normalize, line.values("--upgrade-package")), *map(normalize, line.values("--reinstall-package"))}
+    release = torch.version.partition("+")[0]
+    asked = [text for text in requirements if named_by(text) == "torch"]
+    return torch if "torch" not in renewed and all(allows(text, release) for text in asked) else None
+
+
+def _decide(
+    session: Session, wanted: Wanted, target: Target, requirements: Sequence[str], stays: Build | None
+) -> Decision:
+    backend, texts = wanted.backend, requirements or ("torch",)
+    if stays:
+        backend, texts = stays.backend, (*requirements, f"torch=={stays.version.partition('+')[0]}")
+    elif session.site:
+        backend = session.backend_for(wanted)
+    return session.settle(Request(tuple(texts), target.python, backend=backend))
+
+
+def _other_builds(installed: Environment | None, requirements: Sequence[str], decision: Decision) -> tuple[str, ...]:
+    """The installed packages that are of another build than is asked for: uv keeps what satisfies a requirement."""
+    names = {named_by(text) for text in requirements}
+    builds = installed.builds if installed else ()
+    return tuple(build.name for build in builds if build.name in names and build.backend != decision.backend)
