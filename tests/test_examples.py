@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,13 +17,21 @@ pytest_plugins = ["tests.index.fixtures"]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the examples are typed into sh")
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-TYPED = ("several-backends", "workspace", "script", "library", "notebook")
+TYPED = ("several-backends", "workspace", "script", "library", "notebook", "ship")
 EXPECTED = {
     "several-backends": {"whl/cpu", "whl/cu126", "whl/cu130"},
     "workspace": {"whl/cpu"},
     "library": {"whl/cpu", "whl/cu126"},
     "notebook": {"whl/cu130"},
+    "ship": {"whl/cpu", "whl/cu126"},
 }
+
+
+def at_home(project: Project) -> None:
+    """PyTorch's indexes on this machine."""
+    text = project.file.read_text(encoding="utf-8") if project.file.exists() else ""
+    if text:
+        project.file.write_text(text.replace("https://download.pytorch.org/whl", project.home.server.base))
 
 
 @pytest.mark.parametrize("name", TYPED)
@@ -40,6 +49,7 @@ def test_the_commands_work(name: str, project: Project, launcher: Path) -> None:
         if path.exists():
             head = path.read_text(encoding="utf-8").partition('"""')[0]
             path.write_text(f"{head}import torch\n", encoding="utf-8")
+    at_home(project)
     environment = {**project.environment, "UVTORCH_HARDWARE": str(MACHINES / "h200-580.json")}
     environment["PATH"] = os.pathsep.join([str(launcher.parent), environment["PATH"]])
     done = subprocess.run(
@@ -70,3 +80,28 @@ def test_the_notebook_is_one() -> None:
     assert data["nbformat"] == 4
     for cell in data["cells"]:
         compile("".join(cell["source"]), "notebook", "exec")
+
+
+def test_images_for_machines_that_are_not_here_and_what_ci_runs(project: Project) -> None:
+    """The Dockerfile's and the workflow's command lines, for each machine; the files that are copied are there."""
+    shutil.rmtree(project.path)
+    shutil.copytree(EXAMPLES / "ship", project.path)
+    at_home(project)
+    project.uvtorch("lock").must()
+    before = project.state()
+    docker = (project.path / "Dockerfile").read_text(encoding="utf-8")
+    (run,) = re.findall(r"^RUN UVTORCH_HARDWARE=\$\{MACHINE\} uvtorch (.*)$", docker, re.MULTILINE)
+    for machine, build in (("cpu", "2.15.0+cpu"), ("gpu", "2.14.1+cu126")):
+        for row in re.findall(r"^COPY (?!--from)(.*) \./$", docker, re.MULTILINE):
+            assert all((project.path / name.replace("${MACHINE}", f"{machine}.json")).is_file() for name in row.split())
+        project.uvtorch(*run.split(), UVTORCH_HARDWARE=f"{machine}.json").must()
+        assert project.installed()["torch"] == build
+    (project.path / "train.py").write_text("import torch\n")
+    workflow = (project.path / "ci.yml").read_text(encoding="utf-8")
+    commands = re.findall(r"- run: uvtorch (.*)$", workflow, re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        project.uvtorch(*command.split()).must()
+    assert project.installed()["torch"] == "2.15.0+cpu"
+    (project.path / "train.py").write_bytes(before["train.py"])
+    assert project.state() == before
