@@ -47,7 +47,6 @@ backend-path = ["."]
 def test_dependencies_that_the_build_backend_tells(make: Make, command: str, machine: str, torch: str) -> None:
     text = body(name="dyn").replace("dependencies = []", 'dynamic = ["dependencies"]') + DYNAMIC
     project = make(text).put({"backend.py": BACKEND})
-    project.uv("lock").must()
     project.uvtorch(*command.split(), machine=machine).must()
     project.versions(torch=torch)
 
@@ -102,13 +101,29 @@ def test_a_workspace_is_pinned_anew_as_one(make: Make, where: str, command: str)
 # The user's own indexes
 
 
-@pytest.mark.parametrize(("added", "version"), [("torchvision", "0.24.1+cu128"), ("torchaudio", "2.9.1+cu128")])
-def test_more_comes_from_a_mirror_that_names_no_backend(make: Make, added: str, version: str) -> None:
+@pytest.mark.parametrize(
+    ("added", "package", "version"),
+    [
+        ("torchvision", "torchvision", "0.24.1+cu128"),
+        ("torchaudio", "torchaudio", "2.9.1+cu128"),
+        ("timm", "torchvision", "0.24.1+cu128"),
+    ],
+)
+def test_more_comes_from_a_mirror_that_names_no_backend(make: Make, added: str, package: str, version: str) -> None:
     project = make(body("torch==2.9.1", tool=source("house/wheels", "torch")))
     project.uv("lock").must()
     project.uvtorch("add", added, "--no-sync", machine="h200-580").must()
-    project.versions(torch="2.9.1+cu128", **{added: version})
-    assert {index for _, index in project.locked()[added]} == {"house/wheels"}
+    project.versions(torch="2.9.1+cu128", **{package: version})
+    assert {index for _, index in project.locked()[package]} == {"house/wheels"}
+
+
+@pytest.mark.parametrize("marker", ["sys_platform == 'Linux'", "platform_system == 'linux'"])
+def test_a_source_that_never_holds_is_no_pin(make: Make, marker: str) -> None:
+    dead = source("whl/cpu", "torch").replace(' "own" }', f' "own", marker = "{marker}" }}')
+    project = make(body("torch", tool=dead))
+    done = project.uvtorch("sync", "--auto", machine="h100-570").must()
+    assert "using cu126 (torch 2.14.1)" in done.err
+    project.versions(torch="2.14.1+cu126")
 
 
 @pytest.mark.parametrize("command", ["sync --auto", "lock --torch-backend auto", "add numpy", "add any-models"])
@@ -195,6 +210,8 @@ def test_a_mac_pins_nothing(make: Make) -> None:
         ("add torch==2.14.1 --torch-backend auto --no-sync", "2.14.1+cu130"),
         ("add torchvision --torch-backend auto --no-sync", "2.15.0+cu130"),
         ("add torchvision --torch-backend cu126 --no-sync", "2.14.1+cu126"),
+        ("add numpy --torch-backend auto --no-sync", "2.15.0+cu130"),
+        ("add numpy --torch-backend cu126 --no-sync", "2.14.1+cu126"),
         ("lock", "2.11.0+cu128"),
         ("sync --auto", "2.11.0+cu128"),
         ("add torchvision --no-sync", "2.11.0+cu128"),

@@ -24,6 +24,7 @@ pytest_plugins = ["tests.index.fixtures"]
         ("sound-models", "lock --torch-backend cu128", "cpu-only", "2.11.0+cu128"),
         ("old-models", "export --auto", "h100-570", "2.8.0+cu128"),
         ("transformers[torch]", "export --torch-backend cpu", "h200-580", "2.15.0+cpu"),
+        ("capped-models", "torch use auto", "h100-570", "2.11.0+cu128"),
     ],
 )
 def test_torch_that_only_comes_along(make: Make, package: str, command: str, machine: str, torch: str) -> None:

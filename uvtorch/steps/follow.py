@@ -32,7 +32,7 @@ from uvtorch.transaction import Transaction, content
 def follow_and_sync(command: Command, tx: Transaction, before: bytes, *, late: bool) -> None:
     """See to the lock that uv's own command left, and sync where that changed it, or where syncing was put off."""
     session = command if isinstance(command, Session) else Session(command.line, command.env, dry=command.dry)
-    changed = follow_lock(session, tx, before)
+    changed = follow_lock(session, tx, b"" if command.line.ours_has("--torch-backend") else before)
     if (late or changed) and command.line.verb in ("add", "remove") and not command.unsynced:
         sync, warnings = choices.sync_command(session)
         tx.warn(*warnings)
@@ -85,7 +85,7 @@ def follow_lock(session: Session, tx: Transaction, before: bytes) -> bool:  # no
     if session.project.selectable():
         return _into_choices(session, tx, strays(session, lock))
     if pins := pins_of(session):
-        return _keep_pinned(session, tx, lock, pins)
+        return _keep_pinned(session, tx, lock, pins, before)
     new = {package.name for package in lock.packages if session.project.is_pinned(package.name)}
     have = {name for name in new if f'\nname = "{name}"'.encode() in before.replace(b"\r\n", b"\n")}
     own_source = any(session.project.is_pinned(source.package) for source in session.project.sources)
@@ -122,20 +122,32 @@ def _into_choices(session: Session, tx: Transaction, names: Sequence[str]) -> bo
     return True
 
 
-def _keep_pinned(session: Session, tx: Transaction, lock: Lock, pins: Sequence[Source]) -> bool:
+def _keep_pinned(session: Session, tx: Transaction, lock: Lock, pins: Sequence[Source], before: bytes) -> bool:
     names = strays(session, lock)
     wanted = session.wanted() if session.line.verb == "add" else Wanted()
-    other = wanted.backend and any(one.backend != wanted.backend for one in pins)
-    if other and (names or wanted.origin == Origin.OPTION):
-        return pin_transitive(session, tx, wanted)
+    other = wanted.auto or (wanted.backend and any(one.backend != wanted.backend for one in pins))
+    if other and (names or wanted.origin == Origin.OPTION) and pin_transitive(session, tx, wanted):
+        return True
+    if not any(one.backend for one in pins):  # a private mirror: what comes along now is its business too
+        names = tuple(name for name in brought(session) if f'\nname = "{name}"'.encode() not in before)
     change = Change(session, tx)
     file = change.files[0][2]
     if names:
+        start = tx.mark()
         pin.like(file, session.project, (), pins, names)
-        if _edited(session, tx, change):
-            tx.say(f"{', '.join(names)} came along: taken from the project's index")
-            return True
-        return False
+        if not change.write():
+            return False
+        code, said = tx.try_quietly(*choices.relock_command(session))
+        if code and code != NO_SOLUTION:
+            tx.fail()
+        along = f"{', '.join(names)} came along"
+        if code:
+            rollback(session, tx, start)
+            tx.warn(f"{along} from the default index: the index of the project's torch cannot serve what needs it")
+            return False
+        tx.tell(said)
+        tx.say(f"{along}: taken from the project's index")
+        return True
     pin.unpin(file, session.project, users_of(session, pin.in_group(session.project)))
     _edited(session, tx, change)
     return False  # what goes from the group changes no environment

@@ -11,6 +11,7 @@ from uvtorch.errors import NoBuild, UsageError
 from uvtorch.locate import current_directory
 from uvtorch.packages import normalize
 from uvtorch.project import Choice, Source, selection
+from uvtorch.project.markers import can_hold
 from uvtorch.project.script import script_block
 from uvtorch.requirement import without_local
 from uvtorch.session import Session, Wanted
@@ -97,7 +98,10 @@ def _unseen(session: Session) -> str:
 def _selected_pins(session: Session) -> tuple[Source, ...]:
     """Sources for an extra or a group alone: of a member, or of a root whose choices a member cannot select."""
     return tuple(
-        one for project in session.projects for one in project.sources if one.index and project.is_pinned(one.package)
+        one
+        for project in session.projects
+        for one in project.sources
+        if one.index and project.is_pinned(one.package) and can_hold(one.marker)
     )
 
 
