@@ -11,7 +11,7 @@ from uvtorch.catalog import number
 from uvtorch.choose import Decision, Request, choose
 from uvtorch.cuda_extensions import Extension, Index
 from uvtorch.edits.extensions import Found
-from uvtorch.index_query import target
+from uvtorch.index_query import answered, reason, target
 from uvtorch.requirement import bare_requirement
 from uvtorch.session import Session
 
@@ -142,24 +142,8 @@ class Query(NamedTuple):
         if code == 1 or (code and "HTTP status client error (4" in err):
             return None
         if code:
-            reasons = [row.strip() for row in err.splitlines() if "cause:" in row or row.startswith("error:")]
-            reason = "".join(f" ({row.partition(': ')[2]})" for row in reasons[-1:])
-            raise OutOfReachError(f"{url} could not be asked{reason}")
-        return _answered(out)
-
-
-def _answered(out: str) -> dict[str, str]:
-    """`uv pip compile`'s output: name -> version, and `name from` -> the index it comes from."""
-    found: dict[str, str] = {}
-    last = ""
-    for row in out.splitlines():
-        text = row.strip()
-        if text.startswith("# from "):
-            found[f"{last} from"] = text.removeprefix("# from ").rstrip("/")
-        elif "==" in text and not text.startswith("#"):
-            last, _, version = text.partition(";")[0].strip().partition("==")
-            found[last] = version.partition(" ")[0]
-    return found
+            raise OutOfReachError(f"{url} could not be asked{reason(err)}")
+        return answered(out)
 
 
 def told(match: Match, base: str) -> str:

@@ -58,11 +58,11 @@ def nightly_companions(backend: Backend, request: Request, base: str, uv_path: s
 def check_mirror(uv_path: str, url: str, python: str | None) -> None:
     """Raise UsageError, with the reason, where what is at `url` is no index that has torch for Linux."""
     command = ("pip", "compile", "-q", "--no-config", "--no-deps", *target("linux_x86_64", python))
-    code, _, err = uv.ask(uv_path, (*command, "--default-index", url, "-"), given="torch\n", patient=False)
+    code, _, err = uv.ask(uv_path, (*command, "--default-index", url, "-"), given="torch\n")
     if code == 0:
         return
     flat = (*command, "--no-index", "--find-links", f"{url}/", "-")
-    if code == 1 and uv.ask(uv_path, flat, given="torch\n", patient=False)[0] == 0:
+    if code == 1 and uv.ask(uv_path, flat, given="torch\n")[0] == 0:
         raise UsageError(
             f"{url} is a flat page of links, not an index: it has no page for each package, such as {url}/torch/",
             "name a mirror that has the pages; this one serves `uv pip install --find-links` alone",
@@ -92,11 +92,28 @@ def _resolved(
     if code == 1:
         return None
     if code != 0:
-        reasons = [row.strip() for row in err.splitlines() if "cause:" in row or row.startswith("error:")]
         raise NoBuild(
-            f"the catalog does not know this release, and {url} could not be asked"
-            + "".join(f" ({reason.partition(': ')[2]})" for reason in reasons[-1:]),
+            f"the catalog does not know this release, and {url} could not be asked{reason(err)}",
             "name a backend with --torch-backend, or try again when the index answers",
         )
-    rows = (row.partition(";")[0].strip().partition("==") for row in out.splitlines())
-    return {name: version for name, equals, version in rows if equals and not name.startswith("#")}
+    return answered(out)
+
+
+def reason(err: str) -> str:
+    """Why uv could not ask, from what it said, in brackets; nothing where it gave no cause."""
+    rows = [row.strip() for row in err.splitlines() if "cause:" in row or row.startswith("error:")]
+    return "".join(f" ({row.partition(': ')[2]})" for row in rows[-1:])
+
+
+def answered(out: str) -> dict[str, str]:
+    """`uv pip compile`'s output: name -> version, and `name from` -> the index it comes from."""
+    found: dict[str, str] = {}
+    last = ""
+    for row in out.splitlines():
+        text = row.strip()
+        if text.startswith("# from "):
+            found[f"{last} from"] = text.removeprefix("# from ").rstrip("/")
+        elif "==" in text and not text.startswith("#"):
+            last, _, version = text.partition(";")[0].strip().partition("==")
+            found[last] = version.partition(" ")[0]
+    return found
