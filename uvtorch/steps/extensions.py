@@ -12,7 +12,7 @@ from uvtorch.project.pyproject import PyProject
 from uvtorch.requirement import named_by
 from uvtorch.session import Session, decision_line, requirements_of
 from uvtorch.steps import choices
-from uvtorch.steps.follow import follow_lock
+from uvtorch.steps.follow import follow_and_sync
 from uvtorch.steps.pins import pins_of
 from uvtorch.steps.requested import Requested, words_with
 from uvtorch.transaction import Transaction, content
@@ -91,8 +91,7 @@ class Addition:
         before = content(session.required_site.lock)
         session.begin(tx, file)
         tx.uv(*words)
-        if follow_lock(session, tx, before) and not session.unsynced:
-            tx.uv(*choices.sync_command(session)[0])
+        follow_and_sync(session, tx, before)
 
     def _backend(self, texts: Sequence[str], pinned: Backend | None) -> Backend | None:
         said = self.session.wanted(texts, self.session.machine)

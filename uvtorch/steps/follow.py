@@ -29,10 +29,10 @@ from uvtorch.steps.resolve import (
 from uvtorch.transaction import Transaction, content
 
 
-def follow_and_sync(command: Command, tx: Transaction, before: bytes, *, late: bool) -> None:
+def follow_and_sync(command: Command, tx: Transaction, before: bytes, *, late: bool = False) -> None:
     """See to the lock that uv's own command left, and sync where that changed it, or where syncing was put off."""
     session = command if isinstance(command, Session) else Session(command.line, command.env, dry=command.dry)
-    changed = follow_lock(session, tx, b"" if command.line.ours_has("--torch-backend") else before)
+    changed = follow_lock(session, tx, before)
     if (late or changed) and command.line.verb in ("add", "remove") and not command.unsynced:
         sync, warnings = choices.sync_command(session)
         tx.warn(*warnings)
@@ -125,7 +125,7 @@ def _into_choices(session: Session, tx: Transaction, names: Sequence[str]) -> bo
 def _keep_pinned(session: Session, tx: Transaction, lock: Lock, pins: Sequence[Source], before: bytes) -> bool:
     names = strays(session, lock)
     wanted = session.wanted() if session.line.verb == "add" else Wanted()
-    other = wanted.auto or (wanted.backend and any(one.backend != wanted.backend for one in pins))
+    other = not before if wanted.auto else wanted.backend and any(one.backend != wanted.backend for one in pins)
     if other and (names or wanted.origin == Origin.OPTION) and pin_transitive(session, tx, wanted):
         return True
     if not any(one.backend for one in pins):  # a private mirror: what comes along now is its business too

@@ -50,7 +50,8 @@ def watch(
         if late or not _is_settled(command, paths, before):
             from uvtorch.steps.follow import follow_and_sync  # noqa: PLC0415  a plain `add` loads nothing that it does not need
 
-            follow_and_sync(command, tx, before, late=late)
+            asked = line.ours_has("--torch-backend")  # acts on the whole lock, also where nothing is new in it
+            follow_and_sync(command, tx, b"" if asked else before, late=late)
     return tx.code
 
 

@@ -19,7 +19,7 @@ from uvtorch.requirements_file import requirements_in
 from uvtorch.session import Origin, Session, Wanted, requirements_of
 from uvtorch.steps import choices
 from uvtorch.steps.change_choices import change_choices
-from uvtorch.steps.follow import follow_lock, unfit
+from uvtorch.steps.follow import follow_and_sync, unfit
 from uvtorch.steps.pins import Change, pins_of, workspace_requirements
 from uvtorch.steps.requested import Requested, requested_by, words_with
 from uvtorch.steps.resolve import (
@@ -169,9 +169,7 @@ def _add_chosen(
         if careful and not changed:
             tx.tell(said)
             tell_decision(tx, decision, None if tx.dry else newest_torch(locked(session), decision.backend))
-    changed |= follow_lock(session, tx, before)
-    if (careful or changed) and not session.unsynced:
-        tx.uv(*choices.sync_command(session)[0])
+    follow_and_sync(session, tx, before, late=careful or changed)
 
 
 def _standing(project: Project, requested: Sequence[Requested]) -> tuple[str, ...]:
@@ -259,8 +257,7 @@ def _add_like(
     if code:
         _tell_what_repins(session, tx, requested, pins)
         tx.end(code, "")
-    if not session.frozen and follow_lock(session, tx, before) and not session.unsynced:
-        tx.uv(*choices.sync_command(session)[0])
+    follow_and_sync(session, tx, before)
 
 
 def _is_settled(project: Project, packages: Sequence[str]) -> bool:
