@@ -154,8 +154,10 @@ def test_rocm_agent_enumerator_is_read(text: str, found: list[str]) -> None:
     assert [gpu.architecture for gpu in probe_amd.parse_enumerator(text)] == found
 
 
-def test_rocminfo_is_read() -> None:
-    assert probe_amd.parse_rocminfo(ROCMINFO) == [
+@pytest.mark.parametrize("width", [0, 80])  # it fills its lines with blanks
+def test_rocminfo_is_read(width: int) -> None:
+    text = "".join(f"{line:{width}}\n" for line in ROCMINFO.splitlines())
+    assert probe_amd.parse_rocminfo(text) == [
         Gpu("amd", "AMD Radeon Graphics", architecture="gfx1103", integrated=True),
         Gpu("amd", "AMD Radeon VII", architecture="gfx906", uuid="GPU-d48a706172fd5d11"),
     ]

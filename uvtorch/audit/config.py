@@ -60,7 +60,7 @@ def _twice(case: Case) -> Iterator[Finding]:
                 edits = (remove_index(first.name), set_index(first.name, first.url, explicit))
                 yield error("index-twice", f"{what}with the same URL: uv refuses to read the file.", edits)
             else:
-                what += f"with different URLs, {first.url} and {second.url}: uv refuses to read the file. "
+                what += f"with different URLs, {first.url} and {second.url}: uv refuses to read the file."
                 yield error("index-twice", f"{what} Keep one of them, or give one another name.")
         elif same and pytorch:
             yield _same_url(case.project, first, second)

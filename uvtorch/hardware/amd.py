@@ -176,7 +176,7 @@ def parse_rocminfo(text: str) -> list[Gpu]:
     """Read rocminfo: the agents whose `Device Type` is GPU."""
     gpus = []
     for agent in re.split("^Agent ", text, flags=re.MULTILINE)[1:]:
-        rows = re.findall(r"^ *(\w[\w ]*?): *(.*)$", agent, re.MULTILINE)
+        rows = re.findall(r"^ *(\w[\w ]*?): *(.*?)\s*$", agent, re.MULTILINE)
         fields = dict(reversed(rows))  # the first `Name` is the agent's, not its parts'
         if fields.get("Device Type") == "GPU" and re.fullmatch(ARCHITECTURE, fields.get("Name", "")):
             gpu, uuid = (
