@@ -71,7 +71,6 @@ class Document:
         self._rows = self._parsed(text + "\n" * self._open_end)
         units = (match[2].removeprefix(match[1]) for match in _UNIT.finditer(text))
         self._unit = next(filter(None, units), "    ")
-        self._kept = _comments(self._rows)
         kept = zip(text.split("\n"), str(self).split("\n"), strict=True)
         if changed := next((number for number, (line, now) in enumerate(kept, 1) if line != now), None):
             raise ValueError(f"line {changed} would not be kept as it is")
@@ -81,10 +80,6 @@ class Document:
         whole.body.extend(self._rows)
         text = re.sub(rf'\["{_STAND_IN}(\d+)"\]', lambda match: self._headers[int(match[1])], whole.as_string())
         return text.removesuffix("\n") if self._open_end else text
-
-    def lost(self) -> list[str]:
-        """Comments that are gone although nothing they belong to was removed."""
-        return list(self._kept - _comments(self._rows))
 
     def change(self, path: Path, old: Any, new: Any) -> None:
         """What is at `path` means `new` and no longer `old`; None: there is nothing."""
@@ -116,6 +111,7 @@ class Document:
             for table in new[len(stay) :]:
                 self._new_section("[[]]", path, "".join(self._pair((key,), value) for key, value in table.items()))
             return True
+        before = _comments([(None, self._value(at))])
         array = _List(self._value(at), self._unit)
         for position in reversed(range(len(old))):
             if position not in stay:
@@ -124,26 +120,18 @@ class Document:
                 array.replace(position, stay[position])
         for value in new[len(stay) :]:
             array.append(value, wrap=_wraps(path, [*old, value]))
-        self._kept -= array.gone
+        if lost := before - _comments([(None, tomlkit.value(str(array)))]) - array.gone:
+            raise ValueError(f"a comment would be lost: {next(iter(lost))}")
         self._set(at, str(array))
         return True
 
     def _put(self, path: Path, value: object, at: int | None) -> None:
         """The value at `path` written anew: in the pair at that position, or beside what is near."""
         if at is not None:
-            before = _comments([self._rows[at]])
             self._set(at, written(value, self._value(at).trivia.indent, self._unit, wrap=_wraps(path, value)))
-            self._kept -= before - _comments([self._rows[at]])
             return
         self._drop(path)
-        beside: _Section | None = None
-        for section in self._sections():
-            if section.path == path[:-1]:
-                beside = section
-                break
-            pairs = {at: pair for at, pair in section.pairs.items() if _within(pair, path[:-1])}
-            if pairs and len(section.path) < len(path) - 1:
-                beside = section._replace(pairs=pairs)
+        beside = self._beside(path)
         if not beside:
             self._new_section("[]", path[:-1], self._pair(path[-1:], value, wrap=_wraps(path, value)))
             return
@@ -153,6 +141,17 @@ class Document:
             self._rows[beside.end : beside.end] = self._parsed(pair)
         else:
             self._spaced(self._tail(beside.end), pair)
+
+    def _beside(self, path: Path) -> _Section | None:
+        """The section for a new pair: that of its table, else one with dotted keys of that table, and only those."""
+        found = None
+        for section in self._sections():
+            if section.path == path[:-1]:
+                return section
+            pairs = {at: pair for at, pair in section.pairs.items() if _within(pair, path[:-1])}
+            if pairs and len(section.path) < len(path) - 1:
+                found = section._replace(pairs=pairs)
+        return found
 
     def _pair_at(self, path: Path) -> int | None:
         pairs = (pair for section in self._sections() for pair in section.pairs.items())
@@ -174,20 +173,17 @@ class Document:
 
     def _drop(self, path: Path) -> None:
         """What is at `path` removed, in whichever form it is written; comments above it stay."""
-        spans: list[tuple[int, int]] = []
-        for section in self._sections():
-            pairs = [at for at, pair in section.pairs.items() if _within(pair, path)]
-            emptied = section.path in _PRUNED and pairs and len(pairs) == len(section.pairs)
-            if (section.path and _within(section.path, path)) or (emptied and not self._remarks(section)):
-                spans.append((section.start, section.end))
+        for section in reversed(self._sections()):
+            pairs = [at for at in section.pairs if _within(section.pairs[at], path)]
+            others = [
+                row for at, row in enumerate(self._rows[: section.end]) if at >= section.start and at not in pairs
+            ]
+            emptied = pairs and section.path in _PRUNED and not _comments(others) and len(pairs) == len(section.pairs)
+            if emptied or (section.path and _within(section.path, path)):
+                self._cut(section.start, section.end)
             else:
-                spans += [(at, at + 1) for at in pairs]
-        for start, end in reversed(spans):
-            self._cut(start, end)
-
-    def _remarks(self, section: _Section) -> Counter[str]:
-        """The comments in the section other than those on the lines of its pairs."""
-        return _comments(self._rows[at] for at in range(section.start, section.end) if at not in section.pairs)
+                for at in reversed(pairs):
+                    self._cut(at, at + 1)
 
     def _new_section(self, kind: str, path: Path, pairs: str) -> None:
         """A new header with its pairs: contract 4 has the sources before the indexes, beside other tables of uv."""
@@ -263,7 +259,6 @@ class Document:
 
     def _cut(self, start: int, end: int) -> None:
         """Rows removed, and with them one of the two blank lines that would meet."""
-        self._kept -= _comments(self._rows[start:end])
         if self._is_blank(end) and not start:
             end += 1
         elif self._is_blank(end) and self._is_blank(start - 1):

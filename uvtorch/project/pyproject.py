@@ -230,8 +230,6 @@ class PyProject:
             self._refuse(f"{where} cannot be understood ({error})", hint)
         if _pruned(written) != _pruned(self._data):
             self._refuse("the result would not mean what was asked")
-        if lost := document.lost():
-            self._refuse(f"a comment would be lost: {lost[0]}")
         return self._block.with_text(text).encode()
 
     def _refuse(self, reason: str, *hints: str) -> NoReturn:
