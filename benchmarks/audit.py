@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from uvtorch import catalog
-from uvtorch.audit import Selection, audit, read_export, selections
-from uvtorch.machine import Platform
+from uvtorch.audit import Case, Selection, findings, read_export, selections
+from uvtorch.machine import Machine, Platform
 from uvtorch.project import Environment, read
 from uvtorch.project.lock import read_lock
 
@@ -146,7 +146,7 @@ def measure(text: str, label: str) -> None:
             lambda: {one: export(folder, one) for one in selections(project)},
         )
     exports = timed("read the exports", lambda: {one: read_export(texts[one], project.is_pytorch) for one in texts})
-    found = timed("audit", lambda: audit(project, lock, known, here=here, resolve=exports.get))
+    found = timed("audit", lambda: findings(Case(Machine(here.platform), known, project, lock, exports, here.python)))
     timed("tomllib of uv.lock, for comparison", lambda: tomllib.loads(text), 1)
     print("findings:", ", ".join(finding.code for finding in found) or "none")
 

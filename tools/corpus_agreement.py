@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from uvtorch import catalog
-from uvtorch.audit import Finding, audit
+from uvtorch.audit import Case, Finding, findings
 from uvtorch.errors import UvtorchError
+from uvtorch.machine import Machine, Platform
 from uvtorch.packages import normalize
 from uvtorch.project import Choice, Project, read
 from uvtorch.project.choices import gaps
 from uvtorch.project.markers import dead
+
+HERE = Machine(Platform("linux", "x86_64"))
 
 
 def choices(rows: Iterable[Choice]) -> list[Any]:
@@ -79,7 +82,7 @@ FACTS: dict[str, tuple[Callable[[Project, Any], Any], Callable[[Any], Any]]] = {
         lambda project, _: [[index.name, index.url, index.explicit] for index in project.indexes if index.name],
         lambda label: [[row["name"], row["url"], row["explicit"]] for row in label],
     ),
-    "index_faults": (lambda project, _: named(audit(project, None, catalog.load())), labelled_faults),
+    "index_faults": (lambda project, _: named(findings(Case(HERE, catalog.load(), project))), labelled_faults),
     "selector_gaps": (
         lambda project, _: sorted(
             f"{package} is not in {target.kind} {target.name}"

@@ -214,23 +214,25 @@ def _of_members(project: Project, rows: Callable[[Project], tuple[Choice, ...]])
 
     Together, those are their own; otherwise the extra, group or base of whatever requirement asks for the member.
     """
-    for member in project.members:
-        for row in rows(member):
-            if project.together:
-                yield row
-            for item in () if project.together else project.requirements:
-                base = row.kind == "base" and item.target == BASE
-                extra = row.kind == "extra" and normalize(row.name or "") in item.extras
-                if item.package == member.name and (base or extra):
-                    kind, name = item.target
-                    yield row._replace(kind=kind, name=name, aliases=_aliases(project, item.target))
+    found = [(member, row) for member in project.members for row in rows(member)]
+    for member, row in found:
+        for target in [row.target] if project.together else _asking(project, member, row):
+            aliases = row.aliases if project.together else _aliases(project, target)
+            yield row._replace(kind=target.kind, name=target.name, aliases=aliases)
+
+
+def _asking(project: Project, member: Project, row: Choice) -> Iterator[Target]:
+    """Where the project requires a member so that it gets one of the member's choices."""
+    for item in project.requirements:
+        base = row.kind == "base" and item.target == BASE
+        if item.package == member.name and (base or (row.kind == "extra" and normalize(row.name or "") in item.extras)):
+            yield item.target
 
 
 def _aliases(project: Project, target: Target) -> tuple[str, ...]:
     """The extras (`gpu = ["proj[cu128]"]`) or groups (`include-group`) that bring a target in, at any depth."""
-    if target.kind == "group":
-        names, pairs = project.groups, [(inner, outer) for outer, inner in project.includes]
-    else:
+    names, pairs = project.groups, [(inner, outer) for outer, inner in project.includes]
+    if target.kind != "group":
         own = [item for item in project.requirements if item.target.kind == "extra" and item.package == project.name]
         names, pairs = project.extras, [(extra, item.target.name or "") for item in own for extra in item.extras]
     edges = [(normalize(start), normalize(end)) for start, end in pairs]
@@ -244,12 +246,13 @@ def _builds(project: Project, target: Target, place: Environment | Platform) -> 
     Its own sources come before those of the base, and the first of several counts. A package without one comes from an
     index that is not explicit, else from PyPI.
     """
-    open_index = next((index for index in project.indexes if index.backend and not index.explicit), None)
-    default = _Build(open_index.backend, "index", stated=False) if open_index else _Build(None, "pypi", stated=False)
+    default = _Build(None, "pypi", stated=False)
+    for index in reversed(project.indexes):
+        if index.backend and not index.explicit:
+            default = _Build(index.backend, "index", stated=False)
     sources = [one for one in project.sources_on(place) if one.chooses and one.target in (BASE, target)]
-    bound: dict[str, _Build] = {}
-    for source in sorted(sources, key=lambda source: source.target != target):
-        bound.setdefault(source.package, _build(source))
+    own_first = sorted(sources, key=lambda source: source.target != target)
+    bound = {source.package: _build(source) for source in reversed(own_first)}
     required = [item for item in _required(project, target) if project.is_pytorch(item.package)]
     names = [item.package for item in required if holds(item.marker, place)]
     # A source without its requirement is a fault that uv refuses (`gaps`); until it is fixed the source speaks.

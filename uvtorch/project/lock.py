@@ -16,6 +16,7 @@ from uvtorch.packages import has_build, normalize
 from uvtorch.project.choices import Project
 from uvtorch.project.hosts import pytorch_backend, vendor
 from uvtorch.project.markers import Environment, holds
+from uvtorch.project.model import BASE
 
 _CUT: Final = "\n[[package]]\n"
 _HEAD: Final = re.compile(
@@ -99,11 +100,12 @@ def read_lock(text: str, origin: str = "uv.lock", only: str | None = None) -> Lo
         data = tomllib.loads(head if cut else text)
     except (ValueError, RecursionError) as error:
         raise _unreadable(f"{origin} is not TOML: {error}") from None
-    packages = [Package(match[1], match[2], match[3], match[4], match.string) for match in matches]
-    if not cut:
-        if not isinstance(rows := data.get("package", []), list):
-            raise _unreadable(f"{origin}: `package` must be an array of tables")
+    if cut:
+        packages = [Package(match[1], match[2], match[3], match[4], match.string) for match in matches]
+    elif isinstance(rows := data.get("package", []), list):
         packages = [_package(row, origin) for row in rows]
+    else:
+        raise _unreadable(f"{origin}: `package` must be an array of tables")
     return Lock(tuple(packages), tuple(data.get("supported-markers", ())))
 
 
@@ -126,13 +128,13 @@ def stray(lock: Lock, project: Project, environment: Environment) -> tuple[Packa
     a package of which no choice has a build. Empty where the project chooses nothing on that platform.
     """
     sources = [one for one in project.sources_on(environment) if one.url and (one.backend or vendor(one.url))]
-    several = any(source.target.kind != "base" for source in sources)
+    several = any(source.target != BASE for source in sources)
     found: list[Package] = []
-    for name in dict.fromkeys(package.name for package in lock.packages if project.is_pinned(package.name)):
-        if not any(has_build(name, source.backend) for source in sources):
-            continue
+    for name in filter(project.is_pinned, dict.fromkeys(package.name for package in lock.packages)):
+        urls = [source.url or "" for source in sources]
         builds = [package for package in lock.named(name) if package.applies(environment)]
-        elsewhere = [one for one in builds if not any(same_url(one.location, source.url or "") for source in sources)]
-        if not several or elsewhere == builds:
+        elsewhere = [one for one in builds if not any(same_url(one.location, url) for url in urls)]
+        served = any(has_build(name, source.backend) for source in sources)
+        if served and (not several or elsewhere == builds):
             found += elsewhere
     return tuple(found)

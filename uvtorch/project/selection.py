@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from uvtorch.packages import normalize
 from uvtorch.project.choices import Project, conflicting, reached
-from uvtorch.project.model import Choice
+from uvtorch.project.model import Choice, TargetKind
 
 
 class Asked(NamedTuple):
@@ -20,6 +20,14 @@ class Asked(NamedTuple):
     all_groups: bool = False
     no_default_groups: bool = False
 
+    def given(self, kind: TargetKind) -> set[str]:
+        """The extras or the groups that are asked for, normalized."""
+        return _normal({"base": (), "extra": self.extras, "group": (*self.groups, *self.only_groups)}[kind])
+
+    def excluded(self, kind: TargetKind) -> set[str]:
+        """Those that shall not come, normalized."""
+        return _normal({"base": (), "extra": self.no_extras, "group": self.no_groups}[kind])
+
 
 NOTHING_ASKED = Asked()
 
@@ -30,14 +38,12 @@ def _normal(names: Iterable[str | None]) -> set[str]:
 
 def named(choices: Iterable[Choice], asked: Asked) -> tuple[Choice, ...]:
     """The choices that the user's options name, directly or by an alias; those win over any other."""
-    wanted = {"base": set(), "extra": _normal(asked.extras), "group": _normal((*asked.groups, *asked.only_groups))}
-    return tuple(choice for choice in choices if wanted[choice.kind] & _normal((choice.name, *choice.aliases)))
+    return tuple(one for one in choices if asked.given(one.kind) & _normal((one.name, *one.aliases)))
 
 
 def open_to(choices: Iterable[Choice], asked: Asked) -> tuple[Choice, ...]:
     """The choices left when those that the user excludes (`--no-extra`, `--no-group`) are gone."""
-    excluded = {"base": set(), "extra": _normal(asked.no_extras), "group": _normal(asked.no_groups)}
-    return tuple(choice for choice in choices if not excluded[choice.kind] & _normal([choice.name]))
+    return tuple(one for one in choices if not asked.excluded(one.kind) & _normal([one.name]))
 
 
 def settled(choices: Iterable[Choice], asked: Asked) -> bool:
@@ -56,14 +62,14 @@ def selection(project: Project, chosen: Choice, asked: Asked = NOTHING_ASKED) ->
     """
     own = _normal([chosen.name])
     defaults = () if asked.no_default_groups else project.default_groups
-    given = {"base": set(), "extra": _normal(asked.extras), "group": _normal((*asked.groups, *defaults))}[chosen.kind]
-    there = own <= given or (chosen.kind == "extra" and asked.all_extras)
+    unasked = _normal(defaults) if chosen.kind == "group" else set()
+    there = own <= asked.given(chosen.kind) | unasked or (chosen.kind == "extra" and asked.all_extras)
     options = [] if there else [f"--{chosen.kind}", chosen.name or ""]
-    kept = _normal(asked.no_groups) | (own if chosen.kind == "group" else set())
+    kept = asked.excluded("group") | (own if chosen.kind == "group" else set())
     choosing = {row.name for row in project.choices() if row.kind == "group"}
     against = _normal(target.name for target in conflicting(project, chosen.target) if target.kind == "group")
     includes = [(normalize(outer), normalize(inner)) for outer, inner in project.includes]
-    for group in defaults:
-        if normalize(group) not in kept and (group in choosing or against & reached({normalize(group)}, includes)):
+    for group in [group for group in defaults if normalize(group) not in kept]:
+        if group in choosing or against & reached({normalize(group)}, includes):
             options += ["--no-group", group]
     return tuple(options)
