@@ -18,6 +18,7 @@ from uvtorch.audit import Export, Finding
 from uvtorch.audit.exports import Package, read_export, selections
 from uvtorch.project import read
 from uvtorch.project.lock import read_lock
+from uvtorch.project.pyproject import PyProject
 
 pytest_plugins = ["tests.index.fixtures"]
 
@@ -129,6 +130,22 @@ PIN = f'[tool.uv.sources]\ntorch = {{ index = "pt", marker = "{LINUX_WINDOWS}" }
 def test_what_has_no_cuda_code_goes_with_every_backend(name: str, version: str, codes: list[str]) -> None:
     found = judged(head("torch", name) + PIN, made_up(("torch", "2.9.1+cu126", CU126), (name, version, "")))
     assert [finding.code for finding in found] == codes
+
+
+def test_cuda_code_beside_a_backend_that_its_package_is_not_built_for_is_bounded_away() -> None:
+    """torchcodec 0.17 on the default index beside torch for ROCm: 0.13 and older ones there are for the CPU."""
+    rocm = "https://download.pytorch.org/whl/rocm7.2"
+    pinned = head("torch", "torchcodec") + PIN.replace("cu126", "rocm7.2")
+    lock = made_up(("torch", "2.14.1+rocm7.2", rocm), ("torchcodec", "0.17.0", ""))
+    (found,) = [one for one in judged(pinned, lock) if one.code != "companion-missing"]
+    assert found.code == "mixed-builds"
+    (edit,) = found.edits
+    file = PyProject(pinned.encode(), "pyproject.toml")
+    edit.make(file)
+    assert found.upgrade == ("torchcodec",)
+    assert b'"torchcodec<0.14' in file.render()
+    older = made_up(("torch", "2.14.1+rocm7.2", rocm), ("torchcodec", "0.13.0", ""))
+    assert [one.code for one in judged(pinned, older)] == ["companion-missing"]
 
 
 def test_a_wheel_that_lacks_for_one_python_is_not_told_for_the_platform() -> None:

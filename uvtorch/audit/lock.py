@@ -152,8 +152,6 @@ def _build_of(case: Case, package: Package, torch: str, platform: Platform) -> s
 def _judged(case: Case, package: Package) -> bool:
     """Whether it has to come from a backend's index, and no source says that this comes from elsewhere."""
     sources = [source for source in case.project.sources if source.package == package.name]
-    if case.pins and not any(has_build(package.name, pin.backend) for pin in case.pins):
-        return False
     return case.project.is_pinned(package.name) and not any(_exempts(case, one, package.url) for one in sources)
 
 
@@ -240,14 +238,19 @@ def _routed(case: Case, lock: Lock, names: tuple[str, ...]) -> tuple[tuple[Edit,
     moved = _movable(project, choices, {one.package for one in pins}, names)
     own = {item.package for item in project.requirements if item.target.name != ANCHORS}
     own |= {item.package for member in project.members for item in member.requirements}
+    # Without a build for this backend: the newest of the default index that has no CUDA code.
+    bounded = [name for name in moved if not choices and not any(has_build(name, one.backend) for one in pins)]
 
     def route(name: str, file: PyProject) -> None:
-        if choices:
+        if name in bounded:
+            pin.bound(file, [(name, f"<{case.catalog.with_cuda[name]}")])
+        elif choices:
             offer.place(file, project, name, name, choices, base=False)
         else:
             pin.like(file, project, [name] if name in own else [], pins, [] if name in own else [name])
 
-    return tuple(Edit(name, partial(route, name)) for name in moved), _kept(case, lock, names) if moved else ()
+    kept = _kept(case, lock, tuple(name for name in names if name not in bounded)) if moved else ()
+    return tuple(Edit(name, partial(route, name)) for name in moved), (*kept, *bounded)
 
 
 def _movable(project: Project, choices: tuple[Choice, ...], pinned: set[str], names: tuple[str, ...]) -> list[str]:
