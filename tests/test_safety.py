@@ -126,6 +126,11 @@ def test_killed_at_each_step_the_next_command_puts_all_back(
     assert done == (code == 0)
 
 
+def test_uv_that_finds_the_disk_full_leaves_an_empty_file(directory: Path) -> None:
+    assert apply(plan(directory), fake_uv(directory, ": >pyproject.toml; exit 2")) == 2
+    assert state(directory) == UNTOUCHED
+
+
 @pytest.mark.parametrize("torn", [b"", BY_UV[:40], BY_UV[:60]])
 def test_killed_with_uv_that_was_writing(torn: bytes, directory: Path) -> None:
     """uv writes pyproject.toml in place."""
@@ -261,6 +266,7 @@ ARRAY = b'[project]\ndependencies = ["a>=1", "b"] # mine\n'
         (ARRAY.replace(b'"b"', b'"c"'), False),
         (ARRAY.replace(b', "b"', b""), False),
         (ARRAY + b"[tool.other]\n", False),
+        (ARRAY.replace(b'"b"', b'"b", "new-one"') + b'[[tool.uv.index]]\nurl = "http://127.0.0.1/simple"\n', True),
         (b"", False),
     ],
 )

@@ -78,7 +78,7 @@ class Kept:
                 self.foreign, self._theirs = True, content
 
     def settle(self, names: Collection[str], *, torn: bool) -> None:
-        """Take what is there now for uv's, or for somebody else's. `torn`: uv may have died while it wrote."""
+        """Take what is there now for uv's, or for somebody else's. `torn`: uv may not have written all."""
         content = read(self.path).content
         if not self._is_ours(content, names, torn=torn):
             self.foreign, self._theirs = True, content
@@ -161,7 +161,7 @@ def by_uv(before: bytes, after: bytes, names: Collection[str], *, torn: bool = F
     `uv add` may set an array in other lines, so line breaks do not count. `torn`: the end may be missing.
     """
     old, new = ([atom for atom in _atoms(text) if not _is_uvs(atom, names)] for text in (before, after))
-    if torn and new[:-1] == old[: max(len(new) - 1, 0)] and len(new) <= len(old):
+    if torn and not after.endswith(b"\n") and new[:-1] == old[: max(len(new) - 1, 0)] and len(new) <= len(old):
         cut = new[-1] if new else b""
         begun = (*old[len(new) - 1 :], *_WORDS, *(name.encode() for name in names))
         return any(whole.startswith(cut) for whole in begun)
@@ -180,4 +180,6 @@ def _is_uvs(atom: bytes, names: Collection[str]) -> bool:
     if atom.startswith(b"#"):
         return False
     text = atom.decode("utf-8", "replace")
+    if "://" in text:  # an index, of an option or a variable
+        return True
     return _normalized(text) in names or (ANY in names and (text[0] in "\"'" or text.isidentifier()))

@@ -98,7 +98,7 @@ class Transaction:
 
     def _settle(self, code: int = 0) -> None:
         for kept in self._journal.files.values():
-            kept.settle(self._journal.names, torn=code > 128)
+            kept.settle(self._journal.names, torn=code != 0)
 
     def _signalled(self) -> int:
         """The exit code for a signal that came, 0 where none came."""
@@ -216,7 +216,7 @@ class Transaction:
         failures = []
         for path, kept in self._journal.files.items():
             try:
-                kept.settle(self._journal.names, torn=self.code > 128)
+                kept.settle(self._journal.names, torn=self.code != 0)
                 if told := kept.put_back():
                     self.warn(told)
             except OSError as error:
