@@ -192,6 +192,17 @@ def test_what_names_an_index_or_a_backend_goes_to_uv_as_it_is(told: Told, tmp_pa
     assert told("pip install torch") == "pip install torch"
     (tmp_path / "uv.toml").unlink()
     assert told("pip install torch", "macos-m3") == "pip install torch"
+    for platform in ("windows", "aarch64-unknown-linux-gnu", "macos"):  # whose hardware nobody knows
+        words = f"pip compile torch.in --python-platform {platform}"
+        (tmp_path / "torch.in").write_text("torch\n")
+        assert told(words) == words
+    words = "compile torch.in --python-platform x86_64-manylinux_2_28"
+    assert told(f"pip {words}") == f"pip compile --torch-backend cu126 {words.removeprefix('compile ')}"
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "pyproject.toml").write_text(PINNED)
+    assert told("pip install -e own") == "pip install -e own"
+    (tmp_path / "own" / "pyproject.toml").write_text(BARE.replace("[]", '["torch"]'))
+    assert told("pip install -e own") == "pip install --torch-backend cu126 -e own"
 
 
 @pytest.mark.processes
@@ -260,3 +271,42 @@ def test_pip_installs_what_was_chosen(place: Project) -> None:
         "torch": "2.15.0+cpu",
         "torchvision": "0.29.2+cpu",
     }
+
+
+SHOW = "import importlib.metadata as m; print(m.version('torch'), m.version('jinja2'))"
+
+
+def test_run_with_takes_the_build_of_the_project_else_the_one_that_fits(project: Project) -> None:
+    run = ("run", "--with", "torch", "--with", "jinja2", "python", "-c", SHOW)
+    loose = project.uvtorch(*run, machine="gtx1080-580").must()
+    assert loose.out.startswith("2.14.1+cu126 ")
+    assert not loose.out.endswith(" 3.1.4\n"), "an old copy on PyTorch's index"
+    assert "whl" not in (project.path / "uv.lock").read_text()
+    project.write(PINNED)
+    joined = project.uvtorch("run", "--with", "torchvision", "python", "-c", SHOW, machine="h200-580").must()
+    assert (joined.out[:13], joined.ours) == ("2.14.1+cu126 ", [])
+    before = project.state()
+    for words in (["--torch-backend", "cpu", "--with", "torchvision"], ["--with", "torch==2.9.1+cpu"]):
+        refused = project.uvtorch("run", *words, "python", "-c", SHOW).must(2).err
+        assert "from cpu, and the project pins cu126" in refused
+        assert "hint: `uvtorch torch use cpu` pins the project anew" in refused
+    assert project.state() == before
+    apart = project.uvtorch("run", "--no-project", "--with", "torch", "python", "-c", SHOW, machine="cpu-only").must()
+    assert apart.out.startswith("2.15.0+cpu ")
+
+
+def test_a_tool_runs_with_what_was_chosen(project: Project) -> None:
+    words = ("tool", "run", "--with", "torch", "--from", "jinja2", "python", "-c", SHOW)
+    assert project.uvtorch(*words, machine="gtx1080-580").must().out.startswith("2.14.1+cu126 ")
+
+
+def test_bad_input_is_told_by_uv_or_in_one_line(place: Project) -> None:
+    before = place.state()
+    unknown = place.uvtorch("pip", "install", "torch", "no-such-package").must(1)
+    assert "no-such-package was not found" in unknown.err
+    missing = place.uvtorch("pip", "install", "torch", "-r", "missing.txt").must(2)
+    assert "missing.txt" in missing.err
+    down = place.uvtorch("pip", "install", "torch", UVTORCH_INDEX_BASE=f"{place.home.server.url}/down").err
+    assert "error: " in down
+    assert "Traceback" not in unknown.err + missing.err + down
+    assert place.state() == before
