@@ -500,3 +500,21 @@ def test_the_machine_is_not_asked_where_nothing_hangs_on_it(empty: Empty, tmp_pa
     project.uvtorch("sync", UVTORCH_HARDWARE=str(tmp_path / "none")).must()
     done = project.uvtorch("sync", "--auto", UVTORCH_HARDWARE=str(tmp_path / "none")).must(2)
     assert done.err.startswith("error: ")
+
+
+def test_wheel_variants_in_the_lock_are_left_to_uv(empty: Callable[[str], Project]) -> None:
+    """By a lock as uv writes it with its preview feature; no index has variants of torch yet."""
+    project = empty('[project]\nname = "demo"\nversion = "0.1"\nrequires-python = ">=3.11"\ndependencies = ["torch"]\n')
+    project.uv("lock").must()
+    lock = project.path / "uv.lock"
+    row = 'name = "torch"\nversion = "2.15.0"\n'
+    text = lock.read_text()
+    assert row in text
+    lock.write_text(
+        text.replace(row, f'{row}variants-json = {{ url = "https://example.com/torch-2.15.0-variants.json" }}\n')
+    )
+    before = project.state()
+    done = project.uvtorch("sync", "--auto", UVTORCH_UV="/bin/true").must()
+    assert done.ours == ["uvtorch: torch is locked with wheel variants: uv takes the one that fits, nothing is pinned"]
+    assert project.state() == before
+    assert project.uvtorch("sync", "--torch-backend", "cpu", "--dry-run").must().out.startswith("# using cpu")

@@ -9,7 +9,7 @@ from uvtorch.backend import Backend
 from uvtorch.choose import Option, rank_choices
 from uvtorch.errors import NoBuild, UsageError
 from uvtorch.locate import current_directory
-from uvtorch.packages import normalize
+from uvtorch.packages import normalize, rows_in
 from uvtorch.project import Choice, Source, selection
 from uvtorch.project.markers import can_hold
 from uvtorch.project.script import script_block
@@ -69,11 +69,19 @@ def _single(session: Session, wanted: Wanted) -> int:
         return _keep(session)
     if not pins and not explicit and session.outside:  # uv's configuration says where torch comes from
         return session.hand_over(*filter(None, [mismatch(session)]))
+    if not pins and not explicit and _has_variants(session):
+        said = "torch is locked with wheel variants: uv takes the one that fits, nothing is pinned"
+        return session.hand_over(said=[said])
     project = session.project
     own_source = any(one.kind != "index" and project.is_pinned(one.package) for one in project.sources)
     if own_source and not explicit:
         return session.hand_over()  # a repository, a path, a wheel: the project says where it comes from
     return _pin(session, wanted, repins=bool(pins))
+
+
+def _has_variants(session: Session) -> bool:
+    """Whether uv's preview feature `wheel-variants` (PEP 825) found variants of torch on the index, and locked them."""
+    return any(b"\nvariants-json" in row for row in rows_in(content(session.required_site.lock)))
 
 
 def _script(session: Session) -> str | None:
