@@ -153,26 +153,30 @@ def mismatch(session: Session) -> str | None:
     """The warning that the pinned build does not run here, or leaves the GPU idle, and what changes that."""
     if not workspace_packages(session) and not locked(session).named("torch"):
         return None
-    machine = session.machine
-    projects = (session.workspace, *(project for _, project in session.siblings))
-    pins = [one for project in projects for one in project.pins(machine.platform) if one.kind == "index"]
-    torch = next((one for one in pins if one.package == "torch"), pins[0] if pins else None)
-    rows = session.workspace.choices_for(machine.platform)
-    base = next((row for row in rows if row.kind == "base"), None)  # a member's choice that the root asks for
-    origin, backend = (base.origin, base.backend) if base else ("pypi", None)
-    outside = next(iter(session.outside), None) if torch is None else None
-    if torch is not None or outside:
-        origin, backend = "index", torch.backend if torch else outside and outside.backend
-    if backend is None and origin != "pypi":
-        return None  # an index that does not say what it serves
-    option = _judged(session, backend)
-    if option.fits:
+    given = _given(session)
+    option = _judged(session, given[1]) if given else None
+    if given is None or option is None or option.fits:
         return None
+    return f"{given[0]}, but {_clause(option)}{_remedy(session, given[1])}"
+
+
+def _given(session: Session) -> tuple[str, Backend | None] | None:
+    """Who says which torch comes here, and its backend (None: PyPI's); None: an index that does not say."""
     subject = os.path.basename(session.required_site.manifest.path) if session.is_script else "the project"
-    pinned = f"{subject} pins {backend}" if backend else f"{subject} takes torch from PyPI on this platform"
-    if outside:
-        pinned = f"{outside.origin} has uv take torch from {outside.url}"
-    return f"{pinned}, but {_clause(option)}{_remedy(session, backend)}"
+    place = session.machine.platform
+    projects = (session.workspace, *(project for _, project in session.siblings))
+    pins = [one for project in projects for one in project.pins(place) if one.kind == "index"]
+    base = next((row for row in session.workspace.choices_for(place) if row.kind == "base"), None)
+    clause, backend = "", None
+    if pins:
+        backend = next((one for one in pins if one.package == "torch"), pins[0]).backend
+    elif outside := next(iter(session.outside), None):
+        clause, backend = f"{outside.origin} has uv take torch from {outside.url}", outside.backend
+    elif base is None or base.origin == "pypi":  # a base may be a member's choice that the root asks for
+        return f"{subject} takes torch from PyPI on this platform", None
+    else:
+        backend = base.backend
+    return (clause or f"{subject} pins {backend}", backend) if backend else None
 
 
 def _clause(option: Option) -> str:
