@@ -4,16 +4,43 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from tests.conftest import MACHINES
-from uvtorch.argv import parse
+from uvtorch import cli
+from uvtorch.argv import OUR_FLAGS, OUR_VALUES, parse
 from uvtorch.errors import UvtorchError
 from uvtorch.output import Output, clean, wrapped
+from uvtorch.session import Session
+from uvtorch.verbs import torch as torch_verbs
+
+OFFERING = """
+[project]
+name = "demo"
+version = "0"
+requires-python = ">=3.11"
+[project.optional-dependencies]
+cpu = ["torch"]
+cu126 = ["torch"]
+[tool.uv]
+conflicts = [[{ extra = "cpu" }, { extra = "cu126" }]]
+[tool.uv.sources]
+torch = [{ index = "a", extra = "cpu" }, { index = "b", extra = "cu126" }]
+[[tool.uv.index]]
+name = "a"
+url = "https://example.com/whl/cpu"
+explicit = true
+[[tool.uv.index]]
+name = "b"
+url = "https://example.com/whl/cu126"
+explicit = true
+"""
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 
@@ -201,3 +228,70 @@ def test_a_terminal_of_each_width(columns: int, launcher: Path, tmp_path: Path) 
     assert refused.startswith("\x1b[1;31merror\x1b[0m\x1b[1m:\x1b[0m --torch-backend: `CU12.6` is not a")
     assert all(len(re.sub(r"\x1b\[[0-9;]*m", "", line)) <= columns for line in refused.splitlines())
     assert "\x1b" not in in_terminal([*command, "CU12.6"], columns, {**env, "NO_COLOR": "1"}, tmp_path)
+
+
+def test_every_example_of_the_help_can_be_typed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """click reads each; and each verb has some, in its help."""
+    for name in ("", *torch_verbs._VERBS):
+        words = [name] if name else []
+        assert torch_verbs.run([*words, "--help"], Session(parse([]), {})) == 0
+        shown = capsys.readouterr().out
+        examples = re.findall(r"^ +uvtorch torch ((?:\S+ ?)+)", shown.partition("Examples:")[2], re.MULTILINE)
+        assert examples, name
+        for example in examples:
+            verb, *arguments = shlex.split(example.partition(" > ")[0])
+            assert name in ("", verb)
+            group = click.Context(torch_verbs.torch, help_option_names=["-h", "--help"])
+            command = torch_verbs.torch.get_command(group, verb)
+            assert command
+            command.make_context(verb, arguments, group, obj=Session(parse([]), {}))
+    for verb, rows in cli._EXAMPLES.items():
+        for row in rows:
+            line = parse(shlex.split(row[0])[1:])
+            assert (line.verb, line.unknown) == (verb, None)
+    assert set(cli._EXAMPLES) == {*OUR_FLAGS, *OUR_VALUES}
+
+
+CAPTURES = Path(__file__).parent / "captures.txt"
+SHOWN = {
+    "explain": ["torch", "explain", "--hardware", "gtx1080"],
+    "refused": ["torch", "explain", "torch==2.15.0", "--hardware", str(MACHINES / "h100-535.json")],
+    "detect": ["torch", "detect", "--hardware", str(MACHINES / "broken-mismatch.json")],
+    "list": ["torch", "list", "--release", "2.14.1"],
+    "backends": ["torch", "backends", "--hardware", "h100"],
+    "use": ["torch", "use", "CU12.6"],
+    "help": ["torch", "use", "--help"],
+    "dry run": ["add", "torch", "--dry-run"],
+}
+
+
+def test_captures_at_each_width_are_as_they_were_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, for speed; WRITE_CAPTURES=1 writes them anew, for a person to look at."""
+    (tmp_path / "pyproject.toml").write_text(OFFERING)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("UVTORCH_HARDWARE", str(MACHINES / "gtx1080-580.json"))
+
+    def capture(words: list[str], columns: int, no_color: str = "") -> str:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setenv("NO_COLOR", no_color)
+        monkeypatch.setattr(sys, "argv", ["uvtorch", *words])
+        stream = Terminal()
+        monkeypatch.setattr(sys, "stdout", stream)
+        monkeypatch.setattr(sys, "stderr", stream)
+        cli.run()
+        return stream.getvalue()
+
+    text = ""
+    for name, words in SHOWN.items():
+        for columns in (60, 80, 120):
+            colored, plain = capture(words, columns), capture(words, columns, "1")
+            assert "\x1b[" in colored
+            assert re.sub(r"\x1b\[[0-9;]*m", "", colored) == plain
+            wide = [line for line in plain.splitlines() if len(line) > columns]
+            assert all(name == "dry run" for _ in wide), (name, wide)
+            text += f"=== {name}, {columns} columns\n{colored if columns == 80 else plain}\n"
+    text = re.sub(r"as of [0-9-]+", "as of (a day)", text.replace("\x1b", "\\e"))
+    if os.environ.get("WRITE_CAPTURES"):
+        CAPTURES.write_text(text, encoding="utf-8")
+    assert text == CAPTURES.read_text(encoding="utf-8")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from uvtorch.argv import CommandLine
     from uvtorch.errors import UvtorchError
+    from uvtorch.output import Output
 
 
 def main() -> "NoReturn":
@@ -78,7 +79,7 @@ def _act(words: list[str]) -> int:  # noqa: PLR0911  one return for each kind of
         return _help_verb(line)
     elif line.verb in command_lines.VERBS:
         if line.has("--help"):
-            return _with_uv(words, lambda: _help_on(line.verb or ""))
+            return _with_uv(words, lambda out: _help_on(line.verb or "", out))
         if _concerns_us(line):
             return _do(line)
     return uv.hand_over(uv.find(os.environ), words)
@@ -202,7 +203,7 @@ def _help_verb(line: "CommandLine") -> int:
     if verb is None:
         return _with_uv(line.argv, _help)
     if verb in command_lines.VERBS:
-        return _with_uv(line.argv, lambda: _help_on(verb))
+        return _with_uv(line.argv, lambda out: _help_on(verb, out))
     return uv.hand_over(uv.find(os.environ), line.argv)
 
 
@@ -214,15 +215,15 @@ def _torch(line: "CommandLine") -> int:
     return torch.run(line.positionals, Session(line, os.environ))
 
 
-def _with_uv(words: list[str], then: "Callable[[], str]") -> int:
+def _with_uv(words: list[str], then: "Callable[[Output], None]") -> int:
     """Let uv speak first; add our words if it is well."""
     with uv.Interrupted() as interrupted:
         code = uv.run(uv.find(os.environ), words, interrupted)
     if code == 0:
-        text = then()
-        if text:
-            _speak_safely()
-            print(text, flush=True)
+        from uvtorch.output import Output  # noqa: PLC0415  the hand-over loads nothing that it does not need
+
+        _speak_safely()
+        then(Output(command_lines.parse(words), os.environ))
     return code
 
 
@@ -232,10 +233,10 @@ def _speak_safely() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
-def _version() -> str:
+def _version(out: "Output") -> None:
     from uvtorch import __version__  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
-    return f"uvtorch {__version__}"
+    out.line(f"uvtorch {__version__}")
 
 
 _ADDED = {
@@ -245,20 +246,40 @@ _ADDED = {
 }
 
 
-def _help() -> str:
+_EXAMPLES = {
+    "add": (
+        ("uvtorch add torch torchvision", "The build that runs here"),
+        ("uvtorch add torch --dry-run", "Only show"),
+    ),
+    "remove": (("uvtorch remove torchvision", "Its sources and index go too"),),
+    "sync": (("uvtorch sync --auto", "What runs here of what the project offers"),),
+    "run": (("uvtorch run --auto train.py", "The same, then the script"),),
+    "export": (("uvtorch export --auto -o requirements.txt", "The same, as requirements"),),
+    "lock": (("uvtorch lock --torch-backend auto", "Choose anew for what is locked"),),
+}
+
+
+def _help(out: "Output") -> None:
     verbs: dict[str, list[str]] = {name: [] for name in _ADDED}
     for table in (command_lines.OUR_VALUES, command_lines.OUR_FLAGS):
         for verb, names in table.items():
             for name in names:
                 verbs[name].append(verb)
-    rows = [f"  {', '.join(verbs[name])} {name}\n          {text}" for name, text in _ADDED.items()]
-    rows.append("  torch <VERB>\n          What this machine is, what it can run, and why: `uvtorch torch --help`")
-    return "\n".join(["", "uvtorch adds:", *rows])
+    rows = [("", name, f"{text} ({', '.join(verbs[name])})") for name, text in _ADDED.items()]
+    what = "What this machine is, what it can run, and why: `uvtorch torch --help`"
+    out.table([(), ("uvtorch adds:",), *rows, ("", "torch <VERB>", what)])
+    _show_examples(out, *_EXAMPLES)
 
 
-def _help_on(verb: str) -> str:
+def _help_on(verb: str, out: "Output") -> None:
     ours = (*command_lines.OUR_VALUES.get(verb, ()), *command_lines.OUR_FLAGS.get(verb, ()))
-    return "\n".join(["", "uvtorch adds:", *(f"      {name:<16} {_ADDED[name]}" for name in ours)]) if ours else ""
+    if ours:
+        out.table([(), ("uvtorch adds:",), *(("", name, _ADDED[name]) for name in ours)])
+        _show_examples(out, verb)
+
+
+def _show_examples(out: "Output", *verbs: str) -> None:
+    out.table([(), ("Examples:",), *(("", *row) for verb in verbs for row in _EXAMPLES[verb])])
 
 
 def _refuse(error: "UvtorchError") -> int:

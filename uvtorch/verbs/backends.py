@@ -1,6 +1,7 @@
 """`uvtorch torch backends`: what the project offers, or the set that it shall offer."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import click
 
@@ -21,6 +22,7 @@ from uvtorch.steps import choices
 from uvtorch.steps.bounds import Lowered, bound_anew, lower_bounds, take_bounds_away, without_bound
 from uvtorch.steps.described import hardware_option, machine_of
 from uvtorch.steps.pins import Change
+from uvtorch.steps.verb import Verb
 
 
 def listing(session: Session, described: str | None, as_json: bool) -> None:
@@ -228,7 +230,14 @@ def _unserved(one: fleet.Unserved, files: Sequence[str]) -> str:
     return f"nothing serves {files[one.machines[0]]}{more}: {one.reason}"
 
 
-@click.command()
+EXAMPLES: Final = (
+    ("backends", "What the project offers, and what fits here"),
+    ("backends cpu cu126 cu130", "Offer these, one extra each"),
+    ("backends --from laptop.json server.json", "The fewest that serve these machines"),
+)
+
+
+@click.command(cls=Verb, examples=EXAMPLES)
 @click.argument("names", metavar="[BACKEND]...", nargs=-1)
 @click.option(
     "--from", "files", multiple=True, metavar="FILE", help="Serve the machine that FILE describes; repeatable."

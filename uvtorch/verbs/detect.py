@@ -1,6 +1,7 @@
 """`uvtorch torch detect`: the machine, for a person or as JSON (contract 9)."""
 
 from collections import Counter
+from typing import Final
 
 import click
 
@@ -10,6 +11,7 @@ from uvtorch.machine import Gpu, Machine, Platform
 from uvtorch.output import Output
 from uvtorch.session import Session
 from uvtorch.steps.described import hardware_option, machine_of
+from uvtorch.steps.verb import Verb
 
 
 def run(session: Session, as_json: bool, described: str | None) -> None:
@@ -72,12 +74,19 @@ def _kind(gpu: Gpu) -> str:
     return "MIG" if gpu.mig and "MIG" not in gpu.name else ""
 
 
-@click.command()
+EXAMPLES: Final = (
+    ("detect", "This machine, and how each probe of it ended"),
+    ("detect --json > server.json", "A description, to choose for it from elsewhere"),
+    ("detect --hardware server.json", "What that description says"),
+)
+
+
+@click.command(cls=Verb, examples=EXAMPLES)
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the description that --hardware and UVTORCH_HARDWARE read."
 )
 @hardware_option("Show")
 @click.pass_obj
 def detect(session: Session, as_json: bool, described: str | None) -> None:
-    """Show this machine: platform, GPUs, driver, and how each probe ended."""
+    """Show this machine: platform, GPUs, driver, probes."""
     run(session, as_json, described)

@@ -20,6 +20,7 @@ from uvtorch.packages import dependents
 from uvtorch.project import Project
 from uvtorch.project.pyproject import PyProject
 from uvtorch.session import Session
+from uvtorch.steps.verb import Verb
 from uvtorch.transaction import Transaction, content
 
 ROUNDS: Final = 4
@@ -237,7 +238,14 @@ def run(session: Session, *, as_json: bool, fixing: bool, trying: bool) -> int:
     return 1 if findings else 0
 
 
-@click.command()
+EXAMPLES: Final = (
+    ("doctor", "What is wrong, and how to fix it"),
+    ("doctor --fix", "Fix what the files alone can fix"),
+    ("doctor --run", "Also compute once on every GPU"),
+)
+
+
+@click.command(cls=Verb, examples=EXAMPLES)
 @click.option("--script", metavar="FILE", help="Look at a script with inline metadata instead of the project.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.option("--fix", is_flag=True, help="Fix what pyproject.toml and uv.lock alone can fix, then look again.")
@@ -245,8 +253,9 @@ def run(session: Session, *, as_json: bool, fixing: bool, trying: bool) -> int:
 @click.option("--dry-run", is_flag=True, help="Print what --fix would do first; change nothing.")
 @click.pass_obj
 def doctor(session: Session, script: str | None, as_json: bool, fix: bool, trial: bool, dry_run: bool) -> int:
-    """Look for what is wrong with uv, the machine, the project, its lock and its environment.
+    """Look for what is wrong, with the fix for each thing.
 
+    It looks at uv, the machine, the project, its lock and its environment.
     Exit code: 0 if nothing is wrong, 1 if something is, 2 if it could not look.
     """
     gc.disable()  # a short life; a large lock makes many small objects that all stay

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+from typing import Final
 
 import click
 from packaging.utils import canonicalize_name
@@ -12,6 +13,7 @@ from uvtorch.machine import Machine
 from uvtorch.project import Project
 from uvtorch.session import Session, requirements_of
 from uvtorch.steps.described import hardware_option, machine_of
+from uvtorch.steps.verb import Verb
 from uvtorch.uv_rule import Taken, compare
 
 
@@ -81,7 +83,7 @@ def _taken(one: Taken) -> dict[str, object]:
 
 def _request(request: Request) -> str:
     python = request.python or request.requires_python
-    return (", ".join(request.requirements) or "torch") + (f"; Python {python}" if python else "")
+    return (", ".join(dict.fromkeys(request.requirements)) or "torch") + (f"; Python {python}" if python else "")
 
 
 def _outcome(decision: Decision, base: str) -> Iterator[tuple[str, str]]:
@@ -122,7 +124,14 @@ def _table(candidates: Iterable[Candidate]) -> Iterator[tuple[str, str, str, str
         yield "*" if accepted else " ", name, torch.pop() if len(torch) == 1 else "", why + guess
 
 
-@click.command()
+EXAMPLES: Final = (
+    ("explain", "The choice for this machine and project"),
+    ("explain 'torch<2.8' torchvision", "The choice for these requirements"),
+    ("explain --hardware gtx1080 --compare", "Another machine, beside what plain uv would take"),
+)
+
+
+@click.command(cls=Verb, examples=EXAMPLES)
 @click.argument("requirements", nargs=-1, metavar="[REQUIREMENT]...")
 @hardware_option("Choose for")
 @click.option("--compare", "beside_uv", is_flag=True, help="Show what plain uv would take here, and whether it runs.")
@@ -137,5 +146,5 @@ def explain(
     as_json: bool,
     script: str | None,
 ) -> None:
-    """Show which build uvtorch chooses, and why each other one was rejected."""
+    """Show which build uvtorch chooses, and why no other."""
     run(Session(session.line, session.env, script), requirements, described, as_json, beside_uv)

@@ -1,6 +1,7 @@
 """`uvtorch torch list`: the catalog (contract 7)."""
 
 from collections.abc import Iterator
+from typing import Final
 
 import click
 
@@ -10,6 +11,7 @@ from uvtorch.choose import platform_name
 from uvtorch.errors import UsageError
 from uvtorch.output import Output
 from uvtorch.session import Session
+from uvtorch.steps.verb import Verb
 
 Cells = dict[Backend, dict[str, Build]]
 """The builds of one release: backend -> platform."""
@@ -96,12 +98,18 @@ def _python_order(python: str) -> tuple[bool, tuple[int, ...]]:
     return python.endswith("t"), number(python.removesuffix("t"))
 
 
-@click.command("list")
+EXAMPLES: Final = (
+    ("list --release 2.14", "The builds of a release"),
+    ("list --backend cu126 --platform windows", "The releases that have this build"),
+)
+
+
+@click.command("list", cls=Verb, examples=EXAMPLES)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--release", metavar="VERSION", help="Only this torch, or all that begin so: 2.14.")
 @click.option("--backend", metavar="BACKEND", help="Only this backend: cu126.")
 @click.option("--platform", metavar="PLATFORM", help="Only this platform, or a part of its name: windows.")
 @click.pass_obj
 def list_(session: Session, as_json: bool, release: str | None, backend: str | None, platform: str | None) -> None:
-    """Show the releases, backends and platforms that uvtorch knows."""
+    """Show the releases, builds and platforms there are."""
     run(session.catalog, session.out, as_json, release, backend, platform)

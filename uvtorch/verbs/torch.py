@@ -1,13 +1,16 @@
 """`uvtorch torch …`: uvtorch's own verbs, with click. Each is a module of its own, loaded when it is called."""
 
 import importlib
+import sys
 from difflib import get_close_matches
 from typing import Final
 
 import click
 
 from uvtorch.errors import UsageError
+from uvtorch.output import WIDTH
 from uvtorch.session import Session
+from uvtorch.steps.verb import Verbs
 
 _VERBS: Final = {
     "detect": ("detect", "detect"),
@@ -21,7 +24,7 @@ _VERBS: Final = {
 """Verb -> (module in `uvtorch.verbs`, name of its click command)."""
 
 
-class _Verbs(click.Group):
+class _Verbs(Verbs):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
         return list(_VERBS)
 
@@ -34,7 +37,19 @@ class _Verbs(click.Group):
         return command
 
 
-@click.command("torch", cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+_EXAMPLES: Final = (
+    ("explain --hardware gtx1080", "What a described machine would get"),
+    ("use auto", "Pin the project to what runs here"),
+    ("doctor", "What is wrong, and how to fix it"),
+)
+
+
+@click.command(
+    "torch",
+    cls=_Verbs,
+    examples=_EXAMPLES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDTH},
+)
 def torch() -> None:
     """PyTorch builds: what this machine is, what it can run, and why."""
 
@@ -44,8 +59,9 @@ def run(args: list[str], session: Session) -> int:
 
     Raises UsageError for a command line that click cannot read, UvtorchError as the verb does.
     """
+    color = session.out.in_color(sys.stdout)
     try:
-        code = torch.main(args, prog_name="uvtorch torch", standalone_mode=False, obj=session)
+        code = torch.main(args, prog_name="uvtorch torch", standalone_mode=False, obj=session, color=color)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return 2

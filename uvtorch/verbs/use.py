@@ -1,6 +1,7 @@
 """`uvtorch torch use BACKEND|auto|none`: pin the whole workspace, or a script, to one backend; or take the pins out."""
 
 import os
+from typing import Final
 
 import click
 
@@ -15,6 +16,7 @@ from uvtorch.steps.follow import follow_lock, pin_transitive
 from uvtorch.steps.pins import Change, workspace_packages, workspace_requirements
 from uvtorch.steps.resolve import locked, pin_and_lock
 from uvtorch.steps.script import pin_script, put_in_place
+from uvtorch.steps.verb import Verb
 from uvtorch.transaction import Transaction, quoted
 
 
@@ -122,12 +124,23 @@ def _pin(session: Session, tx: Transaction, wanted: Wanted) -> None:
     pin_transitive(session, tx, wanted)
 
 
-@click.command()
+EXAMPLES: Final = (
+    ("use auto", "The build that runs on this machine"),
+    ("use cu126", "One that is named"),
+    ("use cpu --script train.py", "A script instead of the project"),
+    ("use none", "No pin any more: PyPI's build"),
+)
+
+
+@click.command(cls=Verb, examples=EXAMPLES)
 @click.argument("backend", metavar="BACKEND|auto|none", required=False)
 @click.option("--index-base", "base", metavar="URL", help="Take PyTorch's indexes from this mirror, here and later.")
 @click.option("--script", metavar="FILE", help="Pin this script instead of the project.")
 @click.option("--dry-run", is_flag=True, help="Print the decision, the edits and the uv command; change nothing.")
 @click.pass_obj
 def use(session: Session, backend: str | None, base: str | None, script: str | None, dry_run: bool) -> int:
-    """Pin the project's one backend anew, and lock; `none` takes the pins out."""
+    """Pin the project to one build, and lock.
+
+    A name such as cu126, `auto` for what runs here, or `none` to take the pins out.
+    """
     return run_use(Session(session.line, session.env, script, dry=dry_run, base=base), backend, base)
