@@ -99,6 +99,7 @@ def test_without_being_asked_the_project_stays(verb: str, demo: Path, uvtorch: U
         (["run", "--no-such", "--auto", "x"], "uvtorch does not know the option --no-such of `uv run`"),
         (["--no-such", "torch", "detect"], "uvtorch does not know the option --no-such"),
         (["torch", "no-such"], "no such command 'no-such'"),
+        (["torch", "detect", "--color", "purple"], "--color purple is none of auto, always, never"),
         (["torch", "detect", "--no-such"], "no such option"),
         (["--directory", "nowhere", "add", "torch"], "there is no directory nowhere to work in"),
     ],

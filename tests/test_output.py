@@ -11,11 +11,12 @@ from pathlib import Path
 
 import click
 import pytest
+from uv import find_uv_bin
 
 from tests.conftest import MACHINES
 from uvtorch import cli
 from uvtorch.argv import OUR_FLAGS, OUR_VALUES, parse
-from uvtorch.errors import UvtorchError
+from uvtorch.errors import UsageError, UvtorchError
 from uvtorch.output import Output, clean, wrapped
 from uvtorch.session import Session
 from uvtorch.verbs import torch as torch_verbs
@@ -99,6 +100,17 @@ def test_messages_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_a_verb_that_is_misspelt_is_guessed() -> None:
+    for words, remedy in (
+        (["explian"], "did you mean `uvtorch torch explain`?"),
+        (["zzz"], "`uvtorch torch --help` lists the verbs"),
+        (["list", "--no"], "`uvtorch torch list --help` shows what it takes"),
+    ):
+        with pytest.raises(UsageError) as refusal:
+            torch_verbs.run(words, Session(parse([]), {}))
+        assert refusal.value.hints == (remedy,)
+
+
 def test_messages_elsewhere_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     out = Output(parse(["-q"]), {})
     out.error(UvtorchError("long " * 60, "hint"))
@@ -118,7 +130,9 @@ def test_uvs_own_rule_for_colour(options: list[str], tmp_path: Path, monkeypatch
     for text in ENVIRONMENTS:
         env = dict(word.split("=") for word in text.split())
         given = {"PATH": os.environ["PATH"], **env}
-        uv = subprocess.run(["uv", *options, "lock"], env=given, cwd=tmp_path, capture_output=True, check=False)
+        uv = subprocess.run(
+            [find_uv_bin(), *options, "lock"], env=given, cwd=tmp_path, capture_output=True, check=False
+        )
         assert uv.returncode == 2
         assert (b"\x1b[" in uv.stderr) == Output(parse([*options, "lock"]), env).in_color(sys.stderr), (options, env)
     _, stream = on_terminal(monkeypatch, 80)

@@ -147,10 +147,11 @@ def _may_be_script(line: CommandLine, env: "Mapping[str, str]") -> bool:
     path = line.positionals[0]
     if not path.endswith(".py") or line.has("--module", "-m"):
         return False
+    from uvtorch import files  # noqa: PLC0415  only where a script is run
+
     directory = line.value("--directory") or env.get("UV_WORKING_DIR") or ""
     try:
-        with open(os.path.join(directory, path), "rb") as file:
-            return b"# /// script" in file.read()
+        return b"# /// script" in files.read(os.path.join(directory, path))
     except OSError:
         return False
 

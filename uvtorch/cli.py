@@ -208,10 +208,15 @@ def _help_verb(line: "CommandLine") -> int:
 
 
 def _torch(line: "CommandLine") -> int:
+    from uvtorch.errors import UsageError  # noqa: PLC0415  the hand-over loads nothing that it does not need
+    from uvtorch.output import COLORS  # noqa: PLC0415  the hand-over loads nothing that it does not need
     from uvtorch.session import Session  # noqa: PLC0415  the hand-over loads nothing that it does not need
     from uvtorch.verbs import torch  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
     _speak_safely()
+    color = line.value("--color")
+    if color not in (None, *COLORS):
+        raise UsageError(f"--color {color} is none of {', '.join(COLORS)}")
     return torch.run(line.positionals, Session(line, os.environ))
 
 

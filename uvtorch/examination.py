@@ -18,6 +18,11 @@ from uvtorch.steps.script import environment_of
 
 def examine(session: Session) -> Case:
     """Look at everything. Raises ProjectError, UsageError or MachineError for what cannot be looked at."""
+    with session.out.working("looking at the project, its lock and its environment"):
+        return _examine(session)
+
+
+def _examine(session: Session) -> Case:
     site = session.site
     options = carried(session.line)
     if site and site.manifest.script:

@@ -56,10 +56,11 @@ class Query(NamedTuple):
         """
         if not all(item.extension.offered(backend, self._platform) for item in wanted):
             return None
-        for decision, torch in islice(self._releases(backend, wanted), _RELEASES):
-            found = self._at(backend, torch, wanted)
-            if found:
-                return Match(decision, torch, found)
+        with self.session.out.working(f"asking for {backend} builds of {', '.join(item.package for item in wanted)}"):
+            for decision, torch in islice(self._releases(backend, wanted), _RELEASES):
+                found = self._at(backend, torch, wanted)
+                if found:
+                    return Match(decision, torch, found)
         return None
 
     @property

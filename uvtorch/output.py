@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 WIDTH = 100
 """Columns where there is no terminal to ask."""
 
+COLORS = ("auto", "always", "never")
+"""What `--color` takes."""
+
 _BOLD, _RED, _GREEN, _YELLOW, _CYAN = "1", "31", "32", "33", "36"
 _LABELS = {
     **dict.fromkeys(("error", "refused", "broken"), _RED),
@@ -79,6 +82,8 @@ class Output:
         self.quiet = line.has("--quiet")
         self._transient = False
         """Whether the last line of the terminal is one that goes again."""
+        self.busy = False
+        """Whether such a line is shown, or will be; one is enough."""
 
     # On stderr: what is decided, warned of, refused.
 
@@ -231,10 +236,11 @@ class Working:
         self._thread: Thread | None = None
 
     def __enter__(self) -> "Self":
-        if self._output.shows_progress:
+        if self._output.shows_progress and not self._output.busy:
             import _signal  # type: ignore[import-not-found]  # noqa: PLC0415  a terminal has half a second
             from threading import Event, Thread  # noqa: PLC0415  a terminal has half a second
 
+            self._output.busy = True
             self._done = Event()
             self._thread = Thread(target=self._turn, daemon=True)
             # Signals are the main thread's: while it waits for uv, it takes them out of a queue.
@@ -250,6 +256,7 @@ class Working:
             self._done.set()
             self._thread.join()
             self._output._write("")
+            self._output.busy = False
 
     def _turn(self) -> None:
         frames = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" if "utf" in (sys.stderr.encoding or "").lower() else "|/-\\"

@@ -229,7 +229,8 @@ def run(session: Session, *, as_json: bool, fixing: bool, trying: bool) -> int:
         case = examine(session)
     trial = None
     if trying and case.installed is not None and case.installed.torch is not None:
-        trial = environment.attempt(case.installed.interpreter, session.env)
+        with session.out.working("computing on every GPU"):
+            trial = environment.attempt(case.installed.interpreter, session.env)
     findings = diagnose(case, session.env, trial)
     if as_json:
         session.out.json(_document(findings))

@@ -61,7 +61,8 @@ def _move(session: Session, tx: Transaction, wanted: Wanted | None) -> None:
             f"{origin} names no index of PyTorch's", "`uvtorch torch use auto --index-base URL` pins one"
         )
     for url in sorted(urls):
-        check_mirror(session.uv, url, session.python)
+        with session.out.working(f"asking {url}"):
+            check_mirror(session.uv, url, session.python)
     change.write()
     if not wanted:
         tx.say(f"PyTorch comes from {base} now")
