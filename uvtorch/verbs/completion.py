@@ -1,6 +1,7 @@
 """`uvtorch torch completion SHELL`: uv's own completion script, and beside it uvtorch's verbs and options."""
 
 from collections.abc import Iterator
+from typing import Final
 
 import click
 
@@ -8,6 +9,7 @@ from uvtorch import uv
 from uvtorch.argv import OUR_FLAGS, OUR_VALUES
 from uvtorch.errors import ProjectError
 from uvtorch.session import Session
+from uvtorch.steps.verb import Verb
 
 SHELLS = ("bash", "zsh", "fish", "powershell")
 _BACKENDS = "\0"
@@ -81,11 +83,17 @@ def _written(shell: str, theirs: str, rows: list[tuple[str, str]]) -> str:
     return named.replace("switch ($command) {\n", "switch ($command) {\n" + "".join(cases), 1)
 
 
-@click.command()
+EXAMPLES: Final = (
+    ("completion bash > ~/.local/share/bash-completion/completions/uvtorch", "For bash, from its next start"),
+    ("completion fish > ~/.config/fish/completions/uvtorch.fish", "For fish"),
+)
+
+
+@click.command(cls=Verb, examples=EXAMPLES)
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the completion script of a shell, for uv's commands and uvtorch's."""
+    """Print a shell's completion script, uv's and uvtorch's."""
     session: Session = context.obj
     code, theirs, err = uv.ask(session.uv, ("generate-shell-completion", shell))
     group = context.parent.command if context.parent else None
