@@ -262,7 +262,8 @@ def test_every_example_of_the_help_can_be_typed(capsys: pytest.CaptureFixture[st
     for verb, rows in cli._EXAMPLES.items():
         for row in rows:
             line = parse(shlex.split(row[0])[1:])
-            assert (line.verb, line.unknown) == (verb, None)
+            assert (line.verb or "").split()[0] == verb
+            assert line.unknown is None
     assert set(cli._EXAMPLES) == {*OUR_FLAGS, *OUR_VALUES}
 
 

@@ -260,6 +260,8 @@ _EXAMPLES = {
     "sync": (("uvtorch sync --auto", "What runs here of what the project offers"),),
     "run": (("uvtorch run --auto train.py", "The same, then the script"),),
     "export": (("uvtorch export --auto -o requirements.txt", "The same, as requirements"),),
+    "pip": (("uvtorch pip install torch", "The build that runs here, without a project"),),
+    "tool": (("uvtorch tool run --with torch python", "The same, for a tool"),),
     "lock": (("uvtorch lock --torch-backend auto", "Choose anew for what is locked"),),
 }
 
