@@ -193,6 +193,13 @@ def test_a_record_that_somebody_forged_or_cut_short(directory: Path) -> None:
         repair(directory)
         assert not victim.exists()
         assert state(directory) == UNTOUCHED
+    victim.write_bytes(b"a secret")
+    row = " ".join(part.hex() for part in (os.fsencode(directory / "pyproject.toml"), b"old", BEFORE, BEFORE))
+    record.write_text(f"\n{row}\nend")
+    (directory / ".uvtorch-journal.0").symlink_to(victim)
+    repair(directory)
+    assert state(directory) == UNTOUCHED
+    victim.unlink()
     record.symlink_to(victim)
     repair(directory)
     os.mkfifo(record)
@@ -278,9 +285,9 @@ def test_an_empty_snapshot_is_never_written_back(directory: Path) -> None:
     """An editor that truncates, then writes."""
     toml = directory / "pyproject.toml"
     toml.write_bytes(b"")
-    fake = fake_uv(directory, "cp ../by-uv pyproject.toml; exit 1")
+    fake = fake_uv(directory, "echo lock >pyproject.toml; exit 1")
     assert apply(Plan((("lock",),), guarded=(str(toml),)), fake) == 1
-    assert toml.read_bytes() == BY_UV
+    assert toml.read_bytes() == b"lock\n"
 
 
 # Disks
