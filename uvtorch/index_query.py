@@ -85,18 +85,28 @@ def _resolved(
 
     `deep`: and for all that they need, which PyTorch's indexes mirror.
     """
-    command = ["pip", "compile", "-q", "--no-config", "--no-header", "--no-annotate", "--default-index", url]
-    command += ["--prerelease", "allow"] if deep else ["--no-deps"]
-    command += target(platform, python)
-    code, out, err = uv.ask(uv_path, [*command, "-"], given="\n".join(requirements) + "\n")
-    if code == 1:
-        return None
-    if code != 0:
+    options = ("--no-config", "--default-index", url, *(("--prerelease", "allow") if deep else ("--no-deps",)))
+    code, versions, err = compiled(uv_path, options, requirements, platform, python)
+    if code > 1:
         raise NoBuild(
             f"the catalog does not know this release, and {url} could not be asked{reason(err)}",
             "name a backend with --torch-backend, or try again when the index answers",
         )
-    return answered(out)
+    return versions if code == 0 else None
+
+
+def compiled(
+    uv_path: str,
+    options: Sequence[str],
+    requirements: Sequence[str],
+    platform: str,
+    python: str | None,
+    patient: bool = True,
+) -> tuple[int, dict[str, str], str]:
+    """What `uv pip compile` makes of requirements: its exit code, what it resolved (see `answered`), what it said."""
+    command = ("pip", "compile", "-q", "--no-header", "--no-annotate", *options, *target(platform, python), "-")
+    code, out, err = uv.ask(uv_path, command, given="\n".join(requirements) + "\n", patient=patient)
+    return code, answered(out), err
 
 
 def reason(err: str) -> str:

@@ -73,10 +73,9 @@ def _add_extensions(session: Session, requested: Sequence[Requested]) -> tuple[i
     named = extension_names().intersection(map(begins_with, session.line.positionals))
     if not named and "UVTORCH_EXTENSIONS" not in session.env:
         return None, ()
-    from uvtorch.steps.extensions import Addition  # noqa: PLC0415  `add torch` loads nothing that it does not need
+    from uvtorch.steps.extensions import add_extensions  # noqa: PLC0415  `add torch` loads nothing that it does not need
 
-    addition = Addition(session, requested)
-    return addition.run(), addition.warnings
+    return add_extensions(session, requested)
 
 
 def _leave_to_uv(session: Session, reason: str) -> int:
