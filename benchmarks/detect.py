@@ -1,7 +1,7 @@
 """What detection costs: `python benchmarks/detect.py [ROUNDS]`.
 
-Prints the interpreter's own start, what detection adds to it (imports included), and the time of `nvidia-smi` where
-there is one. Each row is the fastest of ROUNDS starts; the rows take turns, so that a busy machine treats them alike.
+Prints the interpreter's own start and what detection adds to it (imports included). Each row is the
+fastest of ROUNDS starts; the rows take turns, so that a busy machine treats them alike.
 """
 
 import os
@@ -9,8 +9,6 @@ import subprocess
 import sys
 import tempfile
 import time
-
-from uvtorch.hardware import nvidia_smi, programs
 
 DETECT = "import os; from uvtorch import hardware; hardware.detect(os.environ)"
 FINGERPRINT = "import os; from uvtorch.fingerprint import fingerprint; fingerprint(os.environ)"
@@ -42,19 +40,12 @@ def main() -> None:
             "here": [sys.executable, "-c", DETECT],
             "fingerprint": [sys.executable, "-c", FINGERPRINT],
         }
-        program = programs.find("nvidia-smi", os.environ, "/", nvidia_smi.PROGRAMS)
-        if program:
-            commands["nvidia-smi"] = [program, nvidia_smi.QUERY, "--format=csv,noheader"]
         best = fastest(commands, rounds, bytecode)
     start = best["start"]
     print(f"python -c pass                            {start:8.1f} ms")
     print(f"detection adds, machine without a GPU     {best['bare'] - start:8.1f} ms")
     print(f"detection adds, this machine              {best['here'] - start:8.1f} ms")
     print(f"the fingerprint instead adds              {best['fingerprint'] - start:8.1f} ms   (target: at most 2)")
-    if program:
-        print(f"nvidia-smi                                {best['nvidia-smi']:8.1f} ms")
-    else:
-        print("nvidia-smi                                none here")
     if os.environ.get("UVTORCH_HARDWARE"):
         print("UVTORCH_HARDWARE is set: this machine was not asked")
 

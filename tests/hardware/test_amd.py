@@ -91,7 +91,6 @@ def test_a_malformed_gfx_override_is_reported_and_changes_nothing(value: str, de
 
 # ROCm's programs, where there is no KFD topology (ROCm on WSL, say)
 
-ENUMERATED = "gfx000\ngfx1100\ngfx1036\n"
 ROCMINFO = """\
 ROCk module is loaded
 =====================
@@ -137,23 +136,6 @@ Agent 4
 RADEON = pci("0000:03:00.0", "1002:744c", None)
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        (ENUMERATED, ["gfx1100", "gfx1036"]),
-        ("gfx90a\n" * 8, ["gfx90a"] * 8),
-        ("gfx000\n", []),
-        ("gfx1250\n", ["gfx1250"]),  # newer than anything known: kept
-        ("gfx90a:sramecc+:xnack-\n", []),
-        ('Traceback (most recent call last):\n  File "rocm_agent_enumerator"\n', []),
-        ("", []),
-        ("gfx" * 300_000, []),
-    ],
-)
-def test_rocm_agent_enumerator_is_read(text: str, found: list[str]) -> None:
-    assert [gpu.architecture for gpu in probe_amd.parse_enumerator(text)] == found
-
-
 @pytest.mark.parametrize("width", [0, 80])  # it fills its lines with blanks
 def test_rocminfo_is_read(width: int) -> None:
     text = "".join(f"{line:{width}}\n" for line in ROCMINFO.splitlines())
@@ -170,37 +152,41 @@ def test_rocminfo_without_gpus_gives_none(text: str) -> None:
     assert probe_amd.parse_rocminfo(text) == []
 
 
-def test_without_a_topology_rocms_programs_are_asked_in_turn(detect: Detect) -> None:
-    failing = Script("#!/bin/sh\necho no; exit 1\n")
-    info = Script(f"#!/bin/sh\ncat <<'EOF'\n{ROCMINFO}EOF\n")
-    files = {**RADEON, "/opt/rocm/bin/rocm_agent_enumerator": failing, "/opt/rocm/bin/rocminfo": info}
-    machine = detect(Scene(files=files))
+INFO = Script(f"#!/bin/sh\ncat <<'EOF'\n{ROCMINFO}EOF\n")
+
+
+def test_without_a_topology_rocminfo_is_asked(detect: Detect) -> None:
+    machine = detect(Scene(files={**RADEON, "/opt/rocm/bin/rocminfo": INFO}))
     assert [gpu.architecture for gpu in machine.gpus] == ["gfx906", "gfx1103"]
-    assert probes(machine)["rocm_agent_enumerator"] == "failed"
     assert probes(machine)["rocminfo"] == "ok"
 
 
-def test_rocms_programs_are_taken_from_absolute_folders_of_path_only(
+def test_a_failing_rocminfo_gives_no_gpu(detect: Detect) -> None:
+    machine = detect(Scene(files={**RADEON, "/opt/rocm/bin/rocminfo": Script("#!/bin/sh\necho no; exit 1\n")}))
+    assert machine.gpus == ()
+    assert next(probe for probe in machine.probes if probe.probe == "rocminfo").detail == "exit code 1: no"
+
+
+def test_rocminfo_is_taken_from_absolute_folders_of_path_only(
     detect: Detect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    trap, program = (Script(f"#!/bin/sh\necho {name}\n") for name in ("gfx906", "gfx1100"))
-    lay_out(tmp_path, {"/rocm_agent_enumerator": trap, "/here/rocm_agent_enumerator": trap})
-    files = {**RADEON, "/opt/rocm-7.2/bin/rocm_agent_enumerator": program}
-    assert detect(Scene(files=files, env={"PATH": ".::here:/opt/rocm-7.2/bin"})).gpus[0].architecture == "gfx1100"
+    trap = Script("#!/bin/sh\nexit 3\n")
+    lay_out(tmp_path, {"/rocminfo": trap, "/here/rocminfo": trap})
+    files = {**RADEON, "/opt/rocm-7.2/bin/rocminfo": INFO}
+    machine = detect(Scene(files=files, env={"PATH": ".::here:/opt/rocm-7.2/bin:/bin:/usr/bin"}))
+    assert probes(machine)["rocminfo"] == "ok"
 
 
 def test_rocm_on_wsl_has_no_bus_and_no_topology(detect: Detect) -> None:
-    program = Script(f"#!/bin/sh\nprintf '{ENUMERATED}'\n")
-    machine = detect(Scene(WSL, {"/dev/dxg": "", "/opt/rocm/bin/rocm_agent_enumerator": program}))
-    assert [gpu.architecture for gpu in machine.gpus] == ["gfx1100", "gfx1036"]
+    machine = detect(Scene(WSL, {"/dev/dxg": "", "/opt/rocm/bin/rocminfo": INFO}))
+    assert [gpu.architecture for gpu in machine.gpus] == ["gfx906", "gfx1103"]
 
 
-def test_rocms_programs_are_not_started_without_a_gpu(detect: Detect) -> None:
-    program = Script("#!/bin/sh\necho gfx1100\n")
-    machine = detect(Scene(files={"/opt/rocm/bin/rocm_agent_enumerator": program}))
+def test_rocminfo_is_not_started_without_a_gpu(detect: Detect) -> None:
+    machine = detect(Scene(files={"/opt/rocm/bin/rocminfo": INFO}))
     assert machine.gpus == ()
-    assert "rocm_agent_enumerator" not in probes(machine)
+    assert "rocminfo" not in probes(machine)
 
 
 def test_a_container_without_kfd_is_told_and_leads_to_no_gpu(detect: Detect) -> None:
@@ -236,38 +222,3 @@ def test_absurd_numbers_in_a_topology_are_no_exception(digits: str, detect: Dete
             files[path] = "".join(f"{line.split()[0]} {digits}\n" for line in text.splitlines())
     machine = detect(Scene(files=files))
     assert from_json(to_json(machine), "it") == machine
-
-
-IDS = """\
-# List of AMDGPU IDs
-#
-# Syntax:
-# device_id,	revision_id,	product_name        <-- single tab after comma
-
-1.0.0
-744C,	C8,	AMD Radeon RX 7900 XTX
-744C,	CC,	AMD Radeon RX 7900 XT
-1586,	C1,	AMD Radeon 8060S Graphics
-"""
-
-
-@pytest.mark.parametrize(
-    ("device", "revision", "name"),
-    [
-        ("744c", "cc", "AMD Radeon RX 7900 XT"),
-        ("744c", "C8", "AMD Radeon RX 7900 XTX"),
-        ("744c", "00", ""),
-        ("", "", ""),
-    ],
-)
-def test_libdrms_table_names_products(device: str, revision: str, name: str) -> None:
-    assert probe_amd.parse_names(IDS, device, revision) == name
-
-
-def test_a_card_that_does_not_tell_its_name_is_named_by_libdrms_table(detect: Detect) -> None:
-    files = {
-        **kfd(("1002:744c", 110000, 24, "")),
-        "/sys/class/drm/renderD128/device/revision": "0xc8\n",
-        "/usr/share/libdrm/amdgpu.ids": IDS,
-    }
-    assert detect(Scene(files=files)).gpus[0].name == "AMD Radeon RX 7900 XTX"

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import pytest
 
 from tests.hardware.conftest import Detect
-from tests.hardware.scenes import ARM, JETSON, LINUX, ORIN_RELEASE, Scene, Script, lay_out
+from tests.hardware.scenes import ARM, JETSON, LINUX, ORIN_RELEASE, Scene, lay_out
 from uvtorch.hardware import host
 from uvtorch.hardware.host import Host
 from uvtorch.hardware.other import Mac
@@ -42,22 +42,6 @@ def test_this_host_is_told_as_the_kernel_has_it() -> None:
     assert here.machine == os.uname().machine
     assert here.release == os.uname().release
     assert here.libc is None or here.libc.split()[0] in ("glibc", "musl")
-
-
-@pytest.mark.parametrize(
-    ("text", "version"),
-    [
-        ("musl libc (x86_64)\nVersion 1.2.5\nDynamic Program Loader\nUsage: ld-musl [options]\n", "musl 1.2.5"),
-        ("musl libc (aarch64)\nVersion 1.2.3_git20230424\n", "musl 1.2.3_git20230424"),
-        ("", "musl"),
-        ("Version\n", "musl"),
-        ("Version \x1b[31m\n", "musl"),
-    ],
-)  # fmt: skip
-def test_musls_loader_tells_its_version(text: str, version: str, tmp_path: Path) -> None:
-    assert host.musl(str(tmp_path)) is None
-    lay_out(tmp_path, {"/lib/ld-musl-x86_64.so.1": Script(f"#!/bin/sh\ncat >&2 <<'EOF'\n{text}EOF\nexit 1\n")})
-    assert host.musl(str(tmp_path)) == version
 
 
 @pytest.mark.parametrize(

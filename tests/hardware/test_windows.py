@@ -1,13 +1,13 @@
-"""Windows, as far as it can be shown elsewhere: the registry's rows, and where nvidia-smi is taken from."""
+"""Windows, as far as it can be shown elsewhere: the registry's rows, and a driver that does not answer."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.hardware.scenes import WINDOWS, Script, adapter, lay_out
+from tests.hardware.scenes import WINDOWS, adapter
 from uvtorch import hardware
-from uvtorch.hardware import nvidia_smi, nvml, other, sysfs
-from uvtorch.machine import Driver, Gpu, Machine
+from uvtorch.hardware import nvml, other, sysfs
+from uvtorch.machine import Machine
 
 
 def test_adapters_are_read_from_the_registrys_values() -> None:
@@ -39,14 +39,6 @@ def test_a_size_of_another_type_is_not_known(memory: object) -> None:
     assert (device.id, *rest) == ("1002:744c", "GPU", None)
 
 
-def test_nvidia_smi_is_named_by_full_path_only() -> None:
-    assert nvidia_smi.windows_programs({}) == [
-        r"C:\Windows\System32\nvidia-smi.exe",
-        r"C:\Program Files\NVIDIA Corporation\NVSMI\nvidia-smi.exe",
-    ]
-    assert nvidia_smi.windows_programs({"SystemRoot": r"D:\Win", "PATH": "."})[0] == r"D:\Win\System32\nvidia-smi.exe"
-
-
 def detect(root: Path, report: nvml.Report, monkeypatch: pytest.MonkeyPatch, **env: str) -> Machine:
     rows = other.parse_adapters([adapter("10de:2684", "NVIDIA GeForce RTX 4090", 24)])
     monkeypatch.setattr(other, "adapters", lambda: rows)
@@ -54,18 +46,9 @@ def detect(root: Path, report: nvml.Report, monkeypatch: pytest.MonkeyPatch, **e
     return hardware.detect(env, root=str(root), host=WINDOWS)
 
 
-def test_without_nvml_nvidia_smi_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = Script("#!/bin/sh\nprintf '572.61, 8.9, NVIDIA GeForce RTX 4090\\r\\n'\n")
-    lay_out(tmp_path, {r"/W\System32\nvidia-smi.exe": program, "/x/nvidia-smi": Script("#!/bin/sh\necho trap\n")})
-    missing = nvml.Report(code=nvml.LIBRARY_NOT_FOUND, failure="NVML Shared Library Not Found", end="error")
-    machine = detect(tmp_path, missing, monkeypatch, SystemRoot="/W", PATH="/x")
-    assert machine.gpus == (Gpu("nvidia", "NVIDIA GeForce RTX 4090", "8.9"),)
-    assert machine.nvidia_driver == Driver("572.61")
-
-
 def test_an_adapter_that_nothing_can_ask_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     missing = nvml.Report(code=nvml.LIBRARY_NOT_FOUND, failure="NVML Shared Library Not Found", end="error")
-    machine = detect(tmp_path, missing, monkeypatch, SystemRoot="/W")
+    machine = detect(tmp_path, missing, monkeypatch)
     assert [problem.kind for problem in machine.problems] == ["broken"]
 
 

@@ -4,8 +4,8 @@ The ladder, first match first:
 
 1. `UVTORCH_HARDWARE`: a description replaces detection, so that any machine can be planned for from any other.
 2. `UV_CUDA_DRIVER_VERSION`, then `UV_AMD_GPU_ARCHITECTURE`: as in uv, no hardware is asked.
-3. NVIDIA: NVML; else the kernel module's files; else nvidia-smi.
-4. AMD: the KFD topology; else rocm_agent_enumerator; else rocminfo.
+3. NVIDIA: NVML; else the kernel module's files.
+4. AMD: the KFD topology; else rocminfo.
 5. Intel: display devices on the PCI bus. Apple: the processor. Windows: adapters in the registry, then 3.
 
 "Not found" is not "failed", and one probe's failure never hides another's result: the GPUs of all vendors are told.

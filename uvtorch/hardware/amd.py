@@ -1,15 +1,14 @@
-"""AMD: the KFD topology in sysfs, else rocm_agent_enumerator or rocminfo; and AMD's environment variables."""
+"""AMD: the KFD topology in sysfs, else rocminfo; and AMD's environment variables."""
 
 import os
 import re
 from collections.abc import Sequence
 
 from uvtorch.hardware import programs, sysfs, visible
-from uvtorch.hardware.scene import Scene
+from uvtorch.hardware.scene import Scene, count
 from uvtorch.machine import Gpu
 
 TOPOLOGY = "/sys/class/kfd/kfd/topology/nodes"
-NAMES = ("/usr/share/libdrm/amdgpu.ids", "/opt/amdgpu/share/libdrm/amdgpu.ids")
 FOLDERS = ("/opt/rocm/bin", "/usr/bin")
 ARCHITECTURE = "gfx[0-9a-f]{3,4}"
 
@@ -36,9 +35,9 @@ def probe(scene: Scene, devices: Sequence[sysfs.Device]) -> None:
 
 
 def _without_topology(scene: Scene, devices: Sequence[sysfs.Device]) -> list[Gpu]:
-    """What ROCm's programs tell where there may be a GPU: on the bus, or WSL's; a problem where that is none."""
+    """What ROCm's rocminfo tells where there may be a GPU: on the bus, or WSL's; a problem where that is none."""
     wsl = scene.platform.wsl and sysfs.exists(scene.root, "/dev/dxg")
-    gpus = _ask_programs(scene) if devices or wsl else []
+    gpus = _ask_rocminfo(scene) if devices or wsl else []
     if devices and not gpus:
         device, driver = devices[0].id, devices[0].driver or "no driver"
         reason = f"an AMD GPU ({device}) is on the bus, but the kernel does not offer it for computing"
@@ -111,8 +110,8 @@ def _topology(root: str) -> list[tuple[int, Gpu]]:
             # Heap types 1 and 2 are the GPU's own memory.
             memory = sum(bank.get("size_in_bytes", 0) for bank in tables if bank.get("heap_type") in (1, 2))
             minor = _numbers(text).get("drm_render_minor", 0)
-            name = _product(root, minor, gpu.pci_id or "") or gpu.name
-            gpus.append((minor, gpu._replace(name=name, memory_mib=memory // 2**20 or None)))
+            product = sysfs.plain(sysfs.read(root, f"/sys/class/drm/renderD{minor}/device/product_name", 200))
+            gpus.append((minor, gpu._replace(name=product or gpu.name, memory_mib=memory // 2**20 or None)))
     return gpus
 
 
@@ -137,39 +136,19 @@ def parse_properties(text: str) -> Gpu | None:
     )
 
 
-def _product(root: str, minor: int, pci_id: str) -> str:
-    """The product's name: servers' cards tell it, for others libdrm's table has it; empty where neither does."""
-    folder = f"/sys/class/drm/renderD{minor}/device"
-    name = sysfs.plain(sysfs.read(root, f"{folder}/product_name", 200))
-    revision = sysfs.read(root, f"{folder}/revision", 20).strip().removeprefix("0x")
-    tables = (sysfs.read(root, path, 2**20) for path in NAMES if revision and pci_id)
-    return name or next(filter(None, (parse_names(table, pci_id[5:], revision) for table in tables)), "")
-
-
-def parse_names(text: str, device: str, revision: str) -> str:
-    """The name in libdrm's `amdgpu.ids`, by device and revision; empty if it has none."""
-    ids = rf"^{re.escape(device)},\s*{re.escape(revision)},\s*(\S.*)$"
-    match = re.search(ids, text, re.MULTILINE | re.IGNORECASE)
-    return sysfs.plain(match[1]) if match else ""
-
-
-# ROCm's programs
-
-
-def _ask_programs(scene: Scene) -> list[Gpu]:
+def _ask_rocminfo(scene: Scene) -> list[Gpu]:
+    places = [f"{folder}/rocminfo" for folder in FOLDERS]
+    if (program := programs.find("rocminfo", scene.env, scene.root, places)) is None:
+        scene.probe("rocminfo", "absent")
+        return []
     # The variables are applied here, to every source alike.
     env = {name: value for name, value in scene.env.items() if not name.endswith("_VISIBLE_DEVICES")}
-    seconds = programs.limit(scene.env, alive=False) / 2  # for each of the two
-    for name, parse in (("rocm_agent_enumerator", parse_enumerator), ("rocminfo", parse_rocminfo)):
-        if gpus := scene.ask(name, [f"{folder}/{name}" for folder in FOLDERS], parse, seconds, env=env)[0]:
-            return gpus
-    return []
-
-
-def parse_enumerator(text: str) -> list[Gpu]:
-    """Read rocm_agent_enumerator: an architecture a line, `gfx000` for the processor."""
-    names = [line.strip() for line in text.splitlines()]
-    return [gpu_of(name) for name in names if re.fullmatch(ARCHITECTURE, name) and name != "gfx000"]
+    seconds = programs.limit(scene.env, alive=False)
+    result = programs.run((program,), env, seconds, late=scene.late("rocminfo", seconds))
+    gpus = parse_rocminfo(result.output) if result.code == 0 else []
+    said = count(gpus) if gpus else result.fault or "it reported no GPU"
+    scene.probe("rocminfo", "ok" if gpus else "failed" if result.fault else "absent", said)
+    return gpus
 
 
 def parse_rocminfo(text: str) -> list[Gpu]:

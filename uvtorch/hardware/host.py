@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from uvtorch.hardware import other, programs, sysfs
+from uvtorch.hardware import other, sysfs
 from uvtorch.machine import Platform, processor
 
 CONTAINER_VARIABLES = ("KUBERNETES_SERVICE_HOST", "container", "APPTAINER_CONTAINER", "SINGULARITY_CONTAINER")
@@ -41,23 +41,14 @@ def this_host() -> Host:
 
 
 def libc() -> str | None:
-    """The process's C library, `glibc 2.36`; `musl` and its version where it is that; None if it is neither."""
+    """The process's C library, `glibc 2.36`; `musl` where the system's loader is that; None if it is neither."""
     try:
         version = os.confstr("CS_GNU_LIBC_VERSION") or ""
     except (ValueError, OSError):
         version = ""
-    return version if version.startswith("glibc ") else musl("/")
-
-
-def musl(root: str) -> str | None:
-    """`musl 1.2.4` if the system's loader is musl's; `musl` if it does not tell its version."""
-    loaders = [name for name in sysfs.names(root, "/lib") if re.fullmatch(r"ld-musl-.*\.so\.1", name)]
-    if not loaders:
-        return None
-    # Started without arguments it prints its version.
-    text = programs.run((sysfs.at(root, f"/lib/{loaders[0]}"),), {}, 1.0).output
-    version = re.search(r"^Version ([0-9]\S{,39})", text, re.MULTILINE)
-    return f"musl {sysfs.plain(version[1])}" if version else "musl"
+    if version.startswith("glibc "):
+        return version
+    return "musl" if any(name.startswith("ld-musl-") for name in sysfs.names("/", "/lib")) else None
 
 
 def platform(host: Host, env: Mapping[str, str], root: str) -> Platform:

@@ -1,4 +1,4 @@
-"""NVIDIA: NVML, else the kernel module's files, else nvidia-smi; and what stands between a GPU and its use.
+"""NVIDIA: NVML, else the kernel module's files; and what stands between a GPU and its use.
 
 The three states: usable (a driver and GPUs); broken (the driver is here and does not do its work: an error with its
 remedy); unreachable (a GPU on the bus that nothing here could drive: a container without device files, no driver
@@ -10,8 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from uvtorch.hardware import nvidia_smi, nvml, programs, sysfs, visible
-from uvtorch.hardware.nvidia_smi import is_version
+from uvtorch.hardware import nvml, programs, sysfs, visible
 from uvtorch.hardware.nvml import Report
 from uvtorch.hardware.scene import Scene, count
 from uvtorch.machine import Driver, Gpu
@@ -37,6 +36,7 @@ TEGRA_CHIPS = {
 """Device-tree names of NVIDIA's embedded chips: (compute capability, name). Source: NVIDIA's list of CUDA GPUs."""
 
 GIVE_CONTAINER = "Give the container the GPU: `docker run --gpus all`, or an nvidia.com/gpu resource in Kubernetes."
+UPDATE_WSL = "Update NVIDIA's driver on Windows, run `wsl --update` and `wsl --shutdown` there, and try again."
 INSTALL, REINSTALL = "Install NVIDIA's driver to use it.", "Reinstall NVIDIA's driver."
 IF_IT_HANGS = (
     "Try `nvidia-smi`: if it is only slow, turn on persistence mode (nvidia-persistenced) or give it more time with "
@@ -101,6 +101,11 @@ def parse_module_version(text: str) -> str | None:
     """
     line = next((line for line in text.splitlines() if "NVRM version" in line), "")
     return next(filter(is_version, line.partition("Module")[2].split()), None)
+
+
+def is_version(text: str | None) -> bool:
+    """Whether it is a driver's version: two to four numbers, `570.124.06`."""
+    return re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,5}){1,3}", text or "") is not None
 
 
 def find_library(env: Mapping[str, str], root: str) -> str | None:
@@ -208,8 +213,7 @@ def _failed(report: Report, driver: Driver | None, scene: Scene, signs: Signs) -
     scene.probe("nvml", "failed", sysfs.plain(report.failure) + code)
     if scene.platform.system != "windows":
         scene.probe("nvidia-module", "ok" if signs.module else "absent", signs.module or "")
-    if report.end != "error" or report.code in nvml.BROKEN:
-        scene.probe("nvidia-smi", "skipped", "it asks the same library")
+    if report.end != "error" or report.code not in (None, nvml.LIBRARY_NOT_FOUND):
         _stuck(report, scene, signs)
     else:
         _without_nvml(report, driver, scene, signs)
@@ -228,7 +232,7 @@ def _stuck(report: Report, scene: Scene, signs: Signs) -> None:
     if platform.system == "windows":
         remedy = "Restart Windows; if that does not help, reinstall NVIDIA's driver."
     elif platform.wsl:
-        remedy = "Update NVIDIA's driver on Windows, run `wsl --update` and `wsl --shutdown` there, and try again."
+        remedy = UPDATE_WSL
     scene.problem("nvidia", "broken", f"NVIDIA: {reason}", remedy)
     if not hung:  # the driver's files in /proc would hang us, too
         scene.gpus += _module_gpus(scene.root)
@@ -256,18 +260,15 @@ def _reason(report: Report, scene: Scene, signs: Signs) -> tuple[str, str]:
 
 
 def _without_nvml(report: Report, driver: Driver | None, scene: Scene, signs: Signs) -> None:
-    """There is no NVML, or one that pynvml cannot talk to: ask nvidia-smi, then make do with the files."""
-    gpus, fault = nvidia_smi.ask(scene, alive=signs.module is not None)
-    if fault and scene.platform.container and not signs.nodes:
+    """There is no NVML, or one that cannot be loaded: make do with the files. nvidia-smi asks the same library."""
+    if scene.platform.container and not signs.nodes:
         _unreachable(scene, signs)
         return
-    if not fault:
-        gpus = gpus or _gpus_of_files(driver, scene, signs)
-        _see(scene, gpus)
-    if fault or (signs.devices and not gpus):
-        nothing = f"neither NVML ({sysfs.plain(report.failure)}) nor nvidia-smi can be asked for "
-        reason = f"nvidia-smi fails: {fault}" if fault else nothing + signs.devices[0].id
-        scene.problem("nvidia", "broken", f"NVIDIA: {reason}", REINSTALL)
+    gpus = _gpus_of_files(driver, scene, signs)
+    _see(scene, gpus)
+    if not gpus and (signs.devices or (scene.platform.wsl and signs.library)):
+        reason = f"NVIDIA: NVML cannot be asked ({sysfs.plain(report.failure)})"
+        scene.problem("nvidia", "broken", reason, UPDATE_WSL if scene.platform.wsl else REINSTALL)
 
 
 def _gpus_of_files(driver: Driver | None, scene: Scene, signs: Signs) -> list[Gpu]:

@@ -1,9 +1,8 @@
 """What every vendor's probe works on: the machine that is looked at, and what was found so far."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping, Sized
 
-from uvtorch.hardware import programs
 from uvtorch.machine import Driver, Gpu, Machine, Outcome, Platform, Probe, Problem, ProblemKind, Vendor
 
 
@@ -43,31 +42,6 @@ class Scene:
         return lambda: self.tell(
             f"{whom} has not answered yet; waiting for up to {seconds:g} s (UVTORCH_PROBE_TIMEOUT sets the limit)"
         )
-
-    def ask(
-        self, name: str, places: Sequence[str], parse: Callable[[str], list[Gpu]], seconds: float,
-        questions: Iterable[Sequence[str]] = ((),), env: Mapping[str, str] | None = None,
-    ) -> tuple[list[Gpu], str]:  # fmt: skip
-        """The GPUs that a vendor's program tells, and why it fails; its probe is absent where it is not there.
-
-        `questions` are arguments, of which later ones are for programs that do not know the first. Windows' PATH is
-        not searched.
-        """
-        env = self.env if env is None else env
-        program = programs.find(name, {} if self.platform.system == "windows" else env, self.root, places)
-        if program is None:
-            self.probe(name, "absent")
-            return [], ""
-        for arguments in questions:
-            result = programs.run((program, *arguments), env, seconds, late=self.late(name, seconds))
-            if result.code != 2:  # it does not know these arguments
-                break
-        gpus = parse(result.output) if result.code == 0 else []
-        none = "no devices were found" in result.output.lower()
-        fault = "" if none else result.fault
-        said = count(gpus) if gpus else result.fault or "it reported no GPU"
-        self.probe(name, "ok" if gpus else "failed" if fault else "absent", said)
-        return gpus, fault
 
 
 def count(gpus: Sized) -> str:
