@@ -196,8 +196,6 @@ def test_what_names_an_index_or_a_backend_goes_to_uv_as_it_is(told: Told, tmp_pa
         words = f"pip compile torch.in --python-platform {platform}"
         (tmp_path / "torch.in").write_text("torch\n")
         assert told(words) == words
-    words = "compile torch.in --python-platform x86_64-manylinux_2_28"
-    assert told(f"pip {words}") == f"pip compile --torch-backend cu126 {words.removeprefix('compile ')}"
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "pyproject.toml").write_text(PINNED)
     assert told("pip install -e own") == "pip install -e own"

@@ -1,6 +1,7 @@
 """Projects with several backends on the real uv: the choice that fits each machine, and packages in every choice."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -412,19 +413,14 @@ def test_a_package_that_brings_torch_does_not_flip_the_environment(several: Proj
     assert "timm" in several.installed()
 
 
-def test_a_requirements_file(several: Project) -> None:
+@pytest.mark.parametrize("words", ["-r r.txt", "torchvision --extra scipy", "torchvision -m python_version>'3.9'"])
+def test_each_choice_gets_a_requirement_as_it_is_typed(several: Project, words: str) -> None:
     (several.path / "r.txt").write_text("torchvision  # pixels\ntoml-cli\n")
-    several.uvtorch("add", "-r", "r.txt", "--no-sync").must()
-    found = requirements(several)
-    assert found["base"] == ["numpy", "toml-cli>=0.1"]
-    assert found["cpu"] == ["torch", "torchvision>=0.29.2"]
     before = several.state()
-    (several.path / "r.txt").write_text("--no-binary toml-cli\ntorchaudio\n")
-    done = several.uvtorch("add", "-r", "r.txt").must(2)
-    assert "r.txt holds PyTorch packages beside an option of its own" in done.err
-    assert {name: text for name, text in several.state().items() if name != "r.txt"} == {
-        name: text for name, text in before.items() if name != "r.txt"
-    }
+    done = several.uvtorch("add", *words.split()).must(2)
+    assert several.state() == before
+    several.uvtorch("add", *shlex.split(done.err.split("`")[1])[2:], "--no-sync").must()
+    assert requirements(several)["cpu"] == ["torch", "torchvision>=0.29.2 ; sys_platform == 'linux'"]
 
 
 @pytest.mark.parametrize(
@@ -434,8 +430,6 @@ def test_a_requirements_file(several: Project) -> None:
         (["--bounds", "major", "--preview"], "torchvision>=0.29.2,<0.30.0"),
         (["--bounds", "minor", "--preview"], "torchvision>=0.29.2,<0.29.3"),
         (["--bounds", "exact", "--preview"], "torchvision==0.29.2"),
-        (["--marker", "sys_platform == 'linux'"], "torchvision>=0.29.2 ; sys_platform == 'linux'"),
-        (["--extra", "scipy"], "torchvision[scipy]>=0.29.2"),
         (["--frozen"], "torchvision"),
     ],
 )

@@ -1,7 +1,7 @@
 """One command as it was typed: what its words and the environment say by themselves. Reads no file, imports little."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
 from uvtorch import locate, uv
@@ -51,6 +51,11 @@ class Command:
     def unsynced(self) -> bool:
         """Whether uv is told to leave the environment alone."""
         return self.line.has("--no-sync") or is_set(self.env, "UV_NO_SYNC") or self.frozen
+
+    def without_sync(self, words: Iterable[str]) -> list[str]:
+        """Arguments for uv's verb, none of them left out before it, with `--no-sync` where uv is not told that yet."""
+        before, after = (found := [*words])[: self.line.verb_at + 1], found[self.line.verb_at + 1 :]
+        return found if self.unsynced else [*before, "--no-sync", *after]
 
     def repair(self) -> None:
         """Put back what a command that was killed left half done, unless another is at work."""

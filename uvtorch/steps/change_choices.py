@@ -1,6 +1,6 @@
 """Changing what a project's backend choices hold: edit, lock, bound, follow the lock, sync to the one that fits."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from uvtorch.argv import options_for
 from uvtorch.project import Target
@@ -16,11 +16,11 @@ def change_choices(
     session: Session,
     tx: Transaction,
     file: PyProject,
-    commands: Sequence[Sequence[str]],
+    ours: Collection[int | None],
     text: str,
     fresh: Sequence[tuple[str, Target]] = (),
 ) -> None:
-    """Write the edits of `file`, run uv's own `commands`, and lock.
+    """Write the edits of `file`, run uv's own command for the words that are not `ours`, by their places, and lock.
 
     Bare requirements that are `fresh` are bounded by what was locked, as `uv add` does. `text` is the decision to say.
     """
@@ -33,8 +33,8 @@ def change_choices(
         tx.warn(*sync[1])
     before = content(site.lock)
     session.begin(tx, file)
-    for command in commands:
-        tx.uv(*command)
+    if line.has("--requirements") or not set(line.positionals_at) <= set(ours):
+        tx.uv(*session.without_sync(word for at, word in enumerate(line.argv) if at not in ours))
     if locking:
         tx.uv("lock", *options_for(line, "lock"))
         if bounding:

@@ -1,21 +1,18 @@
 """`uvtorch add`: PyTorch packages with the index that serves this machine; all else as uv has it."""
 
-import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
-from uvtorch import files
 from uvtorch.backend import Backend, from_url
 from uvtorch.choose import Decision
 from uvtorch.edits import offer, pin
 from uvtorch.errors import NoBuild, ProjectError, UsageError
 from uvtorch.kept import Saved
-from uvtorch.locate import current_directory
 from uvtorch.packages import begins_with, extension_names
 from uvtorch.project import Choice, Project, Source, Target
 from uvtorch.project.model import GROUP
 from uvtorch.project.outside import given
-from uvtorch.requirement import bare_requirement, named_by, with_extras
-from uvtorch.requirements_file import requirements_in
+from uvtorch.requirement import bare_requirement, named_by
 from uvtorch.session import Origin, Session, Wanted, requirements_of
 from uvtorch.steps import choices
 from uvtorch.steps.change_choices import change_choices
@@ -34,7 +31,7 @@ from uvtorch.steps.resolve import (
 )
 from uvtorch.steps.script import pin_script
 from uvtorch.steps.watch import watch
-from uvtorch.transaction import Transaction, content
+from uvtorch.transaction import Transaction, content, quoted
 
 
 def add(session: Session) -> int:
@@ -93,20 +90,16 @@ def _own_index(session: Session) -> str | None:
 
 def _add_to_script(session: Session, warnings: Sequence[str]) -> int:
     """Let uv add to a script; name PyTorch packages that come along among its dependencies, with their index."""
-    try:
-        pinned = bool(pins_of(session))
-    except ProjectError:  # uv says better what is wrong
-        return session.hand_over(*warnings)
+    pinned = bool(pins_of(session))
     with session.transaction() as tx:
         tx.warn(*warnings)
         tx.uv(*session.line.argv)
-        if not tx.dry:
+        if not (tx.dry or pinned):
             session.reread()
-            if not pinned:
-                try:
-                    pin_script(session, tx, session.wanted())
-                except NoBuild as error:
-                    tx.warn(unfit("", error))
+            try:
+                pin_script(session, tx, session.wanted())
+            except NoBuild as error:
+                tx.warn(unfit("", error))
     return tx.code
 
 
@@ -153,13 +146,12 @@ def _add_chosen(
     _write_pins(session, tx, requested, decision)
     command, said = words_with(session, requested, decision), ""
     if careful:
-        code, said = tx.try_quietly(*_no_sync(session, command))
+        code, said = tx.try_quietly(*session.without_sync(command))
     else:
         tell_decision(tx, decision, None)
         code = tx.attempt(*command)
     if code:
-        recoverable = code == NO_SOLUTION and not (backend or session.frozen or session.is_script)
-        if not (recoverable and (careful or _has_more(session))):
+        if code != NO_SOLUTION or backend or session.frozen or session.is_script:
             tx.end(code, said)
         _add_for_resolution(session, tx, requested, start, careful)
         changed = True
@@ -177,19 +169,6 @@ def _standing(project: Project, requested: Sequence[Requested]) -> tuple[str, ..
     return tuple(text for text in requirements_of(project) if named_by(text) not in replaced)
 
 
-def _has_more(session: Session) -> bool:
-    """Whether the project requires more than PyTorch's packages, so that others may cap torch."""
-    project = session.project
-    return any(not project.is_pytorch(item.package) for item in project.requirements)
-
-
-def _no_sync(session: Session, words: Sequence[str]) -> list[str]:
-    if session.unsynced:
-        return list(words)
-    position = session.line.verb_at + 1
-    return [*words[:position], "--no-sync", *words[position:]]
-
-
 def _write_pins(session: Session, tx: Transaction, requested: Sequence[Requested], decision: Decision) -> None:
     own = _standing(session.project, requested)
     keeping = (*own, *(item.text for item in requested if item.position is None))
@@ -205,7 +184,7 @@ def _add_for_resolution(
     tx.rollback(start)
     session.reread()
     first = tx.failure
-    code, _ = tx.try_quietly(*_no_sync(session, words_with(session, requested, None)))
+    code, _ = tx.try_quietly(*session.without_sync(words_with(session, requested, None)))
     if code:
         tx.end(*(first if careful else (code, "")))  # else uv has said why
     session.reread()
@@ -284,22 +263,15 @@ def _tell_what_repins(
     session: Session, tx: Transaction, requested: Sequence[Requested], pins: Sequence[Source]
 ) -> None:
     """Say that the pinned index cannot serve what is added, and which command chooses another."""
-    backend = pins[0].backend
-    if backend is None or backend not in session.catalog.builds:
-        return
-    texts = [item.text for item in requested]
-    try:
-        here = session.decide(texts, backend)
-        anew = session.decide(texts)
-    except NoBuild:
-        return
-    if here.torch is None and anew.torch is not None:
-        newest = list(session.catalog.builds[backend])[-1]
-        quoted = " ".join(f"'{text}'" if set(text) & set("<>!~;*[ ") else text for text in texts)
-        tx.warn(
-            f"the project pins {backend}, whose index ends at torch {newest}; "
-            f"`uvtorch add {quoted} --torch-backend auto` chooses a build anew ({anew.backend} here)"
-        )
+    backend, texts = pins[0].backend, [item.text for item in requested]
+    with suppress(NoBuild):
+        known = backend in session.catalog.builds and session.decide(texts, backend).torch is None
+        if known and (anew := session.decide(texts)).torch is not None:
+            command = quoted(("uvtorch", "add", *texts, "--torch-backend", "auto"))
+            tx.warn(
+                f"the index of {backend}, where the project is pinned, cannot serve that; "
+                f"`{command}` chooses a build anew ({anew.backend} here)"
+            )
 
 
 # Several builds to choose from
@@ -309,20 +281,24 @@ def _add_to_choices(session: Session, tx: Transaction, requested: Sequence[Reque
     """Into every choice, with the sources that torch has there; into one if one is named.
 
     Other requirements of the same command line go where uv puts them. Raises ProjectError where a choice has no index
-    to take them from; and as `_meant`.
+    to take them from, UsageError for what is not written in the requirement itself; and as `_meant`.
     """
     project = session.project
+    if session.line.has("--extra", "--marker", "-m") or any(item.position is None for item in requested):
+        raise UsageError(
+            "the project offers several builds of PyTorch, and each gets a requirement as it is typed",
+            f"with its extras and marker: `uvtorch add \"{requested[0].package} ; sys_platform == 'linux'\"`",
+        )
     chosen, full = _meant(session, requested)
     have = {(item.package, item.target) for item in project.requirements}
     file = session.file()
     for item in requested:
-        offer.place(file, project, item.package, _as_told(session, item.text), chosen, base=full)
+        offer.place(file, project, item.package, item.text, chosen, base=full)
     places = (Target("base"), *(choice.target for choice in chosen))
     fresh = [(item.package, place) for item in requested for place in places if (item.package, place) not in have]
     names = ", ".join(item.package for item in requested)
     text = f"{names} into {', '.join(str(choice.target) for choice in chosen)}"
-    rest = _without(session, requested)
-    change_choices(session, tx, file, [rest] if rest else [], text, fresh)
+    change_choices(session, tx, file, {item.position for item in requested}, text, fresh)
 
 
 def _meant(session: Session, requested: Sequence[Requested]) -> tuple[tuple[Choice, ...], bool]:
@@ -341,66 +317,8 @@ def _meant(session: Session, requested: Sequence[Requested]) -> tuple[tuple[Choi
         )
     wanted = session.wanted([item.text for item in requested])
     if wanted.backend and wanted.insists:
-        stated = {row.target for row in project.choices() if _serves(row, wanted)}
+        stated = {row.target for row in project.choices() if row.backend == wanted.backend}
         chosen = tuple(choice for choice in chosen if choice.target in stated)
         if not chosen:
             raise choices.no_such_choice(project.choices(), wanted.backend)
     return chosen, target is None and len(chosen) == len(offered)
-
-
-def _serves(choice: Choice, wanted: Wanted) -> bool:
-    """Whether a choice is the one that is meant; a local version names a nightly build as it does a stable one."""
-    if choice.backend is None or wanted.backend is None:
-        return False
-    same_name = wanted.origin != Origin.OPTION and choice.backend.name == wanted.backend.name
-    return choice.backend == wanted.backend or same_name
-
-
-def _as_told(session: Session, text: str) -> str:
-    """A requirement with what `--extra` and `--marker` add to it."""
-    line = session.line
-    extras = [part for value in line.values("--extra") for part in value.replace(",", " ").split()]
-    if extras:
-        text = with_extras(text, f"{bare_requirement(text).partition('[')[0]}[{','.join(extras)}]")
-    told = (line.values("--marker") or line.values("-m"))[-1:]
-    if told:
-        head, semicolon, marker = text.partition(";")
-        marker = f" ({marker.strip()}) and ({told[0]})" if semicolon else f" {told[0]}"
-        return f"{head.strip()} ;{marker}"
-    return text
-
-
-def _without(session: Session, requested: Sequence[Requested]) -> list[str]:
-    """The command line less the PyTorch requirements, which does not sync; empty if nothing is left to add."""
-    line = session.line
-    gone = {item.position for item in requested if item.position is not None}
-    left = [text for text, at in zip(line.positionals, line.positionals_at, strict=True) if at not in gone]
-    files = line.values("--requirements")
-    if any(item.position is None for item in requested):
-        left += _others(session, files, {item.package for item in requested})
-        files = []
-    if not left and not files:
-        return []
-    words = ["add"] if session.unsynced else ["add", "--no-sync"]
-    for name, value in line.options:
-        if name != "--requirements":
-            words += [name] if value is None else [name, value]
-    words += [word for file in files for word in ("--requirements", file)]
-    return [*words, *(["--"] if any(text.startswith("-") for text in left) else []), *left]
-
-
-def _others(session: Session, listed: Sequence[str], names: set[str]) -> list[str]:
-    """What requirements files ask for besides the PyTorch packages. UsageError where they say more than that."""
-    directory = current_directory(session.line, session.env)
-    found = []
-    for name in listed:
-        path = os.path.join(directory, name)
-        rows = [row.strip() for row in (files.text(path) or "").splitlines()]
-        more = next((row for row in rows if row.startswith("-") and not row.startswith(("-r", "--requirement"))), None)
-        if more:
-            raise UsageError(
-                f"{name} holds PyTorch packages beside an option of its own: {more}",
-                "add those packages by their names: the project takes each from several indexes",
-            )
-        found += [text for text in requirements_in(path) if named_by(text) not in names]
-    return found

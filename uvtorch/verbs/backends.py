@@ -1,6 +1,7 @@
 """`uvtorch torch backends`: what the project offers, or the set that it shall offer."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 import click
@@ -90,15 +91,12 @@ def set_choices(
     have = offer.stated(project)
     kind = _checked_kind(session, named)
     model = [item.text for item in offer.model_requirements(project)]
-    unique = tuple(dict.fromkeys(backends))
-    lowered = _standing_in_the_way(session, unique, model)
-    texts = [without_bound(text) if text in {one.before for one in lowered} else text for text in model]
+    offers, lowered = _offers(session, list(dict.fromkeys(backends)), model)
     with session.transaction() as tx:
         if lowered:
             change = Change(session, tx)
             take_bounds_away(change, lowered)
             change.write()
-        offers = [_offer(session, backend, texts or ["torch"]) for backend in unique]
         file = session.file()
         offer.offer(file, session.project, offers, kind, session.index_base)
         session.edit(tx, site.manifest.path, file)
@@ -136,13 +134,20 @@ def _checked_kind(session: Session, named: ChoiceKind | None) -> ChoiceKind:
     return kind
 
 
-def _standing_in_the_way(session: Session, backends: Sequence[Backend], model: Sequence[str]) -> tuple[Lowered, ...]:
-    """The lower bounds without which every backend has a release, where one of them has none with them."""
-    if all(_has_release(session, backend, model) for backend in backends):
-        return ()
-    lowered = tuple(one for one in lower_bounds(session) if one.before in model)
-    bare = [without_bound(text) if text in {one.before for one in lowered} else text for text in model]
-    return lowered if all(_has_release(session, backend, bare) for backend in backends) else ()
+def _offers(
+    session: Session, backends: Sequence[Backend], texts: Sequence[str]
+) -> tuple[list[offer.Offer], tuple[Lowered, ...]]:
+    """What each backend gives, and the lower bounds that have to go for it, where with them one has no release."""
+    try:
+        return [_offer(session, backend, texts) for backend in backends], ()
+    except NoBuild:
+        lowered = tuple(one for one in lower_bounds(session) if one.before in texts)
+        if not lowered:
+            raise
+        bare = [without_bound(text) if text in {one.before for one in lowered} else text for text in texts]
+        with suppress(NoBuild):
+            return [_offer(session, backend, bare) for backend in backends], lowered
+        raise
 
 
 def _moved(session: Session, lowered: Sequence[Lowered]) -> tuple[Lowered, ...]:
@@ -157,15 +162,9 @@ def _moved(session: Session, lowered: Sequence[Lowered]) -> tuple[Lowered, ...]:
     )
 
 
-def _has_release(session: Session, backend: Backend, texts: Sequence[str]) -> bool:
-    if backend.channel or backend not in session.catalog.builds:
-        return True
-    request = session.request(list(map(without_local, texts)) or ["torch"], backend)
-    return choose(session.machine, request, session.catalog).torch is not None
-
-
 def _offer(session: Session, backend: Backend, texts: Sequence[str]) -> offer.Offer:
-    decision = choose(session.machine, session.request(list(map(without_local, texts)), backend), session.catalog)
+    request = session.request(list(map(without_local, texts)) or ["torch"], backend)
+    decision = choose(session.machine, request, session.catalog)
     if decision.torch is None and not backend.channel and backend in session.catalog.builds:
         newest = max(session.catalog.builds[backend], key=catalog.number)
         raise NoBuild(
@@ -183,15 +182,9 @@ def _warnings(session: Session, project: Project, kind: str, had_choices: bool) 
             f"published metadata changes: a plain `pip install {project.name}` will no longer bring torch;"
             " with --as groups the dependencies stay as they are"
         )
-    elsewhere = sorted(
-        {
-            str(item.target)
-            for item in project.pytorch_requirements()
-            if item.target.kind != "base"
-            and item.target not in {choice.target for choice in offer.stated(project)}
-            and item.target.name != ANCHORS
-        }
-    )
+    ours = {choice.target for choice in offer.stated(project)}
+    targets = {item.target for item in project.pytorch_requirements() if item.target.name != ANCHORS} - ours
+    elsewhere = sorted(str(target) for target in targets if target.kind != "base")
     if elsewhere:
         warnings.append(f"PyTorch packages in {', '.join(elsewhere)} come from PyPI whatever is chosen")
     return tuple(warnings)
@@ -205,10 +198,7 @@ def serving(session: Session, files: Sequence[str]) -> tuple[tuple[Backend, ...]
     texts = [item.text for item in offer.model_requirements(session.project)]
     machines = [hardware.read_description(path) for path in files]
     served = fleet.smallest(machines, session.request(texts), session.catalog)
-    notes = tuple(_unserved(one, files) for one in served.unserved[:_TOLD])
-    if len(served.unserved) > _TOLD:
-        more = sum(len(one.machines) for one in served.unserved[_TOLD:])
-        notes += (f"{more} more machines of {len(served.unserved) - _TOLD} kinds are not served",)
+    notes = tuple(f"nothing serves {_named(one.machines, files)}: {one.reason}" for one in served.unserved)
     if not served.backends:
         raise NoBuild("no build fits any of these machines", *notes)
     said = tuple(f"{backend}: for {_named(places, files)}" for backend, places in served.takes.items())
@@ -216,18 +206,7 @@ def serving(session: Session, files: Sequence[str]) -> tuple[tuple[Backend, ...]
 
 
 def _named(places: Sequence[int], files: Sequence[str]) -> str:
-    names = [files[place] for place in places[:_TOLD]]
-    return ", ".join([*names, *([f"and {len(places) - _TOLD} more"] if len(places) > _TOLD else [])])
-
-
-_TOLD = 10
-"""So many machines a backend are named, and so many kinds that nothing serves are told apart."""
-
-
-def _unserved(one: fleet.Unserved, files: Sequence[str]) -> str:
-    alike = len(one.machines) - 1
-    more = f" and {alike} like it" if alike else ""
-    return f"nothing serves {files[one.machines[0]]}{more}: {one.reason}"
+    return ", ".join(files[place] for place in places)
 
 
 EXAMPLES: Final = (
@@ -265,11 +244,11 @@ def backends(
         found, said, notes = serving(session, (*files, *names))
         return set_choices(session, found, _kind(form), said, notes)
     if names:
-        wanted = [parse(backend_name(name, "torch backends")) for name in names if name != "auto"]
-        if len(wanted) < len(names):
+        if "auto" in names:
             raise UsageError(
                 "`auto` is no backend to offer", "name backends, or use --from with machines' descriptions"
             )
+        wanted = [parse(backend_name(name, "torch backends")) for name in names]
         return set_choices(session, [one for one in wanted if one], _kind(form))
     listing(session, described, as_json)
     return 0

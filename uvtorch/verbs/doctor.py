@@ -1,7 +1,6 @@
 """`uvtorch torch doctor`: what is wrong here, why it matters, and the command that fixes each thing."""
 
 import gc
-import json
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ import click
 from uvtorch import audit, environment, uv
 from uvtorch.audit import FIX, Case, Finding, config, installed, machine
 from uvtorch.audit.case import required
-from uvtorch.audit.finding import ROOT, Command, error, warning
+from uvtorch.audit.finding import ROOT, error, warning
 from uvtorch.errors import UvNotFound, UvTooOld
 from uvtorch.examination import ask, examine
 from uvtorch.output import Output
@@ -21,7 +20,7 @@ from uvtorch.project import Project
 from uvtorch.project.pyproject import PyProject
 from uvtorch.session import Session
 from uvtorch.steps.verb import Verb
-from uvtorch.transaction import Transaction, content
+from uvtorch.transaction import Transaction
 
 ROUNDS: Final = 4
 """How often `--fix` edits and locks: what one round brings to light, the next fixes."""
@@ -64,34 +63,11 @@ def _audited(case: Case) -> tuple[Finding, ...]:
 
 
 def _uv(env: Mapping[str, str]) -> Iterator[Finding]:
-    path = ""
     try:
-        path = uv.find(env)
-        uv.require(uv.ask_version(path))
-    except UvNotFound as fault:
-        yield error("uv-missing", " ".join(map(_sentence, (str(fault), *fault.hints))))
-    except UvTooOld as fault:
-        yield error("uv-too-old", _sentence(str(fault)), fix=_update(path, env))
-
-
-def _update(path: str, env: Mapping[str, str]) -> Command | None:
-    """The command that updates this uv; None where it came in another way than by its own installer or into a venv.
-
-    `uv self update` refuses unless the installer left a receipt for just this file
-    (https://docs.astral.sh/uv/getting-started/installation/#upgrading-uv).
-    """
-    folder = os.path.dirname(os.path.realpath(path))
-    settings = env.get("XDG_CONFIG_HOME") or os.path.join(env.get("HOME", ""), ".config")
-    receipt = os.path.join(env.get("LOCALAPPDATA", "") if uv.WINDOWS else settings, "uv", "uv-receipt.json")
-    if f'"install_prefix":{json.dumps(folder)}' in content(receipt).decode("utf-8", "replace").replace(": ", ":"):
-        return (path, "self", "update")
-    if os.path.exists(os.path.join(os.path.dirname(folder), "pyvenv.cfg")) and not uv.WINDOWS:  # a file in use there
-        return (path, "pip", "install", "--python", os.path.join(folder, "python"), "--upgrade", "uv")
-    return None
-
-
-def _sentence(text: str) -> str:
-    return (text[:1].upper() + text[1:] if " " in text[:12] else text).rstrip(".") + "."
+        uv.require(uv.ask_version(uv.find(env)))
+    except (UvNotFound, UvTooOld) as fault:
+        code = "uv-missing" if isinstance(fault, UvNotFound) else "uv-too-old"
+        yield error(code, f"{'; '.join((str(fault), *fault.hints))}.")
 
 
 def _lock_state(case: Case) -> Iterator[Finding]:

@@ -33,8 +33,9 @@ def install(session: Session) -> int:
         return _as_typed(session)
     if leaves_to_pypi(session, wanted.backend):
         return _as_typed(session)
-    if elsewhere := _elsewhere(session):
-        return _as_typed(session, elsewhere)
+    if platform := session.line.value("--python-platform"):
+        what = f"no PyTorch build is chosen for {platform}: its hardware is not known"
+        return _as_typed(session, f"{what}; name one with --torch-backend")
     target = target_of(session)
     stays = None if wanted.insists else _stays(session, target.installed, requirements)
     decision = _decide(session, wanted, target, requirements, stays)
@@ -63,20 +64,6 @@ def _wanted(session: Session, requirements: Sequence[str]) -> Wanted:
         if name := table.get("torch-backend"):
             return Wanted(parse(name), Origin.VARIABLE, auto=name == "auto")
     return wanted
-
-
-def _elsewhere(session: Session) -> str | None:
-    """The warning that the packages are for another machine than this one, whose GPU nobody knows."""
-    given, here = session.line.value("--python-platform") or "", session.machine.platform
-    system = {"darwin": "macos", "manylinux": "linux"}
-    words = given.lower().replace("_", "-").split("-")
-    named_systems = {system.get(word.rstrip("0123456789"), word.rstrip("0123456789")) for word in words}
-    other_system = given and here.system not in named_systems
-    machines = {"x86": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
-    other_machine = next((machines[word] for word in words if word in machines), here.machine) != here.machine
-    if other_system or other_machine:
-        return f"no PyTorch build is chosen for {given}: its hardware is not known; name one with --torch-backend"
-    return None
 
 
 def _stays(session: Session, installed: Environment | None, requirements: Sequence[str]) -> Build | None:

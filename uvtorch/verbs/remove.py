@@ -56,8 +56,9 @@ def _remove_from_choices(session: Session) -> int:
     file = session.file()
     offer.take_away(file, sorted(ours), places)
     names = ", ".join(str(place) for place in places if any((name, place) in present for name in ours))
+    gone = {at for at, text in zip(line.positionals_at, line.positionals, strict=True) if normalize(text) in ours}
     with session.transaction() as tx:
-        change_choices(session, tx, file, _rest(session, ours), f"{', '.join(sorted(asked))} out of {names}")
+        change_choices(session, tx, file, gone, f"{', '.join(sorted(asked))} out of {names}")
     return tx.code
 
 
@@ -71,15 +72,3 @@ def _lonely_companions(
         if not any(project.is_pinned(name) for name in held - gone):
             found |= {name for name in held if roles().get(name) == "companion"}
     return found
-
-
-def _rest(session: Session, ours: set[str]) -> list[list[str]]:
-    """Uv's own command for the other names."""
-    line = session.line
-    gone = {at for at, text in zip(line.positionals_at, line.positionals, strict=True) if normalize(text) in ours}
-    if len(gone) == len(line.positionals):
-        return []
-    words = [word for at, word in enumerate(line.argv) if at not in gone]
-    verb_at = line.verb_at + 1 - len([place for place in gone if place < line.verb_at])
-    quiet = [] if session.unsynced else ["--no-sync"]
-    return [[*words[:verb_at], *quiet, *words[verb_at:]]]
