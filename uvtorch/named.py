@@ -5,7 +5,7 @@ Light: this lies on the way of every `uv pip install`.
 
 import os
 
-from uvtorch.packages import dependents, normalize, roles
+from uvtorch.packages import begins_with, dependents, roles
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def names_pytorch(line: "CommandLine", env: "Mapping[str, str]") -> bool:
     """
     texts, files = arguments(line, env)
     known = dependents() if env.get("UV_TORCH_BACKEND") == "auto" else {}
-    names = [_name(text) for text in texts]
+    names = [*map(begins_with, texts)]
     return any(roles().get(name) == "pin" or name in known for name in names) or any(map(_may_name, files))
 
 
@@ -63,13 +63,6 @@ def _requirement(word: str) -> str:
     if not at or version[:1] in ("", " "):
         return word
     return name if version == "latest" else f"{name}=={version}"
-
-
-def _name(text: str) -> str:
-    """The normalized name that a requirement begins with."""
-    text = text.strip()
-    end = next((place for place, letter in enumerate(text) if not (letter.isalnum() or letter in "-_.")), len(text))
-    return normalize(text[:end])
 
 
 def _may_name(path: str) -> bool:

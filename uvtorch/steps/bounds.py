@@ -1,15 +1,15 @@
 """Lower bounds as `uv add` writes them, and lowering one that stands in the way of every build for a machine."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from uvtorch.backend import Backend, same_url
 from uvtorch.choose import Decision
 from uvtorch.errors import NoBuild
-from uvtorch.project import Project, Requirement, Target
+from uvtorch.project import Project, Target
 from uvtorch.project.lock import Lock
 from uvtorch.requirement import bare_requirement, parse
 from uvtorch.session import Session
@@ -77,30 +77,44 @@ def without_bound(text: str) -> str:
     return bare_requirement(text) + (f" ;{tail}" if semicolon else "")
 
 
-def bound_anew(session: Session, tx: Transaction, lowered: Sequence[Lowered]) -> None:
-    """Write the lower bounds that the lock admits in the place of those that were taken away, and say which they were.
+def bound_anew(session: Session, tx: Transaction, lowered: Sequence[Lowered], kind: str | None = None) -> None:
+    """Write the bounds that the lock admits, as `uv add --bounds KIND` does, and say which were lowered.
 
-    A bound that the lock meets is put back as it was.
+    `lowered`: requirements that stand without a bound now, each as it was before. A bound that the lock meets is put
+    back as it was.
     """
     if tx.dry or not lowered:
         return
-    rows = locked_versions(choices.read(session.required_site.lock))
+    lock = choices.read(session.required_site.lock)
     told = []
     change = Change(session, tx)
     for path, project, file in change.files:
         for one in lowered:
-            lowest = lowest_locked(project, one.package, one.target, rows)
+            lowest = lowest_locked(lock, project, one.package, one.target)
             if one.manifest != path or lowest is None:
                 continue
-            text = one.before
-            if Version(lowest.public) not in parse(text).specifier:
-                text = text.replace(next(iter(parse(text).specifier)).version, lowest.public, 1)
-                told.append(f"{_head(one.before)} to {_head(text)}")
+            text, stood = one.before, parse(one.before).specifier
+            if not stood or lowest not in stood:
+                head, semicolon, tail = text.partition(";")
+                text = bare_requirement(head) + bound(lowest.public, kind) + (f" ;{tail}" if semicolon else "")
+                told += [f"{head.strip()} to {text.partition(' ;')[0]}"] if stood else []
             file.set_requirement(one.target, one.package, text)
     if change.write():
         tx.uv(*choices.relock_command(session), "--quiet")
     if told:
         tx.say(f"lowered {' and '.join(dict.fromkeys(told))}")
+
+
+def bound_fresh(session: Session, tx: Transaction, fresh: Sequence[tuple[str, Target]], kind: str | None) -> None:
+    """Bound bare requirements that were just written by the lowest version that is locked, as `uv add` does."""
+    session.reread()
+    path = session.required_site.manifest.path
+    bare = [
+        Lowered(path, item.target, item.package, item.text)
+        for item in session.project.requirements
+        if (item.package, item.target) in fresh and not item.via and not parse(item.text).specifier
+    ]
+    bound_anew(session, tx, bare, kind)
 
 
 def take_bounds_away(change: Change, lowered: Sequence[Lowered]) -> None:
@@ -111,56 +125,15 @@ def take_bounds_away(change: Change, lowered: Sequence[Lowered]) -> None:
                 file.set_requirement(one.target, one.package, without_bound(one.before))
 
 
-def _head(text: str) -> str:
-    return text.partition(";")[0].strip()
-
-
-def locked_versions(lock: Lock) -> dict[str, list[tuple[Version, str]]]:
-    """The versions of each package in a lock, each with where it comes from."""
-    found: dict[str, list[tuple[Version, str]]] = {}
-    for row in lock.packages:
-        try:
-            found.setdefault(row.name, []).append((Version(row.version or ""), row.location))
-        except InvalidVersion:
-            continue
-    return found
-
-
-def bound_fresh(session: Session, tx: Transaction, fresh: Sequence[tuple[str, Target]], kind: str | None) -> None:
-    """Bound bare requirements that were just written by the lowest version that is locked, as `uv add` does."""
-    if tx.dry or not fresh:
-        return
-    session.reread()
-    project = session.project
-    versions = locked_versions(choices.read(session.required_site.lock))
-    change = Change(session, tx)
-    file = change.files[0][2]
-    for item in project.requirements:
-        if (item.package, item.target) in fresh and not item.via and _is_bare(item):
-            lowest = lowest_locked(project, item.package, item.target, versions)
-            if lowest is not None:
-                head, semicolon, tail = item.text.partition(";")
-                text = head.strip() + bound(lowest.public, kind)
-                file.set_requirement(item.target, item.package, f"{text} ;{tail}" if semicolon else text)
-    if change.write():
-        tx.uv(*choices.relock_command(session), "--quiet")
-
-
-def lowest_locked(
-    project: Project, package: str, target: Target, rows: Mapping[str, Sequence[tuple[Version, str]]]
-) -> Version | None:
+def lowest_locked(lock: Lock, project: Project, package: str, target: Target) -> Version | None:
     """The lowest version of a package that its own indexes gave to a target, else that the lock holds at all.
 
     The base is resolved with each choice, so it must admit what each of them has.
     """
     urls = [one.url or "" for one in project.sources if (one.package, one.target) == (package, target)]
-    found = rows.get(package, ())
+    found = [(Version(row.version), row.location) for row in lock.named(package) if row.version]
     own = [version for version, url in found if any(same_url(url, source) for source in urls)]
     return min(own or [version for version, _ in found], default=None)
-
-
-def _is_bare(item: Requirement) -> bool:
-    return item.text.partition(";")[0].strip() == bare_requirement(item.text)
 
 
 def bound(version: str, kind: str | None) -> str:

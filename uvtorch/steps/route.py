@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from uvtorch import atomic, environment, uv
+from uvtorch import atomic, environment, files, uv
 from uvtorch.argv import GLOBAL_FLAGS, GLOBAL_VALUES, is_set
 from uvtorch.argv import options as option_names
 from uvtorch.backend import DEFAULT_INDEX_BASE, from_url, same_url
@@ -28,7 +28,7 @@ from uvtorch.requirements_file import requirements_in
 from uvtorch.session import Session, minor_version
 
 INDEX_OPTIONS = ("--index", "--default-index", "--index-url", "--extra-index-url", "--find-links", "--no-index")
-_IN_FILE = re.compile(r"^\s*(?:--(?:extra-)?index(?:-url)?|--find-links|--no-index|-i|-f)\b", re.MULTILINE)
+_IN_FILE = r"^\s*(?:--(?:extra-)?index(?:-url)?|--find-links|--no-index|-i|-f|\[?(?:tool\.uv\.)?sources)\b"
 
 
 class Target(NamedTuple):
@@ -42,9 +42,9 @@ class Target(NamedTuple):
 
 def named(session: Session) -> tuple[str, ...]:
     """The requirements of PyTorch packages that the command line names, and those in its files."""
-    texts, files = arguments(session.line, session.env)
+    texts, paths = arguments(session.line, session.env)
     more = session.project.config.packages if session.site else ()
-    every = (*texts, *(text for file in files for text in requirements_in(file)))
+    every = (*texts, *(text for path in paths for text in requirements_in(path)))
     found = (text for text in every if roles().get(name := named_by(text) or "") == "pin" or name in more)
     return tuple(dict.fromkeys(found))
 
@@ -82,16 +82,8 @@ def _urls(table: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _file_names_index(path: str) -> bool:
-    try:
-        with open(path, encoding="utf-8-sig", errors="replace") as file:
-            text = file.read()
-    except OSError:
-        return False
-    if path.endswith(".py"):
-        text = script_block(text) or ""
-    if not path.endswith((".py", ".toml")):
-        return _IN_FILE.search(text) is not None
-    return re.search(r"^\s*\[?(?:tool\.uv\.)?sources\b.*", text, re.MULTILINE) is not None and "torch" in text
+    text = files.text(path) or ""
+    return re.search(_IN_FILE, (script_block(text) or "") if path.endswith(".py") else text, re.MULTILINE) is not None
 
 
 def target_of(session: Session) -> Target:
