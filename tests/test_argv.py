@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uvtorch import argv
-from uvtorch.argv import FLAGS, GLOBAL_FLAGS, GLOBAL_VALUES, OUR_FLAGS, OUR_VALUES, TOP_FLAGS, VALUES, parse
+from uvtorch.argv import GLOBAL_FLAGS, GLOBAL_VALUES, OUR_FLAGS, OUR_VALUES, TOP_FLAGS, parse, tables
 from uvtorch.errors import UsageError
 
 VERBS = sorted(argv.VERBS - argv.INSTALLERS)  # those are held against uv in tests/test_pip.py
@@ -70,21 +70,30 @@ def helped(verb: str) -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(name for name, value in names if value), frozenset(name for name, value in names if not value)
 
 
-def known(verb: str) -> tuple[frozenset[str], frozenset[str]]:
-    return argv.options(GLOBAL_VALUES, *VALUES[verb]), argv.options(GLOBAL_FLAGS, *FLAGS[verb])
+def taken(verb: str) -> tuple[frozenset[str], frozenset[str]]:
+    """What uv takes, told or not."""
+    values, flags = completed(verb)
+    return values | HIDDEN_VALUES[verb], flags | HIDDEN_FLAGS[verb]
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_option_of_uv_is_in_the_tables_and_the_other_way_round(verb: str) -> None:
-    values, flags = completed(verb)
-    assert known(verb) == (values | HIDDEN_VALUES[verb], flags | HIDDEN_FLAGS[verb])
+def test_every_option_of_uv_is_in_the_tables(verb: str) -> None:
+    (values, flags), (ours, our_flags) = taken(verb), tables(verb)
+    assert not values - ours | flags - our_flags
+    assert not values & our_flags | flags & ours
+
+
+def test_nothing_is_in_the_tables_that_no_verb_takes() -> None:
+    everywhere = set(re.findall(r"\*?(--?[\w-]+)[=+]?\[", said("generate-shell-completion", "zsh")))
+    hidden = {"--build-constraint", "--override"}.union(*HIDDEN_VALUES.values(), *HIDDEN_FLAGS.values())
+    assert set().union(*tables("add")) - everywhere - hidden == set()
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_help_tells_the_same_as_the_completion(verb: str) -> None:
     values, flags = helped(verb)
-    assert values <= known(verb)[0]
-    assert flags <= known(verb)[1]
+    assert values <= tables(verb)[0]
+    assert flags <= tables(verb)[1]
     assert len(values) > 10
 
 
@@ -108,12 +117,12 @@ def test_uv_takes_the_spellings_that_it_does_not_tell(verb: str, name: str) -> N
 @pytest.mark.parametrize("verb", VERBS)
 def test_uv_reads_a_value_after_an_option_as_the_tables_say(verb: str) -> None:
     """uv itself, asked: after `--name`, a word that no option starts with is a value, or is left over."""
-    flags = sorted(known(verb)[1] - {"--help", "-h"})
+    flags = sorted(taken(verb)[1] - {"--help", "-h"})
     # One that took a value would swallow `--help`'s place: all of them, in one command line.
     done = subprocess.run([uv(), verb, *flags, "--help"], capture_output=True, encoding="utf-8", check=False)
     assert "unexpected argument" not in done.stderr
     assert "a value is required" not in done.stderr
-    for name in sorted(known(verb)[0]):
+    for name in sorted(taken(verb)[0]):
         alone = subprocess.run([uv(), verb, name], capture_output=True, encoding="utf-8", check=False)
         assert "a value is required" in alone.stderr, name
 
@@ -122,54 +131,52 @@ def test_our_options_are_none_of_uvs() -> None:
     """The day uv has one of them, uvtorch must decide what to do, not take it away."""
     for verb in VERBS:
         ours = {*OUR_VALUES.get(verb, ()), *OUR_FLAGS.get(verb, ())}
-        assert not ours & set().union(*known(verb))
-        assert not ours & set().union(*completed(verb))
+        assert not ours & set().union(*taken(verb))
 
 
 def test_every_alias_stands_for_an_option_of_the_tables() -> None:
-    names = set().union(*(known(verb)[0] | known(verb)[1] for verb in VERBS), argv.options(TOP_FLAGS))
+    names = set().union(*tables("add"), argv.options(TOP_FLAGS))
     assert {*argv.ALIASES} | {*argv.ALIASES.values()} <= names
     for short, long in argv.ALIASES.items():
         for verb in VERBS:
-            values, flags = known(verb)
+            values, flags = tables(verb)
             if short in values | flags and long in values | flags:
                 assert (short in values) == (long in values)
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_short_option_that_means_the_same_everywhere_has_its_long_name(verb: str) -> None:
-    shorts = {name for name in set().union(*known(verb)) if not name.startswith("--")}
+    shorts = {name for name in set().union(*taken(verb)) if not name.startswith("--")}
     assert shorts - {*argv.ALIASES} <= {"-m", "-s"}
 
 
-OPTIONS = [(verb, name) for verb in VERBS for name in sorted(known(verb)[0])]
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_value_is_read_in_every_form(verb: str) -> None:
+    for name in taken(verb)[0]:
+        long = argv.ALIASES.get(name, name)
+        forms = [[name, "v"], [f"{name}=v"]]
+        if not name.startswith("--"):
+            forms += [[f"{name}v"], [f"-q{name[1:]}v"], [f"-q{name[1:]}=v"], [f"-qv{name[1:]}", "v"]]
+        for form in forms:
+            line = parse([verb, *form, "torch"])
+            assert line.values(long) == ["v"], form
+            assert (line.positionals, line.unknown, line.verb) == (["torch"], None, verb), form
+            assert line.argv == [verb, *form, "torch"]
+            empty = parse([verb, f"{name}=", "torch"])
+            assert (empty.values(long), empty.positionals) == ([""], ["torch"])
+            missing = parse([verb, name])
+            assert (missing.options, missing.unknown) == ([(long, None)], None)
 
 
-@pytest.mark.parametrize(("verb", "name"), OPTIONS)
-def test_every_value_is_read_in_every_form(verb: str, name: str) -> None:
-    long = argv.ALIASES.get(name, name)
-    forms = [[name, "v"], [f"{name}=v"]]
-    if not name.startswith("--"):
-        forms += [[f"{name}v"], [f"-q{name[1:]}v"], [f"-q{name[1:]}=v"], [f"-qv{name[1:]}", "v"]]
-    for form in forms:
-        line = parse([verb, *form, "torch"])
-        assert line.values(long) == ["v"], form
-        assert (line.positionals, line.unknown, line.verb) == (["torch"], None, verb), form
-        assert line.argv == [verb, *form, "torch"]
-        empty = parse([verb, f"{name}=", "torch"])
-        assert (empty.values(long), empty.positionals) == ([""], ["torch"])
-        missing = parse([verb, name])
-        assert (missing.options, missing.unknown) == ([(long, None)], None)
-
-
-@pytest.mark.parametrize(("verb", "name"), [(verb, name) for verb in VERBS for name in sorted(known(verb)[1])])
-def test_no_flag_takes_a_value(verb: str, name: str) -> None:
-    line = parse([verb, name, "torch"])
-    assert line.options == [(argv.ALIASES.get(name, name), None)]
-    assert line.positionals == ["torch"]
-    if name in argv.options(GLOBAL_FLAGS) - {"--help", "-h"}:
-        before = parse([name, verb, "torch"])
-        assert (before.options, before.positionals, before.verb) == (line.options, ["torch"], verb)
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_flag_takes_a_value(verb: str) -> None:
+    for name in taken(verb)[1]:
+        line = parse([verb, name, "torch"])
+        assert line.options == [(argv.ALIASES.get(name, name), None)]
+        assert line.positionals == ["torch"]
+        if name in argv.options(GLOBAL_FLAGS) - {"--help", "-h"}:
+            before = parse([name, verb, "torch"])
+            assert (before.options, before.positionals, before.verb) == (line.options, ["torch"], verb)
 
 
 @pytest.mark.parametrize("name", sorted(argv.options(GLOBAL_VALUES)))
@@ -354,7 +361,7 @@ def test_options_put_after_the_verb_are_options_whatever_follows() -> None:
     assert line.with_options("--extra", "cpu") == ["--project", "add", "run", "--extra", "cpu", "--", "x"]
 
 
-NAMES = sorted(set().union(*(values | flags for values, flags in map(known, VERBS))))
+NAMES = sorted(set().union(*tables("add")))
 WORDS = st.one_of(
     st.sampled_from(["--", "-", "", "torch", "-qv", "-p3.12", "-q=v", *VERBS, *NAMES]),
     st.sampled_from([f"{name}=v" for name in NAMES]),

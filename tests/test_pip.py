@@ -46,9 +46,10 @@ def test_every_option_of_uv_is_read_as_uv_reads_it(words: str) -> None:
     family, verb = words.split()
     values, flags = completed(family, verb)
     assert len(values) > 40
-    assert values - {"--torch-backend"} <= argv.options(argv.GLOBAL_VALUES, *argv.VALUES[family])
-    assert flags <= argv.options(argv.GLOBAL_FLAGS, *argv.FLAGS[family])
-    assert not flags & argv.options(argv.GLOBAL_VALUES, *argv.VALUES[family])
+    our_values, our_flags = argv.tables(family)
+    assert values - {"--torch-backend"} <= our_values
+    assert flags <= our_flags
+    assert not flags & our_values
     hidden = ("--trusted-host", "--config-settings", "--constraint", "--build-constraint", "--no-cache-dir")
     line = parse(
         [*words.split(), *(word for name in hidden for word in ([name, "v"] if name[2:4] != "no" else [name]))]

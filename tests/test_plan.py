@@ -72,7 +72,9 @@ def test_what_uv_wrote_is_put_back_with_its_mode(toml: Path, directory: Path) ->
     lock = directory / "uv.lock"
     lock.write_bytes(b"lock")
     lock.chmod(0o604)
-    fake = fake_uv(directory, "echo lock >new; mv new pyproject.toml; echo >new; mv new uv.lock; kill -9 $$")
+    fake = fake_uv(
+        directory, "(cat pyproject.toml; echo lock) >new; mv new pyproject.toml; echo >new; mv new uv.lock; kill -9 $$"
+    )
     assert apply(pinning(toml), str(fake.path)) == 137
     assert (toml.read_bytes(), stat.S_IMODE(toml.stat().st_mode)) == (BEFORE, 0o640)
     assert (lock.read_bytes(), stat.S_IMODE(lock.stat().st_mode)) == (b"lock", 0o604)

@@ -3,7 +3,7 @@
 Which options take a value is a table, held by a test against the shell completion and the `--help` of the uv that is
 installed. An option that is in no table is never guessed at: it ends up in `CommandLine.unknown`.
 
-Lies on the hand-over path: imports nothing, and splits a verb's table only when that verb is met.
+Lies on the hand-over path: imports nothing, and splits the table only when a verb is met that it is for.
 """
 
 TYPE_CHECKING = False
@@ -36,113 +36,38 @@ _LOCK_FLAGS = (
     " --no-index --no-locked --no-refresh --no-require-build-hashes --no-sources --no-upgrade --pre --refresh"
     " --require-build-hashes --upgrade -U"
 )
+_INSTALL_VALUES = "--no-editable-package --no-install-package --only-install-package --reinstall-package"
 _INSTALL_FLAGS = (
-    "--active --no-active --compile-bytecode --compile --no-compile-bytecode --no-compile --reinstall --force-reinstall"
-    " --no-reinstall"
+    "--active --no-active --compile-bytecode --compile --no-compile-bytecode --no-compile --no-install-local"
+    " --no-install-project --no-install-workspace --no-reinstall --only-install-local --only-install-project"
+    " --only-install-workspace --reinstall --force-reinstall"
 )
-_GROUP_VALUES = "--extra --no-extra --group --no-group --only-group --package --no-editable-package"
-_GROUP_FLAGS = (
-    "--all-extras --no-all-extras --all-groups --all-packages --dev --no-dev --only-dev --no-default-groups --editable"
-    " --no-editable"
+_OTHER_VALUES = (
+    "--annotation-style --batch --bounds --branch --build-constraints --build-constraint -b --cert --client-cert"
+    " --config --constraints --constraint -c --custom-compile-command --env-file --excludes --exclude --extra"
+    " --format --from --generate-shell-completion --group --marker -m --max-recursion-depth --max-rounds"
+    " --no-emit-package --no-extra --no-group --only-binary --only-emit-package --only-group --optional"
+    " --output-file -o --output-format --overrides --override --package --pip-args --prefix --prune"
+    " --python-executable --python-platform --python-version --requirements --requirement -r --resolver --rev"
+    " --script --tag --target -t --with -w --with-editable --with-executables-from --with-requirements"
 )
-_SELECT_INSTALL_FLAGS = (
-    "--no-install-local --no-install-project --no-install-workspace --only-install-local --only-install-project"
-    " --only-install-workspace"
+_OTHER_FLAGS = (
+    "--all-extras --no-all-extras --all-groups --all-packages --allow-empty-requirements --no-allow-empty-requirements"
+    " --allow-unsafe --no-allow-unsafe --annotate --no-annotate --ask -a --break-system-packages"
+    " --no-break-system-packages --check --no-check --check-exists --deps --no-deps --dev --no-dev"
+    " --disable-pip-version-check --dry-run --editable -e --no-editable --emit-build-options --no-emit-build-options"
+    " --emit-find-links --no-emit-find-links --emit-index-annotation --no-emit-index-annotation --emit-index-url"
+    " --no-emit-index-url --emit-marker-expression --no-emit-marker-expression --emit-options --no-emit-options"
+    " --emit-trusted-host --no-emit-trusted-host --exact --force --generate-hashes --no-generate-hashes --gui-script"
+    " --hashes --no-hashes --header --no-header --inexact --lfs --module --no-default-groups --no-emit-local"
+    " --no-emit-project --no-emit-workspace --no-env-file --no-project --no-sync --no-workspace --only-dev"
+    " --only-emit-local --only-emit-project --only-emit-workspace --raw --require-hashes --no-require-hashes"
+    " --reuse-hashes --no-reuse-hashes -s --show-resolution --strict --no-strict --strip-extras --no-strip-extras"
+    " --strip-markers --no-strip-markers --system --no-system --universal --no-universal --user --verify-hashes"
+    " --no-verify-hashes --workspace"
 )
-
-VALUES = {
-    "add": (
-        _LOCK_VALUES,
-        "--bounds --branch --constraints --constraint -c --extra --group --marker -m --no-editable-package",
-        "--no-install-package --only-install-package --optional --package --reinstall-package --requirements",
-        "--requirement -r --rev --script --tag",
-    ),
-    "remove": (_LOCK_VALUES, "--group --optional --package --reinstall-package --script"),
-    "sync": (
-        _LOCK_VALUES,
-        _GROUP_VALUES,
-        "--no-install-package --only-install-package --output-format --python-platform --reinstall-package --script",
-    ),
-    "run": (
-        _LOCK_VALUES,
-        _GROUP_VALUES,
-        "--env-file --max-recursion-depth --python-platform --reinstall-package --with -w --with-editable",
-        "--with-requirements",
-    ),
-    "export": (
-        _LOCK_VALUES,
-        _GROUP_VALUES,
-        "--batch --format --no-emit-package --only-emit-package --output-file -o --prune --script",
-    ),
-    "lock": (_LOCK_VALUES, "--script"),
-    "pip": (
-        _LOCK_VALUES,
-        "--annotation-style --build-constraints --build-constraint -b --cert --client-cert --config --constraints",
-        "--constraint -c --custom-compile-command --editable -e --excludes --exclude --extra --format --group",
-        "--max-rounds --no-binary --no-editable-package --no-emit-package --only-binary --output-file -o",
-        "--output-format --overrides --override --pip-args --prefix --python-executable --python-platform",
-        "--python-version --reinstall-package --requirements --requirement -r --resolver --target -t",
-    ),
-    "tool": (
-        _LOCK_VALUES,
-        "--build-constraints --build-constraint -b --constraints --constraint -c --env-file --excludes --exclude",
-        "--from --generate-shell-completion --overrides --override --python-platform --reinstall-package --with -w",
-        "--with-editable --with-executables-from --with-requirements",
-    ),
-}
-FLAGS = {
-    "add": (
-        _LOCK_FLAGS,
-        _INSTALL_FLAGS,
-        _SELECT_INSTALL_FLAGS,
-        "--dev --editable --no-editable --lfs --no-sync --no-workspace --raw --workspace",
-    ),
-    "remove": (_LOCK_FLAGS, _INSTALL_FLAGS, "--dev --no-sync"),
-    "sync": (
-        _LOCK_FLAGS,
-        _INSTALL_FLAGS,
-        _GROUP_FLAGS,
-        _SELECT_INSTALL_FLAGS,
-        "--check --no-check --dry-run --exact --inexact",
-    ),
-    "run": (
-        _LOCK_FLAGS,
-        _INSTALL_FLAGS,
-        _GROUP_FLAGS,
-        "--exact --inexact --gui-script --module -m --no-env-file --no-project --no-sync --script -s --show-resolution",
-    ),
-    "export": (
-        _LOCK_FLAGS,
-        _GROUP_FLAGS,
-        "--annotate --no-annotate --emit-find-links --emit-index-url --no-emit-find-links --no-emit-index-url --hashes",
-        "--no-hashes --header --no-header --no-emit-local --no-emit-project --no-emit-workspace --only-emit-local",
-        "--only-emit-project --only-emit-workspace",
-    ),
-    "lock": (_LOCK_FLAGS, "--check --check-exists --dry-run"),
-    "pip": (
-        _LOCK_FLAGS,
-        _INSTALL_FLAGS,
-        "--all-extras --no-all-extras --allow-empty-requirements --no-allow-empty-requirements --allow-unsafe",
-        "--no-allow-unsafe --annotate --no-annotate --ask -a --break-system-packages --no-break-system-packages",
-        "--check --deps --no-deps --disable-pip-version-check --dry-run --no-editable --emit-build-options",
-        "--no-emit-build-options --emit-find-links --no-emit-find-links --emit-index-annotation",
-        "--no-emit-index-annotation --emit-index-url --no-emit-index-url --emit-marker-expression",
-        "--no-emit-marker-expression --emit-options --no-emit-options --emit-trusted-host --no-emit-trusted-host",
-        "--exact --inexact --generate-hashes --no-generate-hashes --header --no-header --require-hashes",
-        "--no-require-hashes --reuse-hashes --no-reuse-hashes --strict --no-strict --strip-extras --no-strip-extras",
-        "--strip-markers --no-strip-markers --system --no-system --universal --no-universal --user --verify-hashes",
-        "--no-verify-hashes",
-    ),
-    "tool": (
-        _LOCK_FLAGS,
-        _INSTALL_FLAGS,
-        "--editable -e --no-env-file --force --lfs --show-resolution",
-    ),
-}
-"""Per verb that uvtorch acts on: the options of its own that take a value, and those that do not.
-
-The verbs of `uv pip` share a row, and so do those of `uv tool`: an option that one of them lacks is uv's to refuse.
-"""
+_OTHER_THERE = {"pip": "--editable -e --no-binary", "run": "-m --script"}
+"""What takes a value in `uv pip` alone, and none in `uv run` alone."""
 
 OUR_VALUES = {
     "add": ("--torch-backend",),
@@ -186,13 +111,24 @@ ALIASES = {
 INSTALLERS = frozenset(("pip install", "pip sync", "pip compile", "tool install", "tool run"))
 """The verbs of two words."""
 
-VERBS = INSTALLERS | frozenset(VALUES) - {"pip", "tool"}
+VERBS = INSTALLERS | {"add", "remove", "sync", "run", "export", "lock"}
 """The verbs of uv that uvtorch acts on."""
 
 
 def options(*tables: str) -> frozenset[str]:
     """The option names in these rows of the tables."""
     return frozenset(" ".join(tables).split())
+
+
+def tables(family: str) -> tuple[frozenset[str], frozenset[str]]:
+    """The options after a verb, or after the first word of two: those that take a value, and those that do not.
+
+    One table for all of them: an option that a verb lacks is uv's to refuse.
+    """
+    values = options(GLOBAL_VALUES, _LOCK_VALUES, _INSTALL_VALUES, _OTHER_VALUES)
+    flags = options(GLOBAL_FLAGS, _LOCK_FLAGS, _INSTALL_FLAGS, _OTHER_FLAGS)
+    other = options(_OTHER_THERE.get(family, ""))
+    return values - other | flags & other, flags - other | values & other
 
 
 class CommandLine:
@@ -303,7 +239,7 @@ class _Parser:
             return True
         if line.verb not in VERBS:
             return line.verb in ("pip", "tool")
-        self.values, self.flags = options(GLOBAL_VALUES, *VALUES[family]), options(GLOBAL_FLAGS, *FLAGS[family])
+        self.values, self.flags = tables(family)
         self.our_values, self.our_flags = OUR_VALUES.get(family, ()), OUR_FLAGS.get(family, ())
         return True
 
@@ -357,26 +293,22 @@ def carried(line: CommandLine, *, to_lock: bool = True) -> tuple[str, ...]:
     Not `to_lock`: those that every command of uv's takes.
     """
     known = options(GLOBAL_VALUES, GLOBAL_FLAGS, _LOCK_VALUES if to_lock else "")
-    known -= {"--upgrade-package", "--upgrade-group"}
-    words = []
-    for name, value in line.options:
-        if name in known:
-            words += [name] if value is None else [name, value]
-    return tuple(words)
+    return _words(line, known - {"--upgrade-package", "--upgrade-group"})
 
 
 def options_for(line: CommandLine, verb: str) -> tuple[str, ...]:
     """The options of `add` and `remove` that mean the same to the `lock` or `sync` which follows from them."""
-    other = options(_OTHER_MEANING, "" if verb == "lock" else "--upgrade --upgrade-package --upgrade-group")
-    known = options(GLOBAL_VALUES, GLOBAL_FLAGS, *VALUES[verb], *FLAGS[verb]) - other
-    words = []
-    for name, value in line.options:
-        if name in known:
-            words += [name] if value is None else [name, value]
-    return tuple(words)
+    known = options(GLOBAL_VALUES, GLOBAL_FLAGS, _LOCK_VALUES, _LOCK_FLAGS)
+    if verb == "sync":
+        known = (known | options(_INSTALL_VALUES, _INSTALL_FLAGS)) - options(
+            "--upgrade --upgrade-package --upgrade-group"
+        )
+    return _words(line, known)
 
 
-_OTHER_MEANING = "--extra --no-extra --group --no-group --dev --no-dev --editable --no-editable --script --package"
+def _words(line: CommandLine, known: frozenset[str]) -> tuple[str, ...]:
+    given = [option for option in line.options if option[0] in known]
+    return tuple(word for option in given for word in option if word is not None)
 
 
 def torch_backend(line: CommandLine) -> str | None:
@@ -385,30 +317,24 @@ def torch_backend(line: CommandLine) -> str | None:
     Raises UsageError where an option lacks its value or has one too many, names no backend, or two of them contradict
     each other.
     """
-    _check_flags(line)
-    asked: list[str] = []
-    for name, value in line.ours:
-        if name == "--auto":
-            asked.append("auto")
-        elif name == "--torch-backend":
-            asked.append(backend_name(value, "--torch-backend"))
-    if len(set(asked)) > 1:
-        from uvtorch.errors import UsageError  # noqa: PLC0415  the hand-over loads nothing that it does not need
+    if not line.ours:
+        return None
+    from uvtorch.errors import UsageError  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
+    asked: dict[str, None] = {}
+    for name, value in line.ours:
+        if name == "--torch-backend":
+            asked[backend_name(value, name)] = None
+        elif value is not None:
+            raise UsageError(f"{name} takes no value, and got `{value}`")
+        elif name == "--auto":
+            asked["auto"] = None
+    if len(asked) > 1:
         raise UsageError(
-            f"the options ask for two backends: {' and '.join(dict.fromkeys(asked))}",
+            f"the options ask for two backends: {' and '.join(asked)}",
             "give one of `--auto` and `--torch-backend`, once",
         )
-    return asked[0] if asked else None
-
-
-def _check_flags(line: CommandLine) -> None:
-    """Raise UsageError if a flag of uvtorch's own is given a value."""
-    for name, value in line.ours:
-        if value is not None and name in OUR_FLAGS.get(line.verb or "", ()):
-            from uvtorch.errors import UsageError  # noqa: PLC0415  the hand-over loads nothing that it does not need
-
-            raise UsageError(f"{name} takes no value, and got `{value}`")
+    return next(iter(asked), None)
 
 
 def backend_name(value: str | None, origin: str) -> str:
@@ -416,24 +342,19 @@ def backend_name(value: str | None, origin: str) -> str:
 
     Raises UsageError naming `origin` (an option, a variable, a key) if it is neither.
     """
-    from uvtorch.backend import meant  # noqa: PLC0415  the hand-over loads nothing that it does not need
-    from uvtorch.backend import parse as parse_backend  # noqa: PLC0415  the hand-over loads nothing that it does not need
+    from uvtorch import backend  # noqa: PLC0415  the hand-over loads nothing that it does not need
+    from uvtorch.errors import UsageError  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
     hint = "a backend is auto, cpu, xpu, cu126, rocm6.4 …, or nightly/cu130, test/cu130"
     if not value:
-        from uvtorch.errors import UsageError  # noqa: PLC0415  the hand-over loads nothing that it does not need
-
         raise UsageError(f"{origin} needs a backend", hint)
-    if value != "auto" and parse_backend(value) is None:
-        from uvtorch.errors import UsageError  # noqa: PLC0415  the hand-over loads nothing that it does not need
-
-        example = {"cuda": "cu126", "rocm": "rocm6.4"}.get(value.lower())
-        if near := meant(value):
-            hint = f"did you mean `{near}`?"
-        elif example:
-            hint = f"name its version as well, such as `{example}`; `uvtorch torch list` shows all"
-        raise UsageError(f"{origin}: `{value}` is not a backend", hint)
-    return value
+    if value == "auto" or backend.parse(value):
+        return value
+    if near := backend.meant(value):
+        hint = f"did you mean `{near}`?"
+    elif example := {"cuda": "cu126", "rocm": "rocm6.4"}.get(value.lower()):
+        hint = f"name its version as well, such as `{example}`; `uvtorch torch list` shows all"
+    raise UsageError(f"{origin}: `{value}` is not a backend", hint)
 
 
 def is_set(env: "Mapping[str, str]", name: str) -> bool:
