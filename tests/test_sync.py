@@ -162,10 +162,11 @@ def test_what_may_not_change_is_not_changed(empty: Empty, verb: str, option: str
     rows = done.err.splitlines()
     assert rows[0].startswith("error: ")
     assert (option or variable) in rows[0]
-    assert rows[1].startswith("hint: run `uvtorch sync --auto`")
+    assert rows[1].startswith("hint: run `uvtorch torch use auto`")
     assert done.out == ""
     assert project.state() == before
-    project.uvtorch("sync", "--auto", machine="h200-580").must()  # what the hint says
+    project.uvtorch("torch", "use", "auto", machine="h200-580").must()  # what the hint says
+    project.uv("sync").must()  # what that says
     again = project.uvtorch(*command, machine="h200-580", **({variable: "1"} if variable else {})).must()
     assert not warnings(again)
 

@@ -11,8 +11,9 @@ Lies on the path of every `sync|run|export --auto`: imports little.
 import os
 import stat
 
-from uvtorch import __version__
+from uvtorch import __version__, locate
 from uvtorch.argv import CommandLine
+from uvtorch.errors import ProjectError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,13 +84,16 @@ def _read(path: str) -> list[str] | None:
 
 def _record(line: CommandLine, env: "Mapping[str, str]") -> tuple[str, str] | None:
     """The record's path, and a hash of all that the result rests on; None for what is not remembered."""
-    if line.has("--script", "--package", "--all-packages", "--dry-run") or "UV_PROJECT_ENVIRONMENT" in env:
+    scripted = line.verb == "run" and line.positionals and _may_be_script(line, env)
+    if scripted or line.has("--script", "--package", "--all-packages", "--dry-run") or "UV_PROJECT_ENVIRONMENT" in env:
         return None
-    if line.verb == "run" and line.positionals and _may_be_script(line, env):
+    try:
+        project = locate.find(locate.project_directory(line, env))
+    except ProjectError:
         return None
-    directory = _project_directory(line, env)
-    if directory is None or _has_project_above(directory):
+    if project is None or locate.is_below_another(project):
         return None
+    directory = os.path.dirname(project)
     environment = os.path.join(directory, ".venv")
     config = os.path.join(environment, "pyvenv.cfg")
     if not os.path.isfile(config):
@@ -113,31 +117,6 @@ def _digest(text: str) -> str:
     except ImportError:
         from hashlib import blake2b  # noqa: PLC0415  only where there is an environment
     return str(blake2b(text.encode("utf-8", "surrogateescape"), digest_size=20).hexdigest())
-
-
-def _project_directory(line: CommandLine, env: "Mapping[str, str]") -> str | None:
-    """The directory of the project that uv would find."""
-    try:
-        directory = os.getcwd()
-    except OSError:
-        return None
-    named = line.value("--directory") or env.get("UV_WORKING_DIR")
-    directory = os.path.realpath(os.path.join(directory, named)) if named else directory
-    directory = os.path.normpath(os.path.join(directory, line.value("--project") or env.get("UV_PROJECT") or ""))
-    while not os.path.isfile(os.path.join(directory, "pyproject.toml")):
-        parent = os.path.dirname(directory)
-        if parent == directory:
-            return None
-        directory = parent
-    return directory
-
-
-def _has_project_above(directory: str) -> bool:
-    while (parent := os.path.dirname(directory)) != directory:
-        if os.path.isfile(os.path.join(parent, "pyproject.toml")):
-            return True
-        directory = parent
-    return False
 
 
 def _may_be_script(line: CommandLine, env: "Mapping[str, str]") -> bool:

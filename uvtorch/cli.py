@@ -43,18 +43,14 @@ def run() -> int:
         return code
     except KeyboardInterrupt:
         return 130
-    except OSError as error:
-        if error.filename is not None or error.errno not in _STDOUT_FAILURES:
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered has nowhere to go
-        if isinstance(error, BrokenPipeError):
-            return 141
-        from uvtorch.errors import UvtorchError  # noqa: PLC0415  the hand-over loads nothing that it does not need
-
-        return _refuse(UvtorchError(f"cannot write the output: {error.strerror}"))
     except Exception as error:
         from uvtorch.errors import UvtorchError  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
+        if isinstance(error, OSError) and error.filename is None and error.errno in _STDOUT_FAILURES:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered has nowhere to go
+            if isinstance(error, BrokenPipeError):
+                return 141
+            return _refuse(UvtorchError(f"cannot write the output: {error.strerror}"))
         if isinstance(error, UvtorchError):
             return _refuse(error)
         raise

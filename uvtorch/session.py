@@ -283,21 +283,20 @@ class Session(Command):
         Constraints, overrides and their like, dynamic dependencies, dependencies with sources of their own, other
         members of the workspace, and packages that are known to require torch.
         """
-        site = self.required_site
-        if self.siblings or "dependencies" in (site.manifest.data.get("project") or {}).get("dynamic", ()):
-            return True
-        keys = (
+        names = (
             "constraint-dependencies",
             "override-dependencies",
             "exclude-dependencies",
             "exclude-newer",
             "resolution",
         )
-        if any(key in self._settings for key in keys):
-            return True
-        known = dependents()
-        return any(one.kind != "index" for one in self.project.sources) or any(
-            item.package in known for item in self.project.requirements
+        known, project = dependents(), self.required_site.manifest.data.get("project") or {}
+        return bool(
+            self.siblings
+            or "dependencies" in project.get("dynamic", ())
+            or not self._settings.keys().isdisjoint(names)
+            or any(one.kind != "index" for one in self.project.sources)
+            or any(item.package in known for item in self.project.requirements)
         )
 
     def wanted(self, requirements: Sequence[str] = (), machine: Machine | None = None) -> Wanted:

@@ -26,6 +26,7 @@ from uvtorch.steps.resolve import (
     locked,
     newest_torch,
     pin_resolved,
+    rollback,
     tell_decision,
     tell_pypi,
 )
@@ -150,16 +151,15 @@ def _add_chosen(
     else:
         tell_decision(tx, decision, None)
         code = tx.attempt(*command)
-    if code:
-        if code != NO_SOLUTION or backend or session.frozen or session.is_script:
-            tx.end(code, said)
-        _add_for_resolution(session, tx, requested, start, careful)
-        changed = True
-    else:
-        changed = _choose_anew(session, tx, decision, backend)
-        if careful and not changed:
-            tx.tell(said)
-            tell_decision(tx, decision, None if tx.dry else newest_torch(locked(session), decision.backend))
+    open_to_others = not (tx.dry or backend or session.frozen or session.is_script)
+    changed = open_to_others and (code == NO_SOLUTION or (code == 0 and _is_older(session, decision)))
+    if changed:
+        _add_for_resolution(session, tx, requested, start, spoken=code != 0 and not careful)
+    elif code:
+        tx.end(code, said)
+    elif careful:
+        tx.tell(said)
+        tell_decision(tx, decision, None if tx.dry else newest_torch(locked(session), decision.backend))
     follow_and_sync(session, tx, before, late=careful or changed)
 
 
@@ -178,36 +178,24 @@ def _write_pins(session: Session, tx: Transaction, requested: Sequence[Requested
 
 
 def _add_for_resolution(
-    session: Session, tx: Transaction, requested: Sequence[Requested], start: Mapping[str, Saved], careful: bool
+    session: Session, tx: Transaction, requested: Sequence[Requested], start: Mapping[str, Saved], *, spoken: bool
 ) -> None:
-    """Uv found no solution under the pin: add without it, choose for what uv resolves, pin and lock again."""
-    tx.rollback(start)
-    session.reread()
+    """Add without the pin, choose for what uv resolves then, pin and lock again. `spoken`: uv has said why."""
     first = tx.failure
-    code, _ = tx.try_quietly(*session.without_sync(words_with(session, requested, None)))
+    rollback(session, tx, start)
+    code, said = tx.try_quietly(*session.without_sync(words_with(session, requested, None)))
     if code:
-        tx.end(*(first if careful else (code, "")))  # else uv has said why
+        tx.end(*(first if first[0] else (code, "" if spoken else said)))
     session.reread()
     pin_resolved(session, tx)
 
 
-def _choose_anew(session: Session, tx: Transaction, decision: Decision, backend: Backend | None) -> bool:
-    """Whether uv locked an older torch, which another build serves better: that one is pinned then."""
-    if tx.dry or backend or session.is_script or session.frozen:
-        return False
+def _is_older(session: Session, decision: Decision) -> bool:
+    """Whether uv locked an older torch than was decided on, which another build serves better."""
     session.reread()
     torch = newest_torch(locked(session), decision.backend)
-    if torch is None:
-        return False
-    better = decision_for_release(session, workspace_requirements(session), torch, decision)
-    if better.backend == decision.backend:
-        return False
-    change = Change(session, tx)
-    change.to(better)
-    change.write()
-    tx.uv(*choices.relock_command(session))
-    tell_decision(tx, better, torch)
-    return True
+    texts = workspace_requirements(session)
+    return torch is not None and decision_for_release(session, texts, torch, decision).backend != decision.backend
 
 
 # Where the project is pinned already

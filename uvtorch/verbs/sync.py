@@ -76,7 +76,7 @@ def _single(session: Session, wanted: Wanted) -> int:
     own_source = any(one.kind != "index" and project.is_pinned(one.package) for one in project.sources)
     if own_source and not explicit:
         return session.hand_over()  # a repository, a path, a wheel: the project says where it comes from
-    return _pin(session, wanted, repins=bool(pins))
+    return _pin(session, wanted)
 
 
 def _has_variants(session: Session) -> bool:
@@ -206,7 +206,7 @@ def _remedy(session: Session, backend: Backend | None) -> str:
 # Not pinned
 
 
-def _pin(session: Session, wanted: Wanted, *, repins: bool) -> int:
+def _pin(session: Session, wanted: Wanted) -> int:
     """Write the choice once, then let uv run: undone if uv fails."""
     if session.claim_unread():  # somebody changed the project in the meantime
         return sync(session)
@@ -217,7 +217,7 @@ def _pin(session: Session, wanted: Wanted, *, repins: bool) -> int:
     with session.transaction() as tx:
         before = content(site.lock)
         if packages:
-            _check_free(session, packages, wanted if repins else None)
+            _check_free(session, wanted)
         if session.is_script:
             _pin_script(session, tx, wanted)
         elif packages:
@@ -254,7 +254,7 @@ def _pin_what_comes_along(session: Session, tx: Transaction, wanted: Wanted, bef
     if backend:
         tx.warn(*filter(None, [_brought_mismatch(session, backend)]))
     elif builds:
-        _check_free(session, ("torch",), None)
+        _check_free(session, wanted)
         pinned = pin_transitive(session, tx, wanted)
     if line.verb == "lock" and not pinned:
         tx.tell(said)
@@ -276,22 +276,15 @@ def _fixed(session: Session) -> str | None:
     return found or next((name for name in ("UV_LOCKED", "UV_FROZEN") if is_set(session.env, name)), None)
 
 
-def _check_free(session: Session, packages: tuple[str, ...], wanted: Wanted | None) -> None:
-    """Raise UsageError if the lock must not change. `wanted` is what a pin would become, None where there is none."""
-    fixed = _fixed(session)
-    if fixed is None:
-        return
-    origin = session.project.origin
-    ours = [word for name, value in session.line.ours for word in (name, value) if word]
-    command = " ".join(["lock", *ours] if session.line.verb == "lock" else ["sync", *(ours or ["--auto"])])
-    if session.is_script:
-        command = f"torch use {(wanted and wanted.backend) or 'auto'} --script {origin}"
-    raise UsageError(
-        f"{origin} has to change for {wanted.backend or 'another backend'}, and {fixed} does not allow that"
-        if wanted
-        else f"{origin} has no index for {', '.join(packages)}, and {fixed} does not allow adding one",
-        f"run `uvtorch {command}` once" + ("" if session.is_script else " and commit pyproject.toml and uv.lock"),
-    )
+def _check_free(session: Session, wanted: Wanted) -> None:
+    """Raise UsageError if the lock must not change."""
+    if fixed := _fixed(session):
+        origin = session.project.origin
+        script, commit = (f" --script {origin}", "") if session.is_script else ("", " and commit both files")
+        raise UsageError(
+            f"{origin} has to change for a build that fits, and {fixed} does not allow that",
+            f"run `uvtorch torch use {session.backend_for(wanted) or 'auto'}{script}` once{commit}",
+        )
 
 
 def _pin_script(session: Session, tx: Transaction, wanted: Wanted) -> None:
