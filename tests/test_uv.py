@@ -255,12 +255,12 @@ def test_a_uv_that_is_too_old_is_an_error_before_anything_is_written(
 
 @pytest.mark.parametrize("version", ["0.5.3", "0.13.8", "0.13.8+12 (abc 2026-01-01)", "1.0.0", "0.10.0rc1", "ubuntu"])
 def test_a_uv_that_is_new_enough_or_does_not_tell(version: str, tmp_path: Path) -> None:
-    uv.require(uv.ask_version(str(RecordingUv(tmp_path / "uv", version=version).path)))
+    uv.require(str(RecordingUv(tmp_path / "uv", version=version).path))
 
 
 def test_an_old_uv_is_told_as_such(tmp_path: Path) -> None:
     with pytest.raises(UvTooOld) as refusal:
-        uv.require(uv.ask_version(str(RecordingUv(tmp_path / "uv", version="0.9.9").path)), (0, 10, 0))
+        uv.require(str(RecordingUv(tmp_path / "uv", version="0.9.9").path), (0, 10, 0))
     assert refusal.value.hints
 
 

@@ -3,16 +3,13 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import NoReturn, Self
 
 from uvtorch import atomic, files, uv
 from uvtorch.errors import ProjectError
 from uvtorch.journal import Claim, Journal
 from uvtorch.kept import Saved, names_in, read, relative
 from uvtorch.output import Output
-
-if TYPE_CHECKING:
-    from subprocess import Popen
 
 
 class UvFailedError(Exception):
@@ -47,7 +44,6 @@ class Transaction:
         self._interrupted: uv.Interrupted | None = None
         """Entered with the first change: until then a signal ends uvtorch as any program."""
         self._edited = False
-        self._version: Popen[str] | None = None
         self._last: tuple[str, ...] | None = None
         self._said: list[str] = []
         self._warned: list[str] = []
@@ -76,8 +72,6 @@ class Transaction:
                 self.undo()
             self._journal.end()
         finally:
-            if self._version is not None:
-                self._version.wait()  # what uvtorch becomes must not inherit it
             if self._claim is not None:
                 self._claim.release()
             if self._interrupted is not None:
@@ -119,12 +113,6 @@ class Transaction:
         """Keep a file's line breaks and BOM, whatever uv makes of them: `uv add` writes LF and drops a BOM."""
         self._styled[path] = raw
 
-    def prepare(self) -> "Popen[str]":
-        """Ask uv for its version, which `edit` needs, while the edits are being made."""
-        if self._version is None:
-            self._version = uv.ask_version(self._find_uv())
-        return self._version
-
     def edit(self, path: str, before: bytes, after: bytes) -> bool:
         """Replace a file's content; whether there was anything to change.
 
@@ -138,7 +126,7 @@ class Transaction:
             self._edits[path] = (first, after)
             return True
         if not self._edited:
-            uv.require(self.prepare())
+            uv.require(self._find_uv())
             self._edited = True
         self.guard(path)
         self._begin()

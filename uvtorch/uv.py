@@ -10,7 +10,6 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from subprocess import Popen
     from typing import NoReturn
 
 WINDOWS = os.name == "nt"
@@ -92,20 +91,13 @@ def _is_uvtorch(path: str) -> bool:
             text = file.read()
     except OSError:
         return False
-    return b"uvtorch" in text and any(_starts_uvtorch(line) for line in text.splitlines())
-
-
-def _starts_uvtorch(line: bytes) -> bool:
-    """Whether a script's line names uvtorch as a program or module, not as a directory on the way to another."""
-    if line.startswith(b"#") and not line.startswith(b"#!"):
+    if b"uvtorch" not in text:
         return False
-    from itertools import pairwise  # noqa: PLC0415  the hand-over loads nothing that it does not need
+    import re  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
-    return any(
-        (left[-1:] in b" \t/\\\"'=;&|(`" or left.endswith(b"-m"))
-        and (right[:1] in b" \t\"';&|)`" or right.startswith((b".cli", b".__main__", b".exe")))
-        for left, right in pairwise(line.split(b"uvtorch"))
-    )
+    # A line names it as a program or module, not as a directory on the way to another.
+    program = rb"(^|[ \t/\\\"'=;&|(`]|-m)uvtorch([ \t\"';&|)`]|$|\.cli|\.__main__|\.exe)"
+    return any(re.search(program, line) for line in text.splitlines() if line[:1] != b"#" or line[:2] == b"#!")
 
 
 def hand_over(path: str, args: "Sequence[str]") -> "NoReturn":
@@ -257,15 +249,10 @@ class Interrupted:
         if number not in (_signal.SIGINT, _signal.SIGQUIT, getattr(_signal, "SIGTSTP", 0)):
             return False
         try:
-            terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+            with open("/dev/tty", "rb") as terminal:
+                return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
         except OSError:
             return False
-        try:
-            return os.tcgetpgrp(terminal) == os.getpgrp()
-        except OSError:
-            return False
-        finally:
-            os.close(terminal)
 
     def _forward(self) -> None:
         """Send uv the last signal that came."""
@@ -370,24 +357,12 @@ def ask(path: str, args: "Sequence[str]", given: str = "", *, patient: bool = Tr
     return done.returncode, done.stdout, done.stderr
 
 
-def ask_version(path: str) -> "Popen[str]":
-    """Start uv for its version, which `require` reads: other work can be done meanwhile.
+def require(path: str, minimum: tuple[int, ...] = MINIMUM) -> None:
+    """Raise UvTooOld if this uv is older than `minimum`. One that does not tell its version is given the benefit.
 
     Raises UvNotFound where it cannot be started.
     """
-    import subprocess  # noqa: PLC0415  the hand-over loads nothing that it does not need
-
-    try:
-        return subprocess.Popen(
-            [path, "--version"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-    except OSError as error:
-        raise _cannot_start(path, error) from None
-
-
-def require(asked: "Popen[str]", minimum: tuple[int, ...] = MINIMUM) -> None:
-    """Raise UvTooOld if this uv is older than `minimum`. One that does not tell its version is given the benefit."""
-    path, words = str(asked.args[0]), asked.communicate()[0].split()  # type: ignore[index]  # as `ask_version` gave it
+    words = ask(path, ["--version"])[1].split()
     number = words[1] if len(words) > 1 and words[0] == "uv" else ""
     parts = number.partition("+")[0].split(".")
     if all(part.isdigit() for part in parts) and tuple(map(int, parts)) < minimum:

@@ -53,8 +53,6 @@ class Change:
     def __init__(self, session: Session, tx: Transaction) -> None:
         self.session = session
         self.tx = tx
-        if not tx.dry:
-            tx.prepare()
         self._pins = False
         self.files: list[tuple[str, Project, PyProject]] = [
             (manifest.path, project, session.file(manifest)) for manifest, project in session.files

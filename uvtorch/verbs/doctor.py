@@ -64,7 +64,7 @@ def _audited(case: Case) -> tuple[Finding, ...]:
 
 def _uv(env: Mapping[str, str]) -> Iterator[Finding]:
     try:
-        uv.require(uv.ask_version(uv.find(env)))
+        uv.require(uv.find(env))
     except (UvNotFound, UvTooOld) as fault:
         code = "uv-missing" if isinstance(fault, UvNotFound) else "uv-too-old"
         yield error(code, f"{'; '.join((str(fault), *fault.hints))}.")
