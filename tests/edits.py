@@ -66,10 +66,6 @@ class SetPrerelease(NamedTuple):
     value: str | None
 
 
-class RequireEnvironments(NamedTuple):
-    pass
-
-
 Operation = (
     SetIndex
     | NameIndex
@@ -83,7 +79,6 @@ Operation = (
     | SetConflicts
     | SetDefaultGroups
     | SetPrerelease
-    | RequireEnvironments
 )
 
 _METHODS: dict[type, Callable[..., None]] = {
@@ -97,7 +92,6 @@ _METHODS: dict[type, Callable[..., None]] = {
     RemoveRequirement: PyProject.remove_requirement,
     RemoveTarget: PyProject.remove_target,
     SetConflicts: PyProject.set_conflicts,
-    RequireEnvironments: PyProject.require_environments,
 }
 
 

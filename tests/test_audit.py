@@ -19,7 +19,7 @@ from uvtorch.audit import FIX, Case, Export, Finding, Selection, read_export, se
 from uvtorch.machine import Machine, Platform
 from uvtorch.project import Environment, Project, Target, read
 from uvtorch.project.lock import Lock, read_lock
-from uvtorch.project.markers import holds, mended
+from uvtorch.project.markers import holds
 
 pytest_plugins = ["tests.index.fixtures"]
 
@@ -84,8 +84,6 @@ class Fault(NamedTuple):
     text: str
     codes: set[str]
     """What the audit says before `--fix`."""
-    locks: bool = True
-    """uv can lock it as it is."""
     relocked: str = ""
     """Appended after locking: what the lock does not know of."""
     backend: str | None = None
@@ -160,46 +158,6 @@ MENDED: dict[str, Fault] = {
         relocked="explicit = true\n",
         backend="cpu",
     ),
-    "a pin where there are no wheels": Fault(
-        head("torch")
-        + '[tool.uv.sources]\ntorch = { index = "pt", marker = "sys_platform == \'darwin\'" }\n'
-        + index("pt", "cu130"),
-        {"no-wheels"},
-    ),
-    "a marker that is never true": Fault(
-        head("torch")
-        + '[tool.uv.sources]\ntorch = { index = "pt", marker = "sys_platform == \'Linux\'" }\n'
-        + index("pt", "cu126"),
-        {"marker-never-true"},
-        backend="cu126",
-    ),
-    "ROCm without its Triton": Fault(
-        head("torch")
-        + f'[tool.uv.sources]\ntorch = {{ index = "pt", marker = "{LINUX_X86_64}" }}\n'
-        + index("pt", "rocm7.2"),
-        {"companion-missing"},
-        locks=False,
-        backend="rocm7.2",
-    ),
-    "ROCm before torch 2.10 without its Triton": Fault(
-        head("torch==2.9.1")
-        + f'[tool.uv.sources]\ntorch = {{ index = "pt", marker = "{LINUX_X86_64}" }}\n'
-        + index("pt", "rocm6.4"),
-        {"companion-missing"},
-        locks=False,
-        backend="rocm6.4",
-    ),
-    "XPU as a choice without its Triton": Fault(
-        head()
-        + '[project.optional-dependencies]\ncpu = ["torch"]\nxpu = ["torch"]\n'
-        + '[tool.uv]\nconflicts = [[{ extra = "cpu" }, { extra = "xpu" }]]\n[tool.uv.sources]\n'
-        + 'torch = [{ index = "cpu", extra = "cpu" }, '
-        + f'{{ index = "xpu", extra = "xpu", marker = "({LINUX_X86_64}) or sys_platform == \'win32\'" }}]\n'
-        + index("cpu", "cpu")
-        + index("xpu", "xpu"),
-        {"companion-missing"},
-        locks=False,
-    ),
     "torch that another package brings": Fault(
         head("timm")
         + '[tool.uv.sources]\ntorch = { index = "pt" }\ntorchvision = { index = "pt" }\n'
@@ -217,50 +175,9 @@ MENDED: dict[str, Fault] = {
         relocked='[tool.uv.sources]\ntorch = { index = "pt" }\n',
         backend="cpu",
     ),
-    "an index twice by name": Fault(
-        head("torch") + CPU_PIN + index("pt", "cpu"), {"index-twice"}, locks=False, backend="cpu"
-    ),
-    "an index twice by URL": Fault(
-        head("torch", "torchvision")
-        + '[tool.uv.sources]\ntorch = { index = "pt" }\ntorchvision = { index = "other" }\n'
-        + index("pt", "cpu")
-        + index("other", "cpu"),
-        {"index-twice"},
-        backend="cpu",
-    ),
     "an index twice by URL, open once": Fault(
         head("torch") + CPU_PIN + index("other", "cpu", explicit=False),
-        {"index-twice", "index-not-explicit", "generic-from-pytorch-index"},
-        backend="cpu",
-    ),
-    "environments for required-environments": Fault(
-        head("torch")
-        + "[tool.uv]\nenvironments = [\"sys_platform == 'linux'\"]\n"
-        + '[tool.uv.sources]\ntorch = [{ index = "pt", marker = "sys_platform == \'linux\'" }, '
-        + '{ index = "cpu", marker = "sys_platform == \'darwin\'" }]\n'
-        + index("pt", "cu126")
-        + index("cpu", "cpu"),
-        {"environments-drop-platform"},
-    ),
-    "environments without this machine": Fault(
-        head("torch") + "[tool.uv]\nenvironments = [\"sys_platform == 'darwin'\"]\n" + CPU_PIN,
-        {"environments-drop-platform"},
-        backend="cpu",
-    ),
-    "a source for an extra without the package": Fault(
-        head("torch")
-        + '[project.optional-dependencies]\ncpu = ["numpy"]\n'
-        + '[tool.uv.sources]\ntorch = { index = "pt", extra = "cpu" }\n'
-        + index("pt", "cpu"),
-        {"source-binds-nothing"},
-        locks=False,
-    ),
-    "a source for an extra that is gone": Fault(
-        head("torch")
-        + '[tool.uv.sources]\ntorch = [{ index = "pt", extra = "cpu" }, { index = "pt" }]\n'
-        + index("pt", "cpu"),
-        {"source-binds-nothing"},
-        locks=False,
+        {"index-not-explicit", "generic-from-pytorch-index"},
         backend="cpu",
     ),
     "an index that a removed package left": Fault(
@@ -272,7 +189,7 @@ MENDED: dict[str, Fault] = {
 @pytest.mark.parametrize("fault", MENDED.values(), ids=MENDED)
 def test_a_fault_is_found_and_mended_and_then_gone(empty: Empty, fault: Fault) -> None:
     site = empty(fault.text)
-    site.uv("lock").must(0) if fault.locks else site.uv("lock")
+    site.uv("lock").must()
     if fault.relocked:
         text = site.file.read_text()
         if fault.relocked.startswith("explicit"):
@@ -344,26 +261,73 @@ def test_mending_keeps_the_releases_that_are_locked(empty: Empty) -> None:
 # Faults that take a person
 
 
-def test_two_indexes_of_one_name_and_different_urls_are_for_a_person(empty: Empty) -> None:
-    site = empty(head("torch") + CPU_PIN + index("pt", "cu126"))
+REFUSED = {
+    "two indexes of one name": (CPU_PIN + index("pt", "cu126"), "duplicate index name `pt`"),
+    "an index that nobody defines": ('[tool.uv.sources]\ntorch = { index = "pt" }\n', "undeclared index: `pt`"),
+    "a source for an extra without the package": (
+        '[project.optional-dependencies]\ncpu = ["numpy"]\n'
+        '[tool.uv.sources]\ntorch = { index = "pt", extra = "cpu" }\n' + index("pt", "cpu"),
+        "only applies to extra `cpu`",
+    ),
+}
+
+
+@pytest.mark.parametrize(("more", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_uv_refuses_is_told_in_uvs_words(empty: Empty, more: str, said: str) -> None:
+    site = empty(head("torch") + more)
     before = site.state()
     (finding,) = findings(site, "--fix")
-    assert (finding["code"], finding["fix"]) == ("index-twice", None)
+    assert (finding["code"], finding["fix"]) == ("cannot-lock", None)
+    assert said in finding["message"]
     assert site.state() == before
 
 
-@pytest.mark.parametrize("explicit", [True, False])
-def test_a_uv_toml_beside_it_is_told(empty: Empty, explicit: bool) -> None:
-    text = head("torch") + '[tool.uv.sources]\ntorch = { index = "pt" }\n' + index("pt", "cpu", explicit)
+def test_what_uv_refuses_is_told_beside_a_lock_too(empty: Empty) -> None:
+    site = empty(head("torch"))
+    site.uv("lock").must()
+    site.append('[tool.uv.sources]\ntorch = { index = "pt" }\n')
+    assert codes(findings(site)) == {"cannot-lock"}
+
+
+TYPED = {
+    "ROCm without its Triton": (
+        "companion-missing",
+        head("torch")
+        + f'[tool.uv.sources]\ntorch = {{ index = "pt", marker = "{LINUX_X86_64}" }}\n'
+        + index("pt", "rocm7.2"),
+    ),
+    "a marker that is never true": (
+        "marker-never-true",
+        head("torch")
+        + '[tool.uv.sources]\ntorch = { index = "pt", marker = "sys_platform == \'Linux\'" }\n'
+        + index("pt", "cu126"),
+    ),
+}
+
+
+def test_a_choice_without_its_triton_is_for_a_person() -> None:
+    text = (
+        head()
+        + '[project.optional-dependencies]\ncpu = ["torch"]\nxpu = ["torch"]\n'
+        + '[tool.uv]\nconflicts = [[{ extra = "cpu" }, { extra = "xpu" }]]\n[tool.uv.sources]\n'
+        + 'torch = [{ index = "cpu", extra = "cpu" }, '
+        + f'{{ index = "xpu", extra = "xpu", marker = "({LINUX_X86_64}) or sys_platform == \'win32\'" }}]\n'
+        + index("cpu", "cpu")
+        + index("xpu", "xpu")
+    )
+    (finding,) = audit(read(tomllib.loads(text)), None, catalog.load())
+    assert (finding.code, finding.command) == ("companion-missing", None)
+    assert "triton-xpu" in finding.message
+
+
+@pytest.mark.parametrize(("code", "text"), TYPED.values(), ids=TYPED)
+def test_a_fault_is_gone_once_its_remedy_is_typed(empty: Empty, code: str, text: str) -> None:
     site = empty(text)
-    (site.path / "uv.toml").write_text("offline = false\n")
-    done = site.uv("lock").must()
-    assert "will be ignored" in done.err
-    found = {finding["code"]: finding for finding in findings(site)}
-    assert found["index-ignored"]["severity"] == ("warning" if explicit else "error")
-    assert "uv.toml" in found["index-ignored"]["message"]
-    (site.path / "uv.toml").unlink()
-    assert "index-ignored" not in codes(findings(site, code=0 if explicit else 1))
+    site.uv("lock")
+    (finding,) = (one for one in findings(site, machine=machine_for(text)) if one["code"] == code)
+    site.uvtorch(*finding["fix"][1:], machine=machine_for(text)).must()
+    assert findings(site, code=0, machine=machine_for(text)) == []
+    site.uv("lock", "--check").must()
 
 
 @pytest.mark.parametrize("kind", ["path", "git"])
@@ -395,11 +359,6 @@ def test_a_locked_build_without_a_wheel_for_this_machine_is_told(empty: Empty) -
     assert "no-wheels" not in codes(findings(site, code=0, machine="h100-570"))
     (finding,) = (one for one in findings(site, machine="macos-m3") if one["code"] == "no-wheels")
     assert "macOS arm64" in finding["message"]
-
-
-def test_an_index_that_a_source_names_and_nobody_defines_is_told() -> None:
-    project = read(tomllib.loads(head("torch") + '[tool.uv.sources]\ntorch = { index = "pt" }\n'))
-    assert [finding.code for finding in audit(project, None, catalog.load())] == ["index-missing"]
 
 
 # No false alarms
@@ -471,7 +430,6 @@ FAULTY_LAYOUTS = {
     "indexes-unused": {"index-unused"},
     "mirror-as-default": {"index-not-explicit"},  # a mirror of CPU builds that anything may come from
     "mirrors": {"companion-missing"},  # ROCm and XPU choices without Triton: uv cannot lock them
-    "source-without-requirement": {"source-binds-nothing"},
 }
 
 
@@ -525,21 +483,9 @@ def test_a_build_for_another_environment_is_no_finding_here() -> None:
     )
     project = read(tomllib.loads(head()))
     here = Environment(Platform("windows", "x86_64"), "3.12")
-    assert [finding.code for finding in audit(project, lock, catalog.load(), here=here)] == [
-        "environments-drop-platform"
-    ]
+    assert audit(project, lock, catalog.load(), here=here) == ()
     linux = Environment(Platform("linux", "x86_64"), "3.12")
     assert audit(project, lock, catalog.load(), here=linux) == ()
-
-
-def test_findings_that_touch_the_same_are_mended_one_after_the_other() -> None:
-    text = (
-        head("torch") + '[tool.uv.sources]\ntorch = { index = "pt" }\n' + CPU_PIN.partition("\n")[2].partition("\n")[2]
-    )
-    text = text.replace("BASE", "https://download.pytorch.org/whl")
-    text += index("other", "cpu", explicit=False).replace("BASE", "https://download.pytorch.org/whl")
-    found: dict[str, Finding] = {one.code: one for one in audit(read(tomllib.loads(text)), None, catalog.load())}
-    assert found["index-twice"].touched & found["index-not-explicit"].touched
 
 
 # Anchors taken away by hand
@@ -593,22 +539,3 @@ def test_anchors_removed_from_the_choices_are_found_and_put_back(empty: Empty) -
 )
 def test_uvs_markers_are_read_as_uv_means_them(marker: str, expected: bool) -> None:
     assert holds(marker, Environment(Platform("linux", "x86_64"), "3.12.4")) is expected
-
-
-@pytest.mark.parametrize(
-    ("marker", "better"),
-    [
-        ("sys_platform == 'Linux'", "sys_platform == 'linux'"),
-        ('sys_platform=="Windows"', 'sys_platform=="win32"'),
-        ("'Darwin' != sys_platform", "'darwin' != sys_platform"),
-        (
-            "platform_system == 'linux' and sys_platform != 'macos'",
-            "platform_system == 'Linux' and sys_platform != 'darwin'",
-        ),
-        ("os_name == 'windows' or python_version < '3.12'", "os_name == 'nt' or python_version < '3.12'"),
-        ("sys_platform == 'linux'", None),
-        ("extra == 'cpu'", None),
-    ],
-)
-def test_a_dead_marker_is_mended_only_where_it_is_plain(marker: str, better: str | None) -> None:
-    assert mended(marker) == better

@@ -234,21 +234,6 @@ def test_uvs_other_place_for_the_environment_is_respected(empty: Empty) -> None:
     assert "torch 2.15.0+cpu for cpu" in report
 
 
-@pytest.mark.skipif(os.name != "posix", reason="LD_LIBRARY_PATH")
-def test_a_library_path_that_shadows_the_wheels(empty: Empty, tmp_path: Path) -> None:
-    system = tmp_path / "cuda"
-    system.mkdir()
-    (system / "libcudart.so.12").touch()
-    site = empty(pinned("cu126"))
-    site.uv("sync").must()
-    finding = doctor(site, machine="h100-535", LD_LIBRARY_PATH=str(system))["library-path"]
-    assert str(system / "libcudart.so.12") in finding["message"]
-    assert doctor(site, code=0, machine="h100-535", LD_LIBRARY_PATH=str(tmp_path)) == {}
-    cpu = empty(pinned("cpu"))
-    cpu.uv("sync").must()
-    assert doctor(cpu, code=0, LD_LIBRARY_PATH=str(system)) == {}
-
-
 # Trying it
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from uvtorch import environment
 from uvtorch.backend import parse
-from uvtorch.environment import Build, Trial, attempt, expects_gpu, read, shadowing
+from uvtorch.environment import Build, Trial, attempt, expects_gpu, read
 from uvtorch.machine import Gpu
 
 
@@ -123,32 +123,6 @@ def test_two_sets_of_metadata_are_two_builds(tmp_path: Path) -> None:
     found = read(str(tmp_path))
     assert found is not None
     assert sorted(build.version for build in found.builds) == ["2.8.0+cpu", "2.9.1+cpu"]
-
-
-def test_only_libraries_of_the_same_name_shadow_the_wheels(tmp_path: Path) -> None:
-    site = venv(tmp_path / "venv")
-    own = site / "nvidia" / "cuda_runtime" / "lib"
-    own.mkdir(parents=True)
-    (own / "libcudart.so.12").touch()
-    (site / "torch" / "lib").mkdir(parents=True)
-    (site / "torch" / "lib" / "libcudnn.so.9").touch()
-    (site / "torch" / "lib" / "libtorch.so").touch()
-    found = read(str(tmp_path / "venv"))
-    assert found is not None
-    assert found.libraries == {"libcudart.so.12", "libcudnn.so.9"}
-
-    system = tmp_path / "cuda" / "lib64"
-    system.mkdir(parents=True)
-    for name in ("libcudart.so", "libcudart.so.11.0", "libcudart.so.12", "libcudnn.so.8", "libm.so.6"):
-        (system / name).touch()
-    variable = f":{tmp_path}/missing:{system}:{system}"
-    assert shadowing(variable, found.libraries) == (str(system / "libcudart.so.12"),)
-    assert [os.path.basename(path) for path in shadowing(variable)] == [
-        "libcudart.so.11.0",
-        "libcudart.so.12",
-        "libcudnn.so.8",
-    ]
-    assert shadowing("") == ()
 
 
 # The trial

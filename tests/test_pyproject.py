@@ -7,7 +7,7 @@ import pytest
 import tomlkit
 from tomlkit.items import Array
 
-from tests.edits import AddRequirement, NameIndex, RemoveRequirement, RemoveTarget, RequireEnvironments, SetIndex, apply
+from tests.edits import AddRequirement, NameIndex, RemoveRequirement, RemoveTarget, SetIndex, apply
 from uvtorch.errors import ProjectError
 from uvtorch.packages import ANCHORS
 from uvtorch.project import document
@@ -85,8 +85,3 @@ def test_an_index_without_a_name_gets_one() -> None:
     named = apply(raw, [NameIndex("https://example.com/a", "a")])
     assert named == raw + b'name = "a"\n'
     assert apply(named, [NameIndex("https://example.com/a", "b")]) == named
-
-
-def test_required_environments_take_over_what_environments_list() -> None:
-    raw = b'[tool.uv]\nenvironments = ["a", "b"] # ours\nrequired-environments = ["b"]\n'
-    assert apply(raw, [RequireEnvironments()]) == b'[tool.uv]\nrequired-environments = ["b", "a"]\n'

@@ -22,9 +22,6 @@ from uvtorch.packages import normalize, roles
 TRIAL_SECONDS = 60.0
 """How long a trial may take: importing torch from a cold disk takes half a minute."""
 
-CUDA_LIBRARIES = ("libcudart", "libcublas", "libcublasLt", "libcudnn", "libnccl", "libnvrtc", "libcusparse", "libcufft")
-"""What the CUDA builds of torch bring with them, and look for by name."""
-
 
 class Build(NamedTuple):
     """One installed PyTorch package."""
@@ -47,8 +44,6 @@ class Environment(NamedTuple):
     python: str | None  # `3.12.4`, as pyvenv.cfg has it
     interpreter: str
     builds: tuple[Build, ...] = ()  # Torch first. A package is there twice if it has two sets of metadata.
-    libraries: frozenset[str] = frozenset()
-    """The names of the CUDA libraries that its packages bring: `libcudart.so.12`."""
 
     @property
     def shown(self) -> str:
@@ -72,14 +67,11 @@ def read(path: str) -> Environment | None:
     found = [*root.glob("Lib/site-packages"), *sorted(root.glob("lib*/python*/site-packages"), reverse=True)]
     sites = {site.resolve(): site for site in found}.values()  # lib64 is a link to lib, on most systems
     builds = map(_build, chain(*(sorted(site.glob("*.dist-info")) for site in sites)))
-    patterns = ("torch/lib/*.so*", "nvidia/*/lib/*.so*")
-    libraries = chain(*(site.glob(pattern) for site in sites for pattern in patterns))
     return Environment(
         path,
         settings.get("version_info") or settings.get("version"),
         str(windows if windows.exists() else root / "bin" / "python"),
         tuple(sorted(filter(None, builds), key=lambda build: (build.name != "torch", build.name))),
-        frozenset(file.name for file in libraries if _is_cuda(file)),
     )
 
 
@@ -109,22 +101,6 @@ def _stated(facts: Mapping[str, str]) -> Backend | None:
         if facts.get(name):
             return parse(family + dot.join(facts[name].split(".")[:2]))
     return Backend("xpu" if facts.get("xpu") else "cpu") if "cuda" in facts or facts.get("xpu") else None
-
-
-def _is_cuda(path: Path) -> bool:
-    return path.name.partition(".so")[0].partition("-")[0] in CUDA_LIBRARIES
-
-
-def shadowing(variable: str, libraries: Iterable[str] = ()) -> tuple[str, ...]:
-    """The CUDA libraries that the directories of an `LD_LIBRARY_PATH` put before those of torch's wheels.
-
-    `libraries` are the names that the wheels bring; a library of another name (CUDA 11's for CUDA 12's) stands in
-    nobody's way. Empty: not known, so any counts.
-    """
-    wanted = frozenset(libraries)
-    folders = map(Path, filter(None, dict.fromkeys(variable.split(":"))))
-    files = chain(*(sorted(folder.glob("*.so*[0-9]")) for folder in folders))
-    return tuple(str(file) for file in files if _is_cuda(file) and (not wanted or file.name in wanted))
 
 
 class Trial(NamedTuple):

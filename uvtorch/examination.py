@@ -10,7 +10,6 @@ from uvtorch.argv import carried
 from uvtorch.audit import Case, Export, Selection, read_export, selections
 from uvtorch.errors import ProjectError, UvNotFound
 from uvtorch.project.lock import Lock, read_lock
-from uvtorch.project.outside import uv_toml
 from uvtorch.session import Session, requirements_of
 from uvtorch.steps.choices import fitting
 from uvtorch.steps.script import environment_of
@@ -34,20 +33,16 @@ def _examine(session: Session) -> Case:
     case = Case(session.machine, session.catalog, uv=path, options=options)
     if site is None:
         return case
-    beside = None if site.manifest.script else uv_toml(site.root.directory, site.root.data)
-    alone = beside is not None and os.path.dirname(beside) == site.root.directory
     place = environment_of(session) if site.manifest.script and path else session.environment
     case = case._replace(
         project=session.workspace,
         lock=_lock(site.lock),
         python=session.python,
-        uv_toml=os.path.relpath(beside) if beside and alone else None,
         outside=session.outside,
         base=session.index_base,
         site=site,
         members=tuple(member for _, member in session.siblings) if site.manifest is site.root else (),
         installed=environment.read(place) if place else None,
-        library_path=session.env.get("LD_LIBRARY_PATH", ""),
         requirements=requirements_of(session.workspace),
         rank=lambda machine, choices: fitting(session, machine, choices).ranking.options,
     )

@@ -3,17 +3,12 @@
 | code | what |
 | --- | --- |
 | `index-not-explicit` | uv takes any package it finds on a PyTorch index from there |
-| `index-twice` | two indexes of one name, which uv refuses, or of one URL |
-| `index-ignored` | `[tool.uv] index` does not count beside a uv.toml |
 | `index-outside` | uv.toml or a variable of uv's names a PyTorch index for every package |
 | `index-unused` | no source names a PyTorch index, so it does nothing |
-| `index-missing` | a source names an index that is not defined |
-| `source-binds-nothing` | a source for an extra or group that does not list the package |
 | `conflicts-missing` | extras or groups that choose a build can be selected together |
 | `marker-never-true` | a source that no platform can use |
-| `environments-drop-platform` | `environments` excludes a platform that the project has a source for |
 | `release-missing` | the pinned index has no torch that the requirement allows |
-| `no-wheels` | a pin, or a locked build, that no platform it is meant for can install |
+| `no-wheels` | a locked build that no platform it is meant for can install |
 | `companion-missing` | ROCm's or XPU's Triton is not taken from the same index |
 | `generic-from-pytorch-index` | the lock has numpy and the like from a PyTorch index |
 | `mixed-builds` | one environment gets PyTorch packages of two backends |

@@ -56,14 +56,12 @@ class Case(NamedTuple):
     exports: Mapping[Selection, Export | None] = MappingProxyType({})
     """What uv exports for each selection that can be told apart; empty where that was not asked."""
     python: str | None = None
-    uv_toml: str | None = None  # The name of a uv.toml beside the pyproject.toml that uv reads its settings from
     outside: tuple[Outside, ...] = ()
     """The PyTorch indexes that uv is given for every package, outside of pyproject.toml."""
     base: str = DEFAULT_INDEX_BASE  # Where PyTorch's indexes are
     site: Workspace | None = None
     members: tuple[Project, ...] = ()  # The workspace's members, each as seen by itself, where the project is the root
     installed: Installed | None = None
-    library_path: str = ""  # `LD_LIBRARY_PATH`
     uv: str | None = None  # The path of uv
     options: tuple[str, ...] = ()  # Those that make uv work on the same project or script
     requirements: tuple[str, ...] = ()  # The project's own requirements of PyTorch packages

@@ -9,20 +9,14 @@ from uvtorch.audit.finding import Finding, error, warning
 from uvtorch.audit.lock import torchaudio_breaks
 from uvtorch.backend import Backend, from_url
 from uvtorch.choose import cannot_run, leaves_idle
-from uvtorch.environment import Build, Environment, Trial, expects_gpu, shadowing
+from uvtorch.environment import Build, Environment, Trial, expects_gpu
 
 
 def _not_whole(case: Case, place: Environment) -> Iterator[Finding]:
-    versions: dict[str, list[str]] = {}
     for build in place.builds:
-        again = (*case.sync, "--reinstall-package", build.name)
-        versions.setdefault(build.name, []).append(build.version)
-        if len(versions[build.name]) == 2:
-            what = f"{place.shown} has the metadata of {build.name} {' and '.join(versions[build.name])}."
-            yield error("installed-twice", what, fix=again)
-        elif build.broken:
+        if build.broken:
             what = f"{build.name} {build.version} in {place.shown} is incomplete: {build.broken}."
-            yield error("installed-broken", what, fix=again)
+            yield error("installed-broken", what, fix=(*case.sync, "--reinstall-package", build.name))
 
 
 def _mixed(case: Case, place: Environment) -> Iterator[Finding]:
@@ -93,17 +87,6 @@ def _offers_gpu(case: Case) -> bool:
     return any(backend and backend.family != "cpu" for backend in fitting)
 
 
-def _library_path(case: Case, place: Environment) -> Iterator[Finding]:
-    """Libraries of an `LD_LIBRARY_PATH` that torch's CUDA build would load in place of its own."""
-    backend = place.torch.backend if place.torch and case.machine.platform.system == "linux" else None
-    found = shadowing(case.library_path, place.libraries) if backend and backend.family == "cu" else ()
-    if found:
-        what = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
-        what = f"LD_LIBRARY_PATH puts {what} before the libraries that torch brings: another release of cuDNN, cuBLAS "
-        what += "or NCCL makes importing or using torch fail, or slow. Unset it, or take those directories out of it: "
-        yield warning("library-path", f"{what}torch needs none.")
-
-
 def tried(case: Case, trial: Trial) -> Iterator[Finding]:
     """What went wrong when the installed torch was tried."""
     if trial.failure:
@@ -118,4 +101,4 @@ def tried(case: Case, trial: Trial) -> Iterator[Finding]:
         yield error("gpu-unseen", f"{what}driver may be too old, or its device files out of reach.")
 
 
-CHECKS: Final = (_not_whole, _mixed, _differs, _unpinned, _mismatch, _suits, _library_path)
+CHECKS: Final = (_not_whole, _mixed, _differs, _unpinned, _mismatch, _suits)

@@ -9,8 +9,7 @@ from typing import Final
 from packaging.version import InvalidVersion, Version
 
 from uvtorch.audit.case import Case, all_sources, entries, platforms_text, required, rewritable, together
-from uvtorch.audit.config import REQUIRE_ENVIRONMENTS
-from uvtorch.audit.exports import Installed, Package, installed, supports
+from uvtorch.audit.exports import Installed, Package, installed
 from uvtorch.audit.finding import FIX_ROOT, Edit, Finding, error, warning
 from uvtorch.backend import Backend, from_url, parse, same_url
 from uvtorch.edits import offer, pin
@@ -58,14 +57,6 @@ def _generic_text(url: str, packages: Mapping[str, LockedPackage], explicit: boo
     what += "packages, and uv looks no further once it finds one. "
     now = "The index is explicit now, but that alone does not change what is locked."
     return what + (now if explicit else "Locking again moves them once the index is explicit.")
-
-
-def _left_out(case: Case, lock: Lock) -> Iterator[Finding]:
-    if not supports(lock, case.here):
-        only = ", ".join(f"`{marker}`" for marker in lock.supported)
-        what = f"The lock is made for {only} only (`[tool.uv] environments`), which this machine is not: `uv sync` "
-        what += "fails here. `required-environments` asks for wheels on some platforms without giving up the others."
-        yield error("environments-drop-platform", what, [REQUIRE_ENVIRONMENTS])
 
 
 def _leaks(case: Case, lock: Lock) -> dict[tuple[str, str], dict[str, None]]:
@@ -343,4 +334,4 @@ def _without_wheels(case: Case, seen: Iterable[Installed]) -> Iterator[Finding]:
             yield error("no-wheels", what, fix=use)
 
 
-CHECKS: Final = (_generic, _left_out, _builds, _leaked)
+CHECKS: Final = (_generic, _builds, _leaked)

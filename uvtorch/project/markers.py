@@ -140,16 +140,6 @@ def dead(marker: str) -> tuple[str, ...]:
     )
 
 
-def mended(marker: str) -> str | None:
-    """The marker with what `dead` finds replaced by what was meant; None where that is not plain."""
-    result = marker
-    for match, _, value, meant in reversed(tuple(_faults(marker))):  # from behind, so that the others stay in place
-        if meant is None:
-            return None
-        result = f"{result[: match.start(value) + 1]}{meant}{result[match.end(value) - 1 :]}"
-    return result if result != marker else None
-
-
 def _faults(marker: str) -> Iterator[tuple[re.Match[str], str, str, str | None]]:
     """Comparisons of a fixed outcome: the match, its variable, which side the value is on, what was plainly meant."""
     for match in _COMPARISON.finditer(marker):

@@ -200,14 +200,6 @@ class PyProject:
         """The key of `[tool.uv]` has this value, or is absent (None)."""
         self._put((*_UV, key), value)
 
-    def require_environments(self) -> None:
-        """What `tool.uv.environments` lists, `tool.uv.required-environments` lists instead, after what it has."""
-        uv = self._table(_UV)
-        if "environments" in uv:
-            markers = (*_rows(uv.get("required-environments")), *_rows(uv["environments"]))
-            self._put((*_UV, "required-environments"), list(dict.fromkeys(markers)))
-            self._put((*_UV, "environments"), None)
-
     def render(self) -> bytes:
         """The file as edited; `raw` itself where nothing changed.
 

@@ -46,15 +46,14 @@ def _typed(case: Case, finding: Finding) -> Finding:
         return finding
     root = os.path.relpath(case.site.root.directory)
     words = tuple(root if word == ROOT else word for word in finding.command)
-    whole = "--project" in words or finding.code == "uv-too-old"
-    return finding._replace(command=words if whole else (*words, *case.options))
+    return finding._replace(command=words if "--project" in words else (*words, *case.options))
 
 
 def _audited(case: Case) -> tuple[Finding, ...]:
     found = audit.findings(case)
     for member in case.members:
         there = ("--project", os.path.dirname(member.origin))
-        for finding in audit.findings(case._replace(project=member, lock=None, uv_toml=None)):
+        for finding in audit.findings(case._replace(project=member, lock=None)):
             words = finding.command or ()
             if ROOT not in words:
                 fix, what = (*words[:1], *there, *words[1:]) if words else None, f"{member.origin}: {finding.message}"
@@ -71,35 +70,29 @@ def _uv(env: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _lock_state(case: Case) -> Iterator[Finding]:
-    """A lock that is missing, or that uv would change; only where nothing else is to be corrected first."""
-    code, _, said = ask(case, "lock", "--check", "--offline", "--no-python-downloads") if case.lock else (1, "", "")
-    if code == 0:
-        return
+    """What uv says of the lock; only where nothing else is to be corrected first. What keeps it from telling is none.
+
+    Without a lock uv resolves, which tells what it refuses in pyproject.toml.
+    """
+    code, _, said = ask(case, "lock", "--check" if case.lock else "--dry-run", "--offline", "--no-python-downloads")
     projects = (case.project, *case.members)
-    if missing := [row for one in projects for row in config.releases(case._replace(project=one))]:
+    missing = [row for one in projects for row in config.releases(case._replace(project=one))] if code else []
+    if missing:
         yield from missing
-        return
-    if case.lock is None and not case.script and _concerns_pytorch(case.project):
-        what = "There is no uv.lock: which build of PyTorch is installed is decided anew by each `uv sync`."
-        yield warning("lock-missing", what, fix=("uvtorch", "lock"))
-    yield from _outdated(said)
+    # uv resolves only where the lock does not do, so a resolution that lacks the network says as much.
+    elif code and ("No solution found" in said or "Failed to " in said) and "network" not in said.lower():
+        yield error("cannot-lock", f"uv cannot lock the project: {' '.join(said.partition('cause: ')[2].split())}")
+    elif case.lock is None:
+        if not case.script and _concerns_pytorch(case.project):
+            what = "There is no uv.lock: which build of PyTorch is installed is decided anew by each `uv sync`."
+            yield warning("lock-missing", what, fix=("uvtorch", "lock"))
+    elif "No solution found" in said or "needs to be updated" in said:
+        what = "uv.lock is out of date: it does not follow from pyproject.toml any more, and `uv sync --locked` fails."
+        yield error("lock-outdated", what, fix=("uvtorch", "lock"))
 
 
 def _concerns_pytorch(project: Project) -> bool:
     return bool(project.pytorch_packages()) or not required(project).isdisjoint(dependents())
-
-
-def _outdated(said: str) -> Iterator[Finding]:
-    """What `uv lock --check --offline` says of a lock; what keeps uv from telling is no finding."""
-    # uv resolves only where the lock does not do, so a resolution that lacks the network says as much.
-    unsolved = "No solution found" in said
-    if unsolved and "network" not in said:
-        cause = " ".join(said.partition("cause: ")[2].split()) or "no solution found"
-        what = f"uv.lock is out of date, and uv finds no solution for what pyproject.toml asks for now: {cause}"
-        yield error("lock-outdated", what)
-    elif unsolved or "needs to be updated" in said:
-        what = "uv.lock is out of date: it does not follow from pyproject.toml any more, and `uv sync --locked` fails."
-        yield error("lock-outdated", what, fix=("uvtorch", "lock"))
 
 
 def fix(session: Session, tx: Transaction, case: Case) -> None:
