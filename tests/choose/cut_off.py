@@ -5,9 +5,7 @@ from typing import NamedTuple
 from tests.choose.described import machine
 from uvtorch import catalog as catalogs
 from uvtorch.catalog import Catalog, number
-from uvtorch.choose import Judge, Request, choose
-from uvtorch.choose.gpus import select
-from uvtorch.choose.request import ANY
+from uvtorch.choose import Request, choose, evaluate
 from uvtorch.requirement import allows
 
 CATALOG = catalogs.load()
@@ -69,10 +67,10 @@ def figures(last: str) -> Figures:
         index = CATALOG.builds[decision.backend].items()
         bound = f"torch{dict(decision.bounds).get('torch', '')}"
         got = [release for release, cells in index if here.platform.key in cells and allows(bound, release)][-1]
-        today = Judge(here, CATALOG)
         said = f"{described}: {decision.backend} {decision.release}, uv takes {got}"
-        if fault := today.fault(select(today).gpus, decision.backend, got, ANY):
-            found.unusable.append(f"{said}: {fault}")
+        today = evaluate(here, Request(), CATALOG).find(decision.backend, got)
+        if today is None or today.fault:
+            found.unusable.append(f"{said}: {today}")
         if not (number(got) >= number(decision.torch or "") if decision.or_newer else got == decision.torch):
             found.misnamed.append(said)
     return found

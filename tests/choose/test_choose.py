@@ -66,7 +66,7 @@ def test_a_backend_asked_for_is_obeyed_with_one_warning_where_it_would_not_run(
 
 def test_a_backend_without_the_version_asked_for_is_obeyed_with_a_warning() -> None:
     (said,) = decide("linux 580.95.05 9.0", "torch==2.15.0 backend=cu126").warnings
-    assert said == "cu126 has no build for torch==2.15.0: its index has torch 2.6.0 to 2.14.1"
+    assert said == "cu126 will not run on this machine: its index has torch 2.6.0 to 2.14.1, not torch==2.15.0"
 
 
 @pytest.mark.parametrize(

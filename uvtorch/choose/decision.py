@@ -4,15 +4,15 @@ from typing import NamedTuple
 
 from uvtorch.backend import Backend
 from uvtorch.catalog import Catalog, number
-from uvtorch.choose import gpus, newer, reasons
-from uvtorch.choose.compatibility import Judge, labels, platform_name
-from uvtorch.choose.ranking import lacks
+from uvtorch.choose import newer, reasons
+from uvtorch.choose.compatibility import labels, platform_name
+from uvtorch.choose.ranking import why_not
 from uvtorch.choose.reasons import Candidate
 from uvtorch.choose.refusal import refusal
 from uvtorch.choose.request import Need, Request, local_backend
-from uvtorch.choose.table import Row, Table, backend_rows, best, evaluate
+from uvtorch.choose.table import Table, best, evaluate
 from uvtorch.errors import UsageError
-from uvtorch.machine import Gpu, Machine
+from uvtorch.machine import Machine
 from uvtorch.packages import has_build
 from uvtorch.requirement import allows, named_by
 
@@ -198,32 +198,13 @@ def _unknown(table: Table) -> Decision:
 
 def _obey(table: Table, backend: Backend) -> Decision:
     """The decision for a backend that was asked for, with one warning if it would not run here."""
-    judge, need = table.judge, table.need
-    used = gpus.for_backend(judge, backend)
-    # What a nightly or test index holds changes by the day.
-    rows = [] if backend.channel else [row for row in backend_rows(judge, used, backend, need) if row.requested]
+    own = table.again(backend=backend)
+    rows = own.of(backend)  # None of a nightly or test index: what it holds changes by the day
     # One that runs, else the newest with a wheel here, else the newest.
     shown = best(rows) or next((row for row in rows if not row.fails("platform", "python")), next(iter(rows), None))
-    decided = _decide(table, backend, shown.release if shown else None)
-    warning = _will_not_run(judge, need, backend, rows, used)
+    decided, fault = _decide(table, backend, shown.release if shown else None), why_not(own, backend)
     return decided._replace(
         reason=reasons.ASKED,
-        native=decided.native and (bool(used) or backend.family == "cpu"),
-        warnings=(warning,) if warning else (),
+        native=decided.native and (bool(own.hardware.gpus) or backend.family == "cpu"),
+        warnings=(f"{backend} will not run on this machine: {fault}",) if fault else (),
     )
-
-
-def _will_not_run(judge: Judge, need: Need, backend: Backend, rows: list[Row], used: tuple[Gpu, ...]) -> str | None:
-    """The warning for a backend that was asked for and would not run on this machine, None where it would."""
-    not_here, stable = f"{backend} will not run on this machine:", backend._replace(channel="")
-    unknown, lacking = newer.fault(judge, used, stable), lacks(judge, backend, used)
-    # A wrong platform says more than a missing GPU.
-    if lacking and (judge.unsupported or not unknown or unknown.step != "platform"):
-        return f"{not_here} {lacking}"
-    if rows and not lacking:
-        nearest = max(rows, key=lambda row: row.miss)
-        return f"{not_here} torch {nearest.release} {nearest.fault}" if nearest.fault else None
-    index = [*judge.catalog.builds.get(backend, {})]
-    if index and need.releases and not lacking:
-        return f"{backend} has no build for {need.text}: its index has torch {index[0]} to {index[-1]}"
-    return f"{not_here} it {unknown}" if unknown else None

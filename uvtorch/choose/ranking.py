@@ -9,9 +9,9 @@ from uvtorch.choose import gpus, newer
 from uvtorch.choose.compatibility import FAMILY, Judge, labels
 from uvtorch.choose.gpus import MAKER, Hardware
 from uvtorch.choose.reasons import CPU, why
-from uvtorch.choose.request import ANY, Request
-from uvtorch.choose.table import Row, Table, backend_rows, best_of, evaluate
-from uvtorch.machine import Gpu, Machine
+from uvtorch.choose.request import Request
+from uvtorch.choose.table import Row, Table, evaluate
+from uvtorch.machine import Machine
 
 
 class Option(NamedTuple):
@@ -38,31 +38,34 @@ class Ranking(NamedTuple):
 def cannot_run(machine: Machine, backend: Backend, torch: str | None, catalog: Catalog) -> str | None:
     """Why a pinned build does not run on this machine, a clause that names what would be needed; None if it does.
 
-    `torch` is the release that is locked or pinned; None asks whether any release of the backend runs. One that the
-    catalog does not know is judged by its driver and by the newest known kernels of its backend.
+    `torch` is the release that is locked or pinned; None asks whether any release of the backend runs.
     """
-    judge = Judge(machine, catalog)
-    used = gpus.for_backend(judge, backend)
-    if lacking := lacks(judge, backend, used):
-        return lacking
-    stable = backend._replace(channel="")
-    index = catalog.builds.get(stable, {})
-    if not index or torch not in (None, *index, *catalog.releases):
-        fault = newer.fault(judge, used, stable)
-        return f"{backend} {fault}" if fault else None
-    if torch not in (None, *index):
-        return f"torch {torch} is not built for {backend}"
-    rows = (row for row in backend_rows(judge, used, stable, ANY) if torch in (None, row.release))
-    nearest = max(rows, key=lambda row: row.miss)
-    return f"torch {nearest.release} ({backend}) {nearest.fault}" if nearest.fault else None
+    return why_not(evaluate(machine, _of(torch), catalog, backend), backend)
 
 
-def lacks(judge: Judge, backend: Backend, used: tuple[Gpu, ...]) -> str | None:
-    """Why no build of a backend runs here: PyTorch does not support the platform, or there is no GPU for it."""
-    if judge.unsupported or used or backend.family == "cpu":
+def why_not(table: Table, backend: Backend) -> str | None:
+    """Why no build of a backend that the request admits runs here, a clause; None if one does. `table` is of `backend`.
+
+    What the catalog does not know is judged by the driver and by the newest known kernels of the backend.
+    """
+    judge, used = table.judge, table.hardware.gpus
+    if judge.unsupported:
         return judge.unsupported
-    problems = (one.reason for one in judge.machine.problems if FAMILY.get(one.vendor) == backend.family)
-    return next(problems, f"{backend} needs an {MAKER[backend.family]} GPU, and none is visible here")
+    unknown = newer.fault(judge, used, backend._replace(channel=""))
+    if not used and backend.family != "cpu" and not (unknown and unknown.step == "platform"):
+        problems = (one.reason for one in judge.machine.problems if FAMILY.get(one.vendor) == backend.family)
+        return next(problems, f"{backend} needs an {MAKER[backend.family]} GPU, and none is visible here")
+    rows, index = table.of(backend), [*judge.catalog.builds.get(backend, {})]
+    if rows and (used or backend.family == "cpu"):
+        nearest = max(rows, key=lambda row: row.miss)
+        return f"torch {nearest.release} {nearest.fault}" if nearest.fault else None
+    if index and not rows and table.need.releases:
+        return f"its index has torch {index[0]} to {index[-1]}, not {table.need.text}"
+    return f"it {unknown}" if unknown else None
+
+
+def _of(torch: str | None) -> Request:
+    return Request((f"torch=={torch}",) if torch else ())
 
 
 def leaves_idle(machine: Machine, backend: Backend, torch: str | None, catalog: Catalog) -> str | None:
@@ -70,13 +73,11 @@ def leaves_idle(machine: Machine, backend: Backend, torch: str | None, catalog: 
 
     True of a CPU build beside a GPU that some build of `torch` (None: of any release) would use.
     """
-    judge = Judge(machine, catalog)
-    hardware = gpus.select(judge)
-    if backend.family != "cpu" or hardware.family == "cpu" or judge.unsupported:
+    table = evaluate(machine, _of(torch if torch in catalog.releases else None), catalog)
+    fits = table.best()
+    if backend.family != "cpu" or fits is None or fits.backend.family == "cpu":
         return None
-    need = ANY._replace(releases=(torch,) if torch in catalog.releases else tuple(catalog.releases))
-    fits = best_of(judge, hardware.gpus, hardware.family, need)
-    return f"{backend} leaves {labels(hardware.gpus)} idle; {fits.backend} would use it" if fits else None
+    return f"{backend} leaves {labels(table.hardware.gpus)} idle; {fits.backend} would use it"
 
 
 def rank_choices(

@@ -4,14 +4,13 @@ from typing import NamedTuple
 
 from uvtorch.backend import Backend
 from uvtorch.catalog import number, since
-from uvtorch.choose import newer
 from uvtorch.choose.compatibility import Judge, capability, labels
 from uvtorch.choose.gpus import Hardware
 from uvtorch.choose.table import Row, Table, best, ranked
 from uvtorch.packages import has_build
 
 ASKED = "asked for"
-CPU, XPU = Backend("cpu"), Backend("xpu")
+CPU = Backend("cpu")
 
 
 class Candidate(NamedTuple):
@@ -74,49 +73,39 @@ def _cost_of_range(table: Table, chosen: Row) -> list[str]:
 def candidates(table: Table, taken: Backend | None, torch: str | None, reason: str) -> tuple[Candidate, ...]:
     """Every backend of the catalog, highest first, with what was made of it; `taken`, `torch`, `reason`: the choice.
 
-    What was asked for by name, or taken for a release that the catalog does not know, comes before all others.
+    One that the catalog does not know comes before all others.
     """
-    judge, need, stable = table.judge, table.need, taken and taken._replace(channel="")
-    chosen = table.find(stable, torch) if stable and torch else None
-    found = [_candidate(table, backend, chosen) for backend in ranked(judge.catalog.builds)]
-    if stable and reason == ASKED:
-        how, found = ASKED, [one._replace(reason=f"{taken} is asked for") for one in found]
-    elif need.conflict and not (judge.unsupported or table.hardware.refusal):
-        return tuple(one._replace(reason="the requirements contradict") for one in found)
-    elif newer.is_known(need, table.hardware.family, judge.catalog):
-        return tuple(found)
-    else:
-        torch, lacks = None, f"not known to have {need.text}"
-        found = [one if one.torch else one._replace(reason=f"{lacks}; {one.reason}") for one in found]
-        how = f"the only index that may have {need.text}" if taken in (CPU, XPU) else "its index has it"
-    accepted = [Candidate(stable, torch, True, how, judge.is_native(stable))] if stable else []
-    return (*accepted, *(one for one in found if one.backend != stable))
+    judge, chosen = table.judge, table.find(taken, torch)
+    known = ranked(judge.catalog.builds)
+    found = []
+    for backend in known if taken is None or taken in known else [taken, *known]:
+        release, why = (torch, reason) if backend == taken else _rejected(table, backend, chosen)
+        if reason == ASKED and backend != taken:
+            why = f"{taken} is {ASKED}"
+        native = backend.family == table.hardware.family and judge.is_native(backend)
+        build = judge.catalog.builds.get(backend, {}).get(release or "", {}).get(judge.platform)
+        found.append(Candidate(backend, release, backend == taken, why, native, build.certainty if build else ""))
+    return tuple(found)
 
 
-def _candidate(table: Table, backend: Backend, chosen: Row | None) -> Candidate:
-    judge, rows, index = table.judge, table.of(backend), table.judge.catalog.builds[backend]
-    if not rows:
-        releases = [*index]
-        span = f"{releases[0]} to {releases[-1]}" if releases[1:] else releases[0]
-        newest = table.find(backend, releases[-1])
-        wrong = newest.fault if newest and newest.fails("gpu") else None
-        return Candidate(backend, None, False, wrong.text if wrong else f"has torch {span} only")
-    shown = best(rows) or max(rows, key=lambda row: row.miss[:2])
-    if shown == chosen:
-        reason = why(judge, table.hardware, backend)
-    else:
-        reason = str(shown.fault or _not_taken(table, shown, chosen))
-    cell = index[shown.release].get(judge.platform)
-    native = backend.family == table.hardware.family and judge.is_native(backend)
-    return Candidate(backend, shown.release, shown == chosen, reason, native, cell.certainty if cell else "")
+def _rejected(table: Table, backend: Backend, chosen: Row | None) -> tuple[str | None, str]:
+    """(the release that a backend could give, why it is not taken)."""
+    rows, index = table.of(backend), [*table.judge.catalog.builds[backend]]
+    newest = table.find(backend, index[-1])
+    shown = best(rows) or max(rows, key=lambda row: row.miss, default=None)
+    if shown:
+        return shown.release, str(shown.fault or _not_taken(table, shown, chosen))
+    if newest and newest.fails("gpu"):
+        return None, str(newest.fault)
+    span = " to ".join(dict.fromkeys((index[0], index[-1])))
+    return None, "the requirements contradict" if table.need.conflict else f"has torch {span} only"
 
 
 def _not_taken(table: Table, row: Row, chosen: Row | None) -> str:
     """Why a row that runs is not the one taken."""
     judge, backend = table.judge, row.backend
     if chosen is None:
-        idle = backend.family == "cpu" and table.hardware.gpus
-        return f"would leave {labels(table.hardware.gpus)} idle" if idle else "runs here, but is not on offer"
+        return "runs here, but is not on offer"
     better = chosen.backend
     if row.release != chosen.release:
         return f"runs here, but ends at torch {row.release}: {better} has {chosen.release}"

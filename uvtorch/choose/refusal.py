@@ -6,8 +6,9 @@ from itertools import combinations
 from uvtorch.catalog import number
 from uvtorch.choose.compatibility import Judge, capability, label, labels, platform_name
 from uvtorch.choose.gpus import JETSONS, KIND
+from uvtorch.choose.reasons import CPU
 from uvtorch.choose.request import PLAIN
-from uvtorch.choose.table import Row, Table, best_of
+from uvtorch.choose.table import Row, Table
 from uvtorch.machine import Driver, Gpu
 
 
@@ -48,8 +49,8 @@ def _elsewhere(table: Table) -> Iterator[str]:
     judge, gpus = table.judge, table.hardware.gpus
     if judge.machine.platform.tegra or any(capability(gpu) in JETSONS for gpu in gpus):
         yield "builds for Jetsons are on NVIDIA's own Jetson index"
-    cpu = best_of(judge, (), "cpu", table.need) if table.hardware.family != "cpu" else None
-    if cpu:
+    cpu = table.again(backend=CPU).best()
+    if cpu and table.hardware.family != "cpu":
         yield f"`--torch-backend cpu` gives torch {cpu.release} without the GPU"
 
 
@@ -68,40 +69,32 @@ def _other_range(judge: Judge, row: Row | None) -> list[str]:
 
 def _other_driver(table: Table) -> Iterator[str]:
     """What the request would get with the least driver of each CUDA major."""
-    machine, hardware = table.judge.machine, table.hardware
-    here = machine.nvidia_driver
-    for major in sorted(table.judge.catalog.minimum_driver) if hardware.family == "cu" else ():
+    machine = table.judge.machine
+    here = number(machine.nvidia_driver.version) if machine.nvidia_driver else ()
+    for major in sorted(table.judge.catalog.minimum_driver) if table.hardware.family == "cu" else ():
         least = table.judge.least_driver(major)
-        if here and number(here.version) >= number(least):
-            continue
-        other = Judge(machine._replace(nvidia_driver=Driver(least)), table.judge.catalog)
-        fits = best_of(other, hardware.gpus, "cu", table.need)
-        if fits:
+        if here < number(least) and (fits := table.again(machine._replace(nvidia_driver=Driver(least))).best()):
             yield f"with a driver >= {least}, {_fits(fits)}"
 
 
 def _other_python(table: Table) -> list[str]:
     """The newest Python with which something would fit."""
-    judge, hardware = table.judge, table.hardware
     for tag in sorted(PLAIN, key=number, reverse=True):
-        need = table.need._replace(pythons=frozenset([tag]), oldest=None)
-        fits = best_of(judge, hardware.gpus, hardware.family, need)
-        fits = fits or best_of(judge, hardware.gpus, hardware.family, need, requested=False)
-        if fits:
+        other = table.again(asked=table.asked._replace(python=tag, requires_python=None))
+        if fits := other.best() or other.best(requested=False):
             return [f"with Python {tag}, {_fits(fits)}"]
     return []
 
 
 def _gpu_sets(table: Table) -> Iterator[str]:
     """For GPUs that no build serves together: the largest sets of their kinds that one build serves."""
-    hardware = table.hardware
+    machine, hardware = table.judge.machine, table.hardware
     kinds = list({label(gpu): gpu for gpu in hardware.gpus}.values())
     variable = "CUDA_VISIBLE_DEVICES" if hardware.family == "cu" else "HIP_VISIBLE_DEVICES"
     found: list[tuple[Gpu, ...]] = []
     for some in (some for size in range(min(len(kinds), 6) - 1, 0, -1) for some in combinations(kinds, size)):
         if any(set(some) <= set(larger) for larger in found):
             continue
-        fits = best_of(table.judge, some, hardware.family, table.need)
-        if fits:
+        if fits := table.again(machine._replace(gpus=some)).best():
             found.append(some)
             yield f"with only {labels(some)} visible ({variable}), {_fits(fits)}"

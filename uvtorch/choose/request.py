@@ -57,10 +57,6 @@ class Need(NamedTuple):
     """Clauses on versions of other packages that count for nothing because they have no wheel for these Pythons."""
 
 
-ANY = Need((), (), "torch", (), frozenset(PYTHONS))
-"""Any Python, and no package beside torch: to judge a build by itself."""
-
-
 def read(machine: Machine, request: Request, catalog: Catalog) -> Need:
     """Read a request for one machine. UsageError for one that cannot be read."""
     tags = _pythons(request)

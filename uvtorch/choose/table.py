@@ -1,6 +1,6 @@
 """The table of a machine and a request: each (backend, release) once, with what keeps it from running. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from uvtorch.backend import Backend
@@ -43,6 +43,7 @@ class Table(NamedTuple):
     """What `evaluate` found."""
 
     judge: Judge
+    asked: Request
     need: Need
     hardware: Hardware
     rows: tuple[Row, ...]
@@ -56,42 +57,43 @@ class Table(NamedTuple):
         """The rows of one backend that the request admits, newest first."""
         return [row for row in self.rows if row.backend == backend and row.requested]
 
-    def find(self, backend: Backend, release: str) -> Row | None:
+    def find(self, backend: Backend | None, release: str | None) -> Row | None:
         """One row."""
         return next((row for row in self.rows if (row.backend, row.release) == (backend, release)), None)
 
+    def again(
+        self, machine: Machine | None = None, asked: Request | None = None, backend: Backend | None = None
+    ) -> "Table":
+        """The table of another machine, of another request, or of one backend."""
+        return evaluate(machine or self.judge.machine, asked or self.asked, self.judge.catalog, backend)
 
-def evaluate(machine: Machine, asked: Request, catalog: Catalog) -> Table:
+
+def evaluate(machine: Machine, asked: Request, catalog: Catalog, backend: Backend | None = None) -> Table:
     """Judge every build of the catalog for a machine and a request; `asked.backend` does not count.
 
-    UsageError for a request that cannot be read.
+    `backend`: judge its builds on the GPUs that it is for, whichever the choice would be for. UsageError for a request
+    that cannot be read.
     """
     judge, need = Judge(machine, catalog), request.read(machine, asked, catalog)
-    hardware = gpus.select(judge)
-    rows: list[Row] = []
-    for backend in ranked(catalog.builds):
-        wrong = judge.unsupported or hardware.rejects(backend)
-        if wrong:
-            fault, index = Fault("gpu", wrong), catalog.builds[backend]
-            rows += (Row(backend, release, release in need.releases, fault) for release in reversed(index))
-        else:
-            rows += backend_rows(judge, hardware.gpus, backend, need)
-    return Table(judge, need, hardware, tuple(rows))
+    hardware = Hardware(backend.family, gpus.for_backend(judge, backend)) if backend else gpus.select(judge)
+    rows = (row for one in ranked(catalog.builds) for row in _rows(judge, hardware, one, need))
+    return Table(judge, asked, need, hardware, tuple(rows))
 
 
-def backend_rows(judge: Judge, used: tuple[Gpu, ...], backend: Backend, need: Need) -> list[Row]:
-    """The rows of one backend, newest first, where it has to run on the GPUs `used`."""
+def _rows(judge: Judge, hardware: Hardware, backend: Backend, need: Need) -> Iterator[Row]:
+    """The rows of one backend, newest first."""
+    wrong, used, index = judge.unsupported or hardware.rejects(backend), hardware.gpus, judge.catalog.builds[backend]
+    if wrong:
+        yield from (Row(backend, one, one in need.releases, Fault("gpu", wrong)) for one in reversed(index))
+        return
     major, *others = judge.preference(backend)
-    index = judge.catalog.builds.get(backend, {})
     oldest = {requested: _oldest_fault(judge, used, backend, need, requested) for requested in (True, False)}
-    found = []
     for release in reversed(index):
         requested = release in need.releases
         fault = judge.fault(used, backend, release, need) or oldest[requested]
         # uv may take a later build than the newest of the catalog: one that may soon drop the GPU comes second.
         lasts = release != judge.catalog.newest or not judge.is_last_in(used, backend, release)
-        found.append(Row(backend, release, requested, fault, (major, lasts, *others)))
-    return found
+        yield Row(backend, release, requested, fault, (major, lasts, *others))
 
 
 def _oldest_fault(judge: Judge, used: tuple[Gpu, ...], backend: Backend, need: Need, requested: bool) -> Fault | None:
@@ -99,18 +101,11 @@ def _oldest_fault(judge: Judge, used: tuple[Gpu, ...], backend: Backend, need: N
     below = need.oldest
     if below is None:
         return None
-    known = [one for one in judge.catalog.builds.get(backend, {}) if not requested or one in below.releases]
+    known = [one for one in judge.catalog.builds[backend] if not requested or one in below.releases]
     if any(judge.fault(used, backend, release, below) is None for release in known):
         return None
     here = f"requires-python allows it, and {backend} has none for it"
     return Fault("range", f"has no wheel for Python {next(iter(below.pythons))}", here)
-
-
-def best_of(judge: Judge, used: tuple[Gpu, ...], family: str, need: Need, requested: bool = True) -> Row | None:
-    """The best build of a family where it has to run on the GPUs `used`."""
-    backends = (backend for backend in judge.catalog.builds if backend.family == family)
-    rows = (row for backend in backends for row in backend_rows(judge, used, backend, need))
-    return best(row for row in rows if row.requested or not requested)
 
 
 def best(rows: Iterable[Row]) -> Row | None:
