@@ -1,5 +1,6 @@
 """What the catalog does not know, asked of the indexes: through uv, which has the client, cache and settings for it."""
 
+import re
 from collections.abc import Sequence
 
 from uvtorch import uv
@@ -29,13 +30,11 @@ def settle(
     """
     found = None
     for backend in decision.ask:
-        versions = _resolved(
-            uv_path, backend.index_url(base), request.requirements, machine.platform.key, request.python
-        )
+        url, place = backend.index_url(base), machine.platform.key
+        versions = _resolved(uv_path, url, request.requirements, place, request.python, "--no-deps")
         if versions is not None:
             found = backend
-            release = versions.get("torch", "").partition("+")[0]
-            decision = decision._replace(torch=release or None)
+            decision = decision._replace(torch=versions.get("torch", "").partition("+")[0] or None)
             break
     decision = after_asking(decision, found, request, catalog)
     if decision.refusal:
@@ -49,7 +48,7 @@ def nightly_companions(backend: Backend, request: Request, base: str, uv_path: s
     Raises NoBuild where the index cannot be asked or has no torch for Linux.
     """
     url = backend.index_url(base)
-    versions = _resolved(uv_path, url, ("torch",), "linux_x86_64", request.python, deep=True)
+    versions = _resolved(uv_path, url, ("torch",), "linux_x86_64", request.python, "--prerelease", "allow")
     if versions is None:
         raise NoBuild(f"{url} has no torch", "name another backend or channel")
     return tuple(name for name, version in versions.items() if roles().get(name) == "companion" and "+" in version)
@@ -57,19 +56,21 @@ def nightly_companions(backend: Backend, request: Request, base: str, uv_path: s
 
 def check_mirror(uv_path: str, url: str, python: str | None) -> None:
     """Raise UsageError, with the reason, where what is at `url` is no index that has torch for Linux."""
-    command = ("pip", "compile", "-q", "--no-config", "--no-deps", *target("linux_x86_64", python))
-    code, _, err = uv.ask(uv_path, (*command, "--default-index", url, "-"), given="torch\n")
-    if code == 0:
-        return
-    flat = (*command, "--no-index", "--find-links", f"{url}/", "-")
-    if code == 1 and uv.ask(uv_path, flat, given="torch\n")[0] == 0:
+
+    def ask(*options: str) -> tuple[int, str]:
+        code, _, err = compiled(uv_path, ("--no-config", "--no-deps", *options), ("torch",), "linux_x86_64", python)
+        return code, err
+
+    code, err = ask("--default-index", url)
+    if code == 1 and ask("--no-index", "--find-links", f"{url}/")[0] == 0:
         raise UsageError(
             f"{url} is a flat page of links, not an index: it has no page for each package, such as {url}/torch/",
             "name a mirror that has the pages; this one serves `uv pip install --find-links` alone",
         )
-    causes = [row.strip().partition(": ")[2] for row in err.splitlines() if "cause: " in row or "hint: An index" in row]
-    reason = "its page for torch lists no wheel for Linux" if code == 1 and "hint: An index" not in err else causes[-1]
-    raise UsageError(f"{url} is no index that has torch: {reason}", f"{url}/torch/ is the page that uv looks for")
+    if code:
+        silent = code == 1 and "hint: An index" not in err
+        why = ": its page for torch lists no wheel for Linux" if silent else reason(err)
+        raise UsageError(f"{url} is no index that has torch{why}", f"{url}/torch/ is the page that uv looks for")
 
 
 def target(platform: str, python: str | None) -> list[str]:
@@ -79,13 +80,10 @@ def target(platform: str, python: str | None) -> list[str]:
 
 
 def _resolved(
-    uv_path: str, url: str, requirements: Sequence[str], platform: str, python: str | None, deep: bool = False
+    uv_path: str, url: str, requirements: Sequence[str], platform: str, python: str | None, *options: str
 ) -> dict[str, str] | None:
-    """What an index has for these requirements: name -> version; None: nothing.
-
-    `deep`: and for all that they need, which PyTorch's indexes mirror.
-    """
-    options = ("--no-config", "--default-index", url, *(("--prerelease", "allow") if deep else ("--no-deps",)))
+    """What an index has for these requirements: name -> version; None: nothing. NoBuild where it cannot be asked."""
+    options = ("--no-config", "--default-index", url, *options)
     code, versions, err = compiled(uv_path, options, requirements, platform, python)
     if code > 1:
         raise NoBuild(
@@ -111,7 +109,7 @@ def compiled(
 
 def reason(err: str) -> str:
     """Why uv could not ask, from what it said, in brackets; nothing where it gave no cause."""
-    rows = [row.strip() for row in err.splitlines() if "cause:" in row or row.startswith("error:")]
+    rows = [row.strip() for row in err.splitlines() if re.search("cause:|^error:|hint: An index", row)]
     return "".join(f" ({row.partition(': ')[2]})" for row in rows[-1:])
 
 

@@ -70,9 +70,6 @@ def fitting(
         without_base = among(named)
         if without_base.best is not None and without_base.options[without_base.best].fits:
             ranking = ranking._replace(best=without_base.best)
-    silent = [str(row.target) for row in rows if row.origin == "unknown" and not _of_vendor(machine, row)]
-    if silent and ranking.warnings:
-        ranking = ranking._replace(warnings=(f"{ranking.warnings[0]} ({', '.join(silent)}: no backend in the URL)",))
     return Fitting(rows, ranking)
 
 
@@ -157,26 +154,19 @@ def broken_driver(machine: Machine, fit: Fitting) -> Problem | None:
 
 def driver_error(problem: Problem, project: Project, fit: Fitting, said: selection.Asked, *hints: str) -> MachineError:
     """The error for a broken driver: the CPU choice must be asked for, of `uv sync` where there are `hints`."""
-    command = "uv sync " if hints else ""
     spare = next((choice for choice in fit.choices if choice.backend and choice.backend.family == "cpu"), None)
-    remedies = [problem.remedy] if problem.remedy else []
-    if spare:
-        told = " ".join(selection.selection(project, spare, said))
-        remedies.append(
-            f"`{command}{told}` takes the CPU choice" if told else "the CPU choice is what comes without --auto"
-        )
-    return MachineError(f"{problem.reason.rstrip('.')}.", *remedies, *hints)
+    told = " ".join(selection.selection(project, spare, said)) if spare else ""
+    remedies = [problem.remedy, f"`{'uv sync ' if hints else ''}{told}` takes the CPU choice" if told else ""]
+    return MachineError(f"{problem.reason.rstrip('.')}.", *filter(None, remedies), *hints)
 
 
 def choice_of(project: Project, choices: Sequence[Choice], backend: Backend) -> int:
     """The place of the choice that gives this backend, here or on another platform. Raises NoBuild where none does."""
-    for rows in (choices, project.choices()):
-        for row in rows:
-            if row.backend == backend:
-                place = next((at for at, choice in enumerate(choices) if choice.target == row.target), None)
-                if place is not None:
-                    return place
-    raise no_such_choice(project.choices(), backend)
+    targets = [row.target for row in (*choices, *project.choices()) if row.backend == backend]
+    places = [at for target in targets for at, choice in enumerate(choices) if choice.target == target]
+    if not places:
+        raise no_such_choice(project.choices(), backend)
+    return places[0]
 
 
 def no_such_choice(choices: Iterable[Choice], backend: Backend) -> NoBuild:
