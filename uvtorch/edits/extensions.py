@@ -59,14 +59,9 @@ def remove(file: PyProject, project: Project, env: Mapping[str, str], gone: set[
     file.leave_group(leaving)
     # Wheels of some indexes do not say which torch they need: that release stays as long as one of them is there.
     silent = {name for name, index in table.indexes.items() if not index.declares}
-    if left and silent.isdisjoint(name.partition("-")[0] for name in kept):
-        _free_torch(file, project)
-
-
-def _free_torch(file: PyProject, project: Project) -> None:
-    """Take the exact release of torch out of the group."""
-    if any(item.package == "torch" and "==" in item.text for item in project.grouped):
-        if any(item.package == "torch" and item.target != GROUP for item in project.requirements):
+    exact = any(item.package == "torch" and "==" in item.text for item in project.grouped)
+    if exact and left and silent.isdisjoint(name.partition("-")[0] for name in kept):
+        if "torch" in project.pytorch_direct:
             file.leave_group({"torch"})
         else:
             file.set_requirement(GROUP, "torch", "torch")

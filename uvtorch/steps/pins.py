@@ -7,6 +7,7 @@ from typing import Any
 from uvtorch.choose import Decision
 from uvtorch.edits import pin
 from uvtorch.project import Project, Source, Target
+from uvtorch.project.model import BASE
 from uvtorch.project.markers import can_hold
 from uvtorch.project.outside import uv_toml
 from uvtorch.project.pyproject import PyProject
@@ -26,8 +27,7 @@ def pins_of(session: Session) -> tuple[Source, ...]:
         found = tuple(
             source
             for source in project.sources
-            if source.extra is None
-            and source.group is None
+            if source.target == BASE
             and source.index is not None
             and can_hold(source.marker)
             and project.is_pinned(source.package)

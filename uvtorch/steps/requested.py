@@ -24,18 +24,12 @@ class Requested(NamedTuple):
 def requested_by(session: Session) -> tuple[Requested, ...]:
     """The PyTorch packages among the requirements and in the requirements files."""
     line, project = session.line, session.project
-    found = []
-    for text, position in zip(line.positionals, line.positionals_at, strict=True):
-        package = named_by(text)
-        if package and project.is_pinned(package):
-            found.append(Requested(package, text, position))
     directory = current_directory(line, session.env)
-    for path in line.values("--requirements"):
-        for text in requirements_in(os.path.join(directory, path)):
-            package = named_by(text)
-            if package and project.is_pinned(package):
-                found.append(Requested(package, text))
-    return tuple(found)
+    files = (os.path.join(directory, path) for path in line.values("--requirements"))
+    rows: list[tuple[str, int | None]] = [*zip(line.positionals, line.positionals_at, strict=True)]
+    rows += ((text, None) for path in files for text in requirements_in(path))
+    named = ((named_by(text) or "", text, position) for text, position in rows)
+    return tuple(Requested(*row) for row in named if project.is_pinned(row[0]))
 
 
 def words_with(session: Session, requested: Sequence[Requested], decision: Decision | None) -> list[str]:
