@@ -7,8 +7,8 @@ from typing import Any
 from uvtorch.choose import Decision
 from uvtorch.edits import pin
 from uvtorch.project import Project, Source, Target
-from uvtorch.project.model import BASE
 from uvtorch.project.markers import can_hold
+from uvtorch.project.model import BASE
 from uvtorch.project.outside import uv_toml
 from uvtorch.project.pyproject import PyProject
 from uvtorch.requirement import without_local

@@ -21,9 +21,8 @@ from uvtorch.requirement import without_local
 from uvtorch.session import Session
 from uvtorch.steps import choices
 from uvtorch.steps.bounds import Lowered, bound_anew, lower_bounds, take_bounds_away, without_bound
-from uvtorch.steps.described import hardware_option, machine_of
 from uvtorch.steps.pins import Change
-from uvtorch.steps.verb import Verb
+from uvtorch.steps.verb import Verb, hardware_option, machine_of
 
 
 def listing(session: Session, described: str | None, as_json: bool) -> None:

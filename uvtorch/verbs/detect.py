@@ -10,8 +10,7 @@ from uvtorch.hardware import intel
 from uvtorch.machine import Gpu, Machine, Platform
 from uvtorch.output import Output
 from uvtorch.session import Session
-from uvtorch.steps.described import hardware_option, machine_of
-from uvtorch.steps.verb import Verb
+from uvtorch.steps.verb import Verb, hardware_option, machine_of
 
 
 def run(session: Session, as_json: bool, described: str | None) -> None:

@@ -12,8 +12,7 @@ from uvtorch.choose import Candidate, Decision, Request, choose, summary
 from uvtorch.machine import Machine
 from uvtorch.project import Project
 from uvtorch.session import Session, requirements_of
-from uvtorch.steps.described import hardware_option, machine_of
-from uvtorch.steps.verb import Verb
+from uvtorch.steps.verb import Verb, hardware_option, machine_of
 from uvtorch.uv_rule import Taken, compare
 
 
