@@ -89,16 +89,10 @@ def _become_like(path: str, status: os.stat_result, new: str) -> None:
     own = os.stat(new)
     if (own.st_uid, own.st_gid) != (status.st_uid, status.st_gid):
         os.chown(new, status.st_uid, status.st_gid)
-    _copy_attributes(path, new)
+    for name in os.listxattr(path) if hasattr(os, "listxattr") else ():
+        if not name.startswith("security."):  # the kernel sets those
+            os.setxattr(new, name, os.getxattr(path, name))
     os.chmod(new, stat.S_IMODE(status.st_mode))
-
-
-def _copy_attributes(source: str, target: str) -> None:
-    """Keep extended attributes, where the system has them."""
-    if hasattr(os, "listxattr"):
-        for name in os.listxattr(source):
-            if not name.startswith("security."):  # the kernel sets those
-                os.setxattr(target, name, os.getxattr(source, name))
 
 
 def _overwrite(path: str, content: bytes) -> None:

@@ -9,12 +9,13 @@ Not click's `style` and `wrap_text`: verbs that are handed to uv after one line 
 
 import os
 import sys
+from contextlib import contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from threading import Thread
-    from typing import Self, TextIO
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from threading import Event
+    from typing import TextIO
 
     from uvtorch.argv import CommandLine
     from uvtorch.errors import UvtorchError
@@ -82,7 +83,7 @@ class Output:
         self.quiet = line.has("--quiet")
         self._transient = False
         """Whether the last line of the terminal is one that goes again."""
-        self.busy = False
+        self._busy = False
         """Whether such a line is shown, or will be; one is enough."""
 
     # On stderr: what is decided, warned of, refused.
@@ -133,9 +134,39 @@ class Output:
             sys.stderr.flush()
             self._transient = transient
 
-    def working(self, text: str) -> "Working":
+    @contextmanager
+    def working(self, text: str) -> "Iterator[None]":
         """A context around what may take long: a terminal shows the text after half a second, until it is done."""
-        return Working(self, text)
+        if self._busy or not self.shows_progress:
+            yield
+            return
+        import _signal  # type: ignore[import-not-found]  # noqa: PLC0415  a terminal has half a second
+        from threading import Event, Thread  # noqa: PLC0415  a terminal has half a second
+
+        done = Event()
+        thread = Thread(target=self._turn, args=(clean(text), done), daemon=True)
+        # Signals are the main thread's: while it waits for uv, it takes them out of a queue.
+        mask = getattr(_signal, "pthread_sigmask", None)
+        usual = mask and mask(_signal.SIG_BLOCK, _signal.valid_signals())
+        thread.start()
+        if mask:
+            mask(_signal.SIG_SETMASK, usual)
+        self._busy = True
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+            self._write("")
+            self._busy = False
+
+    def _turn(self, text: str, done: "Event") -> None:
+        frames = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" if "utf" in (sys.stderr.encoding or "").lower() else "|/-\\"
+        wait, turn = 0.5, 0
+        width = self._columns(sys.stderr) or 80
+        while not done.wait(wait):
+            self._write(f"{frames[turn % len(frames)]} {text}"[: width - 1], transient=True)
+            wait, turn = 0.1, turn + 1
 
     @property
     def shows_progress(self) -> bool:
@@ -225,47 +256,6 @@ class Output:
             return True
         term = env.get("TERM") or env.get("WT_SESSION") or "dumb"  # Windows' own terminal sets the second
         return _is_terminal(stream) and term != "dumb" and env.get("CLICOLOR") != "0"
-
-
-class Working:
-    """See `Output.working`."""
-
-    def __init__(self, output: Output, text: str) -> None:
-        self._output = output
-        self._text = clean(text)
-        self._thread: Thread | None = None
-
-    def __enter__(self) -> "Self":
-        if self._output.shows_progress and not self._output.busy:
-            import _signal  # type: ignore[import-not-found]  # noqa: PLC0415  a terminal has half a second
-            from threading import Event, Thread  # noqa: PLC0415  a terminal has half a second
-
-            self._output.busy = True
-            self._done = Event()
-            self._thread = Thread(target=self._turn, daemon=True)
-            # Signals are the main thread's: while it waits for uv, it takes them out of a queue.
-            mask = getattr(_signal, "pthread_sigmask", None)
-            usual = mask and mask(_signal.SIG_BLOCK, _signal.valid_signals())
-            self._thread.start()
-            if mask:
-                mask(_signal.SIG_SETMASK, usual)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._thread is not None:
-            self._done.set()
-            self._thread.join()
-            self._output._write("")
-            self._output.busy = False
-
-    def _turn(self) -> None:
-        frames = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" if "utf" in (sys.stderr.encoding or "").lower() else "|/-\\"
-        wait, turn = 0.5, 0
-        width = self._output._columns(sys.stderr) or 80
-        while not self._done.wait(wait):
-            frame = frames[turn % len(frames)]
-            self._output._write(f"{frame} {self._text}"[: width - 1], transient=True)
-            wait, turn = 0.1, turn + 1
 
 
 def styled(text: str, *codes: str) -> str:

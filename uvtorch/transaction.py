@@ -141,27 +141,28 @@ class Transaction:
 
     def attempt(self, *words: str) -> int:
         """Run uv; its exit code. A signal undoes everything all the same."""
-        if self.dry:
-            self._commands.append(words)
-            return 0
-        self._raise_signalled()
-        code = uv.run(self._find_uv(), words, self._begin(words))
-        self._settle(code)
-        self._raise_signalled()
-        return code
+        return self._run(words)[0]
 
     def try_quietly(self, *words: str) -> tuple[int, str]:
         """Run uv with its stderr held back; its exit code and what it said. `tell` passes that on."""
+        code, said = self._run(words, quietly=True)
+        if code:
+            self.failure = (code, said)
+        return code, said
+
+    def _run(self, words: tuple[str, ...], *, quietly: bool = False) -> tuple[int, str]:
         if self.dry:
             self._commands.append(words)
             return 0, ""
         self._raise_signalled()
-        with self._out.working("resolving dependencies"):
-            code, said = uv.run_quietly(self._find_uv(), words, self._begin(words))
+        path, interrupted = self._find_uv(), self._begin(words)
+        if quietly:
+            with self._out.working("resolving dependencies"):
+                code, said = uv.run_quietly(path, words, interrupted)
+        else:
+            code, said = uv.run(path, words, interrupted), ""
         self._settle(code)
         self._raise_signalled()
-        if code:
-            self.failure = (code, said)
         return code, said
 
     def fail(self) -> NoReturn:
