@@ -155,7 +155,7 @@ class Journal:
 
     def leave(self, path: str, content: bytes | None) -> None:
         """uvtorch is about to write this."""
-        self.files[path].leave(content)
+        self.files[path].ours.append(content)
         self._write()
 
     def _write(self, *fresh: str) -> None:
@@ -165,8 +165,8 @@ class Journal:
         first, self._begun = not self._begun, True
         rows = [" ".join(sorted(self.names))]
         for kept in self.files.values():
-            texts = (b"", b"") if kept.is_lock else (kept.before or b"", kept.left or b"")
-            row = (os.fsencode(kept.path), b"old" if kept.saved.content is not None else b"", *texts)
+            row = [os.fsencode(kept.path), b"old" if kept.saved.content is not None else b""]
+            row += [] if kept.is_lock else [text or b"" for text in kept.ours]
             rows.append(" ".join(part.hex() for part in row))
         try:
             record = self._place if first else f"{self._place}.new"
@@ -184,15 +184,38 @@ class Journal:
             if not first or error.errno not in (EACCES, EROFS):
                 raise ProjectError(f"cannot keep copies of the project's files: {error.strerror}") from None
 
-    def end(self) -> None:
-        """All is well, or put back: forget the copies."""
+    def end(self, most: int = 0) -> None:
+        """All is well, or put back: forget the copies, of which there may be `most`."""
         if self._place is not None and self._begun:
             with suppress(OSError):
                 os.truncate(self._place, 0)
-            copies = range(len(self.files) or _MOST)
+            copies = range(most or len(self.files))
             for path in (*(f"{self._place}.{name}" for name in (*copies, "new")), self._place):
                 with suppress(OSError):
                     os.unlink(path)
+
+    def undo(self, tell: Callable[[str], None], *, torn: bool) -> list[str]:
+        """Put every file back that is not as it was; which those are. `torn`: uv may not have written all.
+
+        Raises ProjectError, after all were tried, if some cannot be.
+        """
+        done, failures = [], []
+        for path, kept in self.files.items():
+            try:
+                kept.settle(self.names, torn=torn)
+                changed = kept.ours[-1] != kept.saved.content
+                if told := kept.put_back():
+                    tell(told)
+                elif changed:
+                    done.append(path)
+            except OSError as error:
+                where = f"; as it was, it is {kept.copy}" if kept.copy else ""
+                failures.append(f"{path} ({error.strerror}{where})")
+            except ProjectError as error:
+                failures.append(str(error))
+        if failures:
+            raise ProjectError(f"not all could be put back: {', '.join(failures)}")
+        return done
 
     def repair(self, owner: str, tell: Callable[[str], None], inside: str | None) -> None:
         """Put back what its killed owner left half done, and say so. Files outside of `inside` are none of ours.
@@ -200,42 +223,31 @@ class Journal:
         Raises ProjectError where that fails.
         """
         self._begun = True
-        names, found = self._read(inside)
-        done = []
-        for kept in found:
-            _sweep(os.path.dirname(kept.path))
-            try:
-                kept.settle(names, torn=True)
-                changed, told = kept.left != kept.saved.content, kept.put_back()
-            except OSError as error:
-                hint = f"its old text is in {kept.copy}"
-                raise ProjectError(f"cannot put back {kept.path}: {error.strerror}", hint) from None
-            if told:
-                tell(told)
-            elif changed:
-                done.append(kept.path)
-        if done:
+        self._read(inside)
+        for path in self.files:
+            _sweep(os.path.dirname(path))
+        if done := self.undo(tell, torn=True):
             tell(f"put back {' and '.join(map(relative, done))}: {owner} was killed")
-        self.end()
+        self.end(_MOST)
 
-    def _read(self, inside: str | None) -> tuple[list[str], list[Kept]]:
-        """The names and the files of the record; none where it was cut short."""
+    def _read(self, inside: str | None) -> None:
+        """Take the names and the files of the record; none where it was cut short."""
         try:
-            rows, found = files.read(self._place or "").decode().split("\n"), []
+            rows, found = files.read(self._place or "").decode().split("\n"), {}
             if rows[-1] != "end" or os.path.islink(self._place or ""):
-                return [], []
+                return
             for at, row in enumerate(rows[1:-1]):
-                name, existed, before, left = map(bytes.fromhex, row.split(" "))
+                name, existed, *ours = map(bytes.fromhex, row.split(" "))
                 path, copy = os.fsdecode(name), f"{self._place}.{at}"
                 saved = read(copy) if existed else Saved(None, None)
                 if bool(existed) == (saved.content is None) or os.path.islink(copy):  # put back already; forged
                     continue
                 if inside is None or os.path.realpath(path).startswith(inside + os.sep):
-                    found.append(kept := Kept(path, saved, copy))
-                    kept.before, kept.left = before, left
+                    found[path] = kept = Kept(path, saved, copy)
+                    kept.ours += ours
         except (OSError, ValueError):
-            return [], []
-        return rows[0].split(), found
+            return
+        self.names, self.files = set(rows[0].split()), found
 
 
 def _sweep(directory: str) -> None:

@@ -43,17 +43,14 @@ def read(path: str) -> Saved:
 
 
 class Kept:
-    """A file that a command may change."""
+    """A file that a command may change. `copy` is a file like it on the same disk, to put it back by a rename."""
 
     def __init__(self, path: str, saved: Saved, copy: str | None = None) -> None:
         self.path = path
         self.saved = saved
         self.copy = copy
-        """The path of a file like it on the same disk, to put it back by a rename."""
-        self.left = saved.content
-        """What uvtorch or uv left there last."""
-        self.before = saved.content
-        """What was left there before that: a kill may come between what is recorded and what is written."""
+        self.ours = [saved.content]
+        """What was there, and what uvtorch or uv left there since. A kill may come before the last is written."""
         self.foreign = False
         """Whether somebody else has changed it."""
         self._theirs: bytes | None = None
@@ -72,35 +69,27 @@ class Kept:
         state = (status.st_mtime_ns, status.st_size, status.st_ino)
         last, judged = self._seen
         self._seen = (state, state == last)
-        if state == last and not judged:
-            content = read(self.path).content
-            if content and not self._is_ours(content, names, torn=False):
-                self.foreign, self._theirs = True, content
+        if state == last and not judged and (content := read(self.path).content):
+            self._judge(content, names, torn=False)
 
     def settle(self, names: Collection[str], *, torn: bool) -> None:
         """Take what is there now for uv's, or for somebody else's. `torn`: uv may not have written all."""
         content = read(self.path).content
-        if not self._is_ours(content, names, torn=torn):
+        self._judge(content, names, torn=torn)
+        if content != self.ours[-1]:
+            self.ours.append(content)
+
+    def _judge(self, content: bytes | None, names: Collection[str], *, torn: bool) -> None:
+        if content in self.ours or (content is not None and self.is_lock):
+            return
+        if content is None or not by_uv(self.ours[-1] or b"", content, names, torn=torn):  # uv deletes neither file
             self.foreign, self._theirs = True, content
-        if content != self.left:
-            self.leave(content)
-
-    def leave(self, content: bytes | None) -> None:
-        """uvtorch or uv leaves this there."""
-        self.before, self.left = self.left, content
-
-    def _is_ours(self, content: bytes | None, names: Collection[str], *, torn: bool) -> bool:
-        if content in (self.left, self.before, self.saved.content):
-            return True
-        if content is None:  # uv deletes neither file
-            return False
-        return self.is_lock or by_uv(self.left or b"", content, names, torn=torn)
 
     def put_back(self) -> str | None:
         """Put it back as it was. What to tell where somebody else's text stays instead. Raises OSError."""
         content = self.saved.content
         if self.foreign:
-            if self._theirs is not None and read(self.path).content == self.left != self._theirs:
+            if self._theirs is not None and read(self.path).content == self.ours[-1] != self._theirs:
                 atomic.write(self.path, self._theirs)  # uv put back what it had read before
             what = "changed" if self._theirs is not None else "deleted"
             text = f"{relative(self.path)} was {what} by another program meanwhile and stays so"

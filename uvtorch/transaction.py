@@ -69,7 +69,7 @@ class Transaction:
             if isinstance(error, UvFailedError):
                 self.code = self._signalled() or error.code
             if error is not None or self.code:
-                self.undo()
+                self._journal.undo(self.warn, torn=self.code != 0)
             self._journal.end()
         finally:
             if self._claim is not None:
@@ -199,22 +199,6 @@ class Transaction:
     def become(self, words: Sequence[str]) -> None:
         """Become this uv once everything is done: for `uv run`, whose exit code is the command's own."""
         self._last = tuple(words)
-
-    def undo(self) -> None:
-        """Put every file back that is not as it was. Raises ProjectError, after all were tried, if some cannot be."""
-        failures = []
-        for path, kept in self._journal.files.items():
-            try:
-                kept.settle(self._journal.names, torn=self.code != 0)
-                if told := kept.put_back():
-                    self.warn(told)
-            except OSError as error:
-                where = f"; as it was, it is {kept.copy}" if kept.copy else ""
-                failures.append(f"{path} ({error.strerror}{where})")
-            except ProjectError as error:
-                failures.append(str(error))
-        if failures:
-            raise ProjectError(f"uv failed, and not all could be put back: {', '.join(failures)}")
 
     def say(self, *lines: str) -> None:
         """Tell what was decided and why, a line each, on stderr; not with `quiet`."""
