@@ -213,7 +213,7 @@ def test_a_nightly_channel(empty: Make) -> None:
 @pytest.mark.parametrize(
     ("text", "words", "says"),
     [
-        (fresh("numpy"), ["cpu", "cu126"], "requires no PyTorch package"),
+        (fresh("numpy"), ["cpu", "cu126"], "name no PyTorch package"),
         (fresh("torch==2.15.0"), ["cpu", "cu126"], "no release on cu126 satisfies torch==2.15.0; its newest is 2.14.1"),
         (fresh("torch"), ["cpu", "auto"], "`auto` is no backend to offer"),
         (fresh("torch"), ["cpu", "cuda"], "torch backends: `cuda` is not a backend"),
@@ -227,7 +227,7 @@ def test_a_nightly_channel(empty: Make) -> None:
         (
             fresh() + '[project.optional-dependencies]\nnn = ["torch"]\n',
             ["cpu", "cu126"],
-            "requires torch in an extra or group only",
+            "name no PyTorch package",
         ),
         ("[tool.uv]\n", ["cpu", "cu126"], "has no `[project]` table"),
     ],

@@ -123,12 +123,9 @@ def _checked_kind(session: Session, named: ChoiceKind | None) -> ChoiceKind:
         )
     if have:
         return kind
-    if not project.pytorch_packages():
-        raise ProjectError(f"{project.origin} requires no PyTorch package", "`uvtorch add torch` adds it")
     if not offer.model_requirements(project):
         raise ProjectError(
-            f"{project.origin} requires {', '.join(project.pytorch_packages())} in an extra or group only",
-            "move them to the project's dependencies first",
+            f"the dependencies of {project.origin} name no PyTorch package", "`uvtorch add torch` adds one"
         )
     return kind
 
@@ -208,6 +205,7 @@ def _named(places: Sequence[int], files: Sequence[str]) -> str:
     return ", ".join(files[place] for place in places)
 
 
+_KINDS: Final[dict[str | None, ChoiceKind]] = {"extras": "extra", "groups": "group"}
 EXAMPLES: Final = (
     ("backends", "What the project offers, and what fits here"),
     ("backends cpu cu126 cu130", "Offer these, one extra each"),
@@ -239,20 +237,15 @@ def backends(
     With --from, more FILEs may follow as arguments: the smallest set of backends that serves all those machines.
     """
     session = Session(session.line, session.env, dry=dry_run)
+    said: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     if files:
         found, said, notes = serving(session, (*files, *names))
-        return set_choices(session, found, _kind(form), said, notes)
-    if names:
-        if "auto" in names:
-            raise UsageError(
-                "`auto` is no backend to offer", "name backends, or use --from with machines' descriptions"
-            )
-        wanted = [parse(backend_name(name, "torch backends")) for name in names]
-        return set_choices(session, [one for one in wanted if one], _kind(form))
-    listing(session, described, as_json)
-    return 0
-
-
-def _kind(form: str | None) -> ChoiceKind | None:
-    kinds: dict[str | None, ChoiceKind] = {"extras": "extra", "groups": "group"}
-    return kinds.get(form)
+    elif "auto" in names:
+        raise UsageError("`auto` is no backend to offer", "name backends, or use --from with machines' descriptions")
+    elif names:
+        found = tuple(one for name in names if (one := parse(backend_name(name, "torch backends"))))
+    else:
+        listing(session, described, as_json)
+        return 0
+    return set_choices(session, found, _KINDS.get(form), said, notes)
