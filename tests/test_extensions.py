@@ -522,7 +522,7 @@ def test_a_failure_restores_every_file(demo: Project, tmp_path: Path) -> None:
 
 
 def test_the_table_holds_together() -> None:
-    data, found = tomllib.loads(PACKAGED), extensions.load()
+    data, found = tomllib.loads(PACKAGED), extensions.table({})
     for name, row in data["index"].items():
         assert row["certainty"] in catalog.CERTAINTIES, name
         assert row["source"], name
@@ -540,7 +540,7 @@ def test_the_table_holds_together() -> None:
 
 
 def test_the_door_knows_the_same_names() -> None:
-    names = set(extensions.load().packages)
+    names = set(extensions.table({}).packages)
     assert names >= {
         "flash-attn", "xformers", "torch-scatter", "torch-sparse", "torch-cluster", "torch-spline-conv", "pyg-lib",
         "vllm", "natten", "causal-conv1d", "mamba-ssm",
@@ -585,7 +585,7 @@ def test_a_table_that_cannot_be_read_is_an_error(content: str | None, tmp_path: 
 
 
 def test_urls_and_names() -> None:
-    rows = extensions.load().indexes
+    rows = extensions.table({}).indexes
     assert rows["astral"].located(CU130, "2.12", "B") == "https://wheels.astral.sh/simple/cu130/"
     assert rows["astral"].written_name(CU130, "2.12") == "astral-cu130"
     assert rows["pyg"].located(CU130, "2.12", "B") == "https://data.pyg.org/whl/torch-2.12.0+cu130.html"
@@ -595,7 +595,7 @@ def test_urls_and_names() -> None:
     assert rows["natten"].builds["2.12", CU130] == "0.21.7+torch2120cu130"
     assert rows["pytorch"].located(CU130, "2.12", "B/") == "B/cu130"
     assert rows["pytorch"].written_name(CU130, "2.12") == "pytorch-cu130"
-    table = extensions.load()
+    table = extensions.table({})
     for name in ("astral", "pyg", "natten"):
         assert table.wrote(rows[name].written_name(CU130, "2.12"), rows[name].located(CU130, "2.12", "B"))
     assert not table.wrote("house", "https://wheels.astral.sh/simple/cu130/")

@@ -6,7 +6,6 @@ The table is `catalog/extensions.toml`. Which builds an index has today, only th
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
-from functools import cache
 from typing import Any, NamedTuple
 
 from uvtorch import files
@@ -85,21 +84,12 @@ def table(env: Mapping[str, str]) -> Extensions:
 
     Raises UsageError where that file cannot be read, or holds a URL that may not be written into a project.
     """
-    path = env.get("UVTORCH_EXTENSIONS")
-    if not path:
-        return load()
+    path = env.get("UVTORCH_EXTENSIONS") or os.path.join(os.path.dirname(__file__), "catalog", "extensions.toml")
     try:
         return read(files.read(path).decode())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"UVTORCH_EXTENSIONS={path} cannot be read: {reason}") from None
-
-
-@cache
-def load() -> Extensions:
-    """The table of this version of uvtorch."""
-    path = os.path.join(os.path.dirname(__file__), "catalog", "extensions.toml")
-    return read(files.read(path).decode())
 
 
 def read(text: str) -> Extensions:

@@ -32,11 +32,8 @@ def add_extensions(session: Session, requested: Sequence[Requested]) -> tuple[in
     if offered := project.selectable():
         choice = next((one for one in offered if one.target == choices.target_of(session.line)), None)
         if requested or choice is None or choice.backend is None:
-            cuda = next((one for one in offered if one.backend and one.backend.family == "cu"), offered[0])
-            option = f"{'--optional' if cuda.kind == 'extra' else '--group'} {cuda.name}"
-            return None, (f"{names} is built for one backend: `uvtorch add {option} {names}` adds it to that choice",)
-        # A bound on torch, which the other indexes need, would hold for all choices.
-        wanted = [item._replace(indexes=tuple(one for one in item.indexes if one.declares)) for item in wanted]
+            return None, (_needs_choice(offered, names),)
+        wanted = [*map(_unbounded, wanted)]
         requirements, backend = choices.requirements_of_choice(project, choice), choice.backend
     else:
         requirements = (*(item.text for item in requested), *requirements_of(project))
@@ -49,6 +46,17 @@ def add_extensions(session: Session, requested: Sequence[Requested]) -> tuple[in
     except OutOfReachError as error:
         return None, (f"{error}: {names} is left to uv, and may be built for another torch or CUDA",)
     return _take(session, requested, match, choice), ()
+
+
+def _needs_choice(offered: Sequence[Choice], names: str) -> str:
+    cuda = next((one for one in offered if one.backend and one.backend.family == "cu"), offered[0])
+    option = f"{'--optional' if cuda.kind == 'extra' else '--group'} {cuda.name}"
+    return f"{names} is built for one backend: `uvtorch add {option} {names}` adds it to that choice"
+
+
+def _unbounded(item: Extension) -> Extension:
+    """Only from indexes whose wheels require their torch: the bound that the others need would hold for all choices."""
+    return item._replace(indexes=tuple(index for index in item.indexes if index.declares))
 
 
 def _wanted(session: Session) -> list[Extension]:
