@@ -68,15 +68,15 @@ def test_what_cannot_be_run_is_passed_over(programs: Callable[[str], Path]) -> N
     assert uv.find({"PATH": path_of(plain, directory, broken, program)}) == str(program)
 
 
-def test_an_empty_entry_on_path_is_the_working_directory(
-    programs: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("path", ["/nowhere:", "", ".", ":/nowhere", "../bin"])
+def test_entries_on_path_that_are_not_absolute_are_passed_over(
+    path: str, programs: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = programs("bin")
-    monkeypatch.chdir(program.parent)
+    """What lies in a project that was cloned must not be run as uv."""
+    monkeypatch.chdir(programs("bin").parent)
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    assert uv.find({"PATH": "/nowhere:"}) == os.path.join(os.curdir, "uv")
     with pytest.raises(UvNotFound):
-        uv.find({"PATH": ""})
+        uv.find({"PATH": path})
 
 
 @pytest.mark.parametrize("value", ["/nowhere/uv", "./uv", "no-such-uv", "/etc/passwd", "/"])

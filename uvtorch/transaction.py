@@ -187,14 +187,7 @@ class Transaction:
                 raise ProjectError(f"{path} was changed by another program meanwhile", "run the command again")
             content, mode = mark.get(path, kept.saved)
             if read(path).content != content:
-                self._journal.leave(path, content)
-                try:
-                    if content is None:
-                        os.unlink(path)
-                    else:
-                        atomic.write(path, content, mode)
-                except OSError as error:
-                    raise ProjectError(f"cannot write {path}: {error.strerror}") from None
+                self._put(path, content, mode)
 
     def become(self, words: Sequence[str]) -> None:
         """Become this uv once everything is done: for `uv run`, whose exit code is the command's own."""
@@ -233,9 +226,15 @@ class Transaction:
             raise ProjectError(f"{path} changed while uvtorch was reading it", "run the command again")
         if is_read_only(path):
             raise ProjectError(f"{path} is read-only", "make it writable, or see what would change with --dry-run")
-        self._journal.leave(path, after)
+        self._put(path, after)
+
+    def _put(self, path: str, content: bytes | None, mode: int | None = None) -> None:
+        self._journal.leave(path, content)
         try:
-            atomic.write(path, after)
+            if content is None:
+                os.unlink(path)
+            else:
+                atomic.write(path, content, mode)
         except OSError as error:
             raise ProjectError(f"cannot write {path}: {error.strerror}") from None
 

@@ -27,50 +27,36 @@ def find(env: "Mapping[str, str]") -> str:
     `UVTORCH_UV`, else `UV` (which uv sets for its children), else the first on `PATH`, else one installed beside
     uvtorch (the extra `uvtorch[uv]`). Raises UvNotFound where there is none, or where `UVTORCH_UV` names none.
     """
-    chosen = env.get("UVTORCH_UV")
-    if chosen:
-        return _chosen(chosen, env)
-    path = env.get("UV", "")
-    if os.path.isabs(path) and _is_program(path) and not _is_uvtorch(path):
-        return path
-    on_path = _on_path(EXECUTABLE, env)
-    for path in on_path:
+    named = env.get("UVTORCH_UV")
+    if named:
+        name = named if not WINDOWS or named.lower().endswith(".exe") else named + ".exe"
+        paths = [name] if os.path.dirname(name) else _on_path(name, env)
+    else:
+        beside = filter(None, (os.path.dirname(sys.executable), os.path.dirname(sys.argv[0])))
+        paths = [path] if os.path.isabs(path := env.get("UV", "")) else []
+        paths += [*_on_path(EXECUTABLE, env), *(os.path.join(folder, EXECUTABLE) for folder in beside)]
+    ourselves = None
+    for path in filter(_is_program, paths):
         if not _is_uvtorch(path):
             return path
-    script = os.path.dirname(sys.argv[0])  # empty: not started from a path
-    for folder in (os.path.dirname(sys.executable), script):
-        path = os.path.join(folder, EXECUTABLE)
-        if folder and _is_program(path) and not _is_uvtorch(path):
-            return path
+        ourselves = ourselves or path
     from uvtorch.errors import UvNotFound  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
+    if named:
+        reason = "is uvtorch itself" if ourselves else "is not a program that can be run"
+        raise UvNotFound(f"UVTORCH_UV={named} {reason}", "set it to the path of the real uv, or unset it")
     raise UvNotFound(
-        f"there is no uv on PATH; {on_path[0]} is uvtorch itself" if on_path else "there is no uv on PATH",
+        "there is no uv on PATH" + (f"; {ourselves} is uvtorch itself" if ourselves else ""),
         "install it: https://docs.astral.sh/uv/getting-started/installation/",
         "or let pip bring one beside uvtorch: pip install 'uvtorch[uv]'",
         "or name it: UVTORCH_UV=/path/to/uv",
     )
 
 
-def _chosen(name: str, env: "Mapping[str, str]") -> str:
-    """The program that `UVTORCH_UV` names, by a path or by a name to look for on `PATH`."""
-    if WINDOWS and not name.lower().endswith(".exe"):
-        name += ".exe"
-    paths = [name] if os.path.dirname(name) else _on_path(name, env)
-    path = next((path for path in paths if _is_program(path)), None)
-    if path is not None and not _is_uvtorch(path):
-        return path
-    reason = "is uvtorch itself" if path is not None else "is not a program that can be run"
-    from uvtorch.errors import UvNotFound  # noqa: PLC0415  the hand-over loads nothing that it does not need
-
-    raise UvNotFound(f"UVTORCH_UV={name} {reason}", "set it to the path of the real uv, or unset it")
-
-
 def _on_path(name: str, env: "Mapping[str, str]") -> list[str]:
-    """The programs of this name on `PATH`, in order. An empty entry is the working directory, but not on Windows."""
-    path = env.get("PATH", os.defpath)
-    folders = [folder or os.curdir for folder in path.split(os.pathsep) if folder or not WINDOWS] if path else []
-    return [program for folder in folders if _is_program(program := os.path.join(folder, name))]
+    """Where on `PATH` a program may be, in order; not in `.` or an empty entry, which is whatever folder one is in."""
+    folders = env.get("PATH", os.defpath).split(os.pathsep)
+    return [os.path.join(folder, name) for folder in folders if os.path.isabs(folder)]
 
 
 def _is_program(path: str) -> bool:
