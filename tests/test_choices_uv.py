@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -127,14 +128,24 @@ def place(name: str, folder: Path) -> Path:
     return files[""]
 
 
-def uv(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+Uv = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def uv(tmp_path_factory: pytest.TempPathFactory) -> Uv:
+    """Runs uv in a folder, with one cache for all, by which it knows the interpreter."""
     from uv import find_uv_bin
 
-    env = {key: value for key, value in os.environ.items() if not key.startswith(("UV_", "VIRTUAL_ENV"))}
-    env |= {"UV_CACHE_DIR": str(folder / ".cache"), "UV_OFFLINE": "1", "UV_PYTHON": sys.executable}
-    return subprocess.run(
-        [find_uv_bin(), *args], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False
-    )
+    cache = tmp_path_factory.mktemp("cache")
+
+    def run(folder: Path, *args: str) -> "subprocess.CompletedProcess[str]":
+        env = {key: value for key, value in os.environ.items() if not key.startswith(("UV_", "VIRTUAL_ENV"))}
+        env |= {"UV_CACHE_DIR": str(cache), "UV_OFFLINE": "1", "UV_PYTHON": sys.executable}
+        return subprocess.run(
+            [find_uv_bin(), *args], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    return run
 
 
 def installed(output: str) -> dict[str, str]:
@@ -148,7 +159,7 @@ def wanted(choice: Choice) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", [name for name, row in EXPECTED.items() if row["linux"]])
-def test_uv_installs_what_a_choice_says(name: str, tmp_path: Path) -> None:
+def test_uv_installs_what_a_choice_says(name: str, tmp_path: Path, uv: Uv) -> None:
     folder = place(name, tmp_path)
     locked = uv(folder, "lock")
     if name in REFUSED:
@@ -164,7 +175,7 @@ def test_uv_installs_what_a_choice_says(name: str, tmp_path: Path) -> None:
             assert {package: found.get(package) for package in choice.packages} == wanted(choice), str(choice.target)
 
 
-def test_uv_gives_an_alias_another_build_unless_it_is_completed(tmp_path: Path) -> None:
+def test_uv_gives_an_alias_another_build_unless_it_is_completed(tmp_path: Path, uv: Uv) -> None:
     folder = place("recursive-extras", tmp_path)
     project = layout("recursive-extras")
     cu128 = next(choice for choice in project.choices_for(LINUX) if choice.name == "cu128")
@@ -174,7 +185,7 @@ def test_uv_gives_an_alias_another_build_unless_it_is_completed(tmp_path: Path) 
     assert (found["torch"], found["numpy"]) == ("cu128", "")
 
 
-def test_uv_does_not_bind_a_source_to_an_extra_by_its_marker(tmp_path: Path) -> None:
+def test_uv_does_not_bind_a_source_to_an_extra_by_its_marker(tmp_path: Path, uv: Uv) -> None:
     folder = place("extras-documented", tmp_path)
     file = folder / "pyproject.toml"
     data = tomlkit.parse(file.read_text(encoding="utf-8")).unwrap()

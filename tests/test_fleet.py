@@ -5,6 +5,7 @@ import os
 import random
 import stat
 import subprocess
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 
@@ -105,18 +106,22 @@ def test_no_machine_needs_nothing() -> None:
     assert smallest([], TORCH, CATALOG) == Served(())
 
 
+@cache
+def fitting_backends(name: str) -> frozenset[Backend | None]:
+    options = rank_choices(KNOWN[name], TORCH, list(CATALOG.builds), CATALOG).options
+    return frozenset(option.backend for option in options if option.fits)
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from(sorted(KNOWN)), min_size=1, max_size=6))
 def test_every_machine_is_served_and_no_smaller_set_would_do(names: list[str]) -> None:
-    machines = [KNOWN[name] for name in names]
-    found = smallest(machines, TORCH, CATALOG)
+    found = smallest([KNOWN[name] for name in names], TORCH, CATALOG)
     left = {at for one in found.unserved for at in one.machines}
     needs = []
-    for at, machine in enumerate(machines):
+    for at, name in enumerate(names):
         if at in left:
             continue
-        options = rank_choices(machine, TORCH, list(CATALOG.builds), CATALOG).options
-        fitting = {option.backend for option in options if option.fits}
+        fitting = fitting_backends(name)
         assert fitting.intersection(found.backends)
         needs.append(fitting)
     every = sorted(set().union(*needs), key=str) if needs else []

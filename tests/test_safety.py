@@ -334,25 +334,6 @@ def test_a_user_without_a_place_for_state_is_kept_apart_all_the_same(
     first.release()
 
 
-def test_what_the_lock_and_the_journal_cost(directory: Path) -> None:
-    """Under 1 ms, as the best of some rounds: two files, held, copied and let go."""
-
-    def once() -> float:
-        start = time.process_time()
-        claim = Claim(str(directory), os.environ)
-        claim.take("uvtorch add", print)
-        journal = Journal(claim.place)
-        for name, content in UNTOUCHED.items():
-            assert content
-            journal.keep(str(directory / name), read(str(directory / name)))
-        journal.begin(("torch",))
-        journal.end()
-        claim.release()
-        return time.process_time() - start
-
-    assert min(once() for _ in range(20)) < 0.001
-
-
 # The real uv
 
 

@@ -21,7 +21,9 @@ CATALOG = catalogs.load()
 
 def given(*strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """hypothesis's `given` without its time limits: these run beside others on few cores."""
-    quiet = settings(deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+    quiet = settings(
+        max_examples=50, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow]
+    )
     return lambda test: quiet(given_(*strategies)(test))
 
 

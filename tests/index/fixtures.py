@@ -20,6 +20,22 @@ def index_server() -> Iterator[IndexServer]:
         yield server
 
 
+@pytest.fixture
+def tmp_path(
+    request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """For the real uv the same path in each test: a Python at a path that is new to uv is started to ask what it is."""
+    if "home" not in request.fixturenames:
+        yield tmp_path
+        return
+    place = tmp_path_factory.getbasetemp() / "place"
+    place.mkdir()
+    yield place
+    place.rename(tmp_path / "place")
+    cache = request.getfixturevalue("home").environment["UV_CACHE_DIR"]
+    shutil.rmtree(Path(cache, "environments-v2"), ignore_errors=True)  # those of scripts, by their paths
+
+
 @pytest.fixture(scope="session")
 def real_uv() -> str:
     """The uv that the extra `test` installs beside the interpreter, else the one on PATH."""

@@ -19,11 +19,13 @@ from signal import SIGKILL
 
 ROOT = Path(__file__).parents[2]
 SERVER = """
-import importlib, os, pickle, pkgutil, runpy, socket, struct, sys
+import gc, importlib, os, pickle, pkgutil, runpy, socket, struct, sys
 import uvtorch
 for module in pkgutil.walk_packages(uvtorch.__path__, "uvtorch."):
     if not module.name.endswith(("__main__", "ask_nvml")):
         importlib.import_module(module.name)
+uvtorch.catalog.load(None)
+gc.freeze()  # so that the processes share more of their memory
 channel = socket.socket(fileno=int(sys.argv[1]))
 watchers = []
 while True:

@@ -124,11 +124,11 @@ class Project:
         return found
 
     def check(self, backend: str | None, *options: str) -> None:
-        """Plain uv is content, and nothing but PyTorch's packages comes from a PyTorch index, all of one backend.
+        """Plain uv is content with the lock, and nothing but PyTorch's packages comes from a PyTorch index.
 
-        Where the backend has no wheels for a platform, PyPI's are locked beside it. `options` are for `uv sync`.
+        All those are of one backend; where it has no wheels for a platform, PyPI's are locked beside it. `options` are
+        for `uv sync`.
         """
-        self.uv("lock", "--check").must()
         self.uv("sync", "--locked", *options).must()
         for name, rows in self.locked().items():
             indexes = {index for _, index in rows}

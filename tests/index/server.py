@@ -145,6 +145,8 @@ class _Handler(BaseHTTPRequestHandler):
         answer = self.server.index.answer(self.path)
         self.send_response(answer.code)
         self.send_header("Content-Type", answer.kind)
+        if answer.code == 200:
+            self.send_header("Cache-Control", "max-age=600")  # as PyPI has it
         self.send_header("Content-Length", str(len(answer.body)))
         if answer.code == 301:
             self.send_header("Location", self.path + "/")
