@@ -151,18 +151,9 @@ def _parsed(text: str | bytes) -> object:
     if not text.strip():
         raise ValueError("it is empty")
     try:
-        return json.loads(text, parse_constant=_no_constant)
-    except RecursionError:
-        reason = "it is nested too deeply"
-    except UnicodeDecodeError:
-        reason = "it is not UTF-8 text"
-    except ValueError as error:
-        reason = f"it is not valid JSON ({error})"
-    raise ValueError(reason)
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is not valid JSON ({error})") from None
 
 
 _Row = TypeVar("_Row", Platform, Gpu, Driver, Problem, Probe)

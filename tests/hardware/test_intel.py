@@ -107,12 +107,6 @@ def test_only_display_controllers_of_our_vendors_count(detect: Detect) -> None:
     assert detect(Scene(files={**OTHER_PCI, **network})).gpus == ()
 
 
-def test_class_vendor_and_device_files_serve_where_there_is_no_modalias(detect: Detect) -> None:
-    folder = "/sys/bus/pci/devices/0000:00:02.0"
-    files = {f"{folder}/class": "0x030000\n", f"{folder}/vendor": "0x8086\n", f"{folder}/device": "0x9a49\n"}
-    assert detect(Scene(files=files)).gpus[0].architecture == "tgl"
-
-
 @pytest.mark.parametrize(
     ("text", "ids"),
     [

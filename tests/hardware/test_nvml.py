@@ -56,16 +56,15 @@ def test_unified_memory_is_not_known(detect: Detect) -> None:
     ("code", "reason", "remedy"),
     [
         (4, "no permission", "/dev/nvidia*"),
-        (8, "power cable", "Connect"),
+        (8, "External Power", "dmesg"),
         (9, "570.124.06 is loaded, but its library cannot reach it", "nvidia-modprobe"),
-        (11, "interrupt", "dmesg"),
-        (14, "infoROM", "nvidia-smi -q"),
+        (14, "infoROM", "restart"),
         (15, "fallen off the bus", "Xid 79"),
-        (16, "reset", "--gpu-reset"),
+        (16, "requires restart", "dmesg"),
         (17, "operating system blocks", "cgroup"),
         (18, "different versions (kernel module 570.124.06)", "Restart"),
         (999, "Unknown Error", "restart"),
-        (3, "NVML error 3", "Restart"),
+        (3, "Not Supported", "restart"),
     ],
 )
 def test_an_init_error_is_a_broken_driver_with_its_remedy(code: int, reason: str, remedy: str, detect: Detect) -> None:

@@ -178,8 +178,3 @@ def places(marker: str | None) -> frozenset[tuple[str, str]]:
     """The platforms and Pythons on which a marker holds."""
     every = product(EVERYWHERE, PYTHONS)
     return frozenset((place.key, python) for place, python in every if holds(marker, Environment(place, python)))
-
-
-def where(*markers: str | None) -> set[str]:
-    """The platforms on which one of these markers holds, for some Python."""
-    return {platform for marker in markers for platform, _ in places(marker)}

@@ -2,18 +2,12 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain, combinations, product
 from typing import Final
 
-from uvtorch.audit.case import (
-    Case,
-    all_sources,
-    ends_in_backend,
-    entries,
-    entry,
-    places,
-)
-from uvtorch.audit.finding import FIX_ROOT, USE, Edit, Finding, error, remove_index, set_index, set_sources, warning
+from uvtorch.audit.case import Case, all_sources, ends_in_backend, entries, entry, places
+from uvtorch.audit.finding import FIX_ROOT, USE, Edit, Finding, error, warning
 from uvtorch.backend import Backend, marker, same_url
 from uvtorch.choose import Decision, Request, choose
 from uvtorch.errors import UsageError
@@ -21,7 +15,7 @@ from uvtorch.machine import Machine
 from uvtorch.project import Index, Item, Project, Source, Target
 from uvtorch.project.choices import conflicting
 from uvtorch.project.markers import EVERYWHERE, can_hold, dead
-from uvtorch.project.pyproject import SourceEntry
+from uvtorch.project.pyproject import PyProject, SourceEntry
 from uvtorch.requirement import parse
 
 
@@ -74,8 +68,12 @@ def _explicit(case: Case, index: Index) -> tuple[Edit, ...]:
     named = {source.index for source in all_sources(project)}
     if index.name not in named and not case.hosts.own(index.url) and project.choices():
         return ()
-    naming = Edit(name, lambda file: file.name_index(index.url, name))
-    return (naming, set_index(name, index.url), *_sources_for(case, index, name))
+
+    def define(file: PyProject) -> None:
+        file.name_index(index.url, name)
+        file.set_index(name, index.url)
+
+    return (Edit(name, define), *_sources_for(case, index, name))
 
 
 def _sources_for(case: Case, index: Index, name: str) -> Iterator[Edit]:
@@ -87,7 +85,8 @@ def _sources_for(case: Case, index: Index, name: str) -> Iterator[Edit]:
     if not model:
         model = [SourceEntry(name, marker(_decided(case, index.backend).platforms) if index.backend else None)]
     sourced = {source.package for source in project.sources}
-    yield from (set_sources(package, model) for package in project.pytorch_packages() if package not in sourced)
+    lacking = (package for package in project.pytorch_packages() if package not in sourced)
+    yield from (Edit(one, partial(PyProject.set_sources, package=one, entries=model)) for one in lacking)
 
 
 def _unused(case: Case) -> Iterator[Finding]:
@@ -96,7 +95,7 @@ def _unused(case: Case) -> Iterator[Finding]:
         unused = index.explicit and index.name not in named and (ends_in_backend(index) or hosts.own(index.url))
         if index.name and unused:
             what = f"No source names the index `{index.name}`: it is explicit, so nothing comes from it."
-            yield warning("index-unused", what, [remove_index(index.name)])
+            yield warning("index-unused", what, [Edit(index.name, partial(PyProject.remove_index, name=index.name))])
 
 
 # Extras and groups

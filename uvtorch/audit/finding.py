@@ -1,9 +1,9 @@
 """What is wrong with a project, why it matters, and what fixes it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
-from uvtorch.project.pyproject import PyProject, SourceEntry
+from uvtorch.project.pyproject import PyProject
 
 Command = tuple[str, ...]
 FIX: Command = ("uvtorch", "torch", "doctor", "--fix")
@@ -23,22 +23,6 @@ class Edit(NamedTuple):
 
     touches: str
     make: Callable[[PyProject], None]
-
-
-def set_sources(package: str, sources: Iterable[SourceEntry]) -> Edit:
-    """Leave a package with these sources, each once."""
-    entries = tuple(dict.fromkeys(sources))
-    return Edit(package, lambda file: file.set_sources(package, entries))
-
-
-def set_index(name: str, url: str, explicit: bool = True) -> Edit:
-    """Define an index, or make it explicit."""
-    return Edit(name, lambda file: file.set_index(name, url, explicit))
-
-
-def remove_index(name: str) -> Edit:
-    """Take an index out."""
-    return Edit(name, lambda file: file.remove_index(name))
 
 
 class Finding(NamedTuple):

@@ -152,16 +152,5 @@ def _ask_rocminfo(scene: Scene) -> list[Gpu]:
 
 
 def parse_rocminfo(text: str) -> list[Gpu]:
-    """Read rocminfo: the agents whose `Device Type` is GPU."""
-    gpus = []
-    for agent in re.split("^Agent ", text, flags=re.MULTILINE)[1:]:
-        rows = re.findall(r"^ *(\w[\w ]*?): *(.*?)\s*$", agent, re.MULTILINE)
-        fields = dict(reversed(rows))  # the first `Name` is the agent's, not its parts'
-        if fields.get("Device Type") == "GPU" and re.fullmatch(ARCHITECTURE, fields.get("Name", "")):
-            gpu, uuid = (
-                gpu_of(fields["Name"]),
-                re.fullmatch("GPU-[^X].*", fields.get("Uuid", "")),
-            )  # GPU-XX: it has none
-            name = sysfs.plain(fields.get("Marketing Name", "")) or gpu.name
-            gpus.append(gpu._replace(name=name, uuid=uuid and sysfs.plain(uuid[0])))
-    return gpus
+    """Read rocminfo: the agents that are named by an architecture; the parts of one have longer names."""
+    return [gpu_of(name) for name in re.findall(rf"^ *Name: *({ARCHITECTURE}) *$", text, re.MULTILINE)]

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> None:
             try:
                 devices += _devices(number, pynvml.nvmlDeviceGetHandleByIndex(number))
             except pynvml.NVMLError as error:
-                lost.append((number, error.value))
+                lost.append((number, error.value, str(error)))
         say(devices=devices, lost=lost)
     except pynvml.NVMLError as error:
         say(code=error.value, failure=str(error))

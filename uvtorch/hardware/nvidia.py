@@ -141,7 +141,8 @@ def _answered(report: Report, scene: Scene, signs: Signs) -> None:
     """NVML answered in full: the GPUs that CUDA will see."""
     whole = {device.number for device in report.devices}
     scene.probe("nvml", "ok", f"driver {report.driver}, {count(whole)}")
-    scene.notes += [f"NVIDIA GPU {index} does not answer: {_error(code)[0]}." for index, code in report.lost]
+    for index, code, said in report.lost:
+        scene.notes.append(f"NVIDIA GPU {index} does not answer: {_error(code, said)[0]}.")
     usable = [device for device in report.devices if device.usable]
     for number in sorted(whole - {device.number for device in usable}):
         scene.notes.append(f"NVIDIA GPU {number} is in MIG mode without an instance: CUDA skips it.")
@@ -153,7 +154,7 @@ def _answered(report: Report, scene: Scene, signs: Signs) -> None:
 def _without_gpu(report: Report, scene: Scene, signs: Signs) -> None:
     """Say why a driver that answers has no GPU to offer; nothing where there is none."""
     if report.lost:
-        reason, remedy = _error(report.lost[0][1])
+        reason, remedy = _error(*report.lost[0][1:])
     elif report.devices:
         reason = "every GPU is in MIG mode and none has an instance, so CUDA sees no device"
         remedy = "Create instances (`sudo nvidia-smi mig -cgi ... -C`) or turn MIG mode off (`sudo nvidia-smi -mig 0`)."
@@ -169,9 +170,13 @@ def _without_gpu(report: Report, scene: Scene, signs: Signs) -> None:
     scene.problem("nvidia", "broken", f"NVIDIA: {reason}", remedy)
 
 
-def _error(code: int | None) -> tuple[str, str]:
-    """(reason, remedy) of an NVML error."""
-    return nvml.BROKEN.get(nvml.UNKNOWN if code is None else code, (f"NVML error {code}", "Restart the machine."))
+def _error(code: int | None, said: str) -> tuple[str, str]:
+    """(reason, remedy) of an NVML error: known ones in our words, others in its own."""
+    other = (
+        f"the driver answers `{sysfs.plain(said)}`",
+        "Look for NVRM messages in `sudo dmesg`, then restart the machine.",
+    )
+    return nvml.BROKEN.get(code or 0, other)
 
 
 def _see(scene: Scene, gpus: list[Gpu], parents: Sequence[str | None] = ()) -> None:
@@ -243,7 +248,7 @@ def _reason(report: Report, scene: Scene, signs: Signs) -> tuple[str, str]:
         return f"the driver does not answer ({report.failure})", IF_IT_HANGS
     if report.end == "crashed":
         return f"asking the driver failed: {report.failure}", REINSTALL
-    reason, remedy = _error(report.code)
+    reason, remedy = _error(report.code, report.failure)
     if report.code == nvml.DRIVER_NOT_LOADED and signs.module:
         reason = f"the driver {signs.module} is loaded, but its library cannot reach it"
         remedy = "Check that /dev/nvidiactl exists (`sudo nvidia-modprobe -c 0 -u`), else restart the machine."

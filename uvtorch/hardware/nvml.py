@@ -18,21 +18,14 @@ BROKEN = {
         "no permission to use the GPU's device files",
         "Check the rights of /dev/nvidia*; where a group owns them (video, render), join it and log in again.",
     ),
-    8: ("a GPU's external power cable is not connected", "Connect it, then restart the machine."),
     DRIVER_NOT_LOADED: (
         "the driver is installed, but its kernel module is not loaded",
         "Load it with `sudo modprobe nvidia`; after a kernel update, run `sudo dkms autoinstall` and restart.",
     ),
-    11: (
-        "the kernel reports an interrupt problem with a GPU",
-        "Look for NVRM messages in `sudo dmesg`, then restart the machine.",
-    ),
-    14: ("a GPU's infoROM is corrupted", "Look at `nvidia-smi -q`; the card may need service."),
     GPU_IS_LOST: (
         "a GPU is lost: it has fallen off the bus",
         "Look for Xid 79 in `sudo dmesg`, then restart the machine.",
     ),
-    16: ("a GPU needs a reset", "Run `sudo nvidia-smi --gpu-reset`, or restart the machine."),
     17: (
         "the operating system blocks the GPU",
         "In a container, check the devices and the cgroup it was given; else see `sudo dmesg`.",
@@ -68,7 +61,7 @@ class Report(NamedTuple):
     driver: str | None = None
     cuda: str | None = None  # The newest CUDA the driver supports, `12.8`
     devices: tuple[Device, ...] = ()  # Whole GPUs in NVML's order, each followed by its MIG slices
-    lost: tuple[tuple[int, int], ...] = ()  # (index, error code) of GPUs that could not be asked
+    lost: tuple[tuple[int, int, str], ...] = ()  # (index, error code, what it says) of GPUs that could not be asked
     code: int | None = None  # The error that ended the conversation: an `nvmlReturn_t`
     failure: str = ""  # Why there is no complete answer: the error in words, a hang, a crash. Empty: all was said
     end: Literal["answered", "error", "hung", "crashed"] = "answered"

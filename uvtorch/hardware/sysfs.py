@@ -65,9 +65,6 @@ def gpus(root: str) -> list[Device]:
     for address in names(root, base):
         # One read instead of three: servers have hundreds of PCI functions.
         modalias = read(root, f"{base}/{address}/modalias", 200)
-        if not modalias:
-            facts = (read(root, f"{base}/{address}/{name}", 20).strip() for name in ("vendor", "device", "class"))
-            modalias = "pci:v0000{}d0000{}bc{:.2}sc".format(*(fact.removeprefix("0x") for fact in facts))
         if ids := parse_modalias(modalias):
             try:
                 driver = os.path.basename(os.readlink(at(root, f"{base}/{address}/driver")))
