@@ -65,12 +65,9 @@ def smallest(machines: Sequence[Machine], request: Request, catalog: Catalog) ->
 
 def _kind(machine: Machine, catalog: Catalog) -> Hashable:
     """What the choice sees of a machine: the same for machines that cannot be told apart by it."""
-    judge, driver = Judge(machine, catalog), machine.nvidia_driver
-    drives: Hashable = None
-    if driver:
-        version = number(driver.version)
-        passed = tuple(version >= number(judge.least_driver(major)) for major in catalog.minimum_driver)
-        drives = judge.cuda, number(driver.cuda or "")[:1], passed
+    judge = Judge(machine, catalog)
+    runs = (judge.driver_fault(Backend("cu", (major, 0))) is None for major in catalog.minimum_driver)
+    drives = machine.nvidia_driver is not None, judge.cuda, *runs
     gpus = frozenset(
         (gpu.vendor, gpu.compute_capability, gpu.architecture, gpu.pci_id, gpu.integrated)
         if gpu.compute_capability or gpu.architecture or gpu.pci_id

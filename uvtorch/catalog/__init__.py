@@ -94,9 +94,8 @@ class Catalog(NamedTuple):
     """Package -> the version from which on the default index's wheel holds CUDA code."""
     lacking: dict[tuple[str, Backend], frozenset[str]]
     """(package, backend) -> torch releases of that backend for which its index has no such package."""
-    oldest: dict[tuple[str, frozenset[Backend], str], tuple[int, ...]]
-    """(platform, backends, release) -> the oldest glibc or macOS that the wheels of these backends install on; with no
-    backends, the wheels of all, from this release on."""
+    oldest: dict[tuple[str, Backend | None, str], tuple[int, ...]]
+    """(platform, backend, or None for all, release) -> the oldest glibc or macOS that the wheels install on."""
     companions: tuple[tuple[str, frozenset[str], bool, tuple[str, ...]], ...]
     """(a family, or a backend: it and newer ones; releases; whether newer ones too; packages)."""
     split: frozenset[Backend]
@@ -261,7 +260,10 @@ def _catalog(data: dict[str, dict[str, Any]], *tables: dict[str, Any]) -> Catalo
         paired_pythons=table("wheels", "pythons", (str.split, str.split), pythons),
         lacking=table("wheels", "lacking", (str.split, _backends), releases),
         oldest=table(
-            "wheels", "oldest", (str.split, _set_of_backends, str.split), lambda text, *said: _sure(number(text), *said)
+            "wheels",
+            "oldest",
+            (str.split, lambda names: _backends(names) or [None], span),
+            lambda text, *said: _sure(number(text), *said),
         ),
         companions=tuple(
             (whose, frozenset(span(text)), text.endswith("-"), tuple(packages.split()))
@@ -318,10 +320,6 @@ def _backend(name: str) -> Backend:
 
 def _backends(names: str) -> tuple[Backend, ...]:
     return tuple(map(_backend, names.split()))
-
-
-def _set_of_backends(names: str) -> list[frozenset[Backend]]:
-    return [frozenset(_backends(names))]
 
 
 def _capability(text: str) -> tuple[int, int]:

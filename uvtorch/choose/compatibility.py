@@ -175,18 +175,11 @@ class Judge:
             name, said, default = "macOS", platform.os_version or "", (0, 0)
         if not number(said):
             return None
-        limits = (version for row, version in self.catalog.oldest.items() if self._binds(row, backend, release))
-        least = max(limits, default=default)
+        known = self.catalog.oldest
+        least = known.get((self.platform, backend, release)) or known.get((self.platform, None, release), default)
         if number(said) >= least:
             return None
         return Fault("system", f"needs {name} >= {'.'.join(map(str, least))}", f"this machine has {said}")
-
-    def _binds(self, row: tuple[str, frozenset[Backend], str], backend: Backend, release: str) -> bool:
-        """Whether a row of `Catalog.oldest` speaks of a build."""
-        platform, backends, first = row
-        if platform != self.platform:
-            return False
-        return backend in backends and release == first if backends else number(release) >= number(first)
 
     def driver_fault(self, backend: Backend) -> Fault | None:
         """Why the machine's NVIDIA driver does not run builds of a CUDA major, or None."""

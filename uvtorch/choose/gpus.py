@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from uvtorch.backend import Backend
-from uvtorch.choose.compatibility import FAMILY, Judge, capability, labels, platform_name, runs_code
+from uvtorch.choose.compatibility import FAMILY, Judge, capability, labels, platform_name
 from uvtorch.machine import Gpu, Machine
 
 JETSONS = ((5, 3), (6, 2), (7, 2), (8, 7))
@@ -138,12 +138,8 @@ def _never_compiled_for(judge: Judge, gpu: Gpu) -> bool:
     device = capability(gpu)
     if device is None or device in JETSONS or judge.machine.platform.tegra or judge.is_newer(gpu):
         return False
-    return not any(
-        (kernels.ptx and kernels.ptx <= device)
-        or any(runs_code(code, device, backend, platform) for code in kernels.codes)
-        for (backend, _, platform), kernels in judge.catalog.kernels.items()
-        if platform == judge.platform
-    )
+    faults = (judge.kernel_fault((gpu,), *build) for build in judge.served("cu"))
+    return all(fault is not None and fault.step == "kernels" for fault in faults)
 
 
 def _unknown(judge: Judge, vendor: str, gpus: tuple[Gpu, ...]) -> Hardware | None:

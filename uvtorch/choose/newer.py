@@ -91,21 +91,17 @@ def _lacks_kernels(judge: Judge, gpu: Gpu, backend: Backend, release: str) -> bo
 
 
 def platforms(backend: Backend, release: str | None, catalog: Catalog) -> frozenset[str] | None:
-    """The platforms with wheels on an index: of a known release, else of the backend's or its family's newest one.
+    """The platforms with wheels on an index: of that release, else of all; of an unknown index, as its family's.
 
     None for the CPU's, which has every platform.
     """
     if backend.family == "cpu":
         return None
     index = catalog.builds.get(backend._replace(channel=""), {})
-    if release in index:
-        return frozenset(index[release])
-    if index and release is None:
-        return frozenset().union(*index.values())
-    family = [known for other, known in catalog.builds.items() if other.family == backend.family]
-    like = [index] if index else family
-    newest = max((next(reversed(known)) for known in like), key=number)
-    return frozenset().union(*(known.get(newest, {}) for known in like))
+    if index and release:
+        return frozenset(index[release if release in index else next(reversed(index))])
+    indexes = [index] if index else [known for other, known in catalog.builds.items() if other.family == backend.family]
+    return frozenset(platform for known in indexes for cells in known.values() for platform in cells)
 
 
 def companions(backend: Backend, release: str | None, catalog: Catalog) -> tuple[str, ...]:

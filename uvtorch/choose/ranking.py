@@ -138,10 +138,7 @@ def _nearest_miss(options: Sequence[Option], family: str) -> str:
     option = min(options, key=lambda one: order.get(one.backend.family if one.backend else "", 1), default=None)
     if option is None:
         return "no choice is offered"
-    if option.backend is None:
-        return option.reason
-    owner = f"{option.backend}'s" if option.reason.startswith("torch ") else str(option.backend)
-    return f"{owner} {option.reason}"
+    return f"{option.backend}: {option.reason}" if option.backend else option.reason
 
 
 def _option(table: Table, backend: Backend | None, torch: str | None) -> Option:

@@ -1,12 +1,12 @@
 """`uvtorch torch list`: the catalog (contract 7)."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 import click
 
 from uvtorch.backend import PLATFORMS, Backend
-from uvtorch.catalog import Build, Catalog, number
+from uvtorch.catalog import PYTHONS, Build, Catalog
 from uvtorch.choose import platform_name
 from uvtorch.errors import UsageError
 from uvtorch.output import Output
@@ -50,18 +50,17 @@ def run(
 
 
 def _cells(known: Catalog, release: str, backend: str | None, platform: str | None) -> Cells:
-    found: Cells = {}
-    for one, index in known.builds.items():
-        if backend in (None, str(one)):
-            builds = index.get(release, {}).items()
-            found[one] = {key: build for key, build in builds if (platform or "").lower() in key}
+    found = {
+        one: {key: build for key, build in index.get(release, {}).items() if (platform or "").lower() in key}
+        for one, index in known.builds.items()
+        if backend in (None, str(one))
+    }
     return {one: builds for one, builds in found.items() if builds}
 
 
 def _described(known: Catalog, release: str, cells: Cells) -> dict[str, object]:
     def described(build: Build) -> dict[str, object]:
-        pythons = sorted(build.pythons, key=_python_order)
-        return {"pythons": pythons, "certainty": build.certainty, "source": build.source}
+        return {"pythons": _ordered(build.pythons), "certainty": build.certainty, "source": build.source}
 
     return {
         "torch": release,
@@ -80,13 +79,12 @@ def _described(known: Catalog, release: str, cells: Cells) -> dict[str, object]:
 
 def _rows(known: Catalog, release: str, cells: Cells) -> Iterator[tuple[str, ...]]:
     """A release for a person: a heading, then what each platform has."""
-    pythons = {python for builds in cells.values() for build in builds.values() for python in build.pythons}
-    plain = sorted((python for python in pythons if not python.endswith("t")), key=_python_order)
-    free = sorted(pythons.difference(plain), key=_python_order)
-    span = plain[0] if not plain[1:] else f"{plain[0]} to {plain[-1]}"
-    threaded = f" and free-threaded {', '.join(free)}" if free else ""
+    pythons = _ordered({python for builds in cells.values() for build in builds.values() for python in build.pythons})
+    plain = [python for python in pythons if not python.endswith("t")]
+    free = ", ".join(pythons[len(plain) :])
+    span = " to ".join(dict.fromkeys((plain[0], plain[-1])))
     yield ()
-    yield (f"torch {release}, {known.releases[release]}, Python {span}{threaded}",)
+    yield (f"torch {release}, {known.releases[release]}, Python {span}{free and f' and free-threaded {free}'}",)
     for platform in PLATFORMS:
         here = [(backend, builds[platform]) for backend, builds in cells.items() if platform in builds]
         if here:
@@ -94,8 +92,8 @@ def _rows(known: Catalog, release: str, cells: Cells) -> Iterator[tuple[str, ...
             yield "", platform_name(platform), " ".join(names)
 
 
-def _python_order(python: str) -> tuple[bool, tuple[int, ...]]:
-    return python.endswith("t"), number(python.removesuffix("t"))
+def _ordered(pythons: Collection[str]) -> list[str]:
+    return [python for python in PYTHONS if python in pythons]
 
 
 EXAMPLES: Final = (
