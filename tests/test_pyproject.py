@@ -2,16 +2,19 @@
 
 import subprocess
 import sys
+import tomllib
 
 import pytest
 import tomlkit
 from tomlkit.items import Array
 
 from tests.edits import AddRequirement, NameIndex, RemoveRequirement, RemoveTarget, SetIndex, apply
+from uvtorch.edits import offer
 from uvtorch.errors import ProjectError
 from uvtorch.packages import ANCHORS
-from uvtorch.project import document
+from uvtorch.project import document, read
 from uvtorch.project.model import Target
+from uvtorch.project.pyproject import PyProject
 
 RAW = b'[project]\ndependencies = [\n  "torch",\n  # arrays\n  "numpy", # fast\n]\n'
 ASKED = """
@@ -85,3 +88,26 @@ def test_an_index_without_a_name_gets_one() -> None:
     named = apply(raw, [NameIndex("https://example.com/a", "a")])
     assert named == raw + b'name = "a"\n'
     assert apply(named, [NameIndex("https://example.com/a", "b")]) == named
+
+
+def test_the_conflicts_of_a_workspaces_root_stay_there() -> None:
+    member = b"""\
+[project]
+name = "member"
+dependencies = ["six"]
+optional-dependencies = { cpu = ["torch"], cu126 = ["torch"] }
+
+[tool.uv]
+conflicts = [[{ extra = "cpu" }, { extra = "cu126" }], [{ extra = "x", package = "other" }, { group = "y" }]]
+sources.torch = [{ index = "pytorch-cpu", extra = "cpu" }, { index = "pytorch-cu126", extra = "cu126" }]
+index = [
+    { name = "pytorch-cpu", url = "https://download.pytorch.org/whl/cpu", explicit = true },
+    { name = "pytorch-cu126", url = "https://download.pytorch.org/whl/cu126", explicit = true },
+]
+"""
+    root = {"project": {"name": "root"}, "tool": {"uv": {"conflicts": [[{"extra": "a"}, {"extra": "b"}]]}}}
+    file = PyProject(member)
+    offer.withdraw(file, read(tomllib.loads(member.decode()), root))
+    after = tomllib.loads(file.render().decode())
+    assert after["tool"]["uv"]["conflicts"] == [[{"extra": "x", "package": "other"}, {"group": "y"}]]
+    assert after["project"]["dependencies"] == ["six", "torch"]

@@ -134,7 +134,7 @@ def _set_conflicts(file: PyProject, project: Project, targets: Sequence[Target],
     choices = [Item(target.kind, target.name or "") for target in targets if target.kind != "base"]
     removed = {(target.kind, normalize(target.name or "")) for target in gone}
     sets: list[Sequence[Item]] = []
-    for items in project.conflicts:
+    for items in project.own_conflicts:
         members = [item for item in items if (item.kind, normalize(item.name)) not in removed]
         if len(members) > 1 and not {item._replace(package=None) for item in members} <= {*choices}:
             sets.append(members)

@@ -32,6 +32,8 @@ class Project(NamedTuple):
     sources: tuple[Source, ...] = ()
     """A member's entry for a package replaces the root's."""
     conflicts: tuple[tuple[Item, ...], ...] = ()
+    own_conflicts: tuple[tuple[Item, ...], ...] = ()
+    """Those that are not the workspace root's."""
     default_groups: tuple[str, ...] = ()
     """The groups that uv installs unasked, `"all"` spelled out."""
     config: Config = Config()

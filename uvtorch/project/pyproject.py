@@ -18,7 +18,8 @@ from uvtorch.backend import same_url
 from uvtorch.errors import ProjectError, UsageError
 from uvtorch.packages import normalize
 from uvtorch.project.model import BASE, GROUP, Item, Source, Target
-from uvtorch.project.script import BOM, begin_script, find_block
+from uvtorch.project.script import BOM, as_project, begin_script, find_block
+from uvtorch.project.shape import check
 from uvtorch.requirement import parse
 
 Table = dict[str, Any]
@@ -34,6 +35,11 @@ _SOURCES: Final = (*_UV, "sources")
 _CONFLICTS: Final = (*_UV, "conflicts")
 _EXTRAS: Final = ("project", "optional-dependencies")
 _GROUPS: Final = ("dependency-groups",)
+_PLAIN: Final[dict[str, Callable[[str], str]]] = {
+    "marker": lambda text: "".join(text.split()).replace('"', "'"),
+    **dict.fromkeys(("extra", "group", "package"), normalize),
+}
+"""What counts of a value; of others, all."""
 _NAME: Final = re.compile(r"\s*[\w.-]+\s*")
 
 
@@ -50,7 +56,7 @@ class PyProject:
     """pyproject.toml, or a script's inline metadata block, as bytes in the file's own style.
 
     Edits are idempotent and touch nothing but what they are about. Raises ProjectError, naming `origin`: not UTF-8, not
-    TOML, no script block; and from an edit or `render` where the file does not have the shape that uv reads.
+    TOML, no script block, not the shape that uv reads (UsageError in `[tool.uvtorch]`); from an edit that harms.
     """
 
     def __init__(self, raw: bytes, origin: str = "pyproject.toml", *, script: bool = False) -> None:
@@ -59,6 +65,7 @@ class PyProject:
         self._origin = origin
         self._block = find_block(raw, origin, script=script)
         self._before = self._block.parsed(origin, _number)
+        check(as_project(self._before) if script else self._before, origin)
         self._data = copy.deepcopy(self._before)
 
     def set_index(self, name: str, url: str, explicit: bool = True, *, flat: bool = False) -> None:
@@ -66,10 +73,11 @@ class PyProject:
 
         `flat`: it is a page of links, for an index that is yet to be written.
         """
-        for index in self._indexes():
+        indexes = self._list(_INDEX)
+        for index in indexes:
             if index.get("name") == name:
                 have = index.get("url")
-                if not isinstance(have, str) or not same_url(have, url):
+                if not have or not same_url(have, url):
                     self._refuse(
                         f"the index {name} has another URL: {have}, not {url}",
                         f"rename the index {name} in tool.uv.index, or give it that URL",
@@ -80,18 +88,18 @@ class PyProject:
         table: Table = {"name": name, "url": url}
         table |= {"format": "flat"} if flat else {}
         table |= {"explicit": True} if explicit else {}
-        self._put(_INDEX, [*self._indexes(), table])
+        self._put(_INDEX, [*indexes, table])
 
     def name_index(self, url: str, name: str) -> None:
         """The index of that URL that has no name is called `name`."""
-        for index in self._indexes():
+        for index in self._list(_INDEX):
             if index.get("name") is None and same_url(str(index.get("url")), url):
                 index["name"] = name
                 return
 
     def move_index(self, name: str, url: str) -> None:
         """The index of that name has this URL."""
-        for index in self._indexes():
+        for index in self._list(_INDEX):
             if index.get("name") == name and not same_url(str(index.get("url")), url):
                 index["url"] = url
 
@@ -102,7 +110,7 @@ class PyProject:
 
     def remove_index(self, name: str) -> None:
         """No index of that name exists."""
-        indexes = self._indexes()
+        indexes = self._list(_INDEX)
         indexes[:] = [index for index in indexes if index.get("name") != name]
 
     def indexes_used(self, gone: Collection[str] = ()) -> set[str]:
@@ -124,7 +132,7 @@ class PyProject:
         keys = ("index", "extra", "group", "marker")
         kept = [row for row in _rows(have) if keeping(self._place(row))]
         want = kept + [{key: value for key in keys if (value := getattr(row, key)) is not None} for row in entries]
-        whole = _merged(_rows(have), want, _source_meaning) if have else want
+        whole = _merged(_rows(have), want, _meaning) if have else want
         if not want:
             self._put(path, None)
         elif whole not in (have, [have]):
@@ -133,7 +141,7 @@ class PyProject:
     def _place(self, source: Table) -> Target:
         """The extra or group that selects a source, as the file declares it; else the base."""
         for kind, path in (("extra", _EXTRAS), ("group", _GROUPS)):
-            if isinstance(name := source.get(kind), str):
+            if name := source.get(kind):
                 return Target(kind, self._spelled(self._table(path), name, path))  # type: ignore[arg-type]
         return BASE
 
@@ -178,15 +186,11 @@ class PyProject:
 
     def set_conflicts(self, sets: Sequence[Sequence[Item]]) -> None:
         """`tool.uv.conflicts` is exactly these sets, in any order; none: the key is absent."""
-        have = self._list(_CONFLICTS)
-        if not sets:
-            self._put(_CONFLICTS, None)
-            return
         want = [
             [({"package": item.package} if item.package else {}) | {item.kind: item.name} for item in one]
             for one in sets
         ]
-        self._put(_CONFLICTS, _merged(have, want, _conflict_meaning))
+        self._put(_CONFLICTS, _merged(self._list(_CONFLICTS), want, _meaning) if sets else None)
 
     def exclude_from_defaults(self, targets: Iterable[Target]) -> None:
         """These groups are no default groups; `"all"` is spelled out for that, as uv refuses two that conflict."""
@@ -238,7 +242,7 @@ class PyProject:
         if path[0] == "project" and value is not None and not self.script:
             if "project" not in self._data:
                 self._refuse("there is no [project] table", "`uv init --bare` writes one")
-            if path[1] in self._list(("project", "dynamic")):
+            if path[1] in _rows(self._data["project"].get("dynamic")):
                 field = f"project.{path[1]}"
                 self._refuse(f"{field} is dynamic: its build backend says what it is, not pyproject.toml")
         at = self._data
@@ -251,24 +255,13 @@ class PyProject:
     def _table(self, path: Keys) -> Table:
         """The table at `path`; an empty one if there is none."""
         at: Any = self._data
-        for position, key in enumerate(path, 1):
+        for key in path:
             at = at.get(key, {})
-            if not isinstance(at, dict):
-                self._refuse(f"{_dotted(path[:position])} is not a table")
         return at  # type: ignore[no-any-return]
 
     def _list(self, path: Keys) -> list[Any]:
         """The list at `path`; an empty one if there is none."""
-        found = self._table(path[:-1]).get(path[-1], [])
-        if not isinstance(found, list):
-            self._refuse(f"{_dotted(path)} is not a list")
-        return found
-
-    def _indexes(self) -> list[Table]:
-        found = self._list(_INDEX)
-        if not all(isinstance(index, dict) for index in found):
-            self._refuse(f"{_dotted(_INDEX)} is not a list of tables")
-        return found
+        return self._table(path[:-1]).get(path[-1], [])  # type: ignore[no-any-return]
 
     def _spelled(self, table: Table, name: str, path: Keys) -> str:
         """The key that means `name`, as the table spells it; `name` itself if none does."""
@@ -357,19 +350,11 @@ def _rows(sources: Any) -> list[Any]:
     return sources if isinstance(sources, list) else [sources] if sources else []
 
 
-def _source_meaning(source: object) -> object:
-    if not isinstance(source, dict):
-        return source
-    meaning = dict(source)
-    for key, plain in (("marker", _squeezed), ("extra", normalize), ("group", normalize)):
-        if isinstance(meaning.get(key), str):
-            meaning[key] = plain(meaning[key])
-    return meaning
-
-
-def _squeezed(text: str) -> str:
-    """A marker or a specifier without what does not count: spaces and the kind of quotes."""
-    return "".join(text.split()).replace('"', "'")
+def _meaning(entry: Any) -> object:
+    """What an entry of sources or a conflict set says: spelling does not count, nor the order of a set."""
+    if isinstance(entry, list):
+        return set(map(_meaning, entry))
+    return frozenset((key, _PLAIN.get(key, str)(value)) for key, value in entry.items())
 
 
 def _requirement(text: object) -> Requirement | None:
@@ -383,9 +368,3 @@ def _requirement(text: object) -> Requirement | None:
 def _package(requirement: object) -> str | None:
     read = _requirement(requirement)
     return normalize(read.name) if read else None
-
-
-def _conflict_meaning(members: object) -> object:
-    if not isinstance(members, list) or not all(isinstance(member, dict) for member in members):
-        return None
-    return {tuple(sorted((key, normalize(str(value))) for key, value in member.items())) for member in members}

@@ -47,6 +47,7 @@ def read(
         indexes=indexes,
         sources=_with_others(file.sources(indexes, config), above.sources(indexes, config), "package"),
         conflicts=(*file.conflicts(None), *above.conflicts(root_name)),
+        own_conflicts=tuple(file.conflicts(None)),
         default_groups=file.default_groups(),
         config=config,
         has_project="project" in data,
