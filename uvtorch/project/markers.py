@@ -2,7 +2,6 @@
 
 import re
 import sys
-from collections.abc import Iterator
 from functools import cache
 from itertools import product
 from typing import Final, NamedTuple
@@ -21,25 +20,14 @@ _SYSTEMS: Final = {
 }
 """`sys_platform`, `platform_system`, `os_name`, and `platform_machine` where it has a name of its own."""
 
-_MEANT: Final[dict[str, dict[str, str]]] = {
-    "sys_platform": {
-        **{name: name for name in ("linux", "win32", "darwin", "cygwin", "emscripten", "wasi", "android", "ios")},
-        "windows": "win32",
-        "win64": "win32",
-        "macos": "darwin",
-        "macosx": "darwin",
-        "osx": "darwin",
-    },
-    "platform_system": {
-        **{name.lower(): name for name in ("Linux", "Windows", "Darwin", "Java", "Emscripten", "Android", "FreeBSD")},
-        "ios": "iOS",
-        "win32": "Windows",
-        "macos": "Darwin",
-    },
-    "os_name": {"posix": "posix", "nt": "nt", "java": "java", "linux": "posix", "darwin": "posix", "windows": "nt"},
-    "extra": {},
+_VALUES: Final = {
+    "sys_platform": ("linux", "win32", "darwin", "cygwin", "emscripten", "wasi", "android", "ios"),
+    "platform_system": ("Linux", "Windows", "Darwin", "Java", "Emscripten", "Android", "FreeBSD", "iOS"),
+    "os_name": ("posix", "nt", "java"),
+    "extra": (),
 }
-"""What a lower-case value means: itself, the same in the right case, or what another variable calls the platform."""
+_WORDS: Final = {"win64", "macos", "macosx", "osx", *(word.lower() for words in _VALUES.values() for word in words)}
+"""What platforms are called, by one of these variables or by nobody."""
 
 _COMPARISON: Final = re.compile(
     r"""(?P<left>[a-z_.]+|'[^']*'|"[^"]*")(?P<op>\s*[=!]=\s*)(?P<right>[a-z_.]+|'[^']*'|"[^"]*")"""
@@ -133,19 +121,12 @@ def dead(marker: str) -> tuple[str, ...]:
 
     An `extra` is one of them: uv does not bind a source to an extra by its marker.
     """
-    return tuple(
-        f"{variable} {op} '{match[value][1:-1]}' is {'never' if op == '==' else 'always'} true"
-        for match, variable, value, _ in _faults(marker)
-        for op in [match["op"].strip()]
-    )
-
-
-def _faults(marker: str) -> Iterator[tuple[re.Match[str], str, str, str | None]]:
-    """Comparisons of a fixed outcome: the match, its variable, which side the value is on, what was plainly meant."""
+    found = []
     for match in _COMPARISON.finditer(marker):
-        value, variable = ("left", match["right"]) if match["left"][0] in "'\"" else ("right", match["left"])
-        name = {"os.name": "os_name", "sys.platform": "sys_platform"}.get(variable, variable)
-        if match[value][0] in "'\"" and name in _MEANT:
-            meant = _MEANT[name].get(match[value][1:-1].lower())
-            if meant != match[value][1:-1] and (meant or name == "extra"):
-                yield match, variable, value, meant
+        variable, value = sorted(match.group("left", "right"), key=lambda side: side[0] in "'\"")
+        known = _VALUES.get(variable.replace(".", "_"))
+        text = value[1:-1]
+        if known is not None and value[0] in "'\"" and text not in known and (text.lower() in _WORDS or not known):
+            op = match["op"].strip()
+            found.append(f"{variable} {op} '{text}' is {'never' if op == '==' else 'always'} true")
+    return tuple(found)
