@@ -274,6 +274,16 @@ def test_a_dry_run_shows_and_changes_nothing(empty: Make) -> None:
 # Listing
 
 
+def test_an_unpinned_project_is_said_to_be_pinned_by_auto(empty: Make) -> None:
+    project = empty(fresh("torch"))
+    out = project.uvtorch("torch", "backends", machine="rtx4090-550").must().out
+    assert "PyPI's build" in out
+    assert "`uvtorch sync --auto` pins" in out
+    assert (
+        "--auto takes this one here: no option" in project.uvtorch("torch", "backends", machine="macos-m3").must().out
+    )
+
+
 def test_the_listing_says_which_fits_and_why(empty: Make) -> None:
     project = empty(fresh("torch"))
     project.uvtorch("torch", "backends", "cpu", "cu126", "cu130").must()

@@ -328,6 +328,19 @@ def test_the_verbs_and_their_options_are_those_that_exist() -> None:
     assert documented == existing
 
 
+def test_the_man_page_names_every_verb_option_and_variable() -> None:
+    page = (ROOT / "docs" / "uvtorch.1").read_text(encoding="utf-8").replace("\\-", "-")
+    for name, cells in table("uvtorch's own verbs").items():
+        rows = "".join(
+            row for row in re.sub(r"\\f[BRI]", "", page).splitlines(keepends=True) if row.startswith(f"{name} ")
+        )
+        assert rows
+        assert {option for option in re.findall(r"--[a-z-]+", cells[0]) if option not in rows} == set(), name
+    assert {name for name in (*table("Options"), *table("Environment")) if name not in page} == set()
+    for verb in {verb for names in (argv.OUR_VALUES, argv.OUR_FLAGS) for verb in names}:
+        assert re.search(rf"\b{verb}\b", page), verb
+
+
 def test_the_exit_codes_are_those_of_the_errors() -> None:
     documented = set(table("Exit codes"))
     codes = {

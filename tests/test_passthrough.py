@@ -69,6 +69,14 @@ def test_the_exit_code_is_uvs(code: int, uvtorch: Uvtorch, tmp_path: Path) -> No
     assert uvtorch("pip", "list", uv=RecordingUv(tmp_path / "bin" / "uv", f"exit {code}").path).code == code
 
 
+def test_a_verb_without_its_torch_is_uvs_to_refuse_and_named(uvtorch: Uvtorch, tmp_path: Path) -> None:
+    for code, hint in ((2, b"hint: did you mean `uvtorch torch doctor`?\n"), (0, b"")):
+        fake = RecordingUv(tmp_path / str(code) / "uv", f"exit {code}")
+        done = uvtorch("doctor", "--fix", uv=fake.path)
+        assert (done.code, done.err) == (code, hint)
+        assert fake.call.argv == [b"doctor", b"--fix"]
+
+
 @pytest.mark.parametrize("name", ["KILL", "TERM", "INT", "SEGV", "PIPE"])
 def test_a_uv_that_a_signal_ends_is_seen_to_end_by_it(name: str, uvtorch: Uvtorch, tmp_path: Path) -> None:
     fake = RecordingUv(tmp_path / "bin" / "uv", f"kill -{name} $$; sleep 5")

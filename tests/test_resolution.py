@@ -167,6 +167,14 @@ def test_a_lower_bound_in_the_way_is_lowered_and_told(make: Make, command: str, 
     assert project.data["project"]["dependencies"] == [f"torch>={release}"]
 
 
+def test_a_bound_that_only_the_index_cannot_meet_is_lowered_as_well(make: Make) -> None:
+    """Pairs do not tell which torchvision an index has: 0.29.2 goes with torch 2.14, and is not on cu126."""
+    project = make(body("torch>=2.6", "torchvision>=0.29.2"))
+    done = project.uvtorch("torch", "use", "auto", machine="h100-570").must()
+    assert "lowered torchvision>=0.29.2 to torchvision>=0.29.1" in done.err
+    assert project.data["project"]["dependencies"] == ["torch>=2.6", "torchvision>=0.29.1"]
+
+
 def test_backends_lower_it_too(make: Make) -> None:
     project = make(body("torch>=2.15.0"))
     done = project.uvtorch("torch", "backends", "cpu", "cu126", machine="h100-570").must()

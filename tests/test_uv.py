@@ -122,7 +122,7 @@ def test_none_on_the_machine_is_one_error_that_says_how_to_get_one(
     assert (out, first) == ("", "error: there is no uv on PATH")
     assert len(hints) == 3
     assert all(hint.startswith("hint: ") for hint in hints)
-    assert "pip install 'uvtorch[uv]'" in err
+    assert "pip install uv" in err
     assert "UVTORCH_UV=" in err
 
 

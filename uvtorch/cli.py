@@ -78,6 +78,8 @@ def _act(words: list[str]) -> int:  # noqa: PLR0911  one return for each kind of
             return _with_uv(words, lambda out: _help_on(line.verb or "", out))
         if _concerns_us(line):
             return _do(line)
+    elif line.verb in ("detect", "explain", "list", "use", "backends", "doctor", "completion"):
+        return _without_torch(line)
     return uv.hand_over(uv.find(os.environ), words)
 
 
@@ -188,6 +190,17 @@ def _unknown(line: "CommandLine") -> int:
             "without uvtorch's own options the command goes to uv as it is",
         )
     return uv.hand_over(uv.find(os.environ), line.typed)
+
+
+def _without_torch(line: "CommandLine") -> int:
+    """A verb of ours without its `torch`: it is uv's to refuse, and the right one is named."""
+    with uv.Interrupted() as interrupted:
+        code = uv.run(uv.find(os.environ), line.typed, interrupted)
+    if code == 2:  # what uv's parser ends with
+        from uvtorch.output import Output  # noqa: PLC0415  the hand-over loads nothing that it does not need
+
+        Output(line, os.environ).tell("hint", f"did you mean `uvtorch torch {line.verb}`?")
+    return code
 
 
 def _help_verb(line: "CommandLine") -> int:

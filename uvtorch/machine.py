@@ -128,14 +128,14 @@ def from_json(text: str | bytes, origin: str) -> Machine:
     of schema 1: broken or truncated JSON, a newer schema, values of the wrong type or form, text that would act on a
     terminal, more than `SIZE_LIMIT` bytes.
     """
-    hint = "Write one with `uvtorch torch detect --json > FILE` on the machine it describes."
+    hint = "write one with `uvtorch torch detect --json > FILE` on the machine it describes"
     try:
         top = _object(_parsed(text), "it")
         schema = top.get("schema")
         if type(schema) is not int or schema < 1:
             raise ValueError('"schema" is missing or not a number')
         if schema > SCHEMA:
-            hint = "Update uvtorch."
+            hint = "update uvtorch"
             raise ValueError(f"its schema {schema} is newer than this uvtorch, which reads {SCHEMA}")
         return _machine(top)
     except ValueError as error:

@@ -47,8 +47,8 @@ def find(env: "Mapping[str, str]") -> str:
         raise UvNotFound(f"UVTORCH_UV={named} {reason}", "set it to the path of the real uv, or unset it")
     raise UvNotFound(
         "there is no uv on PATH" + (f"; {ourselves} is uvtorch itself" if ourselves else ""),
-        "install it: https://docs.astral.sh/uv/getting-started/installation/",
-        "or let pip bring one beside uvtorch: pip install 'uvtorch[uv]'",
+        "install it as https://docs.astral.sh/uv/getting-started/installation/ says",
+        "or let pip put one beside uvtorch: pip install uv",
         "or name it: UVTORCH_UV=/path/to/uv",
     )
 

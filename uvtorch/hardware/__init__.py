@@ -95,8 +95,8 @@ def read_description(path: str) -> Machine:
         reason = getattr(error, "strerror", None) or error
         raise MachineError(
             f"the machine's description {sysfs.plain(path)} cannot be read: {reason}",
-            "Write one with `uvtorch torch detect --json > FILE` on the machine it describes; `-` is standard input.",
-            "`uvtorch torch explain --hardware list` names the machines that uvtorch describes.",
+            "write one with `uvtorch torch detect --json > FILE` on the machine it describes; `-` is standard input",
+            "`uvtorch torch explain --hardware list` names the machines that uvtorch describes",
         ) from None
     return machine.from_json(data, sysfs.plain(path))
 

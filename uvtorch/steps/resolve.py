@@ -20,7 +20,7 @@ from uvtorch.project.markers import can_hold
 from uvtorch.requirement import allows, bare_requirement, named_by, without_local
 from uvtorch.session import Origin, Session, Wanted, decision_line
 from uvtorch.steps import choices
-from uvtorch.steps.bounds import Lowering, bound_anew, decide_lowering, take_bounds_away
+from uvtorch.steps.bounds import Lowering, bound_anew, decide_lowering, lower_bounds, take_bounds_away
 from uvtorch.steps.pins import Change, torch_first, workspace_packages, workspace_requirements
 from uvtorch.transaction import Transaction
 
@@ -72,8 +72,14 @@ def pin_and_lock(session: Session, tx: Transaction, wanted: Wanted, command: Seq
     if leaves_to_pypi(session, backend):
         tell_pypi(tx, decision)
         return False
+    relock = command or choices.relock_command(session)
     write_pins(session, tx, choice, anew)
-    code, said = tx.try_quietly(*(command or choices.relock_command(session)))
+    code, said = tx.try_quietly(*relock)
+    if code == NO_SOLUTION and anew and not choice.lowered:  # a bound may ask for what this index lacks
+        rollback(session, tx, before)
+        choice = choice._replace(lowered=tuple(lower_bounds(session)))
+        write_pins(session, tx, choice, anew)
+        code, said = tx.try_quietly(*relock)
     if code == 0:
         torch = None if tx.dry else newest_torch(locked(session), decision.backend)
         if torch is None and not tx.dry and os.path.exists(site.lock):  # overridden or excluded: nothing to choose

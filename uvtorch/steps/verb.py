@@ -42,6 +42,10 @@ class Verb(click.Command):
         super().__init__(*args, **options)
         self.examples = examples
 
+    def get_short_help_str(self, limit: int = 45) -> str:  # noqa: ARG002  click's signature
+        """The whole sentence: a narrow terminal wraps it, where click would cut it off."""
+        return super().get_short_help_str(1000)
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  click's
         """Write the examples, each beside what it does, or above it where there is no room."""
         rows = [(f"uvtorch torch {words}", text) for words, text in self.examples]

@@ -30,12 +30,16 @@ def listing(session: Session, described: str | None, as_json: bool) -> None:
     session.required_site  # noqa: B018  a project must be there
     machine = machine_of(session, described)
     project = session.workspace
-    rows = project.choices_for(machine.platform) or _single(project, machine)
+    offered = project.choices_for(machine.platform)
+    rows = offered or _single(project, machine)
     fit = choices.fitting(session, machine, rows)
     options = fit.ranking.options
     best, warnings = fit.best, fit.ranking.warnings
     if problem := choices.broken_driver(machine, fit):  # --auto refuses
         best, warnings = None, (f"{problem.reason}: --auto refuses to choose",)
+    unpinned = not offered and [row.origin for row in rows] == ["pypi"] and machine.platform.system != "macos"
+    if unpinned:  # --auto does not take PyPI's build, but writes a pin
+        best, warnings = None, ()
     if as_json:
         told = [_described(*row) for row in zip(rows, options, strict=True)]
         session.out.json({"schema": 1, "choices": told, "selected": best.name if best else None})
@@ -44,7 +48,11 @@ def listing(session: Session, described: str | None, as_json: bool) -> None:
     else:
         lines = [_row(choice, option, choice is best) for choice, option in zip(rows, options, strict=True)]
         session.out.table(lines, ("", "option", "build", "fits", "why, or why not"))
-        if best is not None:
+        if unpinned:
+            session.out.text(
+                "Nothing is pinned: `uvtorch sync --auto` pins the build that `uvtorch torch explain` shows."
+            )
+        elif best is not None:
             words = " ".join(selection.selection(project, best)) or "no option"
             session.out.text(f"* --auto takes this one here: {words}")
         session.out.text(*(f"warning: {warning}" for warning in warnings))

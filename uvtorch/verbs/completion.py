@@ -84,7 +84,7 @@ def _written(shell: str, theirs: str, rows: list[tuple[str, str]]) -> str:
 
 
 EXAMPLES: Final = (
-    ("completion bash > ~/.local/share/bash-completion/completions/uvtorch", "For bash, from its next start"),
+    ("completion bash > ~/.uvtorch.bash", "For bash: `source ~/.uvtorch.bash` in ~/.bashrc"),
     ("completion fish > ~/.config/fish/completions/uvtorch.fish", "For fish"),
 )
 
