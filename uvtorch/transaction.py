@@ -90,10 +90,6 @@ class Transaction:
         for kept in self._journal.files.values():
             kept.look(self._journal.names)
 
-    def _settle(self, code: int = 0) -> None:
-        for kept in self._journal.files.values():
-            kept.settle(self._journal.names, torn=code != 0)
-
     def _signalled(self) -> int:
         """The exit code for a signal that came, 0 where none came."""
         return self._interrupted.code if self._interrupted else 0
@@ -161,7 +157,8 @@ class Transaction:
                 code, said = uv.run_quietly(path, words, interrupted)
         else:
             code, said = uv.run(path, words, interrupted), ""
-        self._settle(code)
+        for kept in self._journal.files.values():
+            kept.settle(self._journal.names, torn=code != 0)
         self._raise_signalled()
         return code, said
 

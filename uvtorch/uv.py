@@ -179,9 +179,7 @@ class Interrupted:
         queued = {*self._previous, _signal.SIGCHLD}
         usual = _signal.pthread_sigmask(_signal.SIG_BLOCK, queued)
         # Ignored, as a careless parent may leave it, it would have the kernel forget how uv ended.
-        ignored = _signal.getsignal(_signal.SIGCHLD) == _signal.SIG_IGN
-        if ignored:
-            _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+        of_children = _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         try:
             early = _signal.sigpending() & self._previous.keys() - {_signal.SIGTSTP}
             if early:
@@ -205,8 +203,7 @@ class Interrupted:
                     return _exit_code(status)
         finally:
             self._pid = 0
-            if ignored:
-                _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)
+            _signal.signal(_signal.SIGCHLD, of_children)
             _signal.pthread_sigmask(_signal.SIG_SETMASK, usual)
 
     def _receive(self, number: int, _frame: object) -> None:
@@ -273,14 +270,8 @@ def run(
 
     def start(blocked: "Iterable[int]") -> int:
         # Not subprocess: it costs as much as all the rest here, and closes the descriptors that exec would pass on.
-        return os.posix_spawn(
-            path,
-            [path, *args],
-            env,
-            file_actions=actions,
-            setsigdef=_IGNORED_BY_PYTHON,
-            setsigmask=blocked,
-        )
+        command, reset = [path, *args], _IGNORED_BY_PYTHON
+        return os.posix_spawn(path, command, env, file_actions=actions, setsigdef=reset, setsigmask=blocked)
 
     try:
         return interrupted.run(start)
