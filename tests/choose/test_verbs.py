@@ -5,7 +5,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -16,10 +16,7 @@ from uvtorch import hardware
 from uvtorch.argv import parse
 from uvtorch.choose import Request, choose
 from uvtorch.errors import MachineError, UsageError
-from uvtorch.output import Output
 from uvtorch.session import Session, minor_version
-from uvtorch.verbs import explain
-from uvtorch.verbs import list as listing
 from uvtorch.verbs import torch as torch_verbs
 
 NAMES = sorted(name for name in os.listdir(MACHINES) if name.endswith(".json"))
@@ -33,19 +30,21 @@ def described(name: str) -> str:
     return os.path.join(MACHINES, f"{name}.json")
 
 
-def printed(verb: Callable[..., None], *args: object, **options: object) -> str:
+def printed(of: Session, *words: str) -> str:
     """What a verb prints on stdout where that is no terminal."""
     with contextlib.redirect_stdout(io.StringIO()) as stdout:
-        verb(*args, **options)
+        torch_verbs.run([*words], of)
     return stdout.getvalue()
 
 
 def run(tmp_path: Path, name: str, *requirements: str, as_json: bool = False, **env: str) -> str:
-    return printed(explain.run, session(env, tmp_path), requirements, described(name), as_json)
+    words = ("--hardware", described(name), *(["--json"] if as_json else []), *requirements)
+    return printed(session(env, tmp_path), "explain", *words)
 
 
 def listed(as_json: bool = False, /, **filters: str) -> str:
-    return printed(listing.run, catalogs.load(), Output(parse([]), {}), as_json, **filters)
+    words = [word for name, value in filters.items() for word in (f"--{name}", value)]
+    return printed(Session(parse([]), {}), "list", *(["--json"] if as_json else []), *words)
 
 
 def test_json_says_what_was_chosen_and_why_each_other_was_not(tmp_path: Path) -> None:
@@ -154,10 +153,10 @@ def test_the_machines_that_uvtorch_describes_are_named_and_chosen_for(
         rows = dict(re.findall(r"^(\S+) +(.*(?:\n .*)*)", capsys.readouterr().out, re.MULTILINE))
         assert rows.keys() - {"name"} == hardware.described().keys()
         assert "GTX 1080 (6.1); driver 580.95.05 (CUDA 13.0)" in " ".join(rows["gtx1080"].split())
-    text = printed(explain.run, session({}, tmp_path), ("torch",), "gtx1080", False, beside_uv=True)
+    text = printed(session({}, tmp_path), "explain", "torch", "--hardware", "gtx1080", "--compare")
     assert "chosen    cu126, torch 2.14.1: driver 580.95.05" in text
     assert "plain uv  `uv add torch` takes cu132, torch 2.15.0: does not run here" in text
-    text = printed(explain.run, session({}, tmp_path), ("torch",), "rtx5090", True, beside_uv=True)
+    text = printed(session({}, tmp_path), "explain", "torch", "--hardware", "rtx5090", "--json", "--compare")
     compared = json.loads(text)["compare"]
     assert [(row["backend"], row["torch"], row["fits"]) for row in compared] == [
         ("cu132", "2.15.0", False),
@@ -166,9 +165,9 @@ def test_the_machines_that_uvtorch_describes_are_named_and_chosen_for(
     # A file of that name comes first.
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gtx1080").write_bytes(Path(described("cpu-only")).read_bytes())
-    assert "no GPU" in printed(explain.run, session({}, tmp_path), (), "gtx1080", False)
+    assert "no GPU" in printed(session({}, tmp_path), "explain", "--hardware", "gtx1080")
     with pytest.raises(MachineError) as error:
-        explain.run(session({}, tmp_path), (), "gtx1090", False)
+        printed(session({}, tmp_path), "explain", "--hardware", "gtx1090")
     assert error.value.hints[-1].startswith("`uvtorch torch explain --hardware list`")
 
 

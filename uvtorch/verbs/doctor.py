@@ -93,7 +93,7 @@ def _concerns_pytorch(project: Project) -> bool:
     return bool(project.pytorch_packages()) or not required(project).isdisjoint(dependents())
 
 
-def fix(session: Session, tx: Transaction, case: Case) -> None:
+def fix_files(session: Session, tx: Transaction, case: Case) -> None:
     """Make the edits that the findings call for, as far as they do not touch the same, and lock; then look again."""
     for _ in range(1 if tx.dry else ROUNDS):
         file = session.file()
@@ -180,25 +180,6 @@ def _document(findings: Sequence[Finding]) -> dict[str, object]:
     return {"schema": 1, "ok": not findings, "findings": rows}
 
 
-def run(session: Session, *, as_json: bool, fixing: bool) -> int:
-    """Look, fix if asked to, look again, and print what is left. The exit code: 1 if anything is wrong, else 0."""
-    if fixing:
-        session.claim()
-    case = examine(session)
-    if (fixing or session.dry) and case.site:
-        with session.transaction() as tx:
-            fix(session, tx, case)
-        if tx.code or tx.dry:
-            return tx.code
-        case = examine(session)
-    findings = diagnose(case, session.env)
-    if as_json:
-        session.out.json(_document(findings))
-    else:
-        report(session.out, case, findings)
-    return 1 if findings else 0
-
-
 EXAMPLES: Final = (
     ("doctor", "What is wrong, and how to fix it"),
     ("doctor --fix", "Fix what the files alone can fix"),
@@ -219,4 +200,18 @@ def doctor(session: Session, script: str | None, as_json: bool, fix: bool, dry_r
     """
     gc.disable()  # a short life; a large lock makes many small objects that all stay
     session = Session(session.line, session.env, script, dry=dry_run)
-    return run(session, as_json=as_json, fixing=fix)
+    if fix:
+        session.claim()
+    case = examine(session)
+    if (fix or session.dry) and case.site:
+        with session.transaction() as tx:
+            fix_files(session, tx, case)
+        if tx.code or tx.dry:
+            return tx.code
+        case = examine(session)
+    findings = diagnose(case, session.env)
+    if as_json:
+        session.out.json(_document(findings))
+    else:
+        report(session.out, case, findings)
+    return 1 if findings else 0

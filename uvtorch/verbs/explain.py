@@ -15,15 +15,30 @@ from uvtorch.session import Session, requirements_of
 from uvtorch.steps.verb import Verb, hardware_option, machine_of
 from uvtorch.uv_rule import Taken, compare
 
+EXAMPLES: Final = (
+    ("explain", "The choice for this machine and project"),
+    ("explain 'torch<2.8' torchvision", "The choice for these requirements"),
+    ("explain --hardware gtx1080 --compare", "Another machine, beside what plain uv would take"),
+)
 
-def run(
-    session: Session, requirements: Sequence[str], described: str | None, as_json: bool, beside_uv: bool = False
+
+@click.command(cls=Verb, examples=EXAMPLES)
+@click.argument("requirements", nargs=-1, metavar="[REQUIREMENT]...")
+@hardware_option("Choose for")
+@click.option("--compare", "beside_uv", is_flag=True, help="Show what plain uv would take here, and whether it runs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--script", metavar="FILE", help="Choose for a script with inline metadata instead of the project.")
+@click.pass_obj
+def explain(
+    session: Session,
+    requirements: tuple[str, ...],
+    described: str | None,
+    beside_uv: bool,
+    as_json: bool,
+    script: str | None,
 ) -> None:
-    """Print the choice and the table behind it; `beside_uv`: with what plain uv would take.
-
-    A project there adds its own requirements (of packages not named in `requirements`), its Python and its index base.
-    Raises MachineError, ProjectError and UsageError for what cannot be read.
-    """
+    """Show which build uvtorch chooses, and why no other."""
+    session = Session(session.line, session.env, script)
     machine = machine_of(session, described)
     project, python = (session.project, session.python) if session.site else (Project(), None)
     request = Request(_merged(requirements, project), python, project.requires_python)
@@ -121,29 +136,3 @@ def _table(candidates: Iterable[Candidate]) -> Iterator[tuple[str, str, str, str
         name = f"{rows[-1].backend}..{rows[0].backend}" if rows[1:] else str(rows[0].backend)
         guess = " (not yet seen on the index)" if accepted and rows[0].certainty == "inferred" else ""
         yield "*" if accepted else " ", name, torch.pop() if len(torch) == 1 else "", why + guess
-
-
-EXAMPLES: Final = (
-    ("explain", "The choice for this machine and project"),
-    ("explain 'torch<2.8' torchvision", "The choice for these requirements"),
-    ("explain --hardware gtx1080 --compare", "Another machine, beside what plain uv would take"),
-)
-
-
-@click.command(cls=Verb, examples=EXAMPLES)
-@click.argument("requirements", nargs=-1, metavar="[REQUIREMENT]...")
-@hardware_option("Choose for")
-@click.option("--compare", "beside_uv", is_flag=True, help="Show what plain uv would take here, and whether it runs.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--script", metavar="FILE", help="Choose for a script with inline metadata instead of the project.")
-@click.pass_obj
-def explain(
-    session: Session,
-    requirements: tuple[str, ...],
-    described: str | None,
-    beside_uv: bool,
-    as_json: bool,
-    script: str | None,
-) -> None:
-    """Show which build uvtorch chooses, and why no other."""
-    run(Session(session.line, session.env, script), requirements, described, as_json, beside_uv)

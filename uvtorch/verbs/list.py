@@ -9,7 +9,6 @@ from uvtorch.backend import PLATFORMS, Backend
 from uvtorch.catalog import PYTHONS, Build, Catalog
 from uvtorch.choose import platform_name
 from uvtorch.errors import UsageError
-from uvtorch.output import Output
 from uvtorch.session import Session
 from uvtorch.steps.verb import Verb
 
@@ -17,18 +16,21 @@ Cells = dict[Backend, dict[str, Build]]
 """The builds of one release: backend -> platform."""
 
 
-def run(
-    known: Catalog,
-    out: Output,
-    as_json: bool,
-    release: str | None = None,
-    backend: str | None = None,
-    platform: str | None = None,
-) -> None:
-    """Print the releases, newest first. UsageError for a filter that nothing in the catalog meets.
+EXAMPLES: Final = (
+    ("list --release 2.14", "The builds of a release"),
+    ("list --backend cu126 --platform windows", "The releases that have this build"),
+)
 
-    `release` is a release or the beginning of one (`2.14`), `platform` a key or a part of one (`windows`, `aarch64`).
-    """
+
+@click.command("list", cls=Verb, examples=EXAMPLES)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--release", metavar="VERSION", help="Only this torch, or all that begin so: 2.14.")
+@click.option("--backend", metavar="BACKEND", help="Only this backend: cu126.")
+@click.option("--platform", metavar="PLATFORM", help="Only this platform, or a part of its name: windows.")
+@click.pass_obj
+def list_(session: Session, as_json: bool, release: str | None, backend: str | None, platform: str | None) -> None:
+    """Show the releases, builds and platforms there are."""
+    known, out = session.catalog, session.out
     found = {torch: _cells(known, torch, backend, platform) for torch in reversed(known.releases)}
     start = f"{release}." if release else ""
     found = {torch: cells for torch, cells in found.items() if cells and f"{torch}.".startswith(start)}
@@ -94,20 +96,3 @@ def _rows(known: Catalog, release: str, cells: Cells) -> Iterator[tuple[str, ...
 
 def _ordered(pythons: Collection[str]) -> list[str]:
     return [python for python in PYTHONS if python in pythons]
-
-
-EXAMPLES: Final = (
-    ("list --release 2.14", "The builds of a release"),
-    ("list --backend cu126 --platform windows", "The releases that have this build"),
-)
-
-
-@click.command("list", cls=Verb, examples=EXAMPLES)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--release", metavar="VERSION", help="Only this torch, or all that begin so: 2.14.")
-@click.option("--backend", metavar="BACKEND", help="Only this backend: cu126.")
-@click.option("--platform", metavar="PLATFORM", help="Only this platform, or a part of its name: windows.")
-@click.pass_obj
-def list_(session: Session, as_json: bool, release: str | None, backend: str | None, platform: str | None) -> None:
-    """Show the releases, builds and platforms there are."""
-    run(session.catalog, session.out, as_json, release, backend, platform)

@@ -19,22 +19,33 @@ from uvtorch.steps.script import pin_script, put_in_place
 from uvtorch.steps.verb import Verb
 from uvtorch.transaction import Transaction, quoted
 
+EXAMPLES: Final = (
+    ("use auto", "The build that runs on this machine"),
+    ("use cu126", "One that is named"),
+    ("use cpu --script train.py", "A script instead of the project"),
+    ("use none", "No pin any more: PyPI's build"),
+)
 
-def run_use(session: Session, name: str | None, base: str | None = None) -> int:
-    """Take every PyTorch package of the workspace from the backend's index, and lock; a script is not locked.
 
-    A project of several choices becomes one of a single build again. `base`: PyTorch's indexes are taken from there;
-    without a name each stays what it is. Raises UsageError for a name that is no backend and for a base that is no
-    mirror, ProjectError for a project that has no PyTorch package, NoBuild where nothing fits.
+@click.command(cls=Verb, examples=EXAMPLES)
+@click.argument("backend", metavar="BACKEND|auto|none", required=False)
+@click.option("--index-base", "base", metavar="URL", help="Take PyTorch's indexes from this mirror, here and later.")
+@click.option("--script", metavar="FILE", help="Pin this script instead of the project.")
+@click.option("--dry-run", is_flag=True, help="Print the decision, the edits and the uv command; change nothing.")
+@click.pass_obj
+def use(session: Session, backend: str | None, base: str | None, script: str | None, dry_run: bool) -> int:
+    """Pin the project to one build, and lock.
+
+    A name such as cu126, `auto` for what runs here, or `none` to take the pins out.
     """
-    if name is None and base is None:
+    session = Session(session.line, session.env, script, dry=dry_run, base=base)
+    if backend is None and base is None:
         raise UsageError(
             "torch use: missing argument BACKEND|auto|none", "`uvtorch torch use auto` chooses by hardware"
         )
-    if name not in (None, "none"):
-        name = backend_name(name, "torch use")
-    if name == "none" and base:
+    if backend == "none" and base:
         raise UsageError("torch use: `none` takes the indexes out, and --index-base names one", "give one of the two")
+    name = backend if backend in (None, "none") else backend_name(backend, "torch use")
     session.claim()
     with session.transaction() as tx:
         wanted = Wanted(parse(name) if name and name != "auto" else None, Origin.OPTION, auto=name == "auto")
@@ -124,25 +135,3 @@ def _pin(session: Session, tx: Transaction, wanted: Wanted) -> None:
     if not locked(session).named("torch"):
         raise ProjectError(f"{session.project.origin} requires no PyTorch package", "`uvtorch add torch` adds it")
     pin_transitive(session, tx, wanted)
-
-
-EXAMPLES: Final = (
-    ("use auto", "The build that runs on this machine"),
-    ("use cu126", "One that is named"),
-    ("use cpu --script train.py", "A script instead of the project"),
-    ("use none", "No pin any more: PyPI's build"),
-)
-
-
-@click.command(cls=Verb, examples=EXAMPLES)
-@click.argument("backend", metavar="BACKEND|auto|none", required=False)
-@click.option("--index-base", "base", metavar="URL", help="Take PyTorch's indexes from this mirror, here and later.")
-@click.option("--script", metavar="FILE", help="Pin this script instead of the project.")
-@click.option("--dry-run", is_flag=True, help="Print the decision, the edits and the uv command; change nothing.")
-@click.pass_obj
-def use(session: Session, backend: str | None, base: str | None, script: str | None, dry_run: bool) -> int:
-    """Pin the project to one build, and lock.
-
-    A name such as cu126, `auto` for what runs here, or `none` to take the pins out.
-    """
-    return run_use(Session(session.line, session.env, script, dry=dry_run, base=base), backend, base)
