@@ -98,9 +98,9 @@ def _fill(file: PyProject, project: Project, one: Offer, texts: Sequence[str], k
         )
     for text in (*texts, *pin.companion_texts(one.decision).values()):
         file.add_requirement(Target(kind, one.name), text)
-    index = pin.index_for(project, one.backend, base)
-    pin.write_index(file, project, index)
-    return index.name
+    name, url = pin.index_for(project, one.backend, base)
+    pin.write_index(file, project, name, url)
+    return name
 
 
 def withdraw(file: PyProject, project: Project) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import NamedTuple
 
 from uvtorch.backend import Backend, marker, same_url
 from uvtorch.choose import Decision
@@ -14,24 +13,17 @@ from uvtorch.project.pyproject import PyProject, SourceEntry
 from uvtorch.requirement import named_by
 
 
-class NamedIndex(NamedTuple):
-    """An index as the project names it."""
-
-    name: str
-    url: str
-
-
-def index_for(project: Project, backend: Backend, base: str) -> NamedIndex:
-    """The project's own index with this backend's URL, under its own name; else the one that uvtorch writes."""
+def index_for(project: Project, backend: Backend, base: str) -> tuple[str, str]:
+    """Name and URL of the project's own index with this backend's URL; else of the one that uvtorch writes."""
     url = backend.index_url(base)
-    own = (NamedIndex(one.name, one.url) for one in project.indexes if one.name and same_url(one.url, url))
-    return next(own, NamedIndex(backend.index_name, url))
+    own = ((one.name, one.url) for one in project.indexes if one.name and same_url(one.url, url))
+    return next(own, (backend.index_name, url))
 
 
-def write_index(file: PyProject, project: Project, index: NamedIndex) -> None:
+def write_index(file: PyProject, project: Project, name: str, url: str) -> None:
     """The file has the index, unless the workspace's root has it."""
-    if not any(one.inherited and one.explicit and one.name == index.name for one in project.indexes):
-        file.set_index(*index)
+    if not any(one.inherited and one.explicit and one.name == name for one in project.indexes):
+        file.set_index(name, url)
 
 
 def to(
@@ -55,7 +47,7 @@ def to(
     Raises ProjectError where the project takes one of them from a repository, a path or a wheel.
     """
     assert decision.backend is not None  # a refusal has no pins
-    index = index_for(project, decision.backend, base)
+    index, url = index_for(project, decision.backend, base)
     where = marker(decision.platforms)
     if staying is None:
         staying = [item.text for item in project.pytorch_requirements()]
@@ -68,12 +60,12 @@ def to(
     pinned = direct | group
     _check_foreign(project, pinned.keys())
     for package in pinned:
-        file.set_sources(package, [SourceEntry(index.name, None if package in everywhere else where)])
+        file.set_sources(package, [SourceEntry(index, None if package in everywhere else where)])
     _remove_stale(file, project, pinned.keys(), decision.backend)
     _set_group(file, project, group)
     _move_extensions(file, project, decision.backend)
     sweep(file, project)
-    write_index(file, project, index)
+    write_index(file, project, index, url)
 
 
 def companion_texts(decision: Decision) -> dict[str, str]:
