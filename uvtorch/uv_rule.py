@@ -36,17 +36,18 @@ def _rule() -> dict[str, Any]:
 
 def compare(machine: Machine, request: Request, catalog: Catalog) -> tuple[Taken, Taken]:
     """What `uv add` and uv's `--torch-backend=auto` take for a request. UsageError for one that cannot be read."""
+
+    def judged(backend: Backend | None, torch: str | None) -> Option:
+        return rank_choices(machine, request, [backend], catalog, [torch]).options[0]
+
     found, local = auto(machine, request, catalog), local_backend(request.requirements, machine)
-    backend, torch = found or (None, None)
-    given = [None, *([backend] if backend else [])]
-    plain, *options = rank_choices(machine, request, given, catalog, [None, torch][: len(given)]).options
     nothing = Option(None, None, False, "no index of its list has a match")
-    plain = nothing._replace(reason=f"PyPI has no {local} build by that name") if local else plain
+    plain = nothing._replace(reason=f"PyPI has no {local} build by that name") if local else judged(None, None)
     pypi, _ = catalog.pypi.get(plain.torch or "", {}).get(machine.platform.key, (None, None))
-    names = shlex.join(request.requirements or ["torch"])
+    names, automatic = shlex.join(request.requirements or ["torch"]), judged(*found) if found else nothing
     return (
         _taken(machine, f"uv add {names}", pypi, plain),
-        _taken(machine, f"uv pip install {names} --torch-backend=auto", backend, options[0] if options else nothing),
+        _taken(machine, f"uv pip install {names} --torch-backend=auto", found and found[0], automatic),
     )
 
 

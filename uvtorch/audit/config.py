@@ -9,6 +9,7 @@ from typing import Final
 from uvtorch.audit.case import Case, all_sources, ends_in_backend, entries, entry, places
 from uvtorch.audit.finding import FIX_ROOT, USE, Edit, Finding, error, warning
 from uvtorch.backend import Backend, marker, same_url
+from uvtorch.catalog import since
 from uvtorch.choose import Decision, Request, choose
 from uvtorch.errors import UsageError
 from uvtorch.machine import Machine
@@ -222,8 +223,8 @@ def _lacks_companion(case: Case, source: Source) -> bool:
 
 def _has_companion(case: Case, source: Source, backend: Backend) -> bool:
     """Whether the project takes a Triton from the same index."""
-    names = (backend.family, backend._replace(channel="").name)
-    known = {package for whose, _, _, packages in case.catalog.companions if whose in names for package in packages}
+    rows = (packages for first, _, packages in case.catalog.companions if since(backend, (first,)))
+    known = {package for packages in rows for package in packages}
     url = source.url or ""
     return any(other.package in known and same_url(other.url or "", url) for other in all_sources(case.project))
 

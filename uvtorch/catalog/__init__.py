@@ -96,8 +96,8 @@ class Catalog(NamedTuple):
     """(package, backend) -> torch releases of that backend for which its index has no such package."""
     oldest: dict[tuple[str, Backend | None, str], tuple[int, ...]]
     """(platform, backend, or None for all, release) -> the oldest glibc or macOS that the wheels install on."""
-    companions: tuple[tuple[str, frozenset[str], bool, tuple[str, ...]], ...]
-    """(a family, or a backend: it and newer ones; releases; whether newer ones too; packages)."""
+    companions: tuple[tuple[Backend, frozenset[str], tuple[str, ...]], ...]
+    """(this backend and newer ones, or a family without a version; releases; packages)."""
     split: frozenset[Backend]
     """From these on, ROCm's libraries are in packages of their own."""
     device_extras: frozenset[Backend]
@@ -266,7 +266,7 @@ def _catalog(data: dict[str, dict[str, Any]], *tables: dict[str, Any]) -> Catalo
             lambda text, *said: _sure(number(text), *said),
         ),
         companions=tuple(
-            (whose, frozenset(span(text)), text.endswith("-"), tuple(packages.split()))
+            (parse(whose) or Backend(whose), frozenset(span(text)), tuple(packages.split()))
             for whose, text, packages in wheels["companions"]
         ),
         split=frozenset(_backends(wheels["split"])),

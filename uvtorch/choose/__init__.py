@@ -14,11 +14,10 @@ ends somewhere: a request that admits only releases it does not know is for the 
 
 from uvtorch.choose.compatibility import FAMILY, Judge, labels, platform_name, summary
 from uvtorch.choose.decision import Decision, after_asking, choose
-from uvtorch.choose.newer import platforms
 from uvtorch.choose.ranking import Option, Ranking, cannot_run, leaves_idle, rank_choices
 from uvtorch.choose.reasons import Candidate
 from uvtorch.choose.request import Request, local_backend, read
-from uvtorch.choose.table import Row, Table, evaluate
+from uvtorch.choose.table import Table, evaluate
 
 __all__ = [
     "FAMILY",
@@ -28,7 +27,6 @@ __all__ = [
     "Option",
     "Ranking",
     "Request",
-    "Row",
     "Table",
     "after_asking",
     "cannot_run",
@@ -38,7 +36,6 @@ __all__ = [
     "leaves_idle",
     "local_backend",
     "platform_name",
-    "platforms",
     "rank_choices",
     "read",
     "summary",

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
-from uvtorch.backend import Backend, parse
-from uvtorch.catalog import Catalog, number
+from uvtorch.backend import Backend
+from uvtorch.catalog import Catalog, number, since
 from uvtorch.choose.compatibility import Fault, Judge, capability, label, platform_name
 from uvtorch.choose.gpus import Hardware
 from uvtorch.choose.request import Need
@@ -106,10 +106,6 @@ def platforms(backend: Backend, release: str | None, catalog: Catalog) -> frozen
 
 def companions(backend: Backend, release: str | None, catalog: Catalog) -> tuple[str, ...]:
     """Packages that torch requires and only this index has; of an unknown release, those of the newest."""
-    found: list[str] = []
-    for whose, releases, newer, packages in catalog.companions:
-        first = parse(whose) or Backend(whose)
-        known = release in releases if release in catalog.releases else newer
-        if backend.family == first.family and backend.version >= first.version and known:
-            found += packages
-    return tuple(found)
+    known = release if release in catalog.releases else catalog.newest
+    rows = (names for first, releases, names in catalog.companions if known in releases and since(backend, (first,)))
+    return tuple(name for names in rows for name in names)

@@ -48,7 +48,9 @@ def explain(
         document = {**_document(decision, session.index_base), "catalog": as_of}
         session.out.json(document | ({"compare": [*map(_taken, compared)]} if beside_uv else {}))
         return
-    rows = [*_outcome(decision, session.index_base), *_kept(project, machine), *_beside(decision)]
+    rows = [*_outcome(decision, session.index_base), *_kept(project, machine)]
+    rows += (("hint", hint) for hint in decision.hints)
+    rows += (("warning", warning) for warning in decision.warnings)
     for one in compared:
         build = f"takes {one.backend}, torch {one.option.torch}: " if one.backend else ""
         rows.append(("plain uv", f"`{one.command}` {build}{one.verdict}; {one.option.reason}"))
@@ -120,11 +122,6 @@ def _kept(project: Project, machine: Machine) -> Iterator[tuple[str, str]]:
         yield "kept", f"{pin}, which the project pins: `add` keeps it, `uvtorch torch use` changes it"
     elif project.config.backend:
         yield "kept", f"{project.config.backend}, which [tool.uvtorch] names: `add` takes it"
-
-
-def _beside(decision: Decision) -> Iterator[tuple[str, str]]:
-    yield from (("hint", hint) for hint in decision.hints)
-    yield from (("warning", warning) for warning in decision.warnings)
 
 
 def _table(candidates: Iterable[Candidate]) -> Iterator[tuple[str, str, str, str]]:
