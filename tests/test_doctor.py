@@ -234,6 +234,33 @@ def test_uvs_other_place_for_the_environment_is_respected(empty: Empty) -> None:
     assert "torch 2.15.0+cpu for cpu" in report
 
 
+# Trying it
+
+
+def test_a_trial_imports_what_is_installed(empty: Empty) -> None:
+    site = empty(pinned("cu126"))
+    site.uv("sync").must()
+    folder = next((site.path / ".venv" / "lib").glob("python*/site-packages"))
+    (folder / "torch" / "__init__.py").write_text("raise ImportError('libcudnn.so.9: version mismatch')\n")
+    assert doctor(site, code=0, machine="h100-535") == {}
+    finding = doctor(site, "--run", machine="h100-535")["torch-fails"]
+    assert "libcudnn.so.9: version mismatch" in finding["message"]
+
+    seen = "__version__ = '2.14.1+cu126'\nclass cuda: device_count = staticmethod(lambda: 0)\nclass backends: pass\n"
+    (folder / "torch" / "__init__.py").write_text(seen)
+    assert set(doctor(site, "--run", machine="h100-535")) == {"gpu-unseen"}
+    (folder / "torch" / "__init__.py").write_text(
+        seen.replace("0)", "1)") + "def ones(*_, device): raise RuntimeError('no kernel image')\n"
+    )
+    assert "cuda:0: RuntimeError: no kernel image" in doctor(site, "--run", machine="h100-535")["gpu-fails"]["message"]
+
+
+def test_a_trial_without_an_environment_tries_nothing(empty: Empty) -> None:
+    site = empty(pinned("cpu"))
+    site.uv("lock").must()
+    assert doctor(site, "--run", code=0) == {}
+
+
 # What it prints
 
 

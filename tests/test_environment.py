@@ -1,11 +1,15 @@
 """Reading an installed environment from its files, and trying it in a child that cannot hang uvtorch."""
 
+import os
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from uvtorch import environment
 from uvtorch.backend import parse
-from uvtorch.environment import Build, expects_gpu, read
+from uvtorch.environment import Build, Trial, attempt, expects_gpu, read
 from uvtorch.machine import Gpu
 
 
@@ -84,9 +88,12 @@ def test_sister_packages_are_told_the_same_way_and_others_are_not_read(tmp_path:
 
 def test_the_layout_of_windows_is_read(tmp_path: Path) -> None:
     install(venv(tmp_path, "Lib/site-packages"), "torch", "2.9.1+cu126", torch_version("2.9.1+cu126", "'12.6'"))
+    (tmp_path / "Scripts").mkdir()
+    (tmp_path / "Scripts" / "python.exe").touch()
     found = read(str(tmp_path))
     assert found is not None
     assert found.torch is not None
+    assert found.interpreter == os.path.join(tmp_path, "Scripts", "python.exe")
 
 
 def test_no_environment_and_an_empty_one(tmp_path: Path) -> None:
@@ -116,6 +123,94 @@ def test_two_sets_of_metadata_are_two_builds(tmp_path: Path) -> None:
     found = read(str(tmp_path))
     assert found is not None
     assert sorted(build.version for build in found.builds) == ["2.8.0+cpu", "2.9.1+cpu"]
+
+
+# The trial
+
+
+def a_torch(folder: Path, text: str) -> str:
+    """A script that puts a stand-in for torch first, then does the trial."""
+    folder.joinpath("torch.py").write_text(text)
+    return f"import sys; sys.path.insert(0, {str(folder)!r})\n{environment._SCRIPT}"
+
+
+STAND_IN = """
+__version__ = "2.9.1+cu126"
+class cuda:
+    device_count = staticmethod(lambda: 3)
+class backends: pass
+class Tensor:
+    def __init__(self, device): self.device = device
+    def __matmul__(self, other):
+        if self.device == "cuda:1":
+            raise RuntimeError("CUDA error: no kernel image is available\\nCompile with TORCH_USE_CUDA_DSA")
+        return self
+    def sum(self): return self
+    def item(self): return 511.0 if self.device == "cuda:2" else 512.0
+def ones(*size, device): return Tensor(device)
+"""
+
+
+@pytest.mark.processes
+def test_every_gpu_is_tried_and_one_that_fails_does_not_hide_the_others(tmp_path: Path) -> None:
+    trial = attempt(sys.executable, os.environ, a_torch(tmp_path, STAND_IN))
+    assert trial == Trial(
+        "",
+        "2.9.1+cu126",
+        (
+            ("cuda:0", ""),
+            ("cuda:1", "RuntimeError: CUDA error: no kernel image is available Compile with TORCH_USE_CUDA_DSA"),
+            ("cuda:2", "a product of matrices came out wrong"),
+        ),
+    )
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("text", "failure"),
+    [
+        ("raise OSError('libcudart.so.12: cannot open shared object file')", "OSError: libcudart.so.12: cannot open"),
+        ("import os; os.kill(os.getpid(), 11)", "killed by signal 11"),
+        ("import os; print('about to go'); os._exit(3)", "exit 3"),
+        ("raise SystemExit(1)", "SystemExit: 1"),
+    ],
+)
+def test_a_torch_that_cannot_be_imported_is_a_failure_with_its_reason(tmp_path: Path, text: str, failure: str) -> None:
+    assert attempt(sys.executable, os.environ, a_torch(tmp_path, text)).failure.startswith(failure)
+
+
+@pytest.mark.processes
+def test_no_torch_at_all() -> None:
+    assert attempt(sys.executable, os.environ).failure == "ModuleNotFoundError: No module named 'torch'"
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(os.name != "posix", reason="process groups")
+def test_a_trial_that_hangs_is_killed_with_what_it_started(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    text = (
+        "import subprocess, sys, time\n"
+        f"child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        f"open({str(pid)!r}, 'w').write(str(child.pid))\n"
+        "time.sleep(60)\n"
+    )
+    trial = attempt(sys.executable, os.environ, a_torch(tmp_path, text), seconds=2)
+    assert trial.failure == "it took more than 2 s"
+    grandchild = int(pid.read_text())
+    for _ in range(100):
+        try:
+            state = Path(f"/proc/{grandchild}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            break
+        if state == "Z":
+            break
+        time.sleep(0.02)
+    else:
+        pytest.fail("what the trial started is still there")
+
+
+def test_a_program_that_cannot_be_started_is_a_failure(tmp_path: Path) -> None:
+    assert "could not be started" in attempt(str(tmp_path / "python"), os.environ).failure
 
 
 @pytest.mark.parametrize(

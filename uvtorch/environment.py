@@ -1,9 +1,10 @@
-"""An installed environment: which PyTorch it has, read from its files.
+"""An installed environment: which PyTorch it has, read from its files; and whether that works, tried in a child.
 
-It imports nothing of the environment: `*.dist-info` and the text of `torch/version.py`, which says what the build
+Reading imports nothing of the environment: `*.dist-info` and the text of `torch/version.py`, which says what the build
 was made for also where the version does not (PyPI's wheels).
 """
 
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -14,8 +15,12 @@ from typing import Final, NamedTuple
 from uvtorch import files
 from uvtorch.backend import Backend, parse
 from uvtorch.choose import FAMILY
+from uvtorch.hardware.programs import run
 from uvtorch.machine import Gpu
 from uvtorch.packages import normalize, roles
+
+TRIAL_SECONDS = 60.0
+"""How long a trial may take: importing torch from a cold disk takes half a minute."""
 
 
 class Build(NamedTuple):
@@ -37,6 +42,7 @@ class Environment(NamedTuple):
 
     path: str
     python: str | None  # `3.12.4`, as pyvenv.cfg has it
+    interpreter: str
     builds: tuple[Build, ...] = ()  # Torch first. A package is there twice if it has two sets of metadata.
 
     @property
@@ -57,12 +63,14 @@ def read(path: str) -> Environment | None:
     if configuration is None:
         return None
     settings = dict(re.findall(r"^\s*(\w+)\s*=\s*(.*?)\s*$", configuration, re.MULTILINE))
+    windows = root / "Scripts" / "python.exe"
     found = [*root.glob("Lib/site-packages"), *sorted(root.glob("lib*/python*/site-packages"), reverse=True)]
     sites = {site.resolve(): site for site in found}.values()  # lib64 is a link to lib, on most systems
     builds = map(_build, chain(*(sorted(site.glob("*.dist-info")) for site in sites)))
     return Environment(
         path,
         settings.get("version_info") or settings.get("version"),
+        str(windows if windows.exists() else root / "bin" / "python"),
         tuple(sorted(filter(None, builds), key=lambda build: (build.name != "torch", build.name))),
     )
 
@@ -93,6 +101,59 @@ def _stated(facts: Mapping[str, str]) -> Backend | None:
         if facts.get(name):
             return parse(family + dot.join(facts[name].split(".")[:2]))
     return Backend("xpu" if facts.get("xpu") else "cpu") if "cuda" in facts or facts.get("xpu") else None
+
+
+class Trial(NamedTuple):
+    """What came of importing torch and computing on every GPU."""
+
+    failure: str = ""  # Why torch could not even be imported, one line; empty: it was
+    version: str = ""
+    devices: tuple[tuple[str, str], ...] = ()  # (`cuda:0`, what went wrong there); empty text: it computed
+
+
+_SCRIPT = """
+import json, os
+def tell(failure, version="", devices=()):
+    print("\\nUVTORCH " + json.dumps([failure, version, devices]), flush=True)
+    os._exit(0)  # taking CUDA down may take longer than all the rest
+def told(error):
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+try:
+    import torch
+except BaseException as error:
+    tell(told(error))
+names = [f"cuda:{at}" for at in range(torch.cuda.device_count())]
+if getattr(torch, "xpu", None) and torch.xpu.is_available():
+    names += [f"xpu:{at}" for at in range(torch.xpu.device_count())]
+if getattr(torch.backends, "mps", None) and torch.backends.mps.is_available():
+    names.append("mps")
+devices = []
+for name in names:
+    try:
+        ones = torch.ones(8, 8, device=name)
+        right = float((ones @ ones).sum().item()) == 512.0
+        devices.append([name, "" if right else "a product of matrices came out wrong"])
+    except BaseException as error:
+        devices.append([name, told(error)])
+tell("", str(torch.__version__), devices)
+"""
+
+
+def attempt(interpreter: str, env: Mapping[str, str], script: str = _SCRIPT, seconds: float = TRIAL_SECONDS) -> Trial:
+    """Import torch in a child of that interpreter and compute once on every GPU it sees.
+
+    The child and all it started are killed after `seconds`.
+    """
+    left = {name: value for name, value in env.items() if name not in ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")}
+    done = run((os.path.abspath(interpreter), "-I", "-c", script), left, seconds)
+    if told := re.findall("^UVTORCH (.*)", done.output, re.MULTILINE):
+        failure, version, devices = json.loads(told[-1])
+        return Trial(failure, version, tuple(map(tuple, devices)))
+    if done.failure:
+        return Trial(f"it {done.failure}")
+    how = f"killed by signal {-done.code}" if done.code and done.code < 0 else f"exit {done.code}"
+    last = done.output.strip().rpartition("\n")[2].strip()
+    return Trial(f"{how}: {last[:300] or 'no output'}")
 
 
 def expects_gpu(backend: Backend | None, gpus: Iterable[Gpu]) -> bool:

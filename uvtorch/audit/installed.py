@@ -1,4 +1,4 @@
-"""What is wrong with an installed environment, told from its files and the lock's export. Pure."""
+"""What is wrong with an installed environment, told from its files, the lock's export and a trial. Pure."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -9,7 +9,7 @@ from uvtorch.audit.finding import Finding, error, warning
 from uvtorch.audit.lock import torchaudio_breaks
 from uvtorch.backend import Backend, from_url
 from uvtorch.choose import cannot_run, leaves_idle
-from uvtorch.environment import Build, Environment
+from uvtorch.environment import Build, Environment, Trial, expects_gpu
 
 
 def _not_whole(case: Case, place: Environment) -> Iterator[Finding]:
@@ -85,6 +85,20 @@ def _offers_gpu(case: Case) -> bool:
     """Whether the project offers a build for this machine's GPU, besides others."""
     fitting = (choice.backend for choice, option in case.choices() if option.fits)
     return any(backend and backend.family != "cpu" for backend in fitting)
+
+
+def tried(case: Case, trial: Trial) -> Iterator[Finding]:
+    """What went wrong when the installed torch was tried."""
+    if trial.failure:
+        yield error("torch-fails", f"Importing torch fails: {trial.failure}.", fix=case.sync)
+        return
+    for name, fault in trial.devices:
+        if fault:
+            yield error("gpu-fails", f"torch {trial.version} cannot compute on {name}: {fault}.")
+    torch = case.installed.torch if case.installed else None
+    if not trial.devices and torch and expects_gpu(torch.backend, case.machine.gpus):
+        what = f"torch {trial.version} is built for {torch.backend} and sees no GPU, though this machine has one: its "
+        yield error("gpu-unseen", f"{what}driver may be too old, or its device files out of reach.")
 
 
 CHECKS: Final = (_not_whole, _mixed, _differs, _unpinned, _mismatch, _suits)

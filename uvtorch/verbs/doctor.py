@@ -26,7 +26,7 @@ ROUNDS: Final = 4
 """How often `--fix` edits and locks: what one round brings to light, the next fixes."""
 
 
-def diagnose(case: Case, env: Mapping[str, str]) -> tuple[Finding, ...]:
+def diagnose(case: Case, env: Mapping[str, str], trial: environment.Trial | None = None) -> tuple[Finding, ...]:
     """Every finding: the machine's, uv's, the project's, the environment's."""
     gpus, builds = machine.CHECKS
     found = [*gpus(case), *_uv(env), *(audited := _audited(case))]
@@ -35,6 +35,8 @@ def diagnose(case: Case, env: Mapping[str, str]) -> tuple[Finding, ...]:
     found += builds(case)
     if case.installed is not None:
         found += [finding for check in installed.CHECKS for finding in check(case, case.installed)]
+    if trial is not None:
+        found += installed.tried(case, trial)
     return tuple(_typed(case, finding) for finding in audit.unique(found))
 
 
@@ -126,9 +128,9 @@ def _edit(file: PyProject, findings: Sequence[Finding]) -> list[str]:
 # Saying
 
 
-def report(out: Output, case: Case, findings: Sequence[Finding]) -> None:
+def report(out: Output, case: Case, findings: Sequence[Finding], trial: environment.Trial | None = None) -> None:
     """Print the findings for a person."""
-    out.table(_header(case))
+    out.table(_header(case, trial))
     for finding in findings:
         out.table([(), (f"{finding.severity} [{finding.code}]",), ("", finding.message)])
         if finding.command:
@@ -143,7 +145,7 @@ def report(out: Output, case: Case, findings: Sequence[Finding]) -> None:
     out.text(f"{count}{fixes}.")
 
 
-def _header(case: Case) -> Iterator[tuple[str, str]]:
+def _header(case: Case, trial: environment.Trial | None) -> Iterator[tuple[str, str]]:
     platform, driver = case.machine.platform, case.machine.nvidia_driver
     gpus = ", ".join(dict.fromkeys(gpu.name for gpu in case.machine.gpus)) or "no GPU"
     yield "machine", f"{platform.system} {platform.machine}, {gpus}" + (f", driver {driver.version}" if driver else "")
@@ -155,6 +157,9 @@ def _header(case: Case) -> Iterator[tuple[str, str]]:
         return
     yield "script" if case.script else "project", _project(case)
     yield "installed", _installed(case.installed)
+    if trial is not None and not trial.failure:
+        worked = ", ".join(name for name, fault in trial.devices if not fault) or "no GPU"
+        yield "trial", f"torch {trial.version} imported; computed on {worked}"
 
 
 def _project(case: Case) -> str:
@@ -183,6 +188,7 @@ def _document(findings: Sequence[Finding]) -> dict[str, object]:
 EXAMPLES: Final = (
     ("doctor", "What is wrong, and how to fix it"),
     ("doctor --fix", "Fix what the files alone can fix"),
+    ("doctor --run", "Also compute once on every GPU"),
 )
 
 
@@ -190,9 +196,10 @@ EXAMPLES: Final = (
 @click.option("--script", metavar="FILE", help="Look at a script with inline metadata instead of the project.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.option("--fix", is_flag=True, help="Fix what pyproject.toml and uv.lock alone can fix, then look again.")
+@click.option("--run", "trial", is_flag=True, help="Also import the installed torch and compute once on every GPU.")
 @click.option("--dry-run", is_flag=True, help="Print what --fix would do first; change nothing.")
 @click.pass_obj
-def doctor(session: Session, script: str | None, as_json: bool, fix: bool, dry_run: bool) -> int:
+def doctor(session: Session, script: str | None, as_json: bool, fix: bool, trial: bool, dry_run: bool) -> int:
     """Look for what is wrong, with the fix for each thing.
 
     It looks at uv, the machine, the project, its lock and its environment.
@@ -209,9 +216,13 @@ def doctor(session: Session, script: str | None, as_json: bool, fix: bool, dry_r
         if tx.code or tx.dry:
             return tx.code
         case = examine(session)
-    findings = diagnose(case, session.env)
+    tried = None
+    if trial and case.installed is not None and case.installed.torch is not None:
+        with session.out.working("computing on every GPU"):
+            tried = environment.attempt(case.installed.interpreter, session.env)
+    findings = diagnose(case, session.env, tried)
     if as_json:
         session.out.json(_document(findings))
     else:
-        report(session.out, case, findings)
+        report(session.out, case, findings, tried)
     return 1 if findings else 0
