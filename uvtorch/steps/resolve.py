@@ -73,13 +73,7 @@ def pin_and_lock(session: Session, tx: Transaction, wanted: Wanted, command: Seq
         tell_pypi(tx, decision)
         return False
     relock = command or choices.relock_command(session)
-    write_pins(session, tx, choice, anew)
-    code, said = tx.try_quietly(*relock)
-    if code == NO_SOLUTION and anew and not choice.lowered:  # a bound may ask for what this index lacks
-        rollback(session, tx, before)
-        choice = choice._replace(lowered=tuple(lower_bounds(session)))
-        write_pins(session, tx, choice, anew)
-        code, said = tx.try_quietly(*relock)
+    choice, code, said = _lock_pinned(session, tx, before, choice, relock, anew=anew)
     if code == 0:
         torch = None if tx.dry else newest_torch(locked(session), decision.backend)
         if torch is None and not tx.dry and os.path.exists(site.lock):  # overridden or excluded: nothing to choose
@@ -97,6 +91,26 @@ def pin_and_lock(session: Session, tx: Transaction, wanted: Wanted, command: Seq
         tx.fail()
     rollback(session, tx, before)
     return _pin_for_resolution(session, tx, before, choice)
+
+
+def _lock_pinned(
+    session: Session,
+    tx: Transaction,
+    before: Mapping[str, Saved],
+    choice: Lowering,
+    relock: Sequence[str],
+    *,
+    anew: bool,
+) -> tuple[Lowering, int, str]:
+    """Pin and lock; once more with bounds lowered that may ask for what this index lacks. Uv's code and words."""
+    write_pins(session, tx, choice, anew)
+    code, said = tx.try_quietly(*relock)
+    if code == NO_SOLUTION and anew and not choice.lowered:
+        rollback(session, tx, before)
+        choice = choice._replace(lowered=tuple(lower_bounds(session)))
+        write_pins(session, tx, choice, anew)
+        code, said = tx.try_quietly(*relock)
+    return choice, code, said
 
 
 def _pin_for_resolution(
