@@ -36,6 +36,7 @@ CAPPED = '[tool.uv]\nconstraint-dependencies = ["torch<2.12"]\n'
 class Distant(IndexServer):
     """The index, on a network."""
 
+    fresh = 0  # each run asks
     wait = 0.0
     """In seconds."""
 

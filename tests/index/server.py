@@ -22,6 +22,9 @@ class IndexServer:
     Jetsons; `/dated/` before the rest of a path an index that tells when its files were uploaded.
     """
 
+    fresh = 600
+    """How many seconds an answer may be cached, as PyPI has it."""
+
     def __init__(self) -> None:
         self.requests: list[str] = []
         """The paths that were asked for, in order."""
@@ -146,7 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(answer.code)
         self.send_header("Content-Type", answer.kind)
         if answer.code == 200:
-            self.send_header("Cache-Control", "max-age=600")  # as PyPI has it
+            self.send_header("Cache-Control", f"max-age={self.server.index.fresh}")
         self.send_header("Content-Length", str(len(answer.body)))
         if answer.code == 301:
             self.send_header("Location", self.path + "/")
