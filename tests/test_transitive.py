@@ -287,6 +287,21 @@ def test_the_project_may_be_elsewhere(project: Project, tmp_path: Path, option: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["demo"]
 
 
+def test_where_the_chosen_index_is_out_of_reach_the_add_is_as_with_uv(project: Project) -> None:
+    """Nobody asked for torch by name; uv's own patience would be many seconds."""
+    done = project.uvtorch("add", "timm", machine="h200-580", UVTORCH_INDEX_BASE="http://127.0.0.1:9/whl").must()
+    assert "warning: torch 2.15.0 came along from PyPI, as uv could not lock it from the index of cu130" in done.err
+    assert "`uvtorch torch use cu130` tries again" in done.err
+    assert "tool" not in project.data
+    assert project.data["project"]["dependencies"] == ["timm>=1.0.22"]
+    named = project.uvtorch(
+        "add", "timm", "--torch-backend", "cu130", machine="h200-580", UVTORCH_INDEX_BASE="http://127.0.0.1:9/whl"
+    )
+    assert named.code == 2, "what was asked for is not dropped"
+    project.uvtorch("torch", "use", "cu130", machine="h200-580").must()
+    project.check("cu130")
+
+
 def test_a_conflict_leaves_everything_as_it_was(project: Project) -> None:
     """The project's index has no such release: uv says so, and nothing is written."""
     project.uvtorch("add", "torch", "--torch-backend", "cu126").must()

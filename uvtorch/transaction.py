@@ -139,14 +139,17 @@ class Transaction:
         """Run uv; its exit code. A signal undoes everything all the same."""
         return self._run(words)[0]
 
-    def try_quietly(self, *words: str) -> tuple[int, str]:
-        """Run uv with its stderr held back; its exit code and what it said. `tell` passes that on."""
-        code, said = self._run(words, quietly=True)
+    def try_quietly(self, *words: str, patient: bool = True) -> tuple[int, str]:
+        """Run uv with its stderr held back; its exit code and what it said. `tell` passes that on.
+
+        Not `patient`: an index that cannot be reached is given up after two seconds.
+        """
+        code, said = self._run(words, quietly=True, patient=patient)
         if code:
             self.failure = (code, said)
         return code, said
 
-    def _run(self, words: tuple[str, ...], *, quietly: bool = False) -> tuple[int, str]:
+    def _run(self, words: tuple[str, ...], *, quietly: bool = False, patient: bool = True) -> tuple[int, str]:
         if self.dry:
             self._commands.append(words)
             return 0, ""
@@ -154,7 +157,7 @@ class Transaction:
         path, interrupted = self._find_uv(), self._begin(words)
         if quietly:
             with self._out.working("resolving dependencies"):
-                code, said = uv.run_quietly(path, words, interrupted)
+                code, said = uv.run_quietly(path, words, interrupted, patient=patient)
         else:
             code, said = uv.run(path, words, interrupted), ""
         for kept in self._journal.files.values():

@@ -279,7 +279,11 @@ def run(
         raise _cannot_start(path, error) from None
 
 
-def run_quietly(path: str, args: "Sequence[str]", interrupted: Interrupted) -> tuple[int, str]:
+IMPATIENT = {"UV_HTTP_CONNECT_TIMEOUT": "2", "UV_HTTP_RETRIES": "0"}
+"""For uv's environment: an index that cannot be reached is given up after two seconds."""
+
+
+def run_quietly(path: str, args: "Sequence[str]", interrupted: Interrupted, *, patient: bool = True) -> tuple[int, str]:
     """Run uv with its stderr held back; its exit code and what it said, in colour where it would have been."""
     from tempfile import TemporaryFile  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
@@ -287,7 +291,7 @@ def run_quietly(path: str, args: "Sequence[str]", interrupted: Interrupted) -> t
     # Not `--color always`: uv takes that option once, and the user's own words come before this variable.
     colour = {"FORCE_COLOR": "1"} if terminal else {}
     with TemporaryFile() as file:
-        code = run(path, args, interrupted, file.fileno(), colour)
+        code = run(path, args, interrupted, file.fileno(), colour if patient else colour | IMPATIENT)
         file.seek(0)
         return code, file.read().decode("utf-8", "replace")
 
@@ -317,7 +321,7 @@ def ask(path: str, args: "Sequence[str]", given: str = "", *, patient: bool = Tr
     env = environment()
     env.pop("UV_TORCH_BACKEND", None)
     if not patient:
-        env |= {"UV_HTTP_CONNECT_TIMEOUT": "2", "UV_HTTP_TIMEOUT": "2", "UV_HTTP_RETRIES": "0"}
+        env |= {**IMPATIENT, "UV_HTTP_TIMEOUT": "2"}
     try:
         done = subprocess.run(
             [path, *args],

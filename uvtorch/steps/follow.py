@@ -18,6 +18,7 @@ from uvtorch.steps import choices
 from uvtorch.steps.pins import Change, pins_of, torch_first, workspace_packages, workspace_requirements
 from uvtorch.steps.resolve import (
     NO_SOLUTION,
+    OUT_OF_REACH,
     brought,
     decide_for,
     leaves_to_pypi,
@@ -195,13 +196,16 @@ def pin_transitive(session: Session, tx: Transaction, wanted: Wanted) -> bool:
     change.to(decision, (), names)
     if not change.write():
         return False
-    code, said = tx.try_quietly(*choices.relock_command(session))
-    if code and (named or code != NO_SOLUTION):
+    code, said = tx.try_quietly(*choices.relock_command(session), patient=named)
+    if code and (named or code not in (NO_SOLUTION, OUT_OF_REACH)):
         tx.fail()
-    if code:
+    if code:  # without uvtorch the command would have worked
         rollback(session, tx, before)
         why = f"torch {torch} came along from PyPI: what needs it cannot be solved with {decision.backend}"
-        tx.warn(unfit(torch, refusal) if refusal else why)
+        if code == OUT_OF_REACH:
+            why = f"torch {torch} came along from PyPI, as uv could not lock it from the index of {decision.backend}; "
+            why += f"`uvtorch torch use {decision.backend}` tries again"
+        tx.warn(unfit(torch, refusal) if refusal and code == NO_SOLUTION else why)
         return False
     tx.tell(said)
     prefix = f"{', '.join(names)} came along: " if names else ""
