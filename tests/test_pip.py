@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import re
 import subprocess
 import sys
@@ -142,6 +143,19 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
         return re.sub(rf"{tmp_path}/data/uvtorch/(\S+)-[0-9a-f]{{12}}(/pyproject.toml)?", r"<\1>", row)
 
     return tell
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes have no path there")
+def test_what_a_pipe_holds_is_left_for_uv() -> None:
+    """`-r <(…)`: what uvtorch read there, uv would not find."""
+    reading, writing = os.pipe()
+    os.write(writing, b"torch\n")
+    os.close(writing)
+    try:
+        assert not names_pytorch(parse(["pip", "install", "-r", f"/dev/fd/{reading}"]), {})
+        assert os.read(reading, 100) == b"torch\n"
+    finally:
+        os.close(reading)
 
 
 @pytest.mark.processes

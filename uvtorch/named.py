@@ -5,6 +5,7 @@ Light: this lies on the way of every `uv pip install`.
 
 import os
 
+from uvtorch.files import read
 from uvtorch.packages import begins_with, dependents, roles
 
 TYPE_CHECKING = False
@@ -68,8 +69,7 @@ def _requirement(word: str) -> str:
 def _may_name(path: str) -> bool:
     """Whether a file has the name of a PyTorch package in it, or refers to another file."""
     try:
-        with open(path, "rb") as file:
-            text = file.read().lower()
-    except (OSError, ValueError):
+        text = read(path).lower()  # not a pipe's (`-r <(…)`): what is read there is lost to uv
+    except OSError:
         return False
     return b"torch" in text or b"\n-r" in b"\n" + text or b"--requirement" in text
