@@ -204,10 +204,10 @@ def tell_pypi(tx: Transaction, decision: Decision) -> None:
     tx.say(f"using PyPI's build{release}: it is the right one on macOS; nothing is pinned")
 
 
-OUT_OF_REACH = 2
-"""Uv's exit code for an error that is no resolution's, such as an index that cannot be reached."""
 NO_SOLUTION = 1
-"""uv's exit code where requirements cannot be solved together; 2 is for all other errors."""
+"""uv's exit code where requirements cannot be solved together."""
+OUT_OF_REACH = 2
+"""uv's exit code for all other errors, such as an index that cannot be reached."""
 
 
 def rollback(session: Session, tx: Transaction, mark: Mapping[str, Saved]) -> None:

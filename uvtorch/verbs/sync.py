@@ -245,7 +245,7 @@ def _pin_what_comes_along(session: Session, tx: Transaction, wanted: Wanted, bef
     if fixed is None and (not before or line.verb == "lock" or wanted.backend):
         code, said = tx.try_quietly(*(line.argv if line.verb == "lock" else choices.relock_command(session)))
         if code:
-            tx.end(code, said)
+            tx.fail()
         session.reread()
     builds = locked(session).named("torch")
     # A dependency may pin torch itself: uv applies the sources of path and git dependencies.

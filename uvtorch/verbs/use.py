@@ -129,9 +129,9 @@ def _pin(session: Session, tx: Transaction, wanted: Wanted) -> None:
         follow_lock(session, tx, b"")
         return
     if not locked(session).named("torch"):  # dynamic dependencies; a torch that only comes along, not locked yet
-        code, said = tx.try_quietly(*choices.relock_command(session))
+        code, _ = tx.try_quietly(*choices.relock_command(session))
         if code:
-            tx.end(code, said)
+            tx.fail()
     if not locked(session).named("torch"):
         raise ProjectError(f"{session.project.origin} requires no PyTorch package", "`uvtorch add torch` adds it")
     pin_transitive(session, tx, wanted)
