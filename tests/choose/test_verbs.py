@@ -154,8 +154,9 @@ def test_the_machines_that_uvtorch_describes_are_named_and_chosen_for(
         assert rows.keys() - {"name"} == hardware.described().keys()
         assert "GTX 1080 (6.1); driver 580.95.05 (CUDA 13.0)" in " ".join(rows["gtx1080"].split())
     text = printed(session({}, tmp_path), "explain", "torch", "--hardware", "gtx1080", "--compare")
-    assert "chosen    cu126, torch 2.14.1: driver 580.95.05" in text
-    assert "plain uv  `uv add torch` takes cu132, torch 2.15.0: does not run here" in text
+    assert "chosen   cu126, torch 2.14.1: driver 580.95.05" in text
+    assert "\nuv add   takes cu132, torch 2.15.0: does not run here; PyPI's torch" in text
+    assert "\nuv pip   `--torch-backend=auto` takes cu132, torch 2.15.0: does not run here; torch" in text
     text = printed(session({}, tmp_path), "explain", "torch", "--hardware", "rtx5090", "--json", "--compare")
     compared = json.loads(text)["compare"]
     assert [(row["backend"], row["torch"], row["fits"]) for row in compared] == [
@@ -211,8 +212,22 @@ def test_list_filters(filters: dict[str, str], releases: int, lines: list[str] |
 
 
 def test_a_filter_that_nothing_meets_is_one_error() -> None:
-    with pytest.raises(UsageError, match=r"no build in the catalog meets --release 2\.15 --backend cu126"):
-        listed(release="2.15", backend="cu126")
+    for filters, told, hint in (
+        (
+            {"release": "2.15", "backend": "cu126"},
+            "no build in the catalog meets --release 2.15 --backend cu126",
+            "`uvtorch torch list --backend cu126` shows all of that",
+        ),
+        ({"release": "9.9", "backend": "cu126"}, "the catalog has no release 9.9", "2.14.1 2.15.0"),
+        ({"backend": "cu999"}, "the catalog has no backend cu999", "cu130 cu132"),
+        ({"backend": "CU126"}, "--backend: `CU126` is not a backend", "did you mean `cu126`?"),
+        ({"backend": ""}, "--backend needs a backend", "test/cu130"),
+        ({"backend": "cpu", "platform": "beos"}, "the catalog has no platform beos", "macos_x86_64"),
+    ):
+        with pytest.raises(UsageError) as refusal:
+            listed(**filters)
+        assert (str(refusal.value), len(refusal.value.hints)) == (told, 1)
+        assert refusal.value.hints[0].endswith(hint)
 
 
 def test_explain_says_the_date_of_the_catalog(tmp_path: Path) -> None:

@@ -5,11 +5,11 @@ from itertools import groupby
 from typing import Final
 
 import click
-from packaging.utils import canonicalize_name
 
 from uvtorch import requirement
 from uvtorch.choose import Candidate, Decision, Request, choose, summary
 from uvtorch.machine import Machine
+from uvtorch.packages import normalize
 from uvtorch.project import Project
 from uvtorch.session import Session, requirements_of
 from uvtorch.steps.verb import Verb, hardware_option, machine_of
@@ -51,9 +51,9 @@ def explain(
     rows = [*_outcome(decision, session.index_base), *_kept(project, machine)]
     rows += (("hint", hint) for hint in decision.hints)
     rows += (("warning", warning) for warning in decision.warnings)
-    for one in compared:
+    for (label, by), one in zip((("uv add", ""), ("uv pip", "`--torch-backend=auto` ")), compared, strict=False):
         build = f"takes {one.backend}, torch {one.option.torch}: " if one.backend else ""
-        rows.append(("plain uv", f"`{one.command}` {build}{one.verdict}; {one.option.reason}"))
+        rows.append((label, f"{by}{build}{one.verdict}; {one.option.reason}"))
     rows += [("machine", summary(machine)), ("request", _request(request)), ("catalog", f"as of {as_of}")]
     session.out.table(rows)
     session.out.text("")
@@ -62,7 +62,7 @@ def explain(
 
 def _merged(requirements: Sequence[str], project: Project) -> tuple[str, ...]:
     """What the command line and the project ask for together; the command line replaces a package's requirement."""
-    named = {canonicalize_name(requirement.parse(text).name) for text in requirements}
+    named = {normalize(requirement.parse(text).name) for text in requirements}
     return (*requirements, *(text for text in requirements_of(project) if requirement.named_by(text) not in named))
 
 

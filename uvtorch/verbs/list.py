@@ -1,10 +1,11 @@
 """`uvtorch torch list`: the catalog (contract 7)."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 import click
 
+from uvtorch.argv import backend_name
 from uvtorch.backend import PLATFORMS, Backend
 from uvtorch.catalog import PYTHONS, Build, Catalog
 from uvtorch.choose import platform_name
@@ -31,17 +32,25 @@ EXAMPLES: Final = (
 def list_(session: Session, as_json: bool, release: str | None, backend: str | None, platform: str | None) -> None:
     """Show the releases, builds and platforms there are."""
     known, out = session.catalog, session.out
-    found = {torch: _cells(known, torch, backend, platform) for torch in reversed(known.releases)}
+    if backend is not None:
+        backend_name(backend, "--backend")
     start = f"{release}." if release else ""
-    found = {torch: cells for torch, cells in found.items() if cells and f"{torch}.".startswith(start)}
+    releases = [torch for torch in reversed(known.releases) if f"{torch}.".startswith(start)]
+    builds = {one: index for one, index in known.builds.items() if backend in (None, str(one))}
+    platforms = [key for key in PLATFORMS if (platform or "").lower() in key]
+    filters = (
+        ("release", release, releases, known.releases),
+        ("backend", backend, builds, known.builds),
+        ("platform", platform, platforms, PLATFORMS),
+    )
+    for name, asked, met, there in filters:
+        if not met:
+            raise UsageError(f"the catalog has no {name} {asked}", f"it has {' '.join(map(str, there))}")
+    found = {torch: cells for torch in releases if (cells := _cells(builds, torch, platforms))}
     if not found:
-        filters = {"--release": release, "--backend": backend, "--platform": platform}
-        said = " ".join(f"{option} {text}" for option, text in filters.items() if text)
-        raise UsageError(
-            f"no build in the catalog meets {said}",
-            f"backends: {' '.join(map(str, known.builds))}",
-            f"platforms: {' '.join(PLATFORMS)}",
-        )
+        said = [f"--{name} {asked}" for name, asked, *_ in filters if asked]
+        hint = f"`uvtorch torch list {said[-1]}` shows all of that"
+        raise UsageError(f"no build in the catalog meets {' '.join(said)}", hint)
     if as_json:
         out.json({"schema": 1, "releases": [_described(known, *row) for row in found.items()]})
         return
@@ -51,13 +60,14 @@ def list_(session: Session, as_json: bool, release: str | None, backend: str | N
     out.table([line for row in found.items() for line in _rows(known, *row)], ("", "platform", "builds"))
 
 
-def _cells(known: Catalog, release: str, backend: str | None, platform: str | None) -> Cells:
+def _cells(
+    builds: Mapping[Backend, Mapping[str, Mapping[str, Build]]], release: str, platforms: Collection[str]
+) -> Cells:
     found = {
-        one: {key: build for key, build in index.get(release, {}).items() if (platform or "").lower() in key}
-        for one, index in known.builds.items()
-        if backend in (None, str(one))
+        one: {key: build for key, build in index.get(release, {}).items() if key in platforms}
+        for one, index in builds.items()
     }
-    return {one: builds for one, builds in found.items() if builds}
+    return {one: cells for one, cells in found.items() if cells}
 
 
 def _described(known: Catalog, release: str, cells: Cells) -> dict[str, object]:
