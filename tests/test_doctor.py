@@ -308,7 +308,8 @@ def test_a_members_finding_in_the_root_is_not_mended_from_the_member(empty: Empt
     assert site.state() == before
     for finding in found.values():
         assert finding["fix"] == ["uvtorch", "--project", "..", "torch", "doctor", "--fix"]
-    inside.uvtorch(*finding["fix"][1:]).must()
+    mended = inside.uvtorch(*finding["fix"][1:]).must().ours
+    assert [row.split(": ")[1] for row in mended] == [f"fixed {code}" for code in found]
     assert doctor(site, "--fix", code=0) == {}
     assert doctor(inside, code=0) == {}
 

@@ -95,11 +95,15 @@ def _concerns_pytorch(project: Project) -> bool:
     return bool(project.pytorch_packages()) or not required(project).isdisjoint(dependents())
 
 
-def fix_files(session: Session, tx: Transaction, case: Case) -> None:
-    """Make the edits that the findings call for, as far as they do not touch the same, and lock; then look again."""
+def fix_files(session: Session, tx: Transaction, case: Case) -> Iterator[Finding]:
+    """Make the edits that the findings call for, as far as they do not touch the same, and lock; then look again.
+
+    Yields what it works on.
+    """
     for _ in range(1 if tx.dry else ROUNDS):
-        file = session.file()
-        upgrade = _edit(file, _audited(case))
+        file, found = session.file(), _audited(case)
+        yield from (finding for finding in found if finding.fixable)
+        upgrade = _edit(file, found)
         if not session.edit(tx, session.required_site.manifest.path, file) and not upgrade:
             return
         if case.lock is not None or not case.script:  # a script is locked only where its user wants that
@@ -210,9 +214,10 @@ def doctor(session: Session, script: str | None, as_json: bool, fix: bool, trial
     if fix:
         session.claim()
     case = examine(session)
+    worked_on: list[Finding] = []
     if (fix or session.dry) and case.site:
         with session.transaction() as tx:
-            fix_files(session, tx, case)
+            worked_on += fix_files(session, tx, case)
         if tx.code or tx.dry:
             return tx.code
         case = examine(session)
@@ -221,6 +226,8 @@ def doctor(session: Session, script: str | None, as_json: bool, fix: bool, trial
         with session.out.working("computing on every GPU"):
             tried = environment.attempt(case.installed.interpreter, session.env)
     findings = diagnose(case, session.env, tried)
+    left = {one.message for one in findings}
+    session.out.say(*dict.fromkeys(f"fixed {one.code}: {one.message}" for one in worked_on if one.message not in left))
     if as_json:
         session.out.json(_document(findings))
     else:
