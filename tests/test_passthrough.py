@@ -69,12 +69,25 @@ def test_the_exit_code_is_uvs(code: int, uvtorch: Uvtorch, tmp_path: Path) -> No
     assert uvtorch("pip", "list", uv=RecordingUv(tmp_path / "bin" / "uv", f"exit {code}").path).code == code
 
 
-def test_a_verb_without_its_torch_is_uvs_to_refuse_and_named(uvtorch: Uvtorch, tmp_path: Path) -> None:
-    for code, hint in ((2, b"hint: did you mean `uvtorch torch doctor`?\n"), (0, b"")):
-        fake = RecordingUv(tmp_path / str(code) / "uv", f"exit {code}")
-        done = uvtorch("doctor", "--fix", uv=fake.path)
-        assert (done.code, done.err) == (code, hint)
-        assert fake.call.argv == [b"doctor", b"--fix"]
+def test_a_verb_without_its_torch_and_none_are_uvs_to_refuse_and_ours_are_named(
+    uvtorch: Uvtorch, tmp_path: Path
+) -> None:
+    bare = b"hint: `uvtorch torch` is about PyTorch's builds, and `uvtorch --help` shows what else it adds\n"
+    doctor = b"hint: did you mean `uvtorch torch doctor`?\n"
+    for number, (code, words, hint) in enumerate(
+        (
+            (2, ["doctor", "--fix"], doctor),
+            (0, ["doctor", "--fix"], b""),
+            (2, [], bare),
+            (2, ["--offline"], bare),
+            (2, ["-q"], b""),
+            (1, [], b""),
+        )
+    ):
+        fake = RecordingUv(tmp_path / str(number) / "uv", f"exit {code}")
+        done = uvtorch(*words, uv=fake.path)
+        assert (done.code, done.out, done.err) == (code, b"", hint)
+        assert fake.call.argv == [word.encode() for word in words]
 
 
 @pytest.mark.parametrize("name", ["KILL", "TERM", "INT", "SEGV", "PIPE"])

@@ -69,17 +69,18 @@ def _act(words: list[str]) -> int:  # noqa: PLR0911  one return for each kind of
             return _with_uv(words, _version)
         if line.has("--help"):
             return _with_uv(words, _help)
-    elif line.verb == "torch":
+        return _with_uv(words, lambda out: out.tell("hint", _BARE), on=2)
+    if line.verb == "torch":
         return _torch(line)
-    elif line.verb == "help":
+    if line.verb == "help":
         return _help_verb(line)
-    elif line.verb in command_lines.VERBS:
+    if line.verb in command_lines.VERBS:
         if line.has("--help"):
             return _with_uv(words, lambda out: _help_on(line.verb or "", out))
         if _concerns_us(line):
             return _do(line)
     elif line.verb in ("detect", "explain", "list", "use", "backends", "doctor", "completion"):
-        return _without_torch(line)
+        return _with_uv(words, lambda out: out.tell("hint", f"did you mean `uvtorch torch {line.verb}`?"), on=2)
     return uv.hand_over(uv.find(os.environ), words)
 
 
@@ -192,17 +193,6 @@ def _unknown(line: "CommandLine") -> int:
     return uv.hand_over(uv.find(os.environ), line.typed)
 
 
-def _without_torch(line: "CommandLine") -> int:
-    """A verb of ours without its `torch`: it is uv's to refuse, and the right one is named."""
-    with uv.Interrupted() as interrupted:
-        code = uv.run(uv.find(os.environ), line.typed, interrupted)
-    if code == 2:  # what uv's parser ends with
-        from uvtorch.output import Output  # noqa: PLC0415  the hand-over loads nothing that it does not need
-
-        Output(line, os.environ).tell("hint", f"did you mean `uvtorch torch {line.verb}`?")
-    return code
-
-
 def _help_verb(line: "CommandLine") -> int:
     """`uv help`, `uv help add`; our own verbs are ours to explain."""
     if line.positionals[:1] == ["torch"]:
@@ -229,11 +219,15 @@ def _torch(line: "CommandLine") -> int:
     return torch.run(line.positionals, Session(line, os.environ))
 
 
-def _with_uv(words: list[str], then: "Callable[[Output], None]") -> int:
-    """Let uv speak first; add our words if it is well."""
+_BARE = "`uvtorch torch` is about PyTorch's builds, and `uvtorch --help` shows what else it adds"
+"""What follows where no verb is given, which is uv's to refuse, as is a verb of ours without its `torch`."""
+
+
+def _with_uv(words: list[str], then: "Callable[[Output], None]", *, on: int = 0) -> int:
+    """Let uv speak first; add our words if it ends with the code `on`."""
     with uv.Interrupted() as interrupted:
         code = uv.run(uv.find(os.environ), words, interrupted)
-    if code == 0:
+    if code == on:
         from uvtorch.output import Output  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
         _speak_safely()
