@@ -20,8 +20,8 @@ LAYERS = [
     "cuda_extensions environment fleet requirements_file uv_rule",
     "choose project",
     "hardware catalog journal named",
-    "machine intel requirement packages locate output kept",
-    "argv atomic fingerprint uv",
+    "machine intel requirement locate output kept",
+    "argv atomic fingerprint packages uv",
     "backend",
     "errors files",
 ]

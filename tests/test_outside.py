@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.index.project import Project
+from uvtorch import files
 from uvtorch.argv import parse
 from uvtorch.project.outside import configured, given, uv_toml
 
@@ -72,7 +73,7 @@ def test_a_uv_toml_above_that_a_pin_puts_out_of_force_is_told(empty: Make) -> No
         above.unlink()
 
 
-def test_where_uv_looks_for_its_configuration(tmp_path: Path) -> None:
+def test_where_uv_looks_for_its_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project, user, system = tmp_path / "a" / "b", tmp_path / "user", tmp_path / "system"
     for folder in (project, user / "uv", system / "uv"):
         folder.mkdir(parents=True)
@@ -85,6 +86,10 @@ def test_where_uv_looks_for_its_configuration(tmp_path: Path) -> None:
 
     assert names() == ["a", "uv", "uv"]
     assert names(data={"tool": {"uv": {}}}) == ["uv", "uv"]  # its own [tool.uv] takes that place
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert names(XDG_CONFIG_HOME="user") == ["a", "uv"]  # a relative one does not count, and so for all of XDG's
+    assert files.of_user("user", "~/x") == str(tmp_path / "x")
     assert names(UV_NO_CONFIG="1") == names("--no-config sync") == []
     assert names(UV_CONFIG_FILE=str(tmp_path / "a" / "uv.toml")) == ["a"]
     (project / "uv.toml").write_text("not TOML")

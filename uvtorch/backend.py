@@ -126,9 +126,9 @@ def _named_within(part: str) -> Backend | None:
     return found[0]._replace(channel="nightly") if "nightly" in words else found[0]
 
 
-def same_url(one: str, other: str) -> bool:
-    """Whether two index URLs are the same to uv: it ignores one trailing slash, nothing else."""
-    return one.rstrip("/") == other.rstrip("/")
+def same_url(one: str | None, *others: str | None) -> bool:
+    """Whether an index URL is the same to uv as one of the others: it ignores one trailing slash, nothing else."""
+    return one is not None and one.rstrip("/") in [other.rstrip("/") for other in others if other]
 
 
 def marker(platforms: frozenset[str] | None) -> str | None:

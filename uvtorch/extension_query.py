@@ -5,7 +5,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from uvtorch.argv import carried
-from uvtorch.backend import Backend
+from uvtorch.backend import Backend, same_url
 from uvtorch.catalog import number
 from uvtorch.choose import Decision, Request, choose
 from uvtorch.cuda_extensions import Extension, Index
@@ -108,7 +108,7 @@ class Query(NamedTuple):
         texts = [item.text, torch, *self.request.requirements]
         versions = self._ask([*places, *carried(self.session.line)], texts, url)
         # Another index may have the package as well, with builds for who knows which torch.
-        return versions if versions.get(f"{item.package} from") == url.rstrip("/") else {}
+        return versions if same_url(url, versions.get(f"{item.package} from")) else {}
 
     def _ask(self, options: Sequence[str], texts: Sequence[str], url: str) -> dict[str, str]:
         """Name -> version as uv resolves these requirements for this machine from wheels; empty where it cannot."""

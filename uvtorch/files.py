@@ -36,6 +36,11 @@ def head(path: str, limit: int) -> bytes:
         return file.read(limit) or b""
 
 
+def of_user(named: str | None, default: str) -> str:
+    """The user's folder that a variable of XDG's names: absolute, as the specification has it, else the default."""
+    return named if named and os.path.isabs(named) else os.path.expanduser(default)
+
+
 def _open(path: str, flags: int) -> int:
     # Without O_NONBLOCK, opening a FIFO waits for whoever writes it.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

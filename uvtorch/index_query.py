@@ -120,7 +120,7 @@ def answered(out: str) -> dict[str, str]:
     for row in out.splitlines():
         text = row.strip()
         if text.startswith("# from "):
-            found[f"{last} from"] = text.removeprefix("# from ").rstrip("/")
+            found[f"{last} from"] = text.removeprefix("# from ")
         elif "==" in text and not text.startswith("#"):
             last, _, version = text.partition(";")[0].strip().partition("==")
             found[last] = version.partition(" ")[0]

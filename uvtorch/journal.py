@@ -33,8 +33,7 @@ class Claim:
         self._in_state = False
         self._directory, name = (self.root, "") if os.path.isdir(self.root) else os.path.split(self.root)
         self._beside = os.path.join(self._directory, ".uvtorch-journal" + (name and f"-{name}"))
-        state = env.get("XDG_STATE_HOME", "")
-        self._folder = os.path.join(state if os.path.isabs(state) else os.path.expanduser("~/.local/state"), "uvtorch")
+        self._folder = os.path.join(files.of_user(env.get("XDG_STATE_HOME"), "~/.local/state"), "uvtorch")
         tail = re.sub(r"[^A-Za-z0-9._-]", "-", self.root[-60:])
         self._central = os.path.join(self._folder, f"{tail}-{crc32(os.fsencode(self.root)):08x}.journal")
 

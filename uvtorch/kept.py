@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from uvtorch import atomic, files
 from uvtorch.errors import ProjectError
+from uvtorch.packages import begins_with
 
 BESIDE = ".before-uvtorch"
 """Added to a file's name for its old text, where somebody else changed the file meanwhile."""
@@ -16,7 +17,6 @@ ANY = "*"
 """Among the names that uv may write: requirements whose names the command line does not tell (`-r`, a path, a URL)."""
 
 _ATOM = re.compile(rb"#[^\r\n]*|\"[^\"\n]*\"|'[^'\n]*'|[^\s,\[\]{}=\"'#]+")
-_NAME = re.compile(r"\W*([A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)")
 _WORDS = frozenset(
     b"project dependencies optional-dependencies project.optional-dependencies dependency-groups dev-dependencies "
     b"tool.uv tool.uv.sources tool.uv.index tool.uv.workspace members index name url explicit default format workspace "
@@ -135,13 +135,8 @@ def names_in(words: Sequence[str]) -> set[str]:
         if word.startswith(("-r", "--requirement", ".")) or "/" in word or os.sep in word:
             names.add(ANY)
         elif not word.startswith("-"):
-            names |= {_normalized(part) for part in re.split(r"[\s,]+", word)}
+            names |= {begins_with(part) for part in re.split(r"[\s,]+", word)}
     return names - {""}
-
-
-def _normalized(text: str) -> str:
-    match = _NAME.match(text)
-    return re.sub(r"[-_.]+", "-", match[1]).lower() if match else ""
 
 
 def by_uv(before: bytes, after: bytes, names: Collection[str], *, torn: bool = False) -> bool:
@@ -171,4 +166,4 @@ def _is_uvs(atom: bytes, names: Collection[str]) -> bool:
     text = atom.decode("utf-8", "replace")
     if "://" in text:  # an index, of an option or a variable
         return True
-    return _normalized(text) in names or (ANY in names and (text[0] in "\"'" or text.isidentifier()))
+    return begins_with(text.strip("\"'")) in names or (ANY in names and (text[0] in "\"'" or text.isidentifier()))

@@ -5,9 +5,9 @@ from functools import cache
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import canonicalize_name
 
 from uvtorch.errors import UsageError
+from uvtorch.packages import normalize
 
 # Texts, which `re` compiles when they are used: most commands use one or two, and compiling takes a millisecond each.
 _STAR = r"(>=?|<=?|~=)(\s*[0-9][0-9.]*)\.\*"
@@ -49,7 +49,7 @@ def named_by(text: str) -> str | None:
         requirement = parse(text)
     except UsageError:
         return None
-    return None if requirement.url else canonicalize_name(requirement.name)
+    return None if requirement.url else normalize(requirement.name)
 
 
 def bare_requirement(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from uvtorch import catalog, files, index_query, locate, uv
 from uvtorch.argv import CommandLine, backend_name, torch_backend
-from uvtorch.backend import DEFAULT_INDEX_BASE, Backend, parse
+from uvtorch.backend import DEFAULT_INDEX_BASE, Backend, parse, same_url
 from uvtorch.catalog import Catalog
 from uvtorch.choose import Decision, Request, choose, local_backend
 from uvtorch.command import Command
@@ -234,7 +234,7 @@ class Session(Command):
         pins = [one for one in self.project.sources if one.package == "torch" and one.kind == "index" and one.backend]
         bases = {(one.url or "").rstrip("/").removesuffix(f"/{one.backend}") for one in pins}
         own = bases.pop() if len(bases) == 1 else ""
-        known = any((one.url or "").rstrip("/") == f"{own}/{one.backend}" for one in pins)
+        known = any(same_url(one.url, f"{own}/{one.backend}") for one in pins)
         return self.project.config.index_base or (own if known else DEFAULT_INDEX_BASE)
 
     @cached_property

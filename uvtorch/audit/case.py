@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from uvtorch.audit.exports import Export, Package, Selection
-from uvtorch.backend import DEFAULT_INDEX_BASE, PLATFORMS
+from uvtorch.backend import DEFAULT_INDEX_BASE, PLATFORMS, same_url
 from uvtorch.catalog import Catalog
 from uvtorch.choose import Option
 from uvtorch.environment import Environment as Installed
@@ -34,7 +34,7 @@ class Hosts(NamedTuple):
     """
 
     roots: tuple[str, ...]
-    mirrors: tuple[str, ...]  # Without a slash at the end, as are the roots
+    mirrors: tuple[str, ...]
 
     def own(self, url: str) -> bool:
         """Whether it is PyTorch's server, or what the configuration names in its place."""
@@ -42,7 +42,7 @@ class Hosts(NamedTuple):
 
     def known(self, url: str | None) -> bool:
         """Whether it serves PyTorch's own builds."""
-        return url is not None and (self.own(url) or url.rstrip("/") in self.mirrors)
+        return url is not None and (self.own(url) or same_url(url, *self.mirrors))
 
 
 class Case(NamedTuple):
@@ -87,7 +87,7 @@ class Case(NamedTuple):
     def hosts(self) -> Hosts:
         """Which URLs serve PyTorch's own builds."""
         roots = (DEFAULT_INDEX_BASE, self.base, self.project.config.index_base)
-        mirrors = tuple(index.url.rstrip("/") for index in self.project.indexes if _is_mirror(self.project, index))
+        mirrors = tuple(index.url for index in self.project.indexes if _is_mirror(self.project, index))
         return Hosts(tuple(root.rstrip("/") for root in roots if root), mirrors)
 
     @property

@@ -225,8 +225,7 @@ def _has_companion(case: Case, source: Source, backend: Backend) -> bool:
     """Whether the project takes a Triton from the same index."""
     rows = (packages for first, _, packages in case.catalog.companions if since(backend, (first,)))
     known = {package for packages in rows for package in packages}
-    url = source.url or ""
-    return any(other.package in known and same_url(other.url or "", url) for other in all_sources(case.project))
+    return any(other.package in known and same_url(other.url, source.url) for other in all_sources(case.project))
 
 
 def _decided(case: Case, backend: Backend | None) -> Decision:

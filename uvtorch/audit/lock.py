@@ -46,7 +46,7 @@ def _copies(case: Case, lock: Lock) -> dict[str, dict[str, LockedPackage]]:
     found: dict[str, dict[str, LockedPackage]] = {}
     for package in lock.packages:
         if package.kind == "registry" and package.name not in right and known(package.location):
-            found.setdefault(package.location.rstrip("/"), {})[package.name] = package
+            found.setdefault(package.location, {})[package.name] = package
     return found
 
 
@@ -62,12 +62,12 @@ def _generic_text(url: str, packages: Mapping[str, LockedPackage], explicit: boo
 def _leaks(case: Case, lock: Lock) -> dict[tuple[str, str], dict[str, None]]:
     """(a dependency, the index that its own sources bring) -> the PyTorch packages from there."""
     projects = together(case.project)
-    known = {index.url.rstrip("/") for index in chain(*(one.indexes for one in projects))}
+    known = [index.url for index in chain(*(one.indexes for one in projects))]
     local = {package.name for package in lock.packages if package.kind not in ("registry", "virtual")}
     local -= {case.project.root_name, *(one.name for one in projects)}
     found: dict[tuple[str, str], dict[str, None]] = {}
     for package in lock.packages:
-        foreign = package.kind == "registry" and package.location.rstrip("/") not in known
+        foreign = package.kind == "registry" and not same_url(package.location, *known)
         if foreign and package.backend and case.project.is_pytorch(package.name):
             for name in local.intersection(lock.dependents(package.name)):
                 found.setdefault((name, package.location), {})[package.name] = None
@@ -187,16 +187,16 @@ def _strays_on(case: Case, platform: Platform, given: Collection[Package]) -> li
     a package of which no choice has a build.
     """
     sources = _routing(case, platform)
-    urls = {source.url.rstrip("/") for source in sources if source.url}
-    chosen = {package.name for package in given if package.url.rstrip("/") in urls}
+    urls = [source.url for source in sources if source.url]
+    chosen = {package.name for package in given if same_url(package.url, *urls)}
     right = chosen if any(source.target.kind != "base" for source in sources) else set()
     return [
         package for package in given if urls and package.name not in right and _is_stray(case, package, urls, platform)
     ]
 
 
-def _is_stray(case: Case, package: Package, urls: set[str], platform: Platform) -> bool:
-    elsewhere = package.url.rstrip("/") not in urls and _judged(case, package)
+def _is_stray(case: Case, package: Package, urls: Sequence[str], platform: Platform) -> bool:
+    elsewhere = not same_url(package.url, *urls) and _judged(case, package)
     return elsewhere and _build_of(case, package, package.release, platform) is not None
 
 

@@ -5,13 +5,12 @@ from functools import cache
 from typing import NamedTuple
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from uvtorch.backend import CHANNELS, PLATFORMS, Backend, parse
 from uvtorch.catalog import PYTHONS, Catalog, number
 from uvtorch.errors import UsageError
 from uvtorch.machine import Machine
-from uvtorch.packages import roles
+from uvtorch.packages import normalize, roles
 from uvtorch.requirement import allows, specifiers
 from uvtorch.requirement import parse as parse_requirement
 
@@ -126,7 +125,7 @@ def python_text(pythons: frozenset[str]) -> str:
 
 
 def _name(text: str) -> str:
-    return canonicalize_name(parse_requirement(text).name)
+    return normalize(parse_requirement(text).name)
 
 
 def _counts(text: str, catalog: Catalog) -> bool:
@@ -224,7 +223,7 @@ def _applies(text: str, platform: str, python: str | None) -> bool:
 
 def _named(requirement: Requirement) -> Backend | None:
     """The backend of a requirement's local version; a development version's is on the nightly channel."""
-    if canonicalize_name(requirement.name) not in roles():
+    if normalize(requirement.name) not in roles():
         return None
     for clause in requirement.specifier:
         version, _, local = clause.version.partition("+")

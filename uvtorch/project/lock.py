@@ -131,9 +131,8 @@ def stray(lock: Lock, project: Project, environment: Environment) -> tuple[Packa
     several = any(source.target != BASE for source in sources)
     found: list[Package] = []
     for name in filter(project.is_pinned, dict.fromkeys(package.name for package in lock.packages)):
-        urls = [source.url or "" for source in sources]
         builds = [package for package in lock.named(name) if package.applies(environment)]
-        elsewhere = [one for one in builds if not any(same_url(one.location, url) for url in urls)]
+        elsewhere = [one for one in builds if not same_url(one.location, *(row.url for row in sources))]
         served = any(has_build(name, source.backend) for source in sources)
         if served and (not several or elsewhere == builds):
             found += elsewhere

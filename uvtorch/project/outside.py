@@ -96,7 +96,7 @@ def _of_user_and_system(env: Mapping[str, str]) -> Iterator[str]:
     if sys.platform == "win32":
         yield from (os.path.join(env[name], "uv", "uv.toml") for name in ("APPDATA", "PROGRAMDATA") if env.get(name))
         return
-    yield os.path.join(env.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "uv", "uv.toml")
+    yield os.path.join(files.of_user(env.get("XDG_CONFIG_HOME"), "~/.config"), "uv", "uv.toml")
     folders = (*(env.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":"), "/etc")
     paths = (os.path.join(folder, "uv", "uv.toml") for folder in folders)
     yield from [path for path in paths if os.path.isfile(path)][:1]

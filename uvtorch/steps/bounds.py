@@ -130,9 +130,9 @@ def lowest_locked(lock: Lock, project: Project, package: str, target: Target) ->
 
     The base is resolved with each choice, so it must admit what each of them has.
     """
-    urls = [one.url or "" for one in project.sources if (one.package, one.target) == (package, target)]
+    urls = [one.url for one in project.sources if (one.package, one.target) == (package, target)]
     found = [(Version(row.version), row.location) for row in lock.named(package) if row.version]
-    own = [version for version, url in found if any(same_url(url, source) for source in urls)]
+    own = [version for version, url in found if same_url(url, *urls)]
     return min(own or [version for version, _ in found], default=None)
 
 

@@ -144,7 +144,7 @@ def project_for(session: Session, decision: Decision, url: str, requirements: Se
         required=json.dumps(required),
         sources="\n".join(f'{name} = {{ index = "{index}" }}' for name in (*names, *decision.companions)),
     )
-    home = session.env.get("XDG_DATA_HOME") or session.env.get("LOCALAPPDATA") or os.path.expanduser("~/.local/share")
+    home = files.of_user(session.env.get("XDG_DATA_HOME"), session.env.get("LOCALAPPDATA") or "~/.local/share")
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     folder = os.path.join(home, "uvtorch", f"{str(decision.backend).replace('/', '-')}-{digest}")
     try:

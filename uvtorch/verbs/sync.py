@@ -16,7 +16,6 @@ from uvtorch.project.script import script_block
 from uvtorch.requirement import without_local
 from uvtorch.session import Session, Wanted
 from uvtorch.steps import choices
-from uvtorch.steps.beside import join
 from uvtorch.steps.bounds import decide_lowering
 from uvtorch.steps.follow import follow_lock, pin_transitive
 from uvtorch.steps.pins import pins_of, workspace_packages, workspace_requirements
@@ -42,6 +41,8 @@ def sync(session: Session) -> int:
     line = session.line
     script = _script(session)
     if line.verb == "run" and line.has("--with", "--with-requirements", "--with-editable"):
+        from uvtorch.steps.beside import join  # noqa: PLC0415  only `--with` needs it, and it costs 10 ms
+
         join(Session(line, session.env, script) if script else session)
     if line.verb == "run" and line.has("--no-project", "--no-sync", "--help"):
         return session.hand_over()
