@@ -650,6 +650,9 @@ def test_every_other_byte_stays(project: Project) -> None:
     before = project.state()
     project.uvtorch("add", "torch", "--frozen").must()
     assert project.state() == before
+    project.uvtorch("add", "jinja2").must()
+    assert project.text.count("\r\n") == project.text.count("\n")
+    assert project.text.startswith("\ufeff")
 
 
 def test_a_failing_add_gives_crlf_and_mark_back(project: Project) -> None:

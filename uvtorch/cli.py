@@ -162,8 +162,9 @@ def _do(line: "CommandLine") -> int:
         from uvtorch.command import Command  # noqa: PLC0415  the hand-over loads nothing that it does not need
         from uvtorch.steps.watch import names_pytorch, watch  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
-        if line.verb == "lock" or not (line.ours_has("--torch-backend") or names_pytorch(line) or _configured(line)):
-            return watch(Command(line, os.environ))
+        command = Command(line, os.environ)
+        if line.verb == "lock" or not (line.ours_has("--torch-backend") or names_pytorch(command) or _configured(line)):
+            return watch(command)
     from uvtorch.session import Session  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
     if line.verb == "add":

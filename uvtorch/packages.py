@@ -91,6 +91,19 @@ def rows_in(lock: bytes) -> list[bytes]:
     return found
 
 
+def pinned_in(pyproject: bytes) -> set[str]:
+    """The packages that a pyproject.toml takes from an index, whoever installs it, told without reading TOML.
+
+    Empty where that is not plain, as uvtorch and uv's guide write it: with extras, groups, comments, names of platforms
+    that may be wrong (`Linux`), or anything that is uvtorch's own.
+    """
+    table = pyproject.partition(b"\n[tool.uv.sources]\n")[2].partition(b"\n[")[0]
+    if b"uvtorch" in pyproject or any(word in table for word in (b"extra", b"group", b"#")) or not table.islower():
+        return set()
+    rows = table.replace(b"\n ", b" ").decode("utf-8", "replace").splitlines()
+    return {row.partition(" = ")[0] for row in rows if "index = " in row}
+
+
 def configures(pyproject: bytes) -> bool:
     """Whether a pyproject.toml has a `[tool.uvtorch]`, however it is spelled, told without reading TOML.
 

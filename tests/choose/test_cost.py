@@ -30,13 +30,26 @@ print(*(name for name in {HEAVY} if name in sys.modules))
     assert done.stdout.split() == []
 
 
+PINNED = """
+[tool.uv.sources]
+torch = [{ index = "pt", marker = "sys_platform == 'linux'" }]
+
+[[tool.uv.index]]
+name = "pt"
+url = "https://download.pytorch.org/whl/cu126"
+explicit = true
+"""
+
+
 @pytest.mark.skipif(shutil.which("true") is None, reason="needs a program that does nothing, for uv")
-def test_an_add_that_brings_nothing_of_pytorchs_reads_no_project(tmp_path: Path) -> None:
-    (tmp_path / "pyproject.toml").write_text('[project]\nname = "demo"\nversion = "1"\ndependencies = ["torch"]\n')
+@pytest.mark.parametrize(("tables", "words"), [("", ["requests>=2", "./folder"]), (PINNED, ["torch", "requests"])])
+def test_an_add_that_brings_nothing_of_pytorchs_reads_no_project(tables: str, words: list[str], tmp_path: Path) -> None:
+    text = '[project]\nname = "demo"\nversion = "1"\ndependencies = ["torch"]\n'
+    (tmp_path / "pyproject.toml").write_text(text + tables)
     program = f"""
 import os, sys
 from uvtorch import cli
-sys.argv = ["uvtorch", "add", "requests>=2", "./folder"]
+sys.argv = ["uvtorch", "add", *{words}]
 code = cli.run()
 print(code, *(name for name in {[*HEAVY, "packaging", "tomllib", "subprocess"]} if name in sys.modules))
 """

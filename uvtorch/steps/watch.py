@@ -7,17 +7,23 @@ is read where the lock has changed in a way that concerns it.
 from collections.abc import Callable, Sequence
 
 from uvtorch import locate
-from uvtorch.argv import CommandLine
 from uvtorch.command import Command
 from uvtorch.errors import ProjectError
-from uvtorch.packages import begins_with, brings_torch, configures, extension_names, roles, rows_in
+from uvtorch.packages import begins_with, brings_torch, configures, extension_names, pinned_in, roles, rows_in
 from uvtorch.transaction import Transaction, content
 
 
-def names_pytorch(line: CommandLine) -> bool:
-    """Whether what an `add` names may be PyTorch's, or compiled against it. A script has no lock to tell it later."""
-    names = map(begins_with, line.positionals)
-    return line.has("--requirements", "--script") or any(name in roles() or name in extension_names() for name in names)
+def names_pytorch(command: Command) -> bool:
+    """Whether what an `add` names may be PyTorch's, or compiled against it. A script has no lock to tell it later.
+
+    The bare names of what is pinned, torch among them, do not count: there is nothing to choose.
+    """
+    line = command.line
+    texts = {text for text in line.positionals if (name := begins_with(text)) in roles() or name in extension_names()}
+    if line.options or line.ours or command.env.get("UV_TORCH_BACKEND") or "torch" not in texts:
+        return bool(texts) or line.has("--requirements", "--script")
+    path = locate.find(command.directory)
+    return path is None or not texts <= pinned_in(content(path))
 
 
 def watch(
@@ -38,6 +44,7 @@ def watch(
         return command.hand_over(*warnings)
     with command.transaction() as tx:
         tx.guard(*paths)  # `--package` names a file that a command line alone does not tell
+        tx.keep_style(paths[0], content(paths[0]))
         tx.warn(*warnings)
         if edit is not None:
             edit(tx)
