@@ -17,9 +17,9 @@ from uvtorch import audit as audits
 from uvtorch import catalog
 from uvtorch.audit import FIX, Case, Export, Finding, Selection, read_export, selections
 from uvtorch.machine import Machine, Platform
+from uvtorch.markers import holds
 from uvtorch.project import Environment, Project, Target, read
 from uvtorch.project.lock import Lock, read_lock
-from uvtorch.project.markers import holds
 
 pytest_plugins = ["tests.index.fixtures"]
 
@@ -358,7 +358,7 @@ def test_a_locked_build_without_a_wheel_for_this_machine_is_told(empty: Empty) -
     site.uv("lock").must()
     assert "no-wheels" not in codes(findings(site, code=0, machine="h100-570"))
     (finding,) = (one for one in findings(site, machine="macos-m3") if one["code"] == "no-wheels")
-    assert "macOS arm64" in finding["message"]
+    assert "macOS on Apple silicon" in finding["message"]
 
 
 # No false alarms

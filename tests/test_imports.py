@@ -19,7 +19,7 @@ LAYERS = [
     "edits index_query transaction",
     "cuda_extensions environment fleet requirements_file uv_rule",
     "choose project",
-    "hardware catalog journal named",
+    "hardware catalog journal named markers",
     "machine intel requirement locate output kept",
     "argv atomic fingerprint packages uv",
     "backend",

@@ -17,10 +17,10 @@ from uvtorch import catalog
 from uvtorch.audit import Case, Finding, findings
 from uvtorch.errors import UvtorchError
 from uvtorch.machine import Machine, Platform
+from uvtorch.markers import dead
 from uvtorch.packages import normalize
 from uvtorch.project import Choice, Project, read
 from uvtorch.project.choices import gaps
-from uvtorch.project.markers import dead
 
 HERE = Machine(Platform("linux", "x86_64"))
 

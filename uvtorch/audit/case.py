@@ -10,17 +10,16 @@ from typing import Final, NamedTuple
 from uvtorch.audit.exports import Export, Package, Selection
 from uvtorch.backend import DEFAULT_INDEX_BASE, PLATFORMS, same_url
 from uvtorch.catalog import Catalog
-from uvtorch.choose import Option
+from uvtorch.choose import Option, platform_name
 from uvtorch.environment import Environment as Installed
 from uvtorch.machine import Machine
+from uvtorch.markers import EVERYWHERE, PYTHONS, holds
 from uvtorch.project import Choice, Environment, Index, Project, Source
 from uvtorch.project.lock import Lock
-from uvtorch.project.markers import EVERYWHERE, PYTHONS, holds
 from uvtorch.project.outside import Outside
 from uvtorch.project.pyproject import SourceEntry
 from uvtorch.project.workspace import Workspace
 
-_NAMES: Final = {"linux": "Linux", "windows": "Windows", "macos": "macOS"}
 _VENDORS: Final = re.compile(r"/jp\d|jetson|nvidia|/gfx|rocm-rel|/xpu/us")
 """Parts of the URLs of vendors' own builds (Jetson's, AMD's, Intel's), whose last part may be a backend's name."""
 
@@ -167,9 +166,8 @@ def required(project: Project) -> set[str]:
 
 
 def platforms_text(platforms: set[str]) -> str:
-    """Platform keys as a person reads them: `Linux x86_64 and macOS arm64`."""
-    keys = sorted(platforms, key=lambda key: PLATFORMS.index(key) if key in PLATFORMS else len(PLATFORMS))
-    names = [f"{_NAMES[system]} {machine}" for system, _, machine in (key.partition("_") for key in keys)]
+    """Platform keys as a person reads them: `Linux x86_64 and macOS on Apple silicon`."""
+    names = [platform_name(key) for key in sorted(platforms, key=[*PLATFORMS, *platforms].index)]
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 

@@ -13,9 +13,9 @@ from uvtorch.catalog import since
 from uvtorch.choose import Decision, Request, choose
 from uvtorch.errors import UsageError
 from uvtorch.machine import Machine
+from uvtorch.markers import EVERYWHERE, can_hold, dead
 from uvtorch.project import Index, Item, Project, Source, Target
 from uvtorch.project.choices import conflicting
-from uvtorch.project.markers import EVERYWHERE, can_hold, dead
 from uvtorch.project.pyproject import PyProject, SourceEntry
 from uvtorch.requirement import parse
 

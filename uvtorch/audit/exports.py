@@ -13,11 +13,11 @@ from typing import Any, Final, NamedTuple
 
 from uvtorch.errors import UsageError
 from uvtorch.machine import Platform
+from uvtorch.markers import PYTHONS, holds
 from uvtorch.packages import ANCHORS, normalize
 from uvtorch.project import Environment, Project, Target
 from uvtorch.project.choices import reached
 from uvtorch.project.lock import Lock
-from uvtorch.project.markers import PYTHONS, holds
 from uvtorch.requirement import specifiers
 
 _NAME: Final = re.compile(r'name = "([^"\\]+)"')

@@ -14,11 +14,11 @@ from uvtorch.audit.finding import FIX_ROOT, Edit, Finding, error, warning
 from uvtorch.backend import Backend, from_url, parse, same_url
 from uvtorch.edits import offer, pin
 from uvtorch.machine import Platform
+from uvtorch.markers import MAIN_PLATFORMS, holds
 from uvtorch.packages import ANCHORS, has_build, roles
 from uvtorch.project import Choice, Environment, Index, Project, Source
 from uvtorch.project.lock import Lock
 from uvtorch.project.lock import Package as LockedPackage
-from uvtorch.project.markers import MAIN_PLATFORMS, holds
 from uvtorch.project.pyproject import PyProject
 
 TORCHCODEC_WITH_CUDA: Final = ("0.11.0", "0.14.0", "0.17.0")

@@ -9,12 +9,11 @@ from uvtorch.choose.compatibility import labels, platform_name
 from uvtorch.choose.ranking import why_not
 from uvtorch.choose.reasons import Candidate
 from uvtorch.choose.refusal import refusal
-from uvtorch.choose.request import Need, Request, local_backend
+from uvtorch.choose.request import Need, Request, Wish, local_backend
 from uvtorch.choose.table import Table, best, evaluate
 from uvtorch.errors import UsageError
 from uvtorch.machine import Machine
 from uvtorch.packages import has_build
-from uvtorch.requirement import allows, named_by
 
 _OLD = {"cu": "cu117", "rocm": "rocm5.2"}
 """Family -> the newest backend with torch 1.13.1 (pytorch.org's page of previous versions: declared)."""
@@ -145,18 +144,16 @@ def _bounds(need: Need, backend: Backend, release: str, catalog: Catalog) -> tup
     index = catalog.builds.get(backend, {})
     above = [other for other in need.possible if other in index and number(other) > number(release)]
     limits = [("torch", above[-1] if above else None)]
-    limits += ((named_by(text) or "", _limit(text, backend, release, catalog)) for text in need.wishes)
+    limits += ((wish.package, _limit(wish, backend, release, catalog)) for wish in need.wishes)
     return tuple(dict.fromkeys((package, _below(first)) for package, first in limits if first))
 
 
-def _limit(text: str, backend: Backend, release: str, catalog: Catalog) -> str | None:
+def _limit(wish: Wish, backend: Backend, release: str, catalog: Catalog) -> str | None:
     """The lowest version that does not go with this build and that uv would take all the same; None: there is none."""
-    package = named_by(text) or ""
-    versions = {one: torch for one, torch in catalog.pairs.get(package, {}).items() if allows(text, one)}
-    cuda = None if has_build(package, backend) else catalog.with_cuda.get(package)
-    paired = [number(one) for one, torch in versions.items() if release in torch]
+    cuda = None if has_build(wish.package, backend) else catalog.with_cuda.get(wish.package)
+    paired = [number(version) for version, torch in wish.versions.items() if release in torch]
     last = max((one for one in paired if not cuda or one < number(cuda)), default=None)
-    loose = [one for one in versions if last and (package, one) in catalog.loose and number(one) > last]
+    loose = [one for one in wish.versions if last and (wish.package, one) in catalog.loose and number(one) > last]
     return min(loose, key=number, default=None)
 
 

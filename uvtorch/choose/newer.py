@@ -8,8 +8,8 @@ from uvtorch.choose.compatibility import Fault, Judge, capability, label, platfo
 from uvtorch.choose.gpus import Hardware
 from uvtorch.choose.request import Need
 from uvtorch.machine import Gpu
-from uvtorch.requirement import named_by, without_local
 from uvtorch.requirement import parse as parse_requirement
+from uvtorch.requirement import without_local
 
 
 def is_known(need: Need, family: str, catalog: Catalog) -> bool:
@@ -27,9 +27,9 @@ def floor(need: Need, catalog: Catalog) -> str:
     """About the lowest release that a request admits; the newest known one where it has no lower end."""
     clauses = [
         (clause.operator, clause.version.removesuffix(".*"))
-        for text in need.wishes
-        if named_by(text) == "torch"
-        for clause in parse_requirement(without_local(text)).specifier
+        for wish in need.wishes
+        if wish.package == "torch"
+        for clause in parse_requirement(without_local(wish.text)).specifier
     ]
     lows = [version for operator, version in clauses if operator in ("==", "===", ">=", ">", "~=")]
     highs = [number(version) for operator, version in clauses if operator in ("<", "<=")]

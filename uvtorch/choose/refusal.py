@@ -7,7 +7,7 @@ from uvtorch.catalog import number
 from uvtorch.choose.compatibility import Judge, capability, label, labels, platform_name
 from uvtorch.choose.gpus import JETSONS, KIND
 from uvtorch.choose.reasons import CPU
-from uvtorch.choose.request import PLAIN
+from uvtorch.choose.request import PLAIN, python_text
 from uvtorch.choose.table import Row, Table
 from uvtorch.machine import Driver, Gpu
 
@@ -21,7 +21,7 @@ def refusal(table: Table) -> tuple[str, tuple[str, ...]]:
     fits = table.best(requested=False) if possible else None
     newest = f" The newest that fits is {fits.release} ({fits.backend})." if fits else ""
     ranged = _other_range(table.judge, nearest)
-    hints = [*ranged, *table.need.lacking]
+    hints = [*ranged, *_other_package(table)]
     if possible:
         hints += [*_other_driver(table), *(() if fits or ranged else _other_python(table))]
     return _sentence(table, nearest, possible) + newest, (*hints, *_gpu_sets(table), *_elsewhere(table))
@@ -65,6 +65,12 @@ def _other_range(judge: Judge, row: Row | None) -> list[str]:
     pythons = judge.catalog.builds[row.backend][row.release][judge.platform].pythons
     first = min(pythons & set(PLAIN), key=number, default=None)
     return [f'with requires-python = ">={first}", {_fits(row)}'] if first else []
+
+
+def _other_package(table: Table) -> Iterator[str]:
+    for wish in table.need.wishes:
+        versions = sorted(wish.lacking, key=number)
+        yield from (f"{wish.package} {one} has no wheel for {python_text(table.need.pythons)}" for one in versions)
 
 
 def _other_driver(table: Table) -> Iterator[str]:

@@ -10,9 +10,9 @@ from uvtorch.backend import Backend, marker
 from uvtorch.choose import Decision
 from uvtorch.edits import pin
 from uvtorch.errors import ProjectError
+from uvtorch.markers import MAIN_PLATFORMS
 from uvtorch.packages import normalize, roles
 from uvtorch.project import Choice, Item, Project, Requirement, Source, Target
-from uvtorch.project.markers import MAIN_PLATFORMS
 from uvtorch.project.model import BASE, GROUP
 from uvtorch.project.pyproject import PyProject, SourceEntry
 from uvtorch.requirement import bare_requirement, with_extras, without_local

@@ -12,8 +12,8 @@
 | `workspace` | which files a command works on |
 """
 
+from uvtorch.markers import Environment
 from uvtorch.project.choices import Project
-from uvtorch.project.markers import Environment
 from uvtorch.project.model import Choice, Config, Index, Item, Requirement, Source, Target
 from uvtorch.project.tables import read
 

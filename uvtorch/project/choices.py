@@ -12,9 +12,9 @@ from typing import NamedTuple, TypeVar
 
 from uvtorch.backend import Backend
 from uvtorch.machine import Platform
+from uvtorch.markers import Environment, can_hold, holds
 from uvtorch.packages import normalize, roles
 from uvtorch.project.hosts import vendor
-from uvtorch.project.markers import Environment, can_hold, holds
 from uvtorch.project.model import BASE, GROUP, Choice, Config, Index, Item, Origin, Requirement, Source, Target
 
 Node = TypeVar("Node", bound=Hashable)

@@ -12,10 +12,10 @@ from typing import Any, Final, NamedTuple
 
 from uvtorch.backend import Backend, same_url
 from uvtorch.errors import ProjectError
+from uvtorch.markers import Environment, holds
 from uvtorch.packages import has_build, normalize
 from uvtorch.project.choices import Project
 from uvtorch.project.hosts import pytorch_backend, vendor
-from uvtorch.project.markers import Environment, holds
 from uvtorch.project.model import BASE
 
 _CUT: Final = "\n[[package]]\n"

@@ -8,10 +8,10 @@ from uvtorch.catalog import number
 from uvtorch.command import Command
 from uvtorch.edits import offer, pin
 from uvtorch.errors import MachineError, NoBuild
+from uvtorch.markers import MAIN_PLATFORMS
 from uvtorch.packages import extension_names, rows_in
 from uvtorch.project import Environment, Source
 from uvtorch.project.lock import Lock, stray
-from uvtorch.project.markers import MAIN_PLATFORMS
 from uvtorch.requirement import named_by
 from uvtorch.session import Origin, Session, Wanted
 from uvtorch.steps import choices

@@ -6,8 +6,8 @@ from typing import Any
 
 from uvtorch.choose import Decision
 from uvtorch.edits import pin
+from uvtorch.markers import can_hold
 from uvtorch.project import Project, Source, Target
-from uvtorch.project.markers import can_hold
 from uvtorch.project.model import BASE
 from uvtorch.project.outside import uv_toml
 from uvtorch.project.pyproject import PyProject

@@ -15,8 +15,8 @@ from uvtorch.choose import Decision
 from uvtorch.edits import pin
 from uvtorch.errors import NoBuild
 from uvtorch.kept import Saved
+from uvtorch.markers import can_hold
 from uvtorch.project.lock import Lock
-from uvtorch.project.markers import can_hold
 from uvtorch.requirement import allows, bare_requirement, named_by, without_local
 from uvtorch.session import Origin, Session, Wanted, decision_line
 from uvtorch.steps import choices

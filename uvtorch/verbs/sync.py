@@ -9,9 +9,9 @@ from uvtorch.backend import Backend
 from uvtorch.choose import Option, rank_choices
 from uvtorch.errors import NoBuild, UsageError
 from uvtorch.locate import current_directory
+from uvtorch.markers import can_hold
 from uvtorch.packages import normalize, rows_in
 from uvtorch.project import Choice, Source, selection
-from uvtorch.project.markers import can_hold
 from uvtorch.project.script import script_block
 from uvtorch.requirement import without_local
 from uvtorch.session import Session, Wanted

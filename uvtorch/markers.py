@@ -1,4 +1,4 @@
-"""Environment markers on a described machine. Pure."""
+"""Environment markers on a described machine: for the project's, and for those of requirements in the choice. Pure."""
 
 import re
 import sys
@@ -29,9 +29,7 @@ _VALUES: Final = {
 _WORDS: Final = {"win64", "macos", "macosx", "osx", *(word.lower() for words in _VALUES.values() for word in words)}
 """What platforms are called, by one of these variables or by nobody."""
 
-_COMPARISON: Final = re.compile(
-    r"""(?P<left>[a-z_.]+|'[^']*'|"[^"]*")(?P<op>\s*[=!]=\s*)(?P<right>[a-z_.]+|'[^']*'|"[^"]*")"""
-)
+_COMPARISON: Final = r"""(?P<left>[a-z_.]+|'[^']*'|"[^"]*")(?P<op>\s*[=!]=\s*)(?P<right>[a-z_.]+|'[^']*'|"[^"]*")"""
 
 
 class Environment(NamedTuple):
@@ -39,7 +37,7 @@ class Environment(NamedTuple):
 
     platform: Platform
     python: str | None = None
-    """`3.12` or `3.12.4`; None: the interpreter that runs uvtorch."""
+    """`3.12`, `3.12.4` or `3.14t`; None, as whatever is no version of CPython: the interpreter that runs uvtorch."""
 
     def values(self) -> dict[str, str]:
         """The marker variables of this environment, as PEP 508 names them.
@@ -49,7 +47,9 @@ class Environment(NamedTuple):
         """
         system, machine = self.platform.system, self.platform.machine
         sys_platform, platform_system, os_name, machines = _SYSTEMS.get(system, (system, system, "posix", {}))
-        python = (self.python or "").rstrip("t") or "{}.{}.{}".format(*sys.version_info[:3])
+        python = (self.python or "").removesuffix("t")
+        if not python.replace(".", "").isdigit():
+            python = "{}.{}.{}".format(*sys.version_info[:3])
         full = python if python.count(".") > 1 else f"{python}.0"
         return {
             "sys_platform": sys_platform,
@@ -109,7 +109,7 @@ def can_hold(marker: str | None) -> bool:
     `sys_platform == 'Linux'` is true nowhere. Which extra is selected is left open.
     """
     true = "python_version > '0'"
-    marker = marker and _COMPARISON.sub(lambda found: true if "extra" in found.group(1, 3) else found[0], marker)
+    marker = marker and re.sub(_COMPARISON, lambda match: true if "extra" in match.group(1, 3) else match[0], marker)
     try:
         return any(holds(marker, Environment(platform, python)) for platform, python in product(EVERYWHERE, PYTHONS))
     except ProjectError:
@@ -122,7 +122,7 @@ def dead(marker: str) -> tuple[str, ...]:
     An `extra` is one of them: uv does not bind a source to an extra by its marker.
     """
     found = []
-    for match in _COMPARISON.finditer(marker):
+    for match in re.finditer(_COMPARISON, marker):
         variable, value = sorted(match.group("left", "right"), key=lambda side: side[0] in "'\"")
         known = _VALUES.get(variable.replace(".", "_"))
         text = value[1:-1]
