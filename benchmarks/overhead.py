@@ -112,8 +112,9 @@ def measure(directory: Path, uv: str, runs: int) -> None:
     venv = directory / "venv"
     subprocess.run([uv, "venv", "-q", "--python", sys.executable, venv], check=True)
     python = venv / ("Scripts" if os.name == "nt" else "bin") / "python"
-    command = [uv, "pip", "install", "-q", "--compile-bytecode", "--python", str(python), str(ROOT)]
-    subprocess.run(command, check=True)
+    # uv builds a folder anew where its pyproject.toml has changed, or when it is told to.
+    command = [uv, "pip", "install", "-q", "--compile-bytecode", "--refresh-package", "uvtorch"]
+    subprocess.run([*command, "--python", str(python), str(ROOT)], check=True)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("UV_", "UVTORCH_"))}
     environment |= {"UVTORCH_UV": uv, "VIRTUAL_ENV": str(venv), "UV_PYTHON": str(python)}
     uvtorch = str(python.with_name("uvtorch"))

@@ -148,12 +148,16 @@ def test_a_record_that_cannot_be_written_is_no_harm(settled: Project) -> None:
     assert "--extra cpu" in done.ours[0]
 
 
-def test_a_project_within_another_is_not_remembered(settled: Project) -> None:
+def test_a_project_within_a_workspace_is_not_remembered(settled: Project) -> None:
     record(settled).unlink()
     above = settled.path.parent / "pyproject.toml"
-    above.write_text('[project]\nname = "above"\nversion = "1"\n')
+    workspace = f'[tool.uv.workspace]\nmembers = ["{settled.path.name}"]\n'
+    above.write_text('[project]\nname = "above"\nversion = "1"\n' + workspace)
     try:
         settled.uvtorch(*AUTO).must()
         assert not record(settled).exists()
+        above.write_text(above.read_text().replace(workspace, ""))
+        settled.uvtorch(*AUTO).must()
+        assert record(settled).exists()
     finally:
         above.unlink()

@@ -91,7 +91,7 @@ def _record(line: CommandLine, env: "Mapping[str, str]") -> tuple[str, str] | No
         project = locate.find(locate.project_directory(line, env))
     except ProjectError:
         return None
-    if project is None or locate.is_below_another(project):
+    if project is None or locate.may_be_member(project):
         return None
     directory = os.path.dirname(project)
     environment = os.path.join(directory, ".venv")

@@ -81,7 +81,7 @@ class Command:
         if self._script:
             return self._script_path
         path = locate.find(self.directory)
-        if path is not None and locate.is_below_another(path):
+        if path is not None and locate.may_be_member(path):
             from uvtorch.project import workspace  # noqa: PLC0415  a plain `add` loads nothing that it does not need
 
             site = workspace.site(self.directory)

@@ -2,6 +2,7 @@
 
 import os
 
+from uvtorch import files
 from uvtorch.errors import ProjectError
 
 TYPE_CHECKING = False
@@ -52,10 +53,11 @@ def find(directory: str) -> str | None:
     return path
 
 
-def is_below_another(path: str) -> bool:
-    """Whether a directory above that of a pyproject.toml has one too: then that may be its workspace's root."""
+def may_be_member(path: str) -> bool:
+    """Whether the nearest pyproject.toml above another one, which decides for uv, speaks of a workspace."""
     directory = os.path.dirname(path)
-    return os.path.dirname(directory) != directory and find(os.path.dirname(directory)) is not None
+    above = find(os.path.dirname(directory)) if os.path.dirname(directory) != directory else None
+    return above is not None and "workspace" in (files.text(above) or "workspace")
 
 
 def lock_beside(path: str) -> str:

@@ -65,7 +65,7 @@ def watch(
 def _files(command: Command) -> tuple[str, str] | None:
     """The project's file and its lock; None where there is no project. ProjectError where one cannot be read."""
     path = locate.find(command.directory)
-    if path is not None and (locate.is_below_another(path) or command.line.has("--package")):
+    if path is not None and (locate.may_be_member(path) or command.line.has("--package")):
         from uvtorch.session import Session  # noqa: PLC0415  a plain `add` loads nothing that it does not need
 
         site = Session(command.line, command.env).required_site
