@@ -218,6 +218,40 @@ def test_what_names_an_index_or_a_backend_goes_to_uv_as_it_is(told: Told, tmp_pa
     assert told("pip install -e own") == "pip install --torch-backend cu126 -e own"
 
 
+CHOICES = """
+[project.optional-dependencies]
+cpu = ["torch"]
+gpu = ["torch"]
+[tool.uv]
+conflicts = [[{ extra = "cpu" }, { extra = "gpu" }]]
+[tool.uv.sources]
+torch = [{ index = "a", extra = "cpu" }, { index = "b", extra = "gpu" }]
+[[tool.uv.index]]
+name = "a"
+url = "https://example.com/whl/cpu"
+explicit = true
+[[tool.uv.index]]
+name = "b"
+url = "https://example.com/whl/cu126"
+explicit = true
+"""
+
+
+@pytest.mark.processes
+def test_run_with_joins_the_choice_that_is_named_or_that_auto_takes(told: Told, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(BARE + CHOICES)
+    cpu, gpu = "--with-editable <cpu> --with torchvision x", "--with-editable <cu126> --with torchvision x"
+    assert told("run --extra cpu --with six,torch x") == "run --with-editable <cpu> --extra cpu --with six,torch x"
+    assert told("run --auto --with torchvision x") == f"run --extra gpu {gpu}"
+    assert told("run --auto --with torchvision x", "cpu-only") == f"run --extra cpu {cpu}"
+    assert told("run --torch-backend cpu --with torchvision x") == f"run --extra cpu {cpu}"
+    assert told("run --auto --no-extra gpu --with torchvision x").startswith("run --extra cpu --with-editable <cpu> ")
+    (tmp_path / "x.py").write_text("print()")
+    assert told("run --auto --with torchvision x.py") == f"run --extra gpu {gpu}.py"
+    refused = told("run --auto --with torchvision==0.29.1+cpu x")
+    assert refused == "error: --with asks for torchvision==0.29.1+cpu from cpu, and the project pins cu126"
+
+
 @pytest.mark.processes
 def test_an_index_where_uv_does_not_know_the_name(told: Told, tmp_path: Path) -> None:
     assert told("pip install torch --torch-backend cu134") == "pip install -r <cu134> torch"

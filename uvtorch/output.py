@@ -67,11 +67,20 @@ def wrapped(text: str, width: int) -> list[str]:
 
     lines = [""]
     for word in re.findall(r"(?:`[^`]*`|\S)+", text):
-        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
+        if lines[-1] and columns(lines[-1]) + 1 + columns(word) > width:
             lines.append(word)
         else:
             lines[-1] += f" {word}" if lines[-1] else word
     return lines
+
+
+def columns(text: str) -> int:
+    """The columns of a terminal that a text takes: two for a wide letter, as Chinese and Japanese have."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import east_asian_width  # noqa: PLC0415  most texts are ASCII
+
+    return sum(2 if east_asian_width(char) in "WF" else 1 for char in text)
 
 
 class Output:
@@ -191,12 +200,12 @@ class Output:
         A row of one cell is a heading, an empty one a blank line.
         """
         cells = [[*map(clean, row)] for row in ([header] if header else []) + [*rows]]
-        widths = [max(map(len, column)) for column in zip(*(row[:-1] for row in cells if row[1:]), strict=True)]
+        widths = [max(map(columns, column)) for column in zip(*(row[:-1] for row in cells if row[1:]), strict=True)]
         indent = sum(widths) + 2 * len(widths)
         below = self.width - indent < 24
         for number, row in enumerate(cells):
             *head, last = row or [""]
-            start = "".join(f"{cell:{width}}  " for cell, width in zip(head, widths, strict=False))
+            start = "".join(cell + " " * (width + 2 - columns(cell)) for cell, width in zip(head, widths, strict=False))
             margin = " " * ((4 if below else indent) if head else 0)
             lines = wrapped(last, self.width - len(margin))
             first, *rest = [start, *lines] if head and below else [start + lines[0], *lines[1:]]

@@ -41,12 +41,12 @@ def _pin(session: Session) -> Source | None:
     """The source of torch, or of another PyTorch package, in the project's environment as the command selects it."""
     project, machine = session.workspace, session.machine
     rows = project.selectable()
-    named = selection.named(rows, choices.options_of(session))
-    if rows and not named and (session.line.ours_has("--auto") or project.config.auto):
-        raise UsageError(
-            "the project has several builds of PyTorch, and --with has to be told which one to join",
-            f"name it: `--{rows[0].kind} {rows[0].name}`",
-        )
+    wanted, said = session.wanted(), choices.options_of(session)
+    named = selection.named(rows, said)
+    if rows and not named and (wanted.auto or wanted.backend or project.config.auto):  # `sync` selects the same one
+        fit = choices.fitting(session, machine, selection.open_to(project.choices_for(machine.platform), said))
+        best = choices.choice_of(project, fit.choices, wanted.backend) if wanted.backend else fit.ranking.best
+        named = () if best is None else (fit.choices[best],)
     targets = [row.target for row in named]
     found = [one for one in project.sources_on(machine.platform) if one.kind == "index" and one.target in targets]
     found += [one for each in session.projects for one in each.pins(machine.platform) if one.kind == "index"]
@@ -59,9 +59,12 @@ def _like(session: Session, pin: Source, wanted: Wanted, requirements: Sequence[
     if wanted.auto and wanted.insists and not session.line.ours_has("--auto"):
         asked = session.decide(requirements).backend
     if asked and wanted.insists and asked != pin.backend:
+        offered = session.workspace.selectable()
         raise UsageError(
             f"--with asks for {', '.join(requirements)} from {asked}, and the project pins {pin.backend or pin.url}",
-            f"`uvtorch torch use {asked}` pins the project anew",
+            "`uvtorch torch backends` lists what it offers"
+            if offered
+            else f"`uvtorch torch use {asked}` pins the project anew",
             "with `--no-project` the command runs without the project",
         )
     texts = [*map(without_local, requirements)]

@@ -100,7 +100,7 @@ def _rows(known: Catalog, release: str, cells: Cells) -> Iterator[tuple[str, ...
     for platform in PLATFORMS:
         here = [(backend, builds[platform]) for backend, builds in cells.items() if platform in builds]
         if here:
-            names = (f"{backend}{' (?)' if build.certainty == 'inferred' else ''}" for backend, build in here)
+            names = (f"{backend}{'(?)' if build.certainty == 'inferred' else ''}" for backend, build in here)
             yield "", platform_name(platform), " ".join(names)
 
 

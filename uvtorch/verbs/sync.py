@@ -328,7 +328,7 @@ def _select(session: Session, wanted: Wanted, selectable: tuple[Choice, ...]) ->
         best = choices.choice_of(project, rows, wanted.backend)
         option = fit.ranking.options[best]
         who = "" if option.reason.startswith("torch ") else "it "
-        warnings = () if option.fits else (f"{wanted.backend} will not run on this machine: {who}{option.reason}",)
+        warnings = () if option.fits else (f"{wanted.backend} does not fit this machine: {who}{option.reason}",)
     elif problem := choices.broken_driver(machine, fit):
         raise choices.driver_error(problem, project, fit, said)
     if best is None:
