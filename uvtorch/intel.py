@@ -29,3 +29,9 @@ def lookup(pci_id: str | None) -> IntelGpu | None:
     """The GPU with this PCI id (`8086:56a0`), None if the table does not know it: then it leads to no XPU build."""
     vendor, _, device = (pci_id or "").lower().partition(":")
     return _table().get(device) if vendor == "8086" else None
+
+
+def supported(pci_id: str | None) -> bool:
+    """Whether PyTorch's XPU builds support the GPU with this PCI id."""
+    row = lookup(pci_id)
+    return row is not None and row.supported

@@ -8,7 +8,7 @@ import pytest
 from tests.hardware import standin
 from tests.hardware.scenes import Scene, lay_out
 from uvtorch import hardware
-from uvtorch.hardware import nvml, other
+from uvtorch.hardware import bus, nvml
 from uvtorch.machine import Machine
 
 
@@ -44,13 +44,12 @@ def detect(tmp_path: Path, libraries: Callable[[bool], Path], monkeypatch: pytes
             library = libraries(scene.nvml.old)
             if scene.host.system == "windows":
                 ask = nvml.ask
-                monkeypatch.setattr(nvml, "ask", lambda *_, **__: ask(str(library), env, 30, loader=False))
+                monkeypatch.setattr(nvml, "ask", lambda *_, **__: ask((str(library),), env, 30))
             elif scene.library:
                 place = root / scene.library.lstrip("/") / "libnvidia-ml.so.1"
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.symlink_to(library)
-        rows = other.parse_adapters(scene.lists_adapters)
-        monkeypatch.setattr(other, "adapters", lambda: rows)
+        monkeypatch.setattr(bus, "registry", lambda: scene.lists_adapters)
         return hardware.detect(env, root=str(root), host=scene.host)
 
     return run

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from tests.hardware.standin import Card, Nvml, Slice
 from uvtorch.hardware.host import Host
-from uvtorch.hardware.other import Mac
 from uvtorch.machine import Machine, to_document
 
 MACHINES = Path(__file__).parent.parent / "machines"
@@ -337,11 +336,11 @@ SCENES: dict[str, Scene] = {
     "windows-arc-b580": Scene(WINDOWS, lists_adapters=(adapter("8086:e20b", "Intel(R) Arc(TM) B580 Graphics", 12),)),
     "windows-arm64": Scene(Host("windows", "arm64")),
     # macOS
-    "macos-m3": Scene(Host("macos", "arm64", "24.1.0", mac=Mac("Apple M3", os_version="15.1"))),
+    "macos-m3": Scene(Host("macos", "arm64", "24.1.0", chip="Apple M3", os_version="15.1")),
     "macos-intel": Scene(
-        Host("macos", "x86_64", "22.6.0", mac=Mac("Intel(R) Core(TM) i7-9750H CPU @ 2.60GHz", os_version="13.6"))
+        Host("macos", "x86_64", "22.6.0", chip="Intel(R) Core(TM) i7-9750H CPU @ 2.60GHz", os_version="13.6")
     ),
-    "macos-rosetta": Scene(Host("macos", "x86_64", "24.1.0", mac=Mac("Apple M3", True, "15.1"))),
+    "macos-rosetta": Scene(Host("macos", "x86_64", "24.1.0", chip="Apple M3", os_version="15.1")),
     # uv's overrides
     "override-driver-550": Scene(files=OTHER_PCI, env={"UV_CUDA_DRIVER_VERSION": "550.144.03"}),
     "override-gfx1100": Scene(files=OTHER_PCI, env={"UV_AMD_GPU_ARCHITECTURE": "gfx1100"}),

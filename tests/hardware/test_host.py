@@ -12,7 +12,8 @@ from tests.hardware.conftest import Detect
 from tests.hardware.scenes import ARM, JETSON, LINUX, ORIN_RELEASE, Scene, lay_out
 from uvtorch.hardware import host
 from uvtorch.hardware.host import Host
-from uvtorch.hardware.other import Mac
+from uvtorch.hardware.scene import Scene as Looked
+from uvtorch.hardware.scene import parse_tegra_release
 from uvtorch.machine import Platform, processor
 
 
@@ -20,7 +21,7 @@ def platform(
     files: dict[str, str], root: Path, of: Host = LINUX, env: Mapping[str, str] = MappingProxyType({})
 ) -> Platform:
     lay_out(root, files)
-    return host.platform(of, env, str(root))
+    return Looked(of, env, str(root)).platform
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_a_host_is_no_container(text: str, tmp_path: Path) -> None:
     ],
 )
 def test_l4ts_release_is_read(text: str, release: str) -> None:
-    assert host.parse_tegra_release(text) == release
+    assert parse_tegra_release(text) == release
 
 
 def test_a_jetson_is_told_by_its_file_or_its_kernel(tmp_path: Path) -> None:
@@ -131,26 +132,26 @@ def test_a_container_on_a_jetson_without_device_files_has_no_gpu(detect: Detect)
 
 
 def test_apple_silicon_has_its_gpu(detect: Detect) -> None:
-    found = detect(Scene(Host("macos", "arm64", mac=Mac("Apple M3"))))
+    found = detect(Scene(Host("macos", "arm64", chip="Apple M3")))
     assert [(gpu.vendor, gpu.name) for gpu in found.gpus] == [("apple", "Apple M3")]
     assert (found.notes, found.probes[0].outcome) == ((), "ok")
 
 
 def test_rosetta_is_told(detect: Detect) -> None:
-    found = detect(Scene(Host("macos", "x86_64", mac=Mac("Apple M3", translated=True))))
+    found = detect(Scene(Host("macos", "x86_64", chip="Apple M3")))
     assert found.gpus == ()
     assert "Rosetta" in found.notes[0]
     assert "2.2.2" in found.notes[0]
 
 
 def test_an_intel_mac_is_told_where_pytorch_ends(detect: Detect) -> None:
-    found = detect(Scene(Host("macos", "x86_64", mac=Mac("Intel(R) Core(TM) i7"))))
+    found = detect(Scene(Host("macos", "x86_64", chip="Intel(R) Core(TM) i7")))
     assert (found.gpus, found.probes[0].outcome) == ((), "absent")
     assert found.notes == ("PyTorch's wheels for Intel Macs end at 2.2.2.",)
 
 
 def test_macos_has_its_version(detect: Detect) -> None:
-    assert detect(Scene(Host("macos", "arm64", mac=Mac("Apple M1", os_version="13.6")))).platform.os_version == "13.6"
+    assert detect(Scene(Host("macos", "arm64", chip="Apple M1", os_version="13.6"))).platform.os_version == "13.6"
 
 
 def test_a_system_without_wheels_is_told(detect: Detect) -> None:

@@ -8,6 +8,7 @@ from tests.hardware.conftest import Detect
 from tests.hardware.scenes import A100, H100, LINUX, SLICES, V100, WSL, Link, Scene, cards, module, nodes, pci
 from tests.hardware.standin import Nvml, gpu_uuid
 from uvtorch.hardware import nvidia
+from uvtorch.hardware.scene import Scene as Looked
 from uvtorch.machine import Driver, Gpu, Machine
 
 
@@ -173,10 +174,9 @@ def test_a_slices_uuid_filters(detect: Detect) -> None:
     assert [(gpu.name, gpu.mig, gpu.compute_capability) for gpu in machine.gpus] == [(SLICES[0].name, True, "8.0")]
 
 
-@pytest.mark.parametrize("value", [gpu_uuid(0), f"MIG-{gpu_uuid(0)}/3/0"])
-def test_a_split_gpus_uuid_means_its_slices(value: str, detect: Detect) -> None:
+def test_a_split_gpus_uuid_means_its_slices(detect: Detect) -> None:
     split = A100._replace(mig=1, slices=SLICES)
-    machine = detect(cards("550.144.03", 12040, split, A100, CUDA_VISIBLE_DEVICES=value))
+    machine = detect(cards("550.144.03", 12040, split, A100, CUDA_VISIBLE_DEVICES=gpu_uuid(0)))
     assert [gpu.uuid for gpu in machine.gpus] == [part.uuid for part in SLICES]
 
 
@@ -193,11 +193,11 @@ def test_a_dangling_library_is_not_a_library(detect: Detect) -> None:
 
 def test_the_loaders_cache_and_ld_library_path_lead_to_the_library(tmp_path: Path) -> None:
     root = tmp_path
-    assert nvidia.find_library({}, str(root)) is None
+    assert nvidia.find_library(Looked(LINUX, {}, str(root))) is None
     (root / "etc").mkdir()
     (root / "etc/ld.so.cache").write_bytes(b"glibc-ld.so.cache1.1\0libnvidia-ml.so.1\0/usr/lib/libnvidia-ml.so.1\0")
-    assert nvidia.find_library({}, str(root)) == "libnvidia-ml.so.1"
+    assert nvidia.find_library(Looked(LINUX, {}, str(root))) == "libnvidia-ml.so.1"
     (root / "opt/driver").mkdir(parents=True)
     (root / "opt/driver/libnvidia-ml.so.1").touch()
     env = {"LD_LIBRARY_PATH": "relative:/none:/opt/driver"}
-    assert nvidia.find_library(env, str(root)) == "/opt/driver/libnvidia-ml.so.1"
+    assert nvidia.find_library(Looked(LINUX, env, str(root))) == "/opt/driver/libnvidia-ml.so.1"

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from uvtorch.hardware import programs, sysfs
+from tests.hardware.scenes import LINUX
+from uvtorch.hardware import programs
+from uvtorch.hardware.scene import Scene
 
 ENV = {"PATH": "/usr/bin:/bin"}
 
@@ -85,16 +87,16 @@ def test_the_program_cannot_read_our_input_and_leaves_our_environment(tmp_path: 
 def test_reading_is_bounded_and_never_raises(tmp_path: Path) -> None:
     (tmp_path / "big").write_bytes(b"x" * 200_000)
     (tmp_path / "binary").write_bytes(b"\xff\0")
-    root = str(tmp_path)
-    assert sysfs.read(root, "/big", 100_000) == "x" * 100_000
-    assert sysfs.read(root, "/binary") == "\ufffd\0"
-    assert [sysfs.read(root, path) for path in ("/none", "/", "/nul\0")] == [""] * 3
-    assert sysfs.names(root, "/none") == []
+    scene = Scene(LINUX, {}, str(tmp_path))
+    assert scene.read("/big", 100_000) == "x" * 100_000
+    assert scene.read("/binary") == "\ufffd\0"
+    assert [scene.read(path) for path in ("/none", "/", "/nul\0")] == [""] * 3
+    assert scene.names("/none") == []
 
 
 def test_a_pipe_where_a_file_is_expected_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    assert sysfs.read(str(tmp_path), "/pipe") == ""
+    assert Scene(LINUX, {}, str(tmp_path)).read("/pipe") == ""
 
 
 @pytest.mark.parametrize(
@@ -108,4 +110,4 @@ def test_a_pipe_where_a_file_is_expected_does_not_block(tmp_path: Path) -> None:
     ],
 )
 def test_text_from_the_machine_is_one_printable_line(text: str, plain: str) -> None:
-    assert sysfs.plain(text) == plain
+    assert programs.plain(text) == plain

@@ -6,13 +6,13 @@ import pytest
 
 from tests.hardware.scenes import WINDOWS, adapter
 from uvtorch import hardware
-from uvtorch.hardware import nvml, other, sysfs
+from uvtorch.hardware import bus, nvml
 from uvtorch.machine import Machine
 
 
 def test_adapters_are_read_from_the_registrys_values() -> None:
-    assert other.parse_adapters([adapter("10de:2684", "NVIDIA GeForce RTX 4090", 24)]) == [
-        (sysfs.Device("10de", "2684", "windows"), "NVIDIA GeForce RTX 4090", 24576)
+    assert bus.parse_adapters([adapter("10de:2684", "NVIDIA GeForce RTX 4090", 24)]) == [
+        bus.Device("10de", "2684", None, "NVIDIA GeForce RTX 4090", 24576)
     ]
 
 
@@ -29,19 +29,18 @@ def test_adapters_are_read_from_the_registrys_values() -> None:
     ],
 )
 def test_other_adapters_are_passed_over(row: dict[str, object]) -> None:
-    assert other.parse_adapters([row]) == []
+    assert bus.parse_adapters([row]) == []
 
 
 @pytest.mark.parametrize("memory", [b"\0\0\0\1", None, 0, -1, "24 GB"])
 def test_a_size_of_another_type_is_not_known(memory: object) -> None:
     row = {"MatchingDeviceId": "PCI\\VEN_1002&DEV_744C", "HardwareInformation.qwMemorySize": memory}
-    [(device, *rest)] = other.parse_adapters([row])
-    assert (device.id, *rest) == ("1002:744c", "GPU", None)
+    [device] = bus.parse_adapters([row])
+    assert (device.id, device.name, device.memory_mib) == ("1002:744c", "GPU", None)
 
 
 def detect(root: Path, report: nvml.Report, monkeypatch: pytest.MonkeyPatch, **env: str) -> Machine:
-    rows = other.parse_adapters([adapter("10de:2684", "NVIDIA GeForce RTX 4090", 24)])
-    monkeypatch.setattr(other, "adapters", lambda: rows)
+    monkeypatch.setattr(bus, "registry", lambda: [adapter("10de:2684", "NVIDIA GeForce RTX 4090", 24)])
     monkeypatch.setattr(nvml, "ask", lambda *_, **__: report)
     return hardware.detect(env, root=str(root), host=WINDOWS)
 

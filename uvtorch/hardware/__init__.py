@@ -5,8 +5,8 @@ The ladder, first match first:
 1. `UVTORCH_HARDWARE`: a description replaces detection, so that any machine can be planned for from any other.
 2. `UV_CUDA_DRIVER_VERSION`, then `UV_AMD_GPU_ARCHITECTURE`: as in uv, no hardware is asked.
 3. NVIDIA: NVML; else the kernel module's files.
-4. AMD: the KFD topology; else rocminfo.
-5. Intel: display devices on the PCI bus. Apple: the processor. Windows: adapters in the registry, then 3.
+4. AMD: the KFD topology; else rocminfo. On Windows what is on the bus.
+5. Intel: display devices on the PCI bus. Apple: the processor.
 
 "Not found" is not "failed", and one probe's failure never hides another's result: the GPUs of all vendors are told.
 """
@@ -17,12 +17,13 @@ from collections.abc import Callable, Mapping
 
 from uvtorch import files, machine
 from uvtorch.errors import MachineError, UsageError
-from uvtorch.hardware import amd, intel, nvidia, other, sysfs
-from uvtorch.hardware import host as hosts
-from uvtorch.hardware.scene import Scene
+from uvtorch.hardware import amd, bus, intel, nvidia
+from uvtorch.hardware.host import Host, this_host
+from uvtorch.hardware.programs import plain
+from uvtorch.hardware.scene import Scene, to_nobody
 from uvtorch.machine import Driver, Gpu, Machine
 
-_VENDORS = ((sysfs.NVIDIA, nvidia.probe), (sysfs.AMD, amd.probe), (sysfs.INTEL, intel.probe))
+_VENDORS = ((bus.NVIDIA, nvidia.probe), (bus.AMD, amd.probe), (bus.INTEL, intel.probe))
 _DRIVER, _ARCHITECTURE = "UV_CUDA_DRIVER_VERSION", "UV_AMD_GPU_ARCHITECTURE"
 _HINTS = {
     _DRIVER: "It is a driver's version such as 570.124.06, as nvidia-smi prints it.",
@@ -37,11 +38,8 @@ _RULES = (
 """(variable, what its value must match, what is wrong otherwise). An empty one is unset, as for uv."""
 
 
-def _to_nobody(text: str) -> None: ...
-
-
 def detect(
-    env: Mapping[str, str], *, root: str = "/", host: hosts.Host | None = None, tell: Callable[[str], None] = _to_nobody
+    env: Mapping[str, str], *, root: str = "/", host: Host | None = None, tell: Callable[[str], None] = to_nobody
 ) -> Machine:
     """The machine as a process with this environment may use it.
 
@@ -52,17 +50,15 @@ def detect(
     """
     if described := env.get("UVTORCH_HARDWARE"):
         return read_description(described)
-    host = host or hosts.this_host()
-    scene = Scene(hosts.platform(host, env, root), env, root, tell)
+    host = host or this_host()
+    scene = Scene(host, env, root, tell)
     if _is_overridden(scene):
         for name in ("nvml", "kfd", "intel"):
             scene.probe(name, "skipped", "overridden by the environment")
-    elif host.system == "linux":
-        _linux(scene)
-    elif host.system == "windows":
-        _windows(scene)
+    elif host.system in ("linux", "windows"):
+        _look_at_bus(scene)
     elif host.system == "macos":
-        other.probe_mac(scene, host.mac)
+        _look_at_mac(scene, host.chip)
     else:
         scene.notes.append(f"PyTorch has no wheels for {host.system}.")
     return scene.machine()
@@ -94,11 +90,11 @@ def read_description(path: str) -> Machine:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise MachineError(
-            f"the machine's description {sysfs.plain(path)} cannot be read: {reason}",
+            f"the machine's description {plain(path)} cannot be read: {reason}",
             "write one with `uvtorch torch detect --json > FILE` on the machine it describes; `-` is standard input",
             "`uvtorch torch explain --hardware list` names the machines that uvtorch describes",
         ) from None
-    return machine.from_json(data, sysfs.plain(path))
+    return machine.from_json(data, plain(path))
 
 
 def _is_overridden(scene: Scene) -> bool:
@@ -106,7 +102,7 @@ def _is_overridden(scene: Scene) -> bool:
     for variable, pattern, fault in _RULES:
         value = scene.env.get(variable, "")
         if value.strip() and not re.fullmatch(pattern, value):
-            raise UsageError(f"{variable}={sysfs.plain(value, 80)} {fault}", _HINTS[variable])
+            raise UsageError(f"{variable}={plain(value, 80)} {fault}", _HINTS[variable])
     if driver := scene.env.get(_DRIVER, "").strip():
         scene.driver = Driver(driver)
         scene.gpus.append(Gpu("nvidia", "NVIDIA GPU"))
@@ -117,8 +113,10 @@ def _is_overridden(scene: Scene) -> bool:
     return bool(scene.gpus)
 
 
-def _linux(scene: Scene) -> None:
-    devices = sysfs.gpus(scene.root)
+def _look_at_bus(scene: Scene) -> None:
+    devices = bus.devices(scene)
+    names = dict.fromkeys(device.name or device.id for device in devices)
+    scene.probe("bus", "ok" if devices else "absent", ", ".join(names))
     for vendor, probe in _VENDORS:
         probe(scene, [device for device in devices if device.vendor == vendor])
     libc, tegra = scene.platform.libc or "", scene.platform.tegra
@@ -128,12 +126,16 @@ def _linux(scene: Scene) -> None:
         scene.notes.append(f"This is a Jetson (L4T {tegra}).")
 
 
-def _windows(scene: Scene) -> None:
-    adapters = other.adapters()
-    nvidia.probe(scene, [device for device, _, _ in adapters if device.vendor == sysfs.NVIDIA])
-    for device, name, memory in adapters:
-        if device.vendor == sysfs.INTEL:
-            scene.gpus.append(intel.gpu(device.device, name, memory))
-        elif device.vendor == sysfs.AMD:
-            scene.gpus.append(Gpu("amd", name, memory_mib=memory, pci_id=device.id))
-    scene.probe("adapters", "ok" if adapters else "absent", ", ".join(name for _, name, _ in adapters))
+def _look_at_mac(scene: Scene, chip: str) -> None:
+    if scene.platform.machine == "arm64":
+        scene.gpus.append(Gpu("apple", chip or "Apple GPU", integrated=True))
+        scene.probe("apple", "ok", chip)
+    elif "Apple" in chip:
+        scene.notes.append(
+            f"This Python is built for x86_64 and runs under Rosetta on {chip}; PyTorch's wheels for x86_64 end at "
+            "2.2.2 and do not support MPS. An arm64 Python gets current ones."
+        )
+        scene.probe("apple", "ok", "Apple silicon under Rosetta")
+    else:
+        scene.notes.append("PyTorch's wheels for Intel Macs end at 2.2.2.")
+        scene.probe("apple", "absent", "an Intel Mac")

@@ -4,12 +4,13 @@ import os
 import re
 from collections.abc import Sequence
 
-from uvtorch.hardware import programs, sysfs, visible
+from uvtorch.hardware import programs, visible
+from uvtorch.hardware.bus import Device
+from uvtorch.hardware.programs import plain
 from uvtorch.hardware.scene import Scene, count
 from uvtorch.machine import Gpu
 
 TOPOLOGY = "/sys/class/kfd/kfd/topology/nodes"
-FOLDERS = ("/opt/rocm/bin", "/usr/bin")
 ARCHITECTURE = "gfx[0-9a-f]{3,4}"
 
 INTEGRATED = frozenset(
@@ -19,31 +20,18 @@ INTEGRATED = frozenset(
 """Architectures that exist only as part of a processor. Source: LLVM, User Guide for AMDGPU Backend, its processors."""
 
 
-def probe(scene: Scene, devices: Sequence[sysfs.Device]) -> None:
-    """Ask about AMD's hardware on Linux."""
-    if nodes := _topology(scene.root):
-        gpus = _given(nodes, scene)
-    else:
-        scene.probe("kfd", "absent")
-        gpus = _without_topology(scene, devices)
+def probe(scene: Scene, devices: Sequence[Device]) -> None:
+    """AMD's GPUs: on Linux those that ROCm can use, on Windows those on the bus. Cards come before integrated ones."""
+    if scene.platform.system == "windows":
+        scene.gpus += [Gpu("amd", one.name, memory_mib=one.memory_mib, pci_id=one.id) for one in devices]
+        return
+    nodes = _topology(scene)
+    gpus = _given(nodes, scene) if nodes else _without_topology(scene, devices)
     # ROCR_VISIBLE_DEVICES acts below HIP, which counts what is left. HIP takes CUDA's variable where its own is unset.
     cuda = "HIP_VISIBLE_DEVICES" not in scene.env and scene.env.get("CUDA_VISIBLE_DEVICES")
     for variable in ("ROCR_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES" if cuda else "HIP_VISIBLE_DEVICES"):
         gpus = visible.apply(scene, variable, gpus)
-    # Cards before graphics that are part of a processor.
     scene.gpus += _passing(sorted(gpus, key=lambda gpu: gpu.integrated), scene)
-
-
-def _without_topology(scene: Scene, devices: Sequence[sysfs.Device]) -> list[Gpu]:
-    """What ROCm's rocminfo tells where there may be a GPU: on the bus, or WSL's; a problem where that is none."""
-    wsl = scene.platform.wsl and sysfs.exists(scene.root, "/dev/dxg")
-    gpus = _ask_rocminfo(scene) if devices or wsl else []
-    if devices and not gpus:
-        device, driver = devices[0].id, devices[0].driver or "no driver"
-        reason = f"an AMD GPU ({device}) is on the bus, but the kernel does not offer it for computing"
-        remedy = "" if driver in ("radeon", "vfio-pci") else "Load the amdgpu kernel module."
-        scene.problem("amd", "unreachable", f"{reason} (no KFD; {driver} has it)", remedy)
-    return gpus
 
 
 def _passing(gpus: list[Gpu], scene: Scene) -> list[Gpu]:
@@ -53,8 +41,7 @@ def _passing(gpus: list[Gpu], scene: Scene) -> list[Gpu]:
         return gpus
     version = re.fullmatch(r"([0-9]{1,2})\.(0?[0-9]|1[0-5])\.(0?[0-9]|1[0-5])", value)
     if version is None:
-        value = sysfs.plain(value, 40)
-        scene.notes.append(f"HSA_OVERRIDE_GFX_VERSION={value} is not like 10.3.0 and is ignored here.")
+        scene.notes.append(f"HSA_OVERRIDE_GFX_VERSION={plain(value, 40)} is not like 10.3.0 and is ignored here.")
         return gpus
     architecture = gfx(*map(int, version.groups()))
     scene.notes.append(f"HSA_OVERRIDE_GFX_VERSION={value}: {_architectures(gpus)} passes for {architecture}.")
@@ -82,8 +69,8 @@ def _given(nodes: Sequence[tuple[int, Gpu]], scene: Scene) -> list[Gpu]:
     """The GPUs of the topology that this process was given, with a problem where it was given none."""
     container = scene.platform.container
     # A container is given single GPUs by their render nodes; the topology shows all of the host's.
-    given = [gpu for minor, gpu in nodes if not container or sysfs.exists(scene.root, f"/dev/dri/renderD{minor}")]
-    kfd = sysfs.exists(scene.root, "/dev/kfd")
+    given = [gpu for minor, gpu in nodes if not container or scene.exists(f"/dev/dri/renderD{minor}")]
+    kfd = scene.exists("/dev/kfd")
     if not kfd or not given:
         missing = "/dev/dri has no device file for it" if kfd else "there is no /dev/kfd device file"
         reason = f"an AMD GPU ({nodes[0][1].architecture}) is on the bus, but {missing}"
@@ -91,26 +78,25 @@ def _given(nodes: Sequence[tuple[int, Gpu]], scene: Scene) -> list[Gpu]:
         scene.problem("amd", "unreachable", reason, remedy)
         scene.probe("kfd", "failed", reason)
         return []
-    if not os.access(sysfs.at(scene.root, "/dev/kfd"), os.R_OK | os.W_OK):
+    if not os.access(scene.at("/dev/kfd"), os.R_OK | os.W_OK):
         groups = "the groups render and video"
         scene.notes.append(f"No permission to use /dev/kfd: ROCm will see no GPU until this user joins {groups}.")
     scene.probe("kfd", "ok", _architectures(given))
     return given
 
 
-def _topology(root: str) -> list[tuple[int, Gpu]]:
+def _topology(scene: Scene) -> list[tuple[int, Gpu]]:
     """(minor number of its render node, GPU) for each GPU of the KFD topology, in its order, which is ROCm's."""
     gpus = []
-    for node in sorted(filter(str.isdecimal, sysfs.names(root, TOPOLOGY)), key=int):
-        folder = f"{TOPOLOGY}/{node}"
-        text = sysfs.read(root, f"{folder}/properties")
+    for node in sorted(filter(str.isdecimal, scene.names(TOPOLOGY)), key=int):
+        text = scene.read(f"{TOPOLOGY}/{node}/properties")
         if gpu := parse_properties(text):
-            banks = sysfs.names(root, f"{folder}/mem_banks")
-            tables = [_numbers(sysfs.read(root, f"{folder}/mem_banks/{bank}/properties", 4096)) for bank in banks]
+            banks = f"{TOPOLOGY}/{node}/mem_banks"
+            tables = [_numbers(scene.read(f"{banks}/{bank}/properties", 4096)) for bank in scene.names(banks)]
             # Heap types 1 and 2 are the GPU's own memory.
             memory = sum(bank.get("size_in_bytes", 0) for bank in tables if bank.get("heap_type") in (1, 2))
             minor = _numbers(text).get("drm_render_minor", 0)
-            product = sysfs.plain(sysfs.read(root, f"/sys/class/drm/renderD{minor}/device/product_name", 200))
+            product = plain(scene.read(f"/sys/class/drm/renderD{minor}/device/product_name", 200))
             gpus.append((minor, gpu._replace(name=product or gpu.name, memory_mib=memory // 2**20 or None)))
     return gpus
 
@@ -136,18 +122,39 @@ def parse_properties(text: str) -> Gpu | None:
     )
 
 
+# Without it: ROCm on WSL, or no driver
+
+
+def _without_topology(scene: Scene, devices: Sequence[Device]) -> list[Gpu]:
+    """What ROCm's rocminfo tells where there may be a GPU: on the bus, or WSL's; a problem where that is none."""
+    scene.probe("kfd", "absent")
+    wsl = scene.platform.wsl and scene.exists("/dev/dxg")
+    gpus = _ask_rocminfo(scene) if devices or wsl else []
+    if devices and not gpus:
+        device, driver = devices[0].id, devices[0].driver or "no driver"
+        reason = f"an AMD GPU ({device}) is on the bus, but the kernel does not offer it for computing"
+        remedy = "" if driver in ("radeon", "vfio-pci") else "Load the amdgpu kernel module."
+        scene.problem("amd", "unreachable", f"{reason} (no KFD; {driver} has it)", remedy)
+    return gpus
+
+
 def _ask_rocminfo(scene: Scene) -> list[Gpu]:
-    places = [f"{folder}/rocminfo" for folder in FOLDERS]
-    if (program := programs.find("rocminfo", scene.env, scene.root, places)) is None:
+    # Folders of PATH that are not absolute are passed over: `.` and an empty entry mean whatever folder one is in.
+    folders = ("/opt/rocm/bin", *filter(os.path.isabs, scene.env.get("PATH", "").split(os.pathsep)))
+    paths = (scene.at(f"{folder}/rocminfo") for folder in folders)
+    program = next((path for path in paths if os.access(path, os.X_OK)), None)
+    if program is None:
         scene.probe("rocminfo", "absent")
         return []
     # The variables are applied here, to every source alike.
     env = {name: value for name, value in scene.env.items() if not name.endswith("_VISIBLE_DEVICES")}
     seconds = programs.limit(scene.env, alive=False)
     result = programs.run((program,), env, seconds, late=scene.late("rocminfo", seconds))
-    gpus = parse_rocminfo(result.output) if result.code == 0 else []
-    said = count(gpus) if gpus else result.fault or "it reported no GPU"
-    scene.probe("rocminfo", "ok" if gpus else "failed" if result.fault else "absent", said)
+    if result.code != 0:
+        scene.probe("rocminfo", "failed", result.failure or f"exit code {result.code}: {plain(result.output)}")
+        return []
+    gpus = parse_rocminfo(result.output)
+    scene.probe("rocminfo", "ok" if gpus else "absent", count(gpus))
     return gpus
 
 

@@ -1,8 +1,7 @@
-"""The program that asks NVML: `ask_nvml.py SECONDS loader|path [LIBRARY]`. It prints a JSON object a line.
+"""The program that asks NVML: `ask_nvml.py SECONDS [LIBRARY ...]`. It prints a JSON object a line.
 
-Fields of `nvml.Report`: `driver` and `cuda`, then `devices` and `lost`; or `code` and `failure`. `loader`: the system's
-loader looks for the library first, and LIBRARY is loaded where it finds none; `path`: LIBRARY it is. Run by `nvml.ask`;
-imports nothing of uvtorch.
+Fields of `nvml.Report`: `driver` and `cuda`, then `devices` and `lost`; or `code` and `failure`. A LIBRARY is a path or
+a name for the system's loader; without one pynvml finds it. Run by `nvml.ask`; imports nothing of uvtorch.
 """
 
 import ctypes
@@ -31,7 +30,8 @@ def main(arguments: Sequence[str]) -> None:
     devices: list[dict[str, Any]] = []
     lost = []
     try:
-        _start(arguments[1] == "path", arguments[2] if len(arguments) > 2 else None)
+        _load(arguments[1:])
+        pynvml.nvmlInit()
         older = _optional(pynvml.nvmlSystemGetCudaDriverVersion)
         cuda = _optional(pynvml.nvmlSystemGetCudaDriverVersion_v2, default=older)
         version = f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else None
@@ -49,25 +49,20 @@ def main(arguments: Sequence[str]) -> None:
     os._exit(0)
 
 
-def _start(only: bool, library: str | None) -> None:
-    """Load the library and talk to the driver. pynvml asks for `libnvidia-ml.so.1` by name: found once it is loaded."""
-    if not only:
+def _load(libraries: Sequence[str]) -> None:
+    """Load the first that can be. pynvml asks for `libnvidia-ml.so.1` by name, which finds what is loaded."""
+    for library in libraries:
         try:
-            pynvml.nvmlInit()
+            ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
             return
-        except pynvml.NVMLError_LibraryNotFound:
-            if library is None:
+        except OSError:
+            if library == libraries[-1]:
                 raise
-    ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
-    pynvml.nvmlInit()
 
 
 def _devices(number: int, whole: object) -> list[dict[str, Any]]:
     """A GPU, then its MIG slices."""
-    try:
-        capability = "{}.{}".format(*pynvml.nvmlDeviceGetCudaComputeCapability(whole))
-    except (pynvml.NVMLError_FunctionNotFound, pynvml.NVMLError_NotSupported):
-        capability = None  # drivers before 418
+    capability = ".".join(map(str, _optional(pynvml.nvmlDeviceGetCudaComputeCapability, whole, default=()))) or None
     mig = bool(_optional(pynvml.nvmlDeviceGetMigMode, whole, default=(0,))[0])
     places = range(_optional(pynvml.nvmlDeviceGetMaxMigDeviceCount, whole, default=0) if mig else 0)
     slices = (_optional(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, whole, place) for place in places)
@@ -86,7 +81,9 @@ def _optional(function: Callable[..., Any], *args: object, default: object = Non
     """What NVML answers; the default where this driver or this GPU does not know the question, or says nothing."""
     try:
         return function(*args) or default
-    except (pynvml.NVMLError, ValueError):
+    except (pynvml.NVMLError, ValueError) as error:
+        if getattr(error, "value", None) == pynvml.NVML_ERROR_GPU_IS_LOST:
+            raise
         return default
 
 

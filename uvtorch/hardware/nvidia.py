@@ -7,13 +7,15 @@ installed, given to a virtual machine), which gives the CPU build and a line.
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from uvtorch.hardware import nvml, programs, sysfs, visible
+from uvtorch.hardware import nvml, programs, visible
+from uvtorch.hardware.bus import Device
 from uvtorch.hardware.nvml import Report
+from uvtorch.hardware.programs import plain
 from uvtorch.hardware.scene import Scene, count
-from uvtorch.machine import Driver, Gpu
+from uvtorch.machine import Driver, Gpu, Outcome
 
 LIBRARY = "libnvidia-ml.so.1"
 LIBRARY_FOLDERS = (
@@ -36,62 +38,98 @@ TEGRA_CHIPS = {
 """Device-tree names of NVIDIA's embedded chips: (compute capability, name). Source: NVIDIA's list of CUDA GPUs."""
 
 GIVE_CONTAINER = "Give the container the GPU: `docker run --gpus all`, or an nvidia.com/gpu resource in Kubernetes."
-UPDATE_WSL = "Update NVIDIA's driver on Windows, run `wsl --update` and `wsl --shutdown` there, and try again."
 INSTALL, REINSTALL = "Install NVIDIA's driver to use it.", "Reinstall NVIDIA's driver."
 IF_IT_HANGS = (
     "Try `nvidia-smi`: if it is only slow, turn on persistence mode (nvidia-persistenced) or give it more time with "
     "UVTORCH_PROBE_TIMEOUT=60; if it hangs, look for Xid messages in `sudo dmesg` and restart the machine."
 )
+ON_WINDOWS = "Restart Windows; if that does not help, reinstall NVIDIA's driver."
+ON_WSL = "Update NVIDIA's driver on Windows, run `wsl --update` and `wsl --shutdown` there, and try again."
+ERRORS = {
+    4: (
+        "no permission to use the GPU's device files",
+        "Check the rights of /dev/nvidia*; where a group owns them (video, render), join it and log in again.",
+    ),
+    nvml.DRIVER_NOT_LOADED: (
+        "the driver is installed, but its kernel module is not loaded",
+        "Load it with `sudo modprobe nvidia`; after a kernel update, run `sudo dkms autoinstall` and restart.",
+    ),
+    nvml.GPU_IS_LOST: (
+        "a GPU is lost: it has fallen off the bus",
+        "Look for Xid 79 in `sudo dmesg`, then restart the machine.",
+    ),
+    17: (
+        "the operating system blocks the GPU",
+        "In a container, check the devices and the cgroup it was given; else see `sudo dmesg`.",
+    ),
+    nvml.VERSION_MISMATCH: (
+        "the driver's library and its kernel module are of different versions",
+        "Restart the machine (the driver was updated while its old module stayed loaded).",
+    ),
+}
+"""Error code (nvmlReturn_t of nvml.h) -> (reason, remedy), where a driver is there and does not work."""
 
 
 class Signs(NamedTuple):
     """What the file system tells without asking the driver."""
 
-    devices: Sequence[sysfs.Device]  # GPUs on the bus
+    devices: Sequence[Device]  # GPUs on the bus
     gpu: bool  # There is a GPU: on the bus, behind the loaded kernel module, or a Jetson's
     nodes: bool  # There are device files
     library: str | None  # Where NVML's library was seen, or its bare name where only the loader knows
     module: str | None = None  # The version of the loaded kernel module, from /proc or /sys
 
-    @property
-    def given_away(self) -> bool:
-        """Whether every GPU is handed to virtual machines."""
-        return {device.driver for device in self.devices} == {"vfio-pci"}
 
-
-def probe(scene: Scene, devices: Sequence[sysfs.Device]) -> None:
+def probe(scene: Scene, devices: Sequence[Device]) -> None:
     """Ask about NVIDIA's hardware: on Linux where anything speaks of it, on Windows where it has an adapter."""
     signs = _look(scene, devices)
-    if not (signs.nodes or signs.library):
-        _unreachable(scene, signs)
-        scene.probe("nvml", "absent", "".join(problem.reason for problem in scene.problems))
-        return
-    report = _ask_nvml(scene, signs)
-    if report.code == nvml.DRIVER_NOT_LOADED and not (signs.gpu or scene.platform.wsl):
-        # The driver's packages on a machine without a GPU, as cloud images have them.
-        scene.probe("nvml", "absent", "NVIDIA's library without a GPU")
-        return
+    report = _ask(scene, signs)
     version = report.driver if is_version(report.driver) else signs.module
     driver = Driver(version, report.cuda) if version else None
-    if report.failure:
-        _failed(report, driver, scene, signs)
-    else:
+    usable = [device for device in report.devices if device.usable]
+    gpus = [device.gpu for device in usable]
+    away = _is_out_of_reach(scene, signs, report)
+    if report.absent and not away:
+        gpus = _gpus_of_files(scene, signs, driver)
+    states = (_out_of_reach if away else _broken)(scene, signs, report)
+    reason, remedy = ("", "") if gpus else next((reason, remedy) for holds, reason, remedy in states if holds)
+    _tell(scene, report, away, reason, remedy)
+    if not (away and report.failure):  # a driver that cannot be reached decides nothing
         scene.driver = driver
-        _answered(report, scene, signs)
+    alike = len({(gpu.name, gpu.compute_capability) for gpu in gpus}) == 1
+    ordered = alike or scene.env.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
+    parents = [device.parent for device in usable]
+    scene.gpus += visible.apply(scene, "CUDA_VISIBLE_DEVICES", gpus, ordered=ordered, parents=parents)
 
 
-def _look(scene: Scene, devices: Sequence[sysfs.Device]) -> Signs:
-    platform = scene.platform
+def _tell(scene: Scene, report: Report, away: bool, reason: str, remedy: str) -> None:
+    whole = {device.number for device in report.devices}
+    outcome: Outcome = "failed" if reason and not away else "absent"
+    code = f" (error {report.code})" if report.code else ""
+    said = plain(report.failure) + code if report.failure else f"driver {report.driver}, {count(whole)}"
+    scene.probe("nvml", outcome if report.failure else "ok", said)
+    for number, fault, text in report.lost:
+        scene.notes.append(f"NVIDIA GPU {number} does not answer: {_error(fault, text)[0]}.")
+    for number in sorted(whole - {device.number for device in report.devices if device.usable}):
+        scene.notes.append(f"NVIDIA GPU {number} is in MIG mode without an instance: CUDA skips it.")
+    if reason and away:
+        scene.problem("nvidia", "unreachable", reason, remedy)
+    elif reason:
+        windows = {"windows": ON_WINDOWS, "linux": ON_WSL if scene.platform.wsl else remedy}
+        scene.problem("nvidia", "broken", f"NVIDIA: {reason}", windows[scene.platform.system])
+
+
+def _look(scene: Scene, devices: Sequence[Device]) -> Signs:
+    platform, here = scene.platform, bool(devices)
     if platform.system == "windows":
-        return Signs(devices, bool(devices), bool(devices), "nvml.dll" if devices else None)
+        return Signs(devices, here, here, "nvml.dll" if devices else None)
     pattern = "nvidiactl|nvhost-gpu|nvhost-ctrl-gpu|nvgpu|nvidia[0-9]+" + ("|dxg" if platform.wsl else "")
-    nodes = any(re.fullmatch(pattern, name) for name in sysfs.names(scene.root, "/dev"))
-    version = parse_module_version(sysfs.read(scene.root, "/proc/driver/nvidia/version", 4096))
-    version = version or sysfs.read(scene.root, "/sys/module/nvidia/version", 200).strip()
+    nodes = any(re.fullmatch(pattern, name) for name in scene.names("/dev"))
+    version = parse_module_version(scene.read("/proc/driver/nvidia/version", 4096))
+    version = version or scene.read("/sys/module/nvidia/version", 200).strip()
     # Jetsons before JetPack 6 tell L4T's release there (35.3.1), which no driver's version is comparable with.
     module = version if is_version(version) and int(version.partition(".")[0]) >= 100 else None
-    gpu = bool(devices or module or platform.tegra)
-    return Signs(devices, gpu, nodes, find_library(scene.env, scene.root), module)
+    return Signs(devices, bool(here or module or platform.tegra), nodes, find_library(scene), module)
 
 
 def parse_module_version(text: str) -> str | None:
@@ -108,19 +146,18 @@ def is_version(text: str | None) -> bool:
     return re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,5}){1,3}", text or "") is not None
 
 
-def find_library(env: Mapping[str, str], root: str) -> str | None:
+def find_library(scene: Scene) -> str | None:
     """Where NVML's library is: in the loader's folders, in the loader's cache (its bare name then), or None.
 
     Looks at files only: loading ctypes to ask the loader would cost more than all other probes together.
     """
-    folders = [path for path in env.get("LD_LIBRARY_PATH", "").split(":") if path.startswith("/")]
-    for folder in (*folders, *LIBRARY_FOLDERS):
-        if sysfs.exists(root, f"{folder}/{LIBRARY}"):
-            return f"{folder}/{LIBRARY}"
-    return LIBRARY if LIBRARY in sysfs.read(root, "/etc/ld.so.cache", 4 * 2**20) else None
+    folders = [path for path in scene.env.get("LD_LIBRARY_PATH", "").split(":") if path.startswith("/")]
+    paths = (f"{folder}/{LIBRARY}" for folder in (*folders, *LIBRARY_FOLDERS))
+    cached = LIBRARY if LIBRARY in scene.read("/etc/ld.so.cache", 4 * 2**20) else None
+    return next(filter(scene.exists, paths), cached)
 
 
-def _ask_nvml(scene: Scene, signs: Signs) -> Report:
+def _ask(scene: Scene, signs: Signs) -> Report:
     if signs.library is None:
         return Report(code=nvml.LIBRARY_NOT_FOUND, failure=f"{LIBRARY} not found", end="error")
     platform = scene.platform
@@ -129,173 +166,104 @@ def _ask_nvml(scene: Scene, signs: Signs) -> Report:
     seconds = programs.limit(scene.env, alive=alive)
     # On the real machine the loader knows better than we where its libraries are, except in folders outside its
     # search; under another root its own libraries must not be touched.
-    here = scene.root == "/"
-    library = sysfs.at(scene.root, signs.library) if signs.library.startswith("/") or not here else None
-    return nvml.ask(library, scene.env, seconds, late=scene.late("NVIDIA's driver", seconds), loader=here)
+    libraries = (LIBRARY, signs.library) if scene.root == "/" else (scene.at(signs.library),)
+    late = scene.late("NVIDIA's driver", seconds)
+    return nvml.ask(() if platform.system == "windows" else libraries, scene.env, seconds, late=late)
 
 
-# What NVML answered
+# What stands between a GPU and its use
 
 
-def _answered(report: Report, scene: Scene, signs: Signs) -> None:
-    """NVML answered in full: the GPUs that CUDA will see."""
-    whole = {device.number for device in report.devices}
-    scene.probe("nvml", "ok", f"driver {report.driver}, {count(whole)}")
-    for index, code, said in report.lost:
-        scene.notes.append(f"NVIDIA GPU {index} does not answer: {_error(code, said)[0]}.")
-    usable = [device for device in report.devices if device.usable]
-    for number in sorted(whole - {device.number for device in usable}):
-        scene.notes.append(f"NVIDIA GPU {number} is in MIG mode without an instance: CUDA skips it.")
-    if not usable:
-        _without_gpu(report, scene, signs)
-    _see(scene, [device.gpu for device in usable], [device.parent for device in usable])
+State = tuple[object, str, str]
+"""(condition, reason, remedy): of several the first whose condition holds says how things are; no reason: well."""
 
 
-def _without_gpu(report: Report, scene: Scene, signs: Signs) -> None:
-    """Say why a driver that answers has no GPU to offer; nothing where there is none."""
-    if report.lost:
-        reason, remedy = _error(*report.lost[0][1:])
-    elif report.devices:
-        reason = "every GPU is in MIG mode and none has an instance, so CUDA sees no device"
-        remedy = "Create instances (`sudo nvidia-smi mig -cgi ... -C`) or turn MIG mode off (`sudo nvidia-smi -mig 0`)."
-    elif scene.platform.container:
-        reason = "NVIDIA's driver is here, but this container was given no GPU"
-        scene.problem("nvidia", "unreachable", reason, GIVE_CONTAINER)
-        return
-    elif any(device.driver == "nvidia" for device in signs.devices):
-        reason = f"the driver does not see the GPU ({signs.devices[0].id}) that is on the bus"
-        remedy = "Look for NVRM messages in `sudo dmesg`: the driver may be too old for this GPU."
-    else:
-        return
-    scene.problem("nvidia", "broken", f"NVIDIA: {reason}", remedy)
+def _is_out_of_reach(scene: Scene, signs: Signs, report: Report) -> bool:
+    """Whether nothing here could drive a GPU, if there is one."""
+    if not report.failure:
+        return scene.platform.container and not (report.devices or report.lost)
+    given_away = {device.driver for device in signs.devices} == {"vfio-pci"}
+    away = signs.library is None or scene.platform.container or given_away
+    return away and not signs.nodes and report.end != "hung"
+
+
+def _out_of_reach(scene: Scene, signs: Signs, report: Report) -> tuple[State, ...]:
+    gpu = f"an NVIDIA GPU ({signs.devices[0].id})" if signs.devices else "an NVIDIA GPU"
+    drivers = ", ".join(sorted(filter(None, {device.driver for device in signs.devices})))
+    has = f" ({drivers} has it)" if drivers else ""
+    host = f" (the host's driver is {signs.module})" if signs.module else ""
+    module = f" with kernel module {signs.module}" if signs.module else ""
+    return (
+        (not report.failure, "NVIDIA's driver is here, but this container was given no GPU", GIVE_CONTAINER),
+        (not signs.gpu, "", ""),
+        (
+            scene.platform.container,
+            f"{gpu} is on the bus, but this container has no NVIDIA device files{host}",
+            GIVE_CONTAINER,
+        ),
+        (drivers == "vfio-pci", f"{gpu} is on the bus, but it is handed to virtual machines (vfio-pci)", ""),
+        (
+            not signs.devices or module,
+            f"{gpu} is here{module}, but there are neither device files nor its library",
+            INSTALL,
+        ),
+        (True, f"{gpu} is on the bus, but NVIDIA's driver is not installed{has}", INSTALL),
+    )
+
+
+def _broken(scene: Scene, signs: Signs, report: Report) -> tuple[State, ...]:
+    wsl, code = scene.platform.wsl, report.code
+    reason, remedy = _error(*report.lost[0][1:]) if report.lost else _error(code, report.failure)
+    unseen = ", ".join(device.id for device in signs.devices if device.driver == "nvidia")
+    nvrm = "Look for NVRM messages in `sudo dmesg`: the driver may be too old for this GPU."
+    mig = "Create instances (`sudo nvidia-smi mig -cgi ... -C`) or turn MIG mode off (`sudo nvidia-smi -mig 0`)."
+    loaded = f"the driver {signs.module} is loaded, but its library cannot reach it"
+    check = "Check that /dev/nvidiactl exists (`sudo nvidia-modprobe -c 0 -u`), else restart the machine."
+    return (
+        (report.lost, reason, remedy),
+        (report.devices, "every GPU is in MIG mode and none has an instance, so CUDA sees no device", mig),
+        (not report.failure and unseen, f"the driver does not see the GPU ({unseen}) that is on the bus", nvrm),
+        (not report.failure, "", ""),
+        (report.end == "hung", f"the driver does not answer ({report.failure})", IF_IT_HANGS),
+        # The driver's packages on a machine without a GPU, as cloud images have them.
+        (code == nvml.DRIVER_NOT_LOADED and not (signs.gpu or wsl), "", ""),
+        (code == nvml.DRIVER_NOT_LOADED and signs.module, loaded, check),
+        (code == nvml.VERSION_MISMATCH, reason + _versions(scene, signs), remedy),
+        (not report.absent, reason, remedy),
+        (signs.devices or (wsl and signs.library), f"NVML cannot be asked ({plain(report.failure)})", REINSTALL),
+        (True, "", ""),
+    )
 
 
 def _error(code: int | None, said: str) -> tuple[str, str]:
     """(reason, remedy) of an NVML error: known ones in our words, others in its own."""
-    other = (
-        f"the driver answers `{sysfs.plain(said)}`",
-        "Look for NVRM messages in `sudo dmesg`, then restart the machine.",
-    )
-    return nvml.BROKEN.get(code or 0, other)
+    restart = "Look for NVRM messages in `sudo dmesg`, then restart the container or the machine."
+    return ERRORS.get(code or 0, (f"asking the driver failed: {plain(said)}", restart))
 
 
-def _see(scene: Scene, gpus: list[Gpu], parents: Sequence[str | None] = ()) -> None:
-    """Add the GPUs that CUDA_VISIBLE_DEVICES leaves."""
-    alike = len({(gpu.name, gpu.compute_capability) for gpu in gpus}) == 1
-    ordered = alike or scene.env.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
-    scene.gpus += visible.apply(scene, "CUDA_VISIBLE_DEVICES", gpus, ordered=ordered, parents=parents)
+def _versions(scene: Scene, signs: Signs) -> str:
+    library = os.path.basename(os.path.realpath(scene.at(signs.library or ""))).removeprefix("libnvidia-ml.so.")
+    versions = (("kernel module", signs.module), ("library", library))
+    told = ", ".join(f"{what} {version}" for what, version in versions if is_version(version))
+    return f" ({told})" if told else ""
 
 
-# What stands in the way
+# Without NVML; nvidia-smi asks the same library
 
 
-def _unreachable(scene: Scene, signs: Signs) -> None:
-    """Name a GPU that nobody here could drive; nothing where nothing speaks of one."""
-    gpu = f"an NVIDIA GPU ({signs.devices[0].id})" if signs.devices else "an NVIDIA GPU"
-    host = f" (the host's driver is {signs.module})" if signs.module else ""
-    drivers = ", ".join(sorted(filter(None, {device.driver for device in signs.devices})))
-    remedy = INSTALL
-    if not signs.gpu:
-        return
-    if scene.platform.container:
-        reason = f"{gpu} is on the bus, but this container has no NVIDIA device files{host}"
-        remedy = GIVE_CONTAINER
-    elif signs.given_away:
-        reason, remedy = f"{gpu} is on the bus, but it is handed to virtual machines (vfio-pci)", ""
-    elif signs.module:
-        missing = "there are neither device files nor its library"
-        reason = f"{gpu} is here with kernel module {signs.module}, but {missing}"
-    elif not signs.devices:
-        reason = "this is a Jetson, but there are neither NVIDIA's device files nor its library"
-    else:
-        reason = f"{gpu} is on the bus, but NVIDIA's driver is not installed{f' ({drivers} has it)' if drivers else ''}"
-    scene.problem("nvidia", "unreachable", reason, remedy)
-
-
-def _failed(report: Report, driver: Driver | None, scene: Scene, signs: Signs) -> None:
-    """NVML gave no complete answer."""
-    code = f" (error {report.code})" if report.code else ""
-    scene.probe("nvml", "failed", sysfs.plain(report.failure) + code)
-    if scene.platform.system != "windows":
-        scene.probe("nvidia-module", "ok" if signs.module else "absent", signs.module or "")
-    if report.end != "error" or report.code not in (None, nvml.LIBRARY_NOT_FOUND):
-        _stuck(report, scene, signs)
-    else:
-        _without_nvml(report, driver, scene, signs)
-    # A driver that cannot be reached decides nothing.
-    if all(problem.kind == "broken" for problem in scene.problems):
-        scene.driver = scene.driver or driver
-
-
-def _stuck(report: Report, scene: Scene, signs: Signs) -> None:
-    """NVML said why it cannot work, or hung, or crashed."""
-    hung, platform = report.end == "hung", scene.platform
-    if not (hung or signs.nodes) and (platform.container or signs.given_away):
-        _unreachable(scene, signs)
-        return
-    reason, remedy = _reason(report, scene, signs)
-    if platform.system == "windows":
-        remedy = "Restart Windows; if that does not help, reinstall NVIDIA's driver."
-    elif platform.wsl:
-        remedy = UPDATE_WSL
-    scene.problem("nvidia", "broken", f"NVIDIA: {reason}", remedy)
-    if not hung:  # the driver's files in /proc would hang us, too
-        scene.gpus += _module_gpus(scene.root)
-
-
-def _reason(report: Report, scene: Scene, signs: Signs) -> tuple[str, str]:
-    if report.end == "hung":
-        return f"the driver does not answer ({report.failure})", IF_IT_HANGS
-    if report.end == "crashed":
-        return f"asking the driver failed: {report.failure}", REINSTALL
-    reason, remedy = _error(report.code, report.failure)
-    if report.code == nvml.DRIVER_NOT_LOADED and signs.module:
-        reason = f"the driver {signs.module} is loaded, but its library cannot reach it"
-        remedy = "Check that /dev/nvidiactl exists (`sudo nvidia-modprobe -c 0 -u`), else restart the machine."
-    elif report.code == nvml.VERSION_MISMATCH:
-        path = os.path.realpath(sysfs.at(scene.root, signs.library or ""))
-        library = os.path.basename(path).removeprefix("libnvidia-ml.so.")
-        versions = (("kernel module", signs.module), ("library", library))
-        told = ", ".join(f"{what} {version}" for what, version in versions if is_version(version))
-        reason += f" ({told})" if told else ""
-    return reason, remedy
-
-
-# Without NVML
-
-
-def _without_nvml(report: Report, driver: Driver | None, scene: Scene, signs: Signs) -> None:
-    """There is no NVML, or one that cannot be loaded: make do with the files. nvidia-smi asks the same library."""
-    if scene.platform.container and not signs.nodes:
-        _unreachable(scene, signs)
-        return
-    gpus = _gpus_of_files(driver, scene, signs)
-    _see(scene, gpus)
-    if not gpus and (signs.devices or (scene.platform.wsl and signs.library)):
-        reason = f"NVIDIA: NVML cannot be asked ({sysfs.plain(report.failure)})"
-        scene.problem("nvidia", "broken", reason, UPDATE_WSL if scene.platform.wsl else REINSTALL)
-
-
-def _gpus_of_files(driver: Driver | None, scene: Scene, signs: Signs) -> list[Gpu]:
+def _gpus_of_files(scene: Scene, signs: Signs, driver: Driver | None) -> list[Gpu]:
     """A Jetson's, those that the kernel module names, else as many as there must be where there is a driver."""
-    unnamed = (len(signs.devices) or int(signs.nodes)) if driver else 0
-    return _tegra_gpus(scene) or _module_gpus(scene.root) or [Gpu("nvidia", "NVIDIA GPU")] * unnamed
-
-
-def _module_gpus(root: str) -> list[Gpu]:
-    """GPUs by name only, from the `Model:` and `GPU UUID:` lines of /proc/driver/nvidia/gpus/*/information."""
+    chips = scene.read("/proc/device-tree/compatible", 4096) if scene.platform.tegra else ""
+    for chip in re.findall(r"nvidia,(\w+)", chips):
+        if chip in TEGRA_CHIPS:
+            capability, name = TEGRA_CHIPS[chip]
+            return [Gpu("nvidia", name, capability, integrated=True)]
     base, gpus = "/proc/driver/nvidia/gpus", []
-    for address in sysfs.names(root, base):
-        text = sysfs.read(root, f"{base}/{address}/information", 8192)
+    for address in scene.names(base):
+        text = scene.read(f"{base}/{address}/information", 8192)
         model = re.search(r"^Model:[ \t]*(\S.*)$", text, re.MULTILINE)
         uuid = re.search(r"^GPU UUID:[ \t]*(GPU-[-0-9A-Za-z]+)[ \t]*$", text, re.MULTILINE)
-        if model and (name := sysfs.plain(model[1])):
+        if model and (name := plain(model[1])):
             gpus.append(Gpu("nvidia", name, uuid=uuid and uuid[1]))
-    return gpus
-
-
-def _tegra_gpus(scene: Scene) -> list[Gpu]:
-    """The GPU of a Jetson without NVML, from its device tree."""
-    text = sysfs.read(scene.root, "/proc/device-tree/compatible", 4096) if scene.platform.tegra else ""
-    known = [TEGRA_CHIPS[chip] for chip in re.findall(r"nvidia,(\w+)", text) if chip in TEGRA_CHIPS]
-    return [Gpu("nvidia", name, capability, integrated=True) for capability, name in known[:1]]
+    unnamed = (len(signs.devices) or int(signs.nodes)) if driver else 0
+    return gpus or [Gpu("nvidia", "NVIDIA GPU")] * unnamed

@@ -6,40 +6,15 @@ before it asks for GPUs, so that a hang loses only what comes after it.
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from uvtorch.hardware import programs, sysfs
+from uvtorch.hardware import programs
+from uvtorch.hardware.programs import plain
 from uvtorch.machine import Gpu
 
-DRIVER_NOT_LOADED, LIBRARY_NOT_FOUND, GPU_IS_LOST, VERSION_MISMATCH, UNKNOWN = 9, 12, 15, 18, 999
-BROKEN = {
-    4: (
-        "no permission to use the GPU's device files",
-        "Check the rights of /dev/nvidia*; where a group owns them (video, render), join it and log in again.",
-    ),
-    DRIVER_NOT_LOADED: (
-        "the driver is installed, but its kernel module is not loaded",
-        "Load it with `sudo modprobe nvidia`; after a kernel update, run `sudo dkms autoinstall` and restart.",
-    ),
-    GPU_IS_LOST: (
-        "a GPU is lost: it has fallen off the bus",
-        "Look for Xid 79 in `sudo dmesg`, then restart the machine.",
-    ),
-    17: (
-        "the operating system blocks the GPU",
-        "In a container, check the devices and the cgroup it was given; else see `sudo dmesg`.",
-    ),
-    VERSION_MISMATCH: (
-        "the driver's library and its kernel module are of different versions",
-        "Restart the machine (the driver was updated while its old module stayed loaded).",
-    ),
-    UNKNOWN: (
-        "the driver answers `Unknown Error`",
-        "In a container: restart it (`systemctl daemon-reload` on the host takes its devices away); else the machine.",
-    ),
-}
-"""Error code (nvmlReturn_t of nvml.h) -> (reason, remedy), where a driver is there and does not work."""
+DRIVER_NOT_LOADED, LIBRARY_NOT_FOUND, GPU_IS_LOST, VERSION_MISMATCH = 9, 12, 15, 18
+"""Of nvmlReturn_t, in nvml.h."""
 
 
 class Device(NamedTuple):
@@ -66,20 +41,24 @@ class Report(NamedTuple):
     failure: str = ""  # Why there is no complete answer: the error in words, a hang, a crash. Empty: all was said
     end: Literal["answered", "error", "hung", "crashed"] = "answered"
 
+    @property
+    def absent(self) -> bool:
+        """There is no NVML, or none that can be loaded: it says nothing of the driver."""
+        return self.end == "error" and self.code in (None, LIBRARY_NOT_FOUND)
+
 
 def ask(
-    library: str | None, env: Mapping[str, str], seconds: float, *, late: Callable[[], None] | None = None,
-    loader: bool = True,
-) -> Report:  # fmt: skip
+    libraries: Sequence[str], env: Mapping[str, str], seconds: float, *, late: Callable[[], None] | None = None
+) -> Report:
     """Ask NVML, for at most `seconds`. `late` is called when it takes long.
 
-    `library` is a path to load where the loader finds no `libnvidia-ml.so.1`, or (not `loader`) without asking it.
+    The first of `libraries` that can be loaded is asked; where there are none, what pynvml finds.
     """
     program = os.path.join(os.path.dirname(__file__), "ask_nvml.py")
     # It lives with pynvml, wherever this process has that from. -P: its own folder is not for imports.
     here = {**env, "PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path))}
-    argv = (sys.executable, "-P", "-W", "ignore", program, str(int(seconds) + 1), "loader" if loader else "path")
-    result = programs.run((*argv, *([library] if library else ())), here, seconds, late=late)
+    argv = (sys.executable, "-P", "-W", "ignore", program, str(int(seconds) + 1), *libraries)
+    result = programs.run(argv, here, seconds, late=late)
     report = parse(result.output)
     if result.hung:
         return report._replace(failure=f"no answer within {seconds:g} s", end="hung")
@@ -87,7 +66,7 @@ def ask(
         return report
     if result.code is not None and result.code < 0:
         return report._replace(failure=f"the library crashed (signal {-result.code})", end="crashed")
-    said = sysfs.plain(result.output[-300:]) or "no output"
+    said = plain(result.output[-300:]) or "no output"
     return report._replace(failure=f"the program that asks it {result.failure or 'failed'}: {said}")
 
 
@@ -111,4 +90,4 @@ def parse(text: str) -> Report:
 
 
 def _gpu(name: str, uuid: str | None, **facts: Any) -> Gpu:
-    return Gpu("nvidia", sysfs.plain(name), uuid=uuid and sysfs.plain(uuid), **facts)
+    return Gpu("nvidia", plain(name), uuid=uuid and plain(uuid), **facts)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from uvtorch.hardware import sysfs
+from uvtorch.hardware.programs import plain
 from uvtorch.hardware.scene import Scene
 from uvtorch.machine import Gpu
 
@@ -15,8 +15,7 @@ def apply(
     value = scene.env.get(variable)
     if value is None or not gpus:
         return gpus
-    setting = variable + "=" + (sysfs.plain(value, 80) or "''")
-    uuids = [gpu.uuid for gpu in gpus]
+    setting, uuids = variable + "=" + (plain(value, 80) or "''"), [gpu.uuid for gpu in gpus]
     if None in uuids and re.search(r"(^|,)\s*(gpu|mig)-", value, re.IGNORECASE):
         scene.notes.append(f"{setting} names GPUs by UUID, which is not known here: all are considered.")
         return gpus
@@ -37,9 +36,9 @@ def select(
     """The positions that a variable's value keeps of GPUs with these UUIDs, and whether that is certain.
 
     It is not where GPUs are named by an order that is not known: then all are kept. The rules are CUDA's: entries are
-    indexes or UUIDs (a unique beginning is enough), and the first entry that names nothing (`-1`, an index too high, a
-    word such as SLURM's `NoDevFiles`) ends the list, so that an empty value hides everything. `ordered`: index n means
-    position n. `parents` gives the UUID of the GPU that a MIG slice belongs to.
+    indexes or UUIDs (a unique beginning is enough; a split GPU's means its slices), and the first entry that names
+    nothing (`-1`, an index too high, a word such as SLURM's `NoDevFiles`) ends the list, so that an empty value hides
+    everything. `ordered`: index n means position n. `parents` gives the UUID of the GPU that a MIG slice belongs to.
     """
     kept: dict[int, None] = {}
     by_index = False
@@ -57,12 +56,7 @@ def select(
 
 
 def _named(entry: str, uuids: Sequence[str], parents: Sequence[str]) -> list[int]:
-    """The positions that a UUID names: one, or for the older `MIG-GPU-UUID/instance/...` every slice of that GPU."""
     if not re.match("(gpu|mig)-.", entry):
         return []
     matches = [position for position, uuid in enumerate(uuids) if uuid.startswith(entry)]
-    if len(matches) == 1:
-        return matches
-    # The UUID of a whole GPU in MIG mode: CUDA takes its slices.
-    parent = entry if matches else re.sub("^mig-(gpu-[^/]*).*", r"\1", entry)
-    return [position for position, parent_uuid in enumerate(parents) if parent_uuid == parent]
+    return matches if len(matches) == 1 else [position for position, uuid in enumerate(parents) if uuid == entry]

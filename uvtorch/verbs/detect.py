@@ -5,8 +5,7 @@ from typing import Final
 
 import click
 
-from uvtorch import machine
-from uvtorch.hardware import intel
+from uvtorch import intel, machine
 from uvtorch.machine import Gpu, Machine, Platform
 from uvtorch.output import Output
 from uvtorch.session import Session
@@ -66,7 +65,7 @@ def _described(gpu: Gpu) -> str:
 
 
 def _kind(gpu: Gpu) -> str:
-    if gpu.vendor == "intel" and not intel.supported(gpu):
+    if gpu.vendor == "intel" and not intel.supported(gpu.pci_id):
         return "not supported by PyTorch XPU"
     if gpu.integrated and gpu.vendor != "apple":
         return "integrated"
