@@ -1,15 +1,30 @@
 """What is impossible or missing in a catalog: for the tests, and for tools/collect_catalog.py before it writes."""
 
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterator, Mapping
 
 from uvtorch.backend import PLATFORMS
-from uvtorch.catalog import PYTHONS, Catalog, incomplete, number
+from uvtorch.catalog import CERTAINTIES, PYTHONS, Catalog, incomplete, number
 
 
 def faults(catalog: Catalog) -> list[str]:
     """What is wrong with a catalog, one sentence each with the file it stands in; empty if it holds together."""
     checks = (incomplete, _releases, _builds, _kernels, _devices, _pypi, _pairs, _drivers)
     return [fault for check in checks for fault in check(catalog)]
+
+
+def unsure(texts: Mapping[str, str]) -> list[str]:
+    """The rows of the catalog's files that do not say how sure they are, or where they come from."""
+    data = {name: tomllib.loads(text) for name, text in texts.items()}
+    tables = {**data["builds.toml"]["builds"], **data["kernels.toml"], **data["wheels.toml"]}
+    without = ("xpu_names", "announced", "pythons", "companions")  # a comment has the source of all
+    rows = ((name, row) for name, rows in tables.items() if isinstance(rows, list) for row in rows)
+    return [f"{name}, row {row}" for name, row in rows if name not in without and not _is_sure(row)]
+
+
+def _is_sure(row: list[str]) -> bool:
+    certain = [at for at, said in enumerate(row[:-1]) if said in CERTAINTIES]
+    return bool(certain) and bool(row[certain[-1] + 1])
 
 
 def _releases(catalog: Catalog) -> Iterator[str]:
@@ -54,6 +69,8 @@ def _pypi(catalog: Catalog) -> Iterator[str]:
     for release, wheels in catalog.pypi.items():
         for platform, (_, tags) in wheels.items():
             yield from _cell(f"builds.toml: PyPI's {release} on {platform}", platform, tags)
+        for other in sorted({str(one) for one, _ in wheels.values() if release not in catalog.builds.get(one, {})}):
+            yield f"builds.toml: PyPI's {release} is of {other}, which has no such release"
 
 
 def _pairs(catalog: Catalog) -> Iterator[str]:
@@ -69,6 +86,9 @@ def _pairs(catalog: Catalog) -> Iterator[str]:
 
 
 def _drivers(catalog: Catalog) -> Iterator[str]:
+    for backend in catalog.builds:
+        if backend.family == "cu" and backend.version[0] not in catalog.minimum_driver:
+            yield f"drivers.toml: no minimum driver for {backend}"
     for system, rows in catalog.reports.items():
         if [cuda for _, cuda in rows] != sorted({cuda for _, cuda in rows}):
             yield f"drivers.toml: {system}: CUDA does not rise with the driver"

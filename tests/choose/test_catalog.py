@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.choose.catalog_faults import faults as faults_of
+from tests.choose.catalog_faults import unsure
 from uvtorch import catalog as catalogs
 from uvtorch.argv import parse as parse_line
 from uvtorch.backend import PLATFORMS, Backend, parse
@@ -58,9 +59,6 @@ def test_an_impossible_or_incomplete_row_is_a_fault(file: str, old: str, new: st
     ("file", "old", "new"),
     [
         ("builds.toml", "cu132 = [", "cu1 = ["),
-        ("builds.toml", '"inferred", "TI"]', '"perhaps", "TI"]'),
-        ("builds.toml", '"inferred", "TI"]', '"inferred", ""]'),
-        ("wheels.toml", '"verified", "pytorch#193651', '"true", "pytorch#193651'),
         ("builds.toml", '["2.14.0-2.15.0", "windows_arm64"', '["2.15.0-2.14.0", "windows_arm64"'),
         ("builds.toml", '["2.14.0-2.15.0", "windows_arm64"', '["2.13.0-2.15.0", "windows_arm64"'),
         ("builds.toml", '["2.14.0-2.15.0", "windows_arm64"', '["2.14.0-2.99.0", "windows_arm64"'),
@@ -72,6 +70,18 @@ def test_a_row_that_cannot_be_read_is_not_loaded(file: str, old: str, new: str) 
     assert old in texts[file]
     with pytest.raises(UsageError, match=f"the catalog's {file}, "):
         catalogs.read({**texts, file: texts[file].replace(old, new, 1)})
+
+
+def test_each_row_says_how_sure_it_is_and_where_it_comes_from() -> None:
+    texts = catalogs.texts()
+    assert unsure(texts) == []
+    for file, old, new in (
+        ("builds.toml", '"inferred", "TI"]', '"perhaps", "TI"]'),
+        ("builds.toml", '"inferred", "TI"]', '"inferred", ""]'),
+        ("wheels.toml", '"verified", "pytorch#193651', '"true", "pytorch#193651'),
+    ):
+        assert old in texts[file]
+        assert len(unsure({**texts, file: texts[file].replace(old, new, 1)})) == 1
 
 
 def test_another_copy_of_the_catalog_is_read_and_may_have_some_files_only(tmp_path: Path) -> None:

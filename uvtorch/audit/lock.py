@@ -11,7 +11,7 @@ from packaging.version import InvalidVersion, Version
 from uvtorch.audit.case import Case, all_sources, entries, platforms_text, required, rewritable, together
 from uvtorch.audit.exports import Installed, Package, installed
 from uvtorch.audit.finding import FIX_ROOT, Edit, Finding, error, warning
-from uvtorch.backend import Backend, from_url, parse, same_url
+from uvtorch.backend import from_url, parse, same_url
 from uvtorch.edits import offer, pin
 from uvtorch.machine import Platform
 from uvtorch.markers import MAIN_PLATFORMS, holds
@@ -136,8 +136,8 @@ def _build_of(case: Case, package: Package, torch: str, platform: Platform) -> s
     torchs = package.name in ("torch", "torchvision", "torchaudio")
     if not torchs and not (package.name == "torchcodec" and package.version in TORCHCODEC_WITH_CUDA):
         return None
-    pypi = case.catalog.pypi.get(torch, {}).get(platform.key, (None, None))[0]
-    return pypi.name if isinstance(pypi, Backend) else "PyPI's own build"
+    pypi, _ = case.catalog.on_pypi(torch, platform.key)
+    return pypi.name if pypi else "PyPI's own build"
 
 
 def _judged(case: Case, package: Package) -> bool:

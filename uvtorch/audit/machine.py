@@ -35,14 +35,11 @@ def _builds(case: Case) -> Iterator[Finding]:
 
 
 def _unpinned(case: Case) -> Iterator[Finding]:
-    release, of_pytorch = (
-        case.release(),
-        [one for one in case.locked_torch() if "+" in one.version or from_url(one.url)],
-    )
-    backend = case.catalog.pypi.get(release or "", {}).get(case.machine.platform.key, (None,))[0]
+    release = case.release()
+    of_pytorch = any("+" in one.version or from_url(one.url) for one in case.locked_torch())
+    backend, _ = case.catalog.on_pypi(release, case.machine.platform.key)
     # CUDA builds work without a GPU, too.
-    matters = isinstance(backend, Backend) and bool(case.machine.gpus or backend.family != "cu")
-    if isinstance(backend, Backend) and matters and not of_pytorch:
+    if backend and (case.machine.gpus or backend.family != "cu") and not of_pytorch:
         what = f"Nothing pins PyTorch, so torch {release} comes from PyPI, built for {backend}, which"
         own = case.project.pytorch_packages()
         yield from _suits(case, backend, what, USE if own else ("uvtorch", "add", "torch"))

@@ -6,11 +6,11 @@ are written by tools/collect_catalog.py. `UVTORCH_CATALOG` and `[tool.uvtorch] c
 
 import os
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from itertools import product
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from uvtorch import files
 from uvtorch.backend import Backend, parse
@@ -25,10 +25,7 @@ CERTAINTIES = ("server", "pypi", "url", "verified", "declared", "report", "infer
 PYTHONS = (*(f"3.{minor}" for minor in range(8, 16)), "3.13t", "3.14t", "3.15t")
 """Every Python that a wheel was ever built for; `t` is the free-threaded build."""
 
-
-_Said = TypeVar("_Said")
-_Keys = tuple[Callable[[str], Iterable[Any]], ...]
-"""How the first columns of a table are read: each may name several keys."""
+_Readers = Sequence[Callable[[str], Any]]
 
 
 class Build(NamedTuple):
@@ -98,10 +95,8 @@ class Catalog(NamedTuple):
     """(platform, backend, or None for all, release) -> the oldest glibc or macOS that the wheels install on."""
     companions: tuple[tuple[Backend, frozenset[str], tuple[str, ...]], ...]
     """(this backend and newer ones, or a family without a version; releases; packages)."""
-    split: frozenset[Backend]
-    """From these on, ROCm's libraries are in packages of their own."""
-    device_extras: frozenset[Backend]
-    """From these on, the libraries of a GPU come with an extra of torch."""
+    split: tuple[Backend, ...]
+    """From the first on, ROCm's libraries are in packages of their own; from the second on, those of a GPU too."""
     elsewhere: dict[tuple[str, str], str]
     """(family, platform) that PyTorch has no wheels for -> who else has them: a clause, with `{gfx}`."""
 
@@ -109,6 +104,14 @@ class Catalog(NamedTuple):
     def newest(self) -> str:
         """The newest release."""
         return next(reversed(self.releases))
+
+    def build(self, backend: Backend, release: str | None, platform: str) -> Build | None:
+        """One build; None where there is no such wheel."""
+        return self.builds.get(backend, {}).get(release or "", {}).get(platform)
+
+    def on_pypi(self, release: str | None, platform: str) -> tuple[Backend | None, frozenset[str]]:
+        """What PyPI's own wheel of a release was built for, and its Pythons; None where it has none."""
+        return self.pypi.get(release or "", {}).get(platform, (None, frozenset()))
 
 
 @cache
@@ -155,30 +158,34 @@ def texts(directory: str | None = None) -> dict[str, str]:
 def load(directory: str | None = None) -> Catalog:
     """The catalog of this version of uvtorch, or the copy in a directory. UsageError if that is wrong or incomplete."""
     catalog = read(texts(directory))
-    if directory and (found := list(incomplete(catalog))):
+    if directory and (found := incomplete(catalog)):
         more = f" (and {len(found) - 1} more)" if found[1:] else ""
         raise UsageError(f"the catalog in {directory} is incomplete: {found[0]}{more}")
     return catalog
 
 
-def incomplete(catalog: Catalog) -> Iterator[str]:
-    """The rows that a catalog lacks, a sentence each with the file they belong in."""
-    for release in catalog.releases:
-        if release not in catalog.builds.get(Backend("cpu"), {}):
-            yield f"builds.toml: {release} has no CPU build"
-        if release not in catalog.pypi:
-            yield f"builds.toml: {release}: PyPI's wheel is not known"
-    for backend, index in catalog.builds.items():
-        cells = {(backend, release, platform) for release, builds in index.items() for platform in builds}
-        for _, release, platform in sorted(cells - catalog.kernels.keys()) if backend.family == "cu" else ():
-            yield f"kernels.toml: no row of kernels for {backend} {release} on {platform}"
-        if backend.family == "cu" and backend.version[0] not in catalog.minimum_driver:
-            yield f"drivers.toml: no minimum driver for {backend}"
-        if backend.family == "rocm" and backend not in catalog.devices:
-            yield f"kernels.toml: no row of devices for {backend}"
-    for release, wheels in catalog.pypi.items():
-        for other in sorted({str(one) for one, _ in wheels.values() if release not in catalog.builds.get(one, {})}):
-            yield f"builds.toml: PyPI's {release} is of {other}, which has no such release"
+def incomplete(catalog: Catalog) -> list[str]:
+    """The rows that the choice needs and a catalog lacks, a sentence each with the file they belong in."""
+    builds = catalog.builds
+    cells = [(one, release, place) for one in builds for release in builds[one] for place in builds[one][release]]
+    cuda, rocm = [key for key in cells if key[0].family == "cu"], [one for one in builds if one.family == "rocm"]
+    needed: tuple[tuple[str, Iterable[Any], Mapping[Any, Any]], ...] = (
+        ("builds.toml: {} has no CPU build", catalog.releases, builds.get(Backend("cpu"), {})),
+        ("builds.toml: {}: PyPI's wheel is not known", catalog.releases, catalog.pypi),
+        ("kernels.toml: no row of kernels for {0[0]} {0[1]} on {0[2]}", cuda, catalog.kernels),
+        ("kernels.toml: no row of devices for {}", rocm, catalog.devices),
+    )
+    return [sentence.format(key) for sentence, keys, rows in needed for key in keys if key not in rows]
+
+
+def read(files: Mapping[str, str]) -> Catalog:
+    """The catalog from the text of its files. UsageError for what cannot be read, naming file and row."""
+    data: dict[str, dict[str, Any]] = {}
+    for name in FILES:
+        with _reading(name):
+            data[name] = tomllib.loads(files[name])
+    with _reading("tables"):
+        return _catalog(data)
 
 
 @contextmanager
@@ -190,19 +197,10 @@ def _reading(what: str) -> Iterator[None]:
         raise UsageError(f"the catalog's {what}: {said}") from None
 
 
-def read(files: Mapping[str, str]) -> Catalog:
-    """The catalog from the text of its files. UsageError for what cannot be read, naming file and row."""
-    data: dict[str, dict[str, Any]] = {}
-    for name in FILES:
-        with _reading(name):
-            data[name.removesuffix(".toml")] = tomllib.loads(files[name])
-    with _reading("tables"):
-        return _catalog(data, *data.values())
-
-
-def _catalog(data: dict[str, dict[str, Any]], *tables: dict[str, Any]) -> Catalog:
-    builds, pairs, kernels, drivers, wheels = tables
+def _catalog(data: dict[str, dict[str, Any]]) -> Catalog:
+    builds, pairs, kernels, drivers, wheels = data.values()
     order, loose = list(builds["releases"]), pairs.pop("loose")
+    data["builds.toml"] = {**builds["builds"], "pypi": builds["pypi"]["rows"]}
 
     def span(text: str) -> tuple[str, ...]:
         """`2.0.0`, `2.0.0-2.1.2` (both ends included), `2.10.0-` or nothing as releases."""
@@ -213,40 +211,43 @@ def _catalog(data: dict[str, dict[str, Any]], *tables: dict[str, Any]) -> Catalo
             raise ValueError(f"{text!r} ends before it starts")
         return tuple(order[start : end + 1]) if text else ()
 
-    def releases(text: str, *said: str) -> frozenset[str]:
-        return _sure(frozenset(span(text)), *said)
+    def some(text: str) -> frozenset[str]:
+        return frozenset(span(text))
 
-    def table(file: str, name: str, keys: _Keys, value: Callable[..., Any]) -> dict[Any, Any]:
-        return _table(f"{file}.toml, {name}", data[file][name], keys, value)
+    def table(name: str, keys: _Readers, value: Callable[..., Any], columns: int = 1) -> dict[Any, Any]:
+        """The rows of a table `FILE, NAME`. The first columns are keys: each may name several, and none comes twice."""
+        file, _, part = name.partition(", ")
+        rows, found = data[file][part], {}
+        for row in rows.items() if isinstance(rows, dict) else rows:
+            with _reading(f"{name}, row {row}"):
+                said = value(*row[len(keys) :][:columns])
+                for key in product(*(read(text) for read, text in zip(keys, row, strict=False))):
+                    if key in found:
+                        raise ValueError(f"a second row for {key}")
+                    found[key] = said
+        return found if len(keys) > 1 else {key: said for (key,), said in found.items()}
 
-    def nested(cells: Mapping[tuple[str, str], Any]) -> dict[str, dict[str, Any]]:
+    def nested(name: str, value: Callable[..., Any], columns: int) -> dict[str, dict[str, Any]]:
+        """A table of (release, platform): release, in order -> platform."""
         found: dict[str, dict[str, Any]] = {release: {} for release in order}
-        for (release, platform), cell in cells.items():
-            found[release][platform] = cell
+        for (release, platform), said in table(name, (span, str.split), value, columns).items():
+            found[release][platform] = said
         return {release: platforms for release, platforms in found.items() if platforms}
 
-    def index(name: str, rows: list[list[str]]) -> tuple[Backend, dict[str, dict[str, Build]]]:
-        where = f"builds.toml, {name}"
-        with _reading(where):
-            return _backend(name), nested(_table(where, rows, (span, str.split), _build))
-
-    def own(name: str, tags: str) -> tuple[Backend, frozenset[str]]:
-        return _backend(name), pythons(tags)
-
+    with _reading("builds.toml, builds"):
+        names = {name: _backend(name) for name in builds["builds"]}
     return Catalog(
         as_of=str(builds["as_of"]),
         releases=builds["releases"],
         sources=builds["sources"],
-        builds=dict(index(name, rows) for name, rows in builds["builds"].items()),
-        pypi=nested(_table("builds.toml, pypi", builds["pypi"]["rows"], (span, str.split), own)),
-        unseen={release: _backends(" ".join(names)) for release, names in builds["unseen"].items()},
-        announced=_backends(" ".join(wheels["announced"])),
-        kernels=table("kernels", "cuda", (_backends, span, str.split), _kernels),
-        devices=table("kernels", "rocm", (_backends,), lambda gfx, *said: _sure(frozenset(gfx.split()), *said)),
-        unusable=table(
-            "kernels", "rocm_unusable", (str.split, _backends), lambda text, why, *said: (releases(text, *said), why)
-        ),
-        idle=table("kernels", "rocm_idle", (str.split,), _sure),
+        builds={backend: nested(f"builds.toml, {name}", _build, 4) for name, backend in names.items()},
+        pypi=nested("builds.toml, pypi", lambda name, tags: (_backend(name), pythons(tags)), 2),
+        unseen={release: tuple(map(_backend, rows)) for release, rows in builds["unseen"].items()},
+        announced=tuple(map(_backend, wheels["announced"])),
+        kernels=table("kernels.toml, cuda", (_backends, span, str.split), _kernels, 3),
+        devices=table("kernels.toml, rocm", (_backends,), lambda names: frozenset(names.split())),
+        unusable=table("kernels.toml, rocm_unusable", (str.split, _backends), lambda text, why: (some(text), why), 2),
+        idle=table("kernels.toml, rocm_idle", (str.split,), str),
         intel_names=tuple(kernels["xpu_names"]),
         minimum_driver={int(major): row for major, row in drivers["minimum"].items()},
         forward_driver={int(major): driver for major, driver in drivers["forward"].items()},
@@ -254,61 +255,30 @@ def _catalog(data: dict[str, dict[str, Any]], *tables: dict[str, Any]) -> Catalo
             system: tuple(sorted((number(driver), _capability(cuda)) for driver, cuda in row.items()))
             for system, row in drivers["reports"].items()
         },
-        pairs={name: _table(f"pairs.toml, {name}", rows.items(), (str.split,), span) for name, rows in pairs.items()},
+        pairs={name: table(f"pairs.toml, {name}", (str.split,), span) for name in pairs},
         loose=frozenset((package, version) for package, versions in loose.items() for version in versions),
         with_cuda=wheels["with_cuda"],
-        paired_pythons=table("wheels", "pythons", (str.split, str.split), pythons),
-        lacking=table("wheels", "lacking", (str.split, _backends), releases),
-        oldest=table(
-            "wheels",
-            "oldest",
-            (str.split, lambda names: _backends(names) or [None], span),
-            lambda text, *said: _sure(number(text), *said),
-        ),
+        paired_pythons=table("wheels.toml, pythons", (str.split, str.split), pythons),
+        lacking=table("wheels.toml, lacking", (str.split, _backends), some),
+        oldest=table("wheels.toml, oldest", (str.split, lambda names: _backends(names) or [None], span), number),
         companions=tuple(
-            (parse(whose) or Backend(whose), frozenset(span(text)), tuple(packages.split()))
+            (parse(whose) or Backend(whose), some(text), tuple(packages.split()))
             for whose, text, packages in wheels["companions"]
         ),
-        split=frozenset(_backends(wheels["split"])),
-        device_extras=frozenset(_backends(wheels["device_extras"])),
-        elsewhere=table("wheels", "elsewhere", (str.split, str.split), _sure),
+        split=_backends(f"{wheels['split']} {wheels['device_extras']}"),
+        elsewhere=table("wheels.toml, elsewhere", (str.split, str.split), str),
     )
 
 
-def _table(where: str, rows: Iterable[Iterable[str]], keys: _Keys, value: Callable[..., Any]) -> dict[Any, Any]:
-    """What the rows of a table say. The first columns are keys, each may name several; no key may come twice."""
-    found: dict[Any, Any] = {}
-    for row in rows:
-        with _reading(f"{where}, row {row}"):
-            columns = list(row)
-            said = value(*columns[len(keys) :])
-            for key in product(*(read(text) for read, text in zip(keys, columns, strict=False))):
-                place = key if len(keys) > 1 else key[0]
-                if place in found:
-                    raise ValueError(f"a second row for {place}")
-                found[place] = said
-    return found
-
-
-def _sure(said: _Said, certainty: str, source: str) -> _Said:
-    """What a row says, if it says how sure that is, and where it comes from."""
-    if certainty not in CERTAINTIES:
-        raise ValueError(f"{certainty!r} is no certainty; there are {', '.join(CERTAINTIES)}")
-    if not source:
-        raise ValueError("it names no source")
-    return said
-
-
 def _build(tags: str, certainty: str, source: str, expected: str = "") -> Build:
-    return _sure(Build(pythons(tags) | pythons(expected), certainty, source, pythons(expected)), certainty, source)
+    return Build(pythons(tags) | pythons(expected), certainty, source, pythons(expected))
 
 
 def _kernels(codes: str, certainty: str, source: str) -> Kernels:
     capabilities = tuple(map(_capability, codes.removesuffix("+PTX").split()))
     if list(capabilities) != sorted(set(capabilities)):
         raise ValueError("compute capabilities out of order or twice")
-    ptx = capabilities[-1] if codes.endswith("+PTX") else None
-    return _sure(Kernels(capabilities, ptx, certainty, source), certainty, source)
+    return Kernels(capabilities, capabilities[-1] if codes.endswith("+PTX") else None, certainty, source)
 
 
 def _backend(name: str) -> Backend:
@@ -323,5 +293,5 @@ def _backends(names: str) -> tuple[Backend, ...]:
 
 
 def _capability(text: str) -> tuple[int, int]:
-    major, minor = text.split(".")
-    return int(major), int(minor)
+    major, minor = map(int, text.split("."))
+    return major, minor

@@ -132,12 +132,7 @@ class Judge:
     def preference(self, backend: Backend) -> tuple[object, ...]:
         """Sort key among backends of one family with the same torch: the greatest is taken."""
         if backend.family != "cu":
-            return (
-                0,
-                not since(backend, self.catalog.device_extras),
-                not since(backend, self.catalog.split),
-                backend.rank,
-            )
+            return 0, -sum(since(backend, (first,)) for first in self.catalog.split), backend.rank
         native = self.is_native(backend)
         # Natively supported: the highest. By minor-version compatibility: the lowest, which differs least.
         return backend.version[0], native, backend.version[1] if native else -backend.version[1]
