@@ -23,6 +23,10 @@ from tests.index.forked import FORKED
 
 MACHINES = Path(__file__).parent / "machines"
 
+# What is compiled is kept also where others do without: assertions are rewritten, which takes a process some seconds.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 
 class _Guard:
     """Python's own audit events, looked at while a test runs. An audit hook cannot be taken away again."""

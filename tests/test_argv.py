@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import given
 from uvtorch import argv
 from uvtorch.argv import GLOBAL_FLAGS, GLOBAL_VALUES, OUR_FLAGS, OUR_VALUES, TOP_FLAGS, parse, tables
 from uvtorch.errors import UsageError

@@ -1,9 +1,9 @@
 """Backends: their names, their order, their index URLs and markers."""
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import given
 from uvtorch.backend import DEFAULT_INDEX_BASE, PLATFORMS, Backend, from_url, marker, parse, same_url
 from uvtorch.machine import Platform
 from uvtorch.markers import holds

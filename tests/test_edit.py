@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume
 from hypothesis import strategies as st
 
 from tests.edit_layouts import LAYOUTS
@@ -30,6 +30,7 @@ from tests.edits import (
     apply,
     apply_script,
 )
+from tests.examples import given
 from uvtorch.errors import ProjectError
 from uvtorch.packages import normalize
 from uvtorch.project.model import Item, Target
@@ -748,7 +749,6 @@ def contradict(operations: tuple[Operation, ...]) -> bool:
     )
 
 
-@settings(max_examples=60, deadline=None)
 @given(documents(), st.lists(st.sampled_from(sorted(OPERATIONS)), min_size=1, max_size=3, unique=True))
 def test_any_operations_on_any_document_do_what_they_mean_or_refuse(raw: bytes, names: list[str]) -> None:
     assume(valid(raw))
@@ -763,7 +763,6 @@ def test_any_operations_on_any_document_do_what_they_mean_or_refuse(raw: bytes, 
         check(raw, operations)
 
 
-@settings(max_examples=60, deadline=None)
 @given(documents())
 def test_adding_to_any_document_touches_at_most_one_line_an_operation(raw: bytes) -> None:
     assume(valid(raw) and b"uv = { sources" not in raw)  # a table of dotted keys in braces is written anew
@@ -797,7 +796,6 @@ def test_line_breaks_and_bom_are_put_back(model: bytes, raw: bytes, result: byte
     assert restyled(result, model) == result
 
 
-@settings(max_examples=60, deadline=None)
 @given(documents())
 def test_what_uv_makes_of_line_breaks_is_undone_to_the_byte(raw: bytes) -> None:
     assert restyled(raw.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n"), raw) == raw

@@ -1,16 +1,14 @@
 """Each example in a copy: its commands are typed as its README has them, in one shell."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.index.project import MACHINES, Project
+from tests.index.project import Project, Shell
 from tests.test_documentation import blocks
 
 pytest_plugins = ["tests.index.fixtures"]
@@ -35,7 +33,7 @@ def at_home(project: Project) -> None:
 
 
 @pytest.mark.parametrize("name", TYPED)
-def test_the_commands_work(name: str, project: Project, launcher: Path) -> None:
+def test_the_commands_work(name: str, project: Project, shell: Shell) -> None:
     shutil.rmtree(project.path)
     shutil.copytree(EXAMPLES / name, project.path)
     # The default index of the tests has neither Jupyter nor a build backend, and its torch only a version.
@@ -50,18 +48,7 @@ def test_the_commands_work(name: str, project: Project, launcher: Path) -> None:
             head = path.read_text(encoding="utf-8").partition('"""')[0]
             path.write_text(f"{head}import torch\n", encoding="utf-8")
     at_home(project)
-    environment = {**project.environment, "UVTORCH_HARDWARE": str(MACHINES / "h200-580.json")}
-    environment["PATH"] = os.pathsep.join([str(launcher.parent), environment["PATH"]])
-    done = subprocess.run(
-        ["sh", "-exc", "\n".join(lines)],
-        cwd=project.path,
-        env=environment,
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    assert "error: " not in done.stderr
+    shell(project, "\n".join(lines))
     if name in EXPECTED:
         indexes = {index for package in ("torch",) for _, index in project.locked()[package]}
         assert indexes - {"simple"} == EXPECTED[name]

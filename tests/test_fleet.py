@@ -10,9 +10,9 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import given
 from tests.hardware.scenes import to_json
 from tests.index.project import Home, Project
 from uvtorch import catalog
@@ -112,7 +112,6 @@ def fitting_backends(name: str) -> frozenset[Backend | None]:
     return frozenset(option.backend for option in options if option.fits)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from(sorted(KNOWN)), min_size=1, max_size=6))
 def test_every_machine_is_served_and_no_smaller_set_would_do(names: list[str]) -> None:
     found = smallest([KNOWN[name] for name in names], TORCH, CATALOG)

@@ -4,9 +4,9 @@ import tomllib
 from typing import Any
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import given
 from uvtorch import requirement
 from uvtorch.backend import parse
 from uvtorch.errors import ProjectError, UsageError, UvtorchError

@@ -1,13 +1,10 @@
 """What holds of the choice for every machine and request."""
 
-from collections.abc import Callable
-from typing import Any
-
-from hypothesis import HealthCheck, assume, settings
-from hypothesis import given as given_
+from hypothesis import assume
 from hypothesis import strategies as st
 
 from tests.choose.described import PLATFORMS
+from tests.examples import given
 from uvtorch import catalog as catalogs
 from uvtorch.backend import Backend
 from uvtorch.catalog import Build, Catalog, Kernels, number
@@ -17,14 +14,6 @@ from uvtorch.choose.gpus import select
 from uvtorch.machine import Driver, Gpu, Machine, Platform, Problem
 
 CATALOG = catalogs.load()
-
-
-def given(*strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """hypothesis's `given` without its time limits: these run beside others on few cores."""
-    quiet = settings(
-        max_examples=50, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow]
-    )
-    return lambda test: quiet(given_(*strategies)(test))
 
 
 RELEASES = list(CATALOG.releases)

@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import given
 from tests.hardware.scenes import to_json
 from uvtorch import hardware, machine
 from uvtorch.errors import MachineError

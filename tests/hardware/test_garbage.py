@@ -3,9 +3,9 @@
 import tempfile
 from pathlib import Path
 
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import given
 from tests.hardware.scenes import ARM, LINUX, WSL, every_vendor, lay_out, to_json
 from uvtorch import hardware, machine
 from uvtorch.hardware.host import Host
@@ -28,7 +28,6 @@ VARIABLES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     st.dictionaries(st.sampled_from(PATHS), VALUES, max_size=6),
     st.sets(st.sampled_from(PATHS), max_size=4),

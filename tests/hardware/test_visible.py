@@ -1,9 +1,9 @@
 """What a variable such as CUDA_VISIBLE_DEVICES leaves of a list of GPUs."""
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import given
 from uvtorch.hardware.visible import select
 
 A, B, C = "GPU-aaaa1111-0000", "GPU-aaaa2222-0000", "GPU-cccc3333-0000"

@@ -2,13 +2,15 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.index.project import Home, Project
+from tests.index.forked import FORKED
+from tests.index.project import MACHINES, Home, Project, Shell
 from tests.index.server import IndexServer
 from tests.situations import Make, Situation
 
@@ -110,3 +112,28 @@ def make(home: Home, tmp_path: Path) -> Iterator[Make]:
     project = Situation(home, tmp_path / "made")
     yield project.write
     project.type_what_was_told()
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    """Runs a documented block as a person would: in a shell, in the project, with uvtorch and uv on PATH."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+
+    def run(where: Project, text: str) -> None:
+        environment = {**where.environment, "UVTORCH_HARDWARE": str(MACHINES / "h200-580.json")}
+        environment["PATH"] = os.pathsep.join([str(folder), environment["PATH"]])
+        channel = FORKED.program(folder / "uvtorch", environment)
+        done = subprocess.run(
+            ["sh", "-exc", text],
+            cwd=where.path,
+            env=environment,
+            pass_fds=[channel],
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        assert "error: " not in done.stderr
+
+    return run

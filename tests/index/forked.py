@@ -19,43 +19,70 @@ from signal import SIGKILL
 
 ROOT = Path(__file__).parents[2]
 SERVER = """
-import gc, importlib, os, pickle, pkgutil, runpy, socket, struct, sys
+import contextlib, gc, importlib, os, pickle, pkgutil, runpy, select, signal, socket, struct, sys
 import uvtorch
 for module in pkgutil.walk_packages(uvtorch.__path__, "uvtorch."):
     if not module.name.endswith(("__main__", "ask_nvml")):
         importlib.import_module(module.name)
 uvtorch.catalog.load(None)
+gc.collect()
 gc.freeze()  # so that the processes share more of their memory
 channel = socket.socket(fileno=int(sys.argv[1]))
-watchers = []
+ended, wake = os.pipe()
+os.set_blocking(wake, False)
+running = {}  # process -> where to write how it ended: several run at a time
+signal.signal(signal.SIGCHLD, lambda *_: None)
+signal.set_wakeup_fd(wake)
 while True:
+    ready = select.select([channel, ended], [], [])[0]
+    if ended in ready:
+        os.read(ended, 512)
+        for child in [*running]:
+            if (found := os.waitpid(child, os.WNOHANG))[0]:
+                status = running.pop(child)
+                with contextlib.suppress(BrokenPipeError):  # nobody waits any longer
+                    os.write(status, struct.pack("!i", os.waitstatus_to_exitcode(found[1])))
+                os.close(status)
+    if channel not in ready:
+        continue
     request, descriptors, _, _ = socket.recv_fds(channel, 1, 5)
     if not request:
         break
     with open(descriptors.pop(0), "rb") as file:
         arguments, directory, environment = pickle.load(file)
-    watcher = os.fork()  # one for each run, so that several can run at a time
-    if not watcher:
-        channel.close()
-        *files, status = descriptors
-        if child := os.fork():
-            os.write(status, struct.pack("!i", child))
-            os.write(status, struct.pack("!i", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
-            os._exit(0)
-        os.close(status)
-        for number, descriptor in enumerate(files):
-            os.dup2(descriptor, number)
+    *files, status = descriptors
+    if child := os.fork():
+        running[child] = status
+        os.write(status, struct.pack("!i", child))
+        for descriptor in files:
             os.close(descriptor)
-        os.environ.clear()
-        os.environ.update(environment)
-        os.chdir(directory)
-        sys.argv = ["uvtorch", *arguments]
-        runpy.run_module("uvtorch", run_name="__main__", alter_sys=True)
-        sys.exit()
-    for descriptor in descriptors:
+        continue
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for descriptor in (channel.detach(), ended, wake, status, *running.values()):
         os.close(descriptor)
-    watchers.append(watcher)
-    watchers = [one for one in watchers if not os.waitpid(one, os.WNOHANG)[0]]
+    for number, descriptor in enumerate(files):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(directory)
+    sys.argv = ["uvtorch", *arguments]
+    runpy.run_module("uvtorch", run_name="__main__", alter_sys=True)
+"""
+
+CLIENT = """\
+#!{python} -IS
+import os, pickle, socket, struct, sys
+request, write = os.pipe()
+with open(write, "wb") as file:
+    pickle.dump((sys.argv[1:], os.getcwd(), {{**os.environ}}), file)
+status, write = os.pipe()
+socket.send_fds(socket.socket(fileno={channel}), [b"1"], [request, 0, 1, 2, write])
+os.close(write)
+with open(status, "rb") as ended:
+    code = struct.unpack("!ii", ended.read())[1]
+os._exit(code if code >= 0 else 128 - code)
 """
 
 
@@ -98,6 +125,13 @@ class Forked:
             for file in (out, err):
                 file.seek(0)
             return subprocess.CompletedProcess(arguments, code, out.read(), err.read())
+
+    def program(self, path: Path, environment: Mapping[str, str]) -> int:
+        """Write a program that does the same, for a shell of this environment, which has to inherit the descriptor."""
+        channel = self._channel(environment).fileno()
+        path.write_text(CLIENT.format(python=sys.executable, channel=channel))
+        path.chmod(0o755)
+        return channel
 
     def _channel(self, environment: Mapping[str, str]) -> socket.socket:
         starting = tuple(row for row in sorted(environment.items()) if row[0].startswith(("PYTHON", "LC_", "LANG")))

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -158,3 +158,7 @@ class Project:
         """What the project's environment has."""
         rows = self.uv("pip", "freeze", "--python", ".venv").must().out.splitlines()
         return {name: version for name, _, version in (row.partition("==") for row in rows)}
+
+
+Shell = Callable[[Project, str], None]
+"""Types this in a project."""
