@@ -7,7 +7,6 @@ first. On Windows, which has no flock, nobody waits, and files are put back from
 """
 
 import os
-import re
 from binascii import crc32
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
@@ -34,7 +33,7 @@ class Claim:
         self._directory, name = (self.root, "") if os.path.isdir(self.root) else os.path.split(self.root)
         self._beside = os.path.join(self._directory, ".uvtorch-journal" + (name and f"-{name}"))
         self._folder = os.path.join(files.of_user(env.get("XDG_STATE_HOME"), "~/.local/state"), "uvtorch")
-        tail = re.sub(r"[^A-Za-z0-9._-]", "-", self.root[-60:])
+        tail = "".join(char if char.isascii() and (char.isalnum() or char in "._") else "-" for char in self.root[-60:])
         self._central = os.path.join(self._folder, f"{tail}-{crc32(os.fsencode(self.root)):08x}.journal")
 
     @property
@@ -238,7 +237,7 @@ class Journal:
             for at, row in enumerate(rows[1:-1]):
                 name, existed, *ours = map(bytes.fromhex, row.split(" "))
                 path, copy = os.fsdecode(name), f"{self._place}.{at}"
-                saved = read(copy) if existed else Saved(None, None)
+                saved = read(copy) if existed else Saved()
                 if bool(existed) == (saved.content is None) or os.path.islink(copy):  # put back already; forged
                     continue
                 if inside is None or os.path.realpath(path).startswith(inside + os.sep):
@@ -251,6 +250,8 @@ class Journal:
 
 def _sweep(directory: str) -> None:
     """Temporary files beside a project's, ours and those of uv's lock, whose writers are dead."""
+    import re  # noqa: PLC0415  an `add` that changes nothing loads nothing that it does not need
+
     with suppress(OSError):
         for name in os.listdir(directory):
             if re.fullmatch(r"\.uvtorch-[0-9a-f]{12}|\.tmp[A-Za-z0-9]{6}", name):

@@ -1,11 +1,9 @@
 """A file as it was before a command, and whether it may be put back: not over what somebody else wrote meanwhile."""
 
 import os
-import re
 import stat
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
 
 from uvtorch import atomic, files
 from uvtorch.errors import ProjectError
@@ -16,7 +14,7 @@ BESIDE = ".before-uvtorch"
 ANY = "*"
 """Among the names that uv may write: requirements whose names the command line does not tell (`-r`, a path, a URL)."""
 
-_ATOM = re.compile(rb"#[^\r\n]*|\"[^\"\n]*\"|'[^'\n]*'|[^\s,\[\]{}=\"'#]+")
+_ATOM = rb"#[^\r\n]*|\"[^\"\n]*\"|'[^'\n]*'|[^\s,\[\]{}=\"'#]+"
 _WORDS = frozenset(
     b"project dependencies optional-dependencies project.optional-dependencies dependency-groups dev-dependencies "
     b"tool.uv tool.uv.sources tool.uv.index tool.uv.workspace members index name url explicit default format workspace "
@@ -25,11 +23,12 @@ _WORDS = frozenset(
 """The keys that `uv add` and `uv remove` write."""
 
 
-class Saved(NamedTuple):
-    """A file as it was. Without content: there was no such file."""
+class Saved:
+    """A file as it was. Without content: there was no such file. No NamedTuple: typing costs a lot here."""
 
-    content: bytes | None
-    mode: int | None
+    def __init__(self, content: bytes | None = None, mode: int | None = None) -> None:
+        self.content = content
+        self.mode = mode
 
 
 def read(path: str) -> Saved:
@@ -37,7 +36,7 @@ def read(path: str) -> Saved:
     try:
         return Saved(files.read(path), stat.S_IMODE(os.stat(path).st_mode))
     except FileNotFoundError:
-        return Saved(None, None)
+        return Saved()
     except OSError as error:
         raise ProjectError(f"cannot read {path}: {error.strerror}") from None
 
@@ -115,9 +114,9 @@ class Kept:
         return path
 
     def _write_old(self, path: str) -> None:
-        content, mode = self.saved
-        if content is not None and not (self.copy and atomic.move(self.copy, path)):
-            atomic.write(path, content, mode)
+        saved = self.saved
+        if saved.content is not None and not (self.copy and atomic.move(self.copy, path)):
+            atomic.write(path, saved.content, saved.mode)
 
 
 def relative(path: str) -> str:
@@ -135,7 +134,7 @@ def names_in(words: Sequence[str]) -> set[str]:
         if word.startswith(("-r", "--requirement", ".")) or "/" in word or os.sep in word:
             names.add(ANY)
         elif not word.startswith("-"):
-            names |= {begins_with(part) for part in re.split(r"[\s,]+", word)}
+            names |= {begins_with(part) for part in word.replace(",", " ").split()}
     return names - {""}
 
 
@@ -153,9 +152,11 @@ def by_uv(before: bytes, after: bytes, names: Collection[str], *, torn: bool = F
 
 
 def _atoms(text: bytes) -> list[bytes]:
+    import re  # noqa: PLC0415  an `add` that changes nothing loads nothing that it does not need
+
     text = text.removeprefix(b"\xef\xbb\xbf")
     in_comment = b"# /// script" in text  # a script's metadata
-    return _ATOM.findall(re.sub(rb"(?m)^# ?", b"", text) if in_comment else text)
+    return re.findall(_ATOM, re.sub(rb"(?m)^# ?", b"", text) if in_comment else text)
 
 
 def _is_uvs(atom: bytes, names: Collection[str]) -> bool:

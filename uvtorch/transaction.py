@@ -2,14 +2,17 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import NoReturn, Self
 
 from uvtorch import atomic, files, uv
 from uvtorch.errors import ProjectError
 from uvtorch.journal import Claim, Journal
 from uvtorch.kept import Saved, names_in, read, relative
 from uvtorch.output import Output
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import NoReturn
 
 
 class UvFailedError(Exception):
@@ -52,11 +55,11 @@ class Transaction:
         self.failure = (0, "")
         """The exit code of the last `try_quietly` that failed, and what uv said."""
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Transaction":
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: "TracebackType | None"
     ) -> bool:
         if self.dry:
             if error is None:
@@ -165,11 +168,11 @@ class Transaction:
         self._raise_signalled()
         return code, said
 
-    def fail(self) -> NoReturn:
+    def fail(self) -> "NoReturn":
         """Undo everything and end as the last `try_quietly` that failed did, passing on what uv said."""
         self.end(*self.failure)
 
-    def end(self, code: int, said: str = "") -> NoReturn:
+    def end(self, code: int, said: str = "") -> "NoReturn":
         """Undo everything and end with this exit code, passing on what uv said."""
         self.tell(said)
         raise UvFailedError(code)
@@ -185,9 +188,9 @@ class Transaction:
         for path, kept in self._journal.files.items():
             if kept.foreign:
                 raise ProjectError(f"{path} was changed by another program meanwhile", "run the command again")
-            content, mode = mark.get(path, kept.saved)
-            if read(path).content != content:
-                self._put(path, content, mode)
+            saved = mark.get(path, kept.saved)
+            if read(path).content != saved.content:
+                self._put(path, saved.content, saved.mode)
 
     def become(self, words: Sequence[str]) -> None:
         """Become this uv once everything is done: for `uv run`, whose exit code is the command's own."""

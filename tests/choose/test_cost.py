@@ -51,7 +51,7 @@ import os, sys
 from uvtorch import cli
 sys.argv = ["uvtorch", "add", *{words}]
 code = cli.run()
-print(code, *(name for name in {[*HEAVY, "packaging", "tomllib", "subprocess"]} if name in sys.modules))
+print(code, *(name for name in {[*HEAVY, "packaging", "tomllib", "subprocess", "re", "typing"]} if name in sys.modules))
 """
     environment = {**os.environ, "UVTORCH_UV": str(shutil.which("true"))}
     command = [sys.executable, "-S", "-c", PATH + program]
