@@ -132,6 +132,8 @@ def test_failing_restores_an_existing_lock(project: Project) -> None:
     project.uvtorch("add", "torch==99").must(1)
     assert project.state() == before
     project.uvtorch("add", "torch==99", "--torch-backend", "cu130").must(1)
+    for words in (["torchvizion"], ["torchvision", "torchvizion"]):  # no such package: uv says so
+        assert "torchvizion was not found" in project.uvtorch("add", *words).must(1).err
     assert project.state() == before
 
 

@@ -67,6 +67,8 @@ def test_every_option_of_uv_is_read_as_uv_reads_it(words: str) -> None:
         ("pip install torch six", ["torch", "six"], []),
         ("pip install -r a.txt -e ./b six", ["six"], ["a.txt", "./b/pyproject.toml"]),
         ("pip install .[gpu]", [".[gpu]"], ["./pyproject.toml"]),
+        ("pip install --group p/pyproject.toml:a --group b", [], ["p/pyproject.toml", "pyproject.toml"]),
+        ("run --group b --with six x", ["six"], []),
         ("--directory d pip install -r a.txt", [], ["d/a.txt"]),
         ("pip sync a.txt b.txt", [], ["a.txt", "b.txt"]),
         ("pip compile -o out.txt a.in", [], ["a.in"]),
@@ -83,7 +85,7 @@ def test_every_option_of_uv_is_read_as_uv_reads_it(words: str) -> None:
 )
 def test_the_requirements_and_the_files_of_a_command_line(words: str, texts: list[str], files: list[str]) -> None:
     found = arguments(parse(words.split()), {})
-    assert (sorted(found[0]), sorted(found[1])) == (sorted(texts), sorted(files))
+    assert (sorted(found[0]), sorted(path for path, _ in found[1])) == (sorted(texts), sorted(files))
 
 
 def test_a_command_line_without_pytorch_concerns_nobody(tmp_path: Path) -> None:
@@ -108,7 +110,9 @@ def test_a_command_line_without_pytorch_concerns_nobody(tmp_path: Path) -> None:
         "tool run -w six,torchvision x",
     ):
         assert told(words), words
-    assert told("pip install timm", UV_TORCH_BACKEND="auto")
+    for words in ("pip install timm", "pip install -r -", "pip install -r https://example.com/r.txt"):
+        assert told(words, UV_TORCH_BACKEND="auto"), words
+        assert not told(words), words
     assert not told("pip install six", UV_TORCH_BACKEND="auto")
 
 
@@ -125,7 +129,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
     subprocess.run([real_uv_path(), "venv", "-q", ".venv"], check=True)
     found = {"UVTORCH_UV": real_uv_path(), "XDG_DATA_HOME": str(tmp_path / "data"), "HOME": str(tmp_path)}
 
-    def tell(words: str, machine: str = "gtx1080-580", **env: str) -> str:
+    def tell(words: str, machine: str = "gtx1080-580", start: str = "$ uv ", **env: str) -> str:
         for name, value in env.items():
             monkeypatch.setenv(name, value)
         described = {"UVTORCH_HARDWARE": str(MACHINES / f"{machine}.json"), **found, **env}
@@ -139,7 +143,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
         finally:
             for name in env:
                 monkeypatch.delenv(name, raising=False)
-        (row,) = [row.removeprefix("$ uv ") for row in shown.getvalue().splitlines() if row.startswith("$ uv ")]
+        (row,) = [row.removeprefix(start) for row in shown.getvalue().splitlines() if row.startswith(start)]
         return re.sub(rf"{tmp_path}/data/uvtorch/(\S+)-[0-9a-f]{{12}}(/pyproject.toml)?", r"<\1>", row)
 
     return tell
@@ -170,6 +174,8 @@ def test_our_choice_is_passed_where_nobody_names_one(told: Told, tmp_path: Path)
     ):
         verb, rest = " ".join(words.split()[:2]), " ".join(words.split()[2:])
         assert told(words) == f"{verb} --torch-backend cu126 {rest}"
+    kept = "# `uv tool upgrade` would take PyPI's build: upgrade by this command with `--upgrade`"
+    assert told("tool install six --with torch", start=kept) == ""  # its receipt has no backend
     assert told("pip install torch", "mi300x-gfx942") == "pip install --torch-backend rocm7.2 torch"
     assert told("pip install torch==2.6.0+cu118") == "pip install --torch-backend cu118 torch==2.6.0+cu118"
     assert told("run --with torch x") == "run --with-editable <cu126> --with torch x"
@@ -180,6 +186,8 @@ def test_auto_means_our_choice_however_it_is_said(told: Told, tmp_path: Path) ->
     assert told("pip install torch --torch-backend auto") == "pip install --torch-backend cu126 torch"
     assert told("pip install six --torch-backend=auto") == "pip install --torch-backend cu126 six"
     assert told("pip install torch", UV_TORCH_BACKEND="auto") == "pip install --torch-backend cu126 torch"
+    assert told("pip install timm", UV_TORCH_BACKEND="auto") == "pip install --torch-backend cu126 timm"
+    assert told("pip install -r -", UV_TORCH_BACKEND="auto") == "pip install --torch-backend cu126 -r -"
     (tmp_path / "pyproject.toml").write_text('[tool.uv]\ntorch-backend = "auto"\n')
     assert told("pip install torch") == "pip install --torch-backend cu126 torch"
 
@@ -216,6 +224,26 @@ def test_what_names_an_index_or_a_backend_goes_to_uv_as_it_is(told: Told, tmp_pa
     assert told("pip install -e own") == "pip install -e own"
     (tmp_path / "own" / "pyproject.toml").write_text(BARE.replace("[]", '["torch"]'))
     assert told("pip install -e own") == "pip install --torch-backend cu126 -e own"
+
+
+@pytest.mark.processes
+def test_the_extras_and_groups_of_a_project_that_are_asked_for(told: Told, tmp_path: Path) -> None:
+    groups = '[dependency-groups]\ndl = ["torch"]\nall = [{ include-group = "dl" }]\n'
+    more = f'[project.optional-dependencies]\nThe_GPU = ["torch"]\n{groups}'
+    (tmp_path / "pyproject.toml").write_text(BARE + more)
+    for words in (
+        "pip install -r pyproject.toml --extra the-gpu",
+        "pip install .[the.gpu]",
+        "pip install -e .[x,the-gpu]",
+        "pip install --group dl",
+        "pip install six --group pyproject.toml:all",
+        "pip compile pyproject.toml --all-extras",
+        "tool install six --with .[the-gpu]",
+    ):
+        verb, rest = " ".join(words.split()[:2]), " ".join(words.split()[2:])
+        assert told(words).replace("'", "") == f"{verb} --torch-backend cu126 {rest}"
+    for words in ("pip install -r pyproject.toml --extra other", "pip install .", "pip install --group other"):
+        assert told(words) == words
 
 
 CHOICES = """

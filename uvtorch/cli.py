@@ -97,9 +97,11 @@ def _concerns_us(line: "CommandLine") -> bool:
 
 def _names_pytorch(line: "CommandLine") -> bool:
     """Whether `pip`, `tool` or `run --with` names PyTorch packages; only files that the command line names are read."""
+    run = line.verb == "run"
     files = line.has("--requirements", "--editable", "-e", "--with-requirements", "--with-editable")
+    files = files or (not run and line.has("--group"))
     texts = [value for option in ("--with", "--from", "--with-executables-from") for value in line.values(option)]
-    if line.verb != "run":
+    if not run:
         texts += line.positionals[: 1 if line.verb == "tool run" else None]  # then come the arguments of the tool
     named = any("torch" in text.lower() or "/" in text or text[:1] == "." for text in texts)
     if not (named or files or line.verb in ("pip sync", "pip compile") or "UV_TORCH_BACKEND" in os.environ):

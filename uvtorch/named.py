@@ -18,16 +18,22 @@ if TYPE_CHECKING:
 def names_pytorch(line: "CommandLine", env: "Mapping[str, str]") -> bool:
     """Whether a PyTorch package is named, or a file that may name one.
 
-    With `UV_TORCH_BACKEND=auto`, packages that are known to bring torch along count as well.
+    With `UV_TORCH_BACKEND=auto`, so do packages that are known to bring torch along, and files that cannot be read:
+    standard input, a URL.
     """
     texts, files = arguments(line, env)
-    known = dependents() if env.get("UV_TORCH_BACKEND") == "auto" else {}
-    names = [*map(begins_with, texts)]
-    return any(roles().get(name) == "pin" or name in known for name in names) or any(map(_may_name, files))
+    auto = env.get("UV_TORCH_BACKEND") == "auto"
+    known, names = dependents() if auto else {}, map(begins_with, texts)
+    if any(roles().get(name) == "pin" or name in known for name in names):
+        return True
+    return any(_may_name(path, unread=auto) for path, _ in files)
 
 
-def arguments(line: "CommandLine", env: "Mapping[str, str]") -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The requirements that the command line names, and the paths of the files; a folder means its pyproject.toml."""
+def arguments(line: "CommandLine", env: "Mapping[str, str]") -> tuple[tuple[str, ...], list[tuple[str, list[str]]]]:
+    """The requirements that the command line names, and the paths of the files; a folder means its pyproject.toml.
+
+    With each, what is taken of a pyproject.toml: `base`, `extra:NAME` (`*`: all), `group:NAME`.
+    """
     verb, positionals = line.verb or "", line.positionals
     files = [*line.values("--requirements"), *line.values("--with-requirements")]
     folders = [*line.values("--editable"), *line.values("-e"), *line.values("--with-editable")]
@@ -40,9 +46,19 @@ def arguments(line: "CommandLine", env: "Mapping[str, str]") -> tuple[tuple[str,
     elif verb.startswith("tool"):
         texts += map(_requirement, line.values("--from") or positionals[:1])
     folders += [text for text in texts if text.startswith(".") or "/" in text.partition("@")[0]]
-    files += [os.path.join(folder.partition("[")[0], "pyproject.toml") for folder in folders]
+    pip = verb.startswith("pip")
+    extras = (
+        [f"extra:{name}" for name in (["*"] if line.has("--all-extras") else line.values("--extra"))] if pip else []
+    )
+    rows = [(file, ["base", *extras]) for file in files]
+    for folder in folders:
+        path, _, own = folder.partition("[")
+        keys = (f"extra:{name.strip()}" for name in own.rstrip("]").split(","))
+        rows.append((os.path.join(path, "pyproject.toml"), ["base", *extras, *keys]))
+    groups = (value.rpartition(":") for value in line.values("--group")) if pip else ()
+    rows += ((path or "pyproject.toml", [f"group:{name}"]) for path, _, name in groups)
     base = line.value("--directory") or env.get("UV_WORKING_DIR") or ""
-    return tuple(texts), tuple(os.path.join(base, file) for file in files)
+    return tuple(texts), [(os.path.join(base, path), keys) for path, keys in rows]
 
 
 def _separated(value: str) -> "Iterator[str]":
@@ -66,10 +82,10 @@ def _requirement(word: str) -> str:
     return name if version == "latest" else f"{name}=={version}"
 
 
-def _may_name(path: str) -> bool:
+def _may_name(path: str, *, unread: bool) -> bool:
     """Whether a file has the name of a PyTorch package in it, or refers to another file."""
     try:
         text = read(path).lower()  # not a pipe's (`-r <(…)`): what is read there is lost to uv
     except OSError:
-        return False
+        return unread
     return b"torch" in text or b"\n-r" in b"\n" + text or b"--requirement" in text

@@ -42,9 +42,9 @@ class Target(NamedTuple):
 
 def named(session: Session) -> tuple[str, ...]:
     """The requirements of PyTorch packages that the command line names, and those in its files."""
-    texts, paths = arguments(session.line, session.env)
+    texts, files = arguments(session.line, session.env)
     more = session.project.config.packages if session.site else ()
-    every = (*texts, *(text for path in paths for text in requirements_in(path)))
+    every = (*texts, *(text for path, keys in files for text in requirements_in(path, keys)))
     found = (text for text in every if roles().get(name := named_by(text) or "") == "pin" or name in more)
     return tuple(dict.fromkeys(found))
 
@@ -60,7 +60,7 @@ def names_index(session: Session) -> bool:
         return True
     urls = [one.url for one in given(line, env)] + re.split(r"[\s,]+", env.get("UV_FIND_LINKS", ""))
     urls += (url for table in settings(session) for url in _urls(table))
-    return any(map(from_url, urls)) or any(map(_file_names_index, arguments(line, env)[1]))
+    return any(map(from_url, urls)) or any(_file_names_index(path) for path, _ in arguments(line, env)[1])
 
 
 def settings(session: Session) -> Iterator[Mapping[str, Any]]:

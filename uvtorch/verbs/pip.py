@@ -27,7 +27,7 @@ def install(session: Session) -> int:
     requirements = named(session)
     wanted = _wanted(session, requirements)
     insists = wanted.origin == Origin.OPTION
-    if not (requirements or insists) or (not (insists and wanted.auto) and names_index(session)):
+    if not (requirements or insists or wanted.auto) or (not (insists and wanted.auto) and names_index(session)):
         return _as_typed(session)
     if wanted.backend and wanted.origin != Origin.LOCAL_VERSION and knows(session, str(wanted.backend)):
         return _as_typed(session)
@@ -40,14 +40,13 @@ def install(session: Session) -> int:
     stays = None if wanted.insists else _stays(session, target.installed, requirements)
     decision = _decide(session, wanted, target, requirements, stays)
     anew = _other_builds(target.installed, requirements, decision) if insists else ()
-    options = [word for name in anew for word in ("--reinstall-package", name)]
+    options = [*means(session, decision, requirements)]
+    options += (word for name in anew for word in ("--reinstall-package", name))
     os.environ.pop("UV_TORCH_BACKEND", None)  # uv would take it for the packages that the decision is not about
-    said = decision_line(decision)
-    if stays:
-        said = f"using {decision.backend}, as the installed torch {stays.version}"
-    return session.hand_over(
-        *decision.warnings, said=(said,), options=(*means(session, decision, requirements), *options)
-    )
+    said = [f"using {decision.backend}, as the installed torch {stays.version}" if stays else decision_line(decision)]
+    if session.line.verb == "tool install" and options[0] == "--torch-backend":  # uv's receipt does not hold it
+        said.append("`uv tool upgrade` would take PyPI's build: upgrade by this command with `--upgrade`")
+    return session.hand_over(*decision.warnings, said=said, options=options)
 
 
 def _as_typed(session: Session, *warnings: str) -> int:
