@@ -246,6 +246,15 @@ def test_every_candidate_has_its_reason() -> None:
     assert found["rocm7.14"].reason.startswith("runs here, but needs rocm-sdk packages")
 
 
+def test_each_candidate_beside_a_backend_that_is_asked_for_has_its_reason() -> None:
+    for asked in ("torch backend=cpu", "torch==2.9.1+cpu", "torch backend=cu118", "torch==2.9.1 backend=rocm6.4"):
+        decision = decide("linux 580.95.05 9.0", asked)
+        reasons = {one.backend: one.reason for one in decision.candidates}
+        assert decision.backend
+        assert reasons.pop(decision.backend) == "asked for"
+        assert set(reasons.values()) == {f"{decision.backend} is asked for"}
+
+
 def test_candidates_are_ordered_by_number() -> None:
     names = [str(candidate.backend) for candidate in decide("linux").candidates]
     assert names[:2] == ["cu132", "cu130"]

@@ -14,8 +14,8 @@ ends somewhere: a request that admits only releases it does not know is for the 
 
 from uvtorch.choose.compatibility import FAMILY, Judge, labels, platform_name, summary
 from uvtorch.choose.decision import Decision, after_asking, choose
+from uvtorch.choose.messages import Candidate
 from uvtorch.choose.ranking import Option, Ranking, cannot_run, leaves_idle, rank_choices
-from uvtorch.choose.reasons import Candidate
 from uvtorch.choose.request import Request, local_backend, read
 from uvtorch.choose.table import Table, evaluate
 

@@ -18,7 +18,10 @@ from uvtorch.machine import Driver, Gpu, Machine
 FAMILY = {"nvidia": "cu", "amd": "rocm", "intel": "xpu"}
 """Vendor -> backend family."""
 
-Step = Literal["gpu", "release", "platform", "python", "system", "package", "kernels", "driver", "range"]
+JETSONS = ((5, 3), (6, 2), (7, 2), (8, 7))
+"""Compute capabilities that only Jetsons have: they run no code for an older one of the same major."""
+
+Step = Literal["gpu", "platform", "python", "system", "package", "kernels", "driver", "range"]
 STEPS: tuple[Step, ...] = get_args(Step)
 """What a build can fail on, in the order in which it is checked: a later one is a nearer miss."""
 
@@ -76,20 +79,11 @@ def capability(gpu: Gpu) -> tuple[int, int] | None:
 
 def runs_code(code: tuple[int, int], device: tuple[int, int], backend: Backend, platform: str) -> bool:
     """Whether code compiled for one compute capability runs on a device of another (see kernels.toml)."""
-    if device == (10, 1):
-        device = (11, 0)
-    if code[0] != device[0] or device[1] < code[1]:
-        return False
-    if device == (8, 7):
-        return code == (8, 7) or (platform == "linux_aarch64" and backend.version >= (13, 2))
-    return not (device in ((5, 3), (6, 2), (7, 2)) and code != device)
-
-
-def _branch_cuda(driver: Driver, system: str, catalog: Catalog) -> tuple[int, int] | None:
-    """The newest CUDA that the drivers of a branch support natively."""
-    version = number(driver.version)
-    rows = catalog.reports.get("windows" if system == "windows" else "linux", ())
-    return next((cuda for first, cuda in reversed(rows) if first <= version), None)
+    device = (11, 0) if device == (10, 1) else device
+    allowed = device == (8, 7) and platform == "linux_aarch64" and backend.version >= (13, 2)
+    if device in JETSONS and not allowed:
+        return code == device
+    return code[0] == device[0] and code[1] <= device[1]
 
 
 class Judge:
@@ -99,16 +93,21 @@ class Judge:
         self.machine = machine
         self.catalog = catalog
         self.platform = machine.platform.key
+        self._system = "windows" if machine.platform.system == "windows" else "linux"
+
+    @cached_property
+    def _branch(self) -> tuple[int, int] | None:
+        """The newest CUDA that the drivers of this one's branch support natively; None where not known."""
+        version = number(self.machine.nvidia_driver.version) if self.machine.nvidia_driver else ()
+        rows = self.catalog.reports.get(self._system, ())
+        return next((cuda for first, cuda in reversed(rows) if first <= version), None)
 
     @cached_property
     def cuda(self) -> tuple[int, int] | None:
         """The newest CUDA the driver supports natively: as it reports, else by its branch; None where not known."""
         driver = self.machine.nvidia_driver
-        if driver is None:
-            return None
-        reported = number(driver.cuda or "")
-        own = _branch_cuda(driver, self.machine.platform.system, self.catalog)
-        return (reported[0], reported[1]) if len(reported) >= 2 else own
+        reported = number(driver.cuda or "") if driver else ()
+        return (reported[0], reported[1]) if len(reported) >= 2 else self._branch
 
     @cached_property
     def unsupported(self) -> str | None:
@@ -122,8 +121,7 @@ class Judge:
     def least_driver(self, major: int) -> str:
         """The oldest driver for a CUDA major; one older or newer than all of the table needs what the nearest needs."""
         known = self.catalog.minimum_driver
-        system = "windows" if self.machine.platform.system == "windows" else "linux"
-        return known[min(max(major, min(known)), max(known))][system]
+        return known[min(max(major, min(known)), max(known))][self._system]
 
     def is_native(self, backend: Backend) -> bool:
         """Whether the driver's own CUDA is at least the build's; builds of other families always run as they are."""
@@ -145,46 +143,41 @@ class Judge:
         wheel = self._wheel_fault(backend, release, need)
         if wheel:
             return wheel
-        kernels = self.kernel_fault(gpus, backend, release)
-        if backend.family != "cu" or (kernels and kernels.step == "kernels"):
-            return kernels
-        return self.driver_fault(backend) or kernels
+        faults = filter(None, (self.driver_fault(backend), self.kernel_fault(gpus, backend, release)))
+        return min(faults, key=lambda fault: STEPS.index(fault.step), default=None)
 
     def _wheel_fault(self, backend: Backend, release: str, need: Need) -> Fault | None:
-        cells = self.catalog.builds.get(backend, {}).get(release)
-        if cells is None:
-            return Fault("release", f"is not built for {backend}")
-        if self.platform not in cells:
-            return Fault("platform", f"has no wheel for {platform_name(self.platform)}")
-        if not need.pythons & cells[self.platform].pythons:
-            return Fault("python", f"has no wheel for {python_text(need.pythons)} on {platform_name(self.platform)}")
+        build, place = self.catalog.build(backend, release, self.platform), platform_name(self.platform)
+        if build is None:
+            return Fault("platform", f"has no wheel for {place}")
+        if not need.pythons & build.pythons:
+            return Fault("python", f"has no wheel for {python_text(need.pythons)} on {place}")
         lacks = [name for name in sorted(need.packages) if release in self.catalog.lacking.get((name, backend), ())]
         missing = Fault("package", f"has no {' and no '.join(lacks)} on the index of {backend}") if lacks else None
         return self.system_fault(backend, release) or missing
 
     def system_fault(self, backend: Backend, release: str) -> Fault | None:
         """Why the machine's glibc or macOS is too old for a build, or None; an unknown one is taken as new enough."""
-        platform, default = self.machine.platform, (2, 17)
+        platform, known = self.machine.platform, self.catalog.oldest
         name, said = "glibc", (platform.libc or "").removeprefix("glibc ")
+        least: tuple[int, ...] = (2, 17)
         if platform.system == "macos":
-            name, said, default = "macOS", platform.os_version or "", (0, 0)
-        if not number(said):
-            return None
-        known = self.catalog.oldest
-        least = known.get((self.platform, backend, release)) or known.get((self.platform, None, release), default)
-        if number(said) >= least:
+            name, said, least = "macOS", platform.os_version or "", (0, 0)
+        least = known.get((self.platform, backend, release)) or known.get((self.platform, None, release), least)
+        if not number(said) or number(said) >= least:
             return None
         return Fault("system", f"needs {name} >= {'.'.join(map(str, least))}", f"this machine has {said}")
 
     def driver_fault(self, backend: Backend) -> Fault | None:
         """Why the machine's NVIDIA driver does not run builds of a CUDA major, or None."""
+        if backend.family != "cu":
+            return None
         driver, major = self.machine.nvidia_driver, backend.version[0]
         if driver is None:
             return Fault("driver", "needs an NVIDIA driver", "its version here is not known")
-        here = f"this machine has {driver.version}"
+        here, least = f"this machine has {driver.version}", self.least_driver(major)
         if self.cuda and self.cuda[0] < major > max(self.catalog.minimum_driver):
             return Fault("driver", f"needs a driver for CUDA {major}", here)
-        least = self.least_driver(major)
         if number(driver.version) >= number(least) or self._forward_compatible(driver, major):
             return None
         return Fault("driver", f"needs a driver >= {least}", here)
@@ -195,13 +188,12 @@ class Judge:
         It works on Linux, on data-centre GPUs, from a driver of its own minimum on
         (https://docs.nvidia.com/deploy/cuda-compatibility/).
         """
-        own = _branch_cuda(driver, "linux", self.catalog)
+        own, known = self._branch, self.catalog.forward_driver
         if self.machine.platform.system != "linux" or own is None or self.cuda is None:
             return False
-        least = self.catalog.forward_driver.get(major) or self.catalog.forward_driver[max(self.catalog.forward_driver)]
-        geforce = any("geforce" in gpu.name.lower() for gpu in self.machine.gpus)
         newer = self.cuda > own and self.cuda[0] >= major
-        return newer and number(driver.version) >= number(least) and not geforce
+        reached = number(driver.version) >= number(known.get(major) or known[max(known)])
+        return newer and reached and not any("geforce" in gpu.name.lower() for gpu in self.machine.gpus)
 
     def kernel_fault(self, gpus: tuple[Gpu, ...], backend: Backend, release: str) -> Fault | None:
         """Why a build's kernels do not serve all of `gpus`, or None. GPUs of unknown capability are taken as served."""
@@ -255,14 +247,16 @@ class Judge:
                 yield from ((backend, release) for release, cells in index.items() if self.platform in cells)
 
     @cached_property
-    def _newest_codes(self) -> tuple[int, ...]:
+    def _newest_major(self) -> float:
+        """The major of the newest compute capability that some known build for this platform has code for."""
         rows = self.catalog.kernels.items()
-        return max((max(kernels.codes) for (_, _, platform), kernels in rows if platform == self.platform), default=())
+        codes = (kernels.codes[-1] for (*_, platform), kernels in rows if platform == self.platform)
+        return max(codes, default=(float("inf"),))[0]
 
     def is_newer(self, gpu: Gpu) -> bool:
         """Whether an NVIDIA GPU is newer than every GPU that some known build for this platform has code for."""
         device = capability(gpu)
-        return device is not None and bool(self._newest_codes) and device[0] > self._newest_codes[0]
+        return device is not None and device[0] > self._newest_major
 
     @cached_property
     def known_architectures(self) -> frozenset[str]:
@@ -277,11 +271,8 @@ class Judge:
 
     def intel_supported(self, gpu: Gpu) -> bool:
         """Whether PyTorch's XPU backend supports an Intel GPU: by PCI id, else by name."""
-        name = gpu.name.lower()
-        known = intel.lookup(gpu.pci_id)
-        supported = known.supported if known else False
-        if not gpu.pci_id:
-            supported = any(part.lower() in name for part in self.catalog.intel_names)
+        name, known = gpu.name.lower(), intel.lookup(gpu.pci_id)
+        named = not gpu.pci_id and any(part.lower() in name for part in self.catalog.intel_names)
         # The Data Center GPU Max has drivers for Linux only.
-        ponte_vecchio = known.architecture == "pvc" if known else "data center gpu max" in name
-        return supported and (not ponte_vecchio or self.platform == "linux_x86_64")
+        elsewhere = self.platform != "linux_x86_64" and (known.architecture == "pvc" if known else "gpu max" in name)
+        return not elsewhere and (known.supported if known else named)

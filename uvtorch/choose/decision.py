@@ -4,11 +4,10 @@ from typing import NamedTuple
 
 from uvtorch.backend import Backend
 from uvtorch.catalog import Catalog, number
-from uvtorch.choose import newer, reasons
+from uvtorch.choose import messages, newer
 from uvtorch.choose.compatibility import labels, platform_name
+from uvtorch.choose.messages import Candidate
 from uvtorch.choose.ranking import why_not
-from uvtorch.choose.reasons import Candidate
-from uvtorch.choose.refusal import refusal
 from uvtorch.choose.request import Need, Request, Wish, local_backend
 from uvtorch.choose.table import Table, best, evaluate
 from uvtorch.errors import UsageError
@@ -49,7 +48,7 @@ class Decision(NamedTuple):
     @property
     def candidates(self) -> tuple[Candidate, ...]:
         """Every backend of the catalog, highest first, with what was made of it."""
-        return reasons.candidates(self.table, self.backend, self.torch, self.reason) if self.table else ()
+        return tuple(messages.candidates(self.table, self.backend, self.torch, self.reason)) if self.table else ()
 
     @property
     def or_newer(self) -> bool:
@@ -81,21 +80,21 @@ def choose(machine: Machine, request: Request, catalog: Catalog) -> Decision:
         return _obey(table, named)
     if request.python and not request.python[0].isdigit():
         said = f"PyTorch is built for CPython only, and this project's Python is {request.python}."
-        way = "`uv python pin 3.12` chooses CPython, unless --python or UV_PYTHON names another"
-        return Decision(None, refusal=said, hints=(way,), table=table)
-    refused = table.judge.unsupported or table.hardware.refusal or table.need.conflict
-    if refused:
-        return Decision(None, refusal=f"{refused}.", hints=table.hardware.hints, table=table)
-    if not newer.is_known(table.need, table.hardware.family, catalog):
+        return _refuse(table, said, "`uv python pin 3.12` chooses CPython, unless --python or UV_PYTHON names another")
+    if refused := table.judge.unsupported or table.hardware.refusal or table.need.conflict:
+        return _refuse(table, f"{refused}.", *table.hardware.hints)
+    if not newer.is_known(table):
         return _unknown(table)
     chosen = table.best()
     if chosen is None:
-        sentence, hints = refusal(table)
-        return Decision(None, refusal=sentence, hints=hints, table=table)
-    return _decide(table, chosen.backend, chosen.release)._replace(
-        reason=reasons.why(table.judge, table.hardware, chosen.backend),
-        warnings=reasons.warnings(table, chosen),
-    )
+        sentence, hints = messages.refusal(table)
+        return _refuse(table, sentence, *hints)
+    why, warnings = messages.why(table, chosen.backend), messages.warnings(table, chosen)
+    return _decide(table, chosen.backend, chosen.release, why)._replace(warnings=tuple(warnings))
+
+
+def _refuse(table: Table, said: str, *hints: str) -> Decision:
+    return Decision(None, refusal=said, hints=hints, table=table)
 
 
 def _named(machine: Machine, request: Request) -> Backend | None:
@@ -124,16 +123,17 @@ def after_asking(decision: Decision, found: Backend | None, request: Request, ca
     )
 
 
-def _decide(table: Table, backend: Backend, release: str | None) -> Decision:
+def _decide(table: Table, backend: Backend, release: str | None, reason: str) -> Decision:
     catalog = table.judge.catalog
     bounds = _bounds(table.need, backend, release, catalog) if release else ()
     return Decision(
         backend,
         release,
         table.judge.is_native(backend),
-        platforms=newer.platforms(backend, release, catalog),
-        companions=newer.companions(backend, release, catalog),
-        bounds=bounds,
+        reason,
+        newer.platforms(backend, release, catalog),
+        newer.companions(backend, release, catalog),
+        bounds,
         newest=catalog.newest if table.need.open and "torch" not in dict(bounds) else "",
         table=table,
     )
@@ -165,30 +165,29 @@ def _below(version: str) -> str:
 
 def _unknown(table: Table) -> Decision:
     """The decision for a request that admits only releases the catalog does not know."""
-    judge, need, hardware, catalog = table.judge, table.need, table.hardware, table.judge.catalog
-    fits, floor, first = table.best(requested=False), newer.floor(need, catalog), next(iter(catalog.releases))
+    judge, family, catalog = table.judge, table.hardware.family, table.judge.catalog
+    fits, low = table.best(requested=False), newer.floor(table.need, catalog)
     newest = f"The newest that fits is {fits.release} ({fits.backend})." if fits else ""
 
     def refuse(said: str, *hints: str) -> Decision:
-        return Decision(None, refusal=f"{need.text} is {said}. {newest}".strip(), hints=hints, table=table)
+        return _refuse(table, f"{table.need.text} is {said}. {newest}".strip(), *hints)
 
-    if hardware.family in ("cpu", "xpu"):
-        backend = Backend(hardware.family)
-        if number(floor) > number(catalog.newest) and judge.platform not in [*catalog.builds[backend].values()][-1]:
+    if family in ("cpu", "xpu"):
+        backend = Backend(family)
+        if low > number(catalog.newest) and judge.platform not in [*catalog.builds[backend].values()][-1]:
             where = platform_name(judge.platform)
             return refuse(f"newer than uvtorch's catalog, and torch has no more wheels for {where}")
         # One index: nothing to choose, and uv says if it has it.
-        why = reasons.why(judge, hardware, backend)
-        return _decide(table, backend, None)._replace(reason=why, warnings=hardware.warnings)
-    if number(floor) < number(first):
-        way = f"name a backend that has it (`--torch-backend {_OLD[hardware.family]}` has torch 1.13.1), or take a"
+        decided = _decide(table, backend, None, messages.why(table, backend))
+        return decided._replace(warnings=table.hardware.warnings)
+    if low < number(first := next(iter(catalog.releases))):
+        way = f"name a backend that has it (`--torch-backend {_OLD[family]}` has torch 1.13.1), or take a"
         way += " newer torch; https://pytorch.org/get-started/previous-versions/ lists them"
         return refuse(f"older than uvtorch's catalog (torch {first} and later)", way)
-    ask = newer.askable(judge, need, hardware, floor)
-    if ask:
-        reason, hints = f"{need.text} is not in the catalog", (newest,) if newest else ()
-        return Decision(None, reason=reason, hints=hints, warnings=hardware.warnings, ask=ask, table=table)
-    here = f"{labels(hardware.gpus)}{' with this driver' if hardware.family == 'cu' else ''}"
+    if ask := newer.askable(table):
+        reason, hints = f"{table.need.text} is not in the catalog", (newest,) if newest else ()
+        return Decision(None, reason=reason, hints=hints, warnings=table.hardware.warnings, ask=ask, table=table)
+    here = f"{labels(table.hardware.gpus)}{' with this driver' if family == 'cu' else ''}"
     said = f"newer than uvtorch's catalog, and no backend that still gets new releases runs on {here}"
     return refuse(said, "`--torch-backend cpu` asks the CPU index for it")
 
@@ -199,9 +198,9 @@ def _obey(table: Table, backend: Backend) -> Decision:
     rows = own.of(backend)  # None of a nightly or test index: what it holds changes by the day
     # One that runs, else the newest with a wheel here, else the newest.
     shown = best(rows) or next((row for row in rows if not row.fails("platform", "python")), next(iter(rows), None))
-    decided, fault = _decide(table, backend, shown.release if shown else None), why_not(own, backend)
+    decided = _decide(table, backend, shown.release if shown else None, messages.ASKED)
+    fault = why_not(own, backend)
     return decided._replace(
-        reason=reasons.ASKED,
         native=decided.native and (bool(own.hardware.gpus) or backend.family == "cpu"),
         warnings=(f"{backend} will not run on this machine: {fault}",) if fault else (),
     )

@@ -1,14 +1,12 @@
 """Which of a machine's GPUs the build must run on, and what to say of the others. Pure."""
 
 from collections.abc import Iterator
+from itertools import product
 from typing import NamedTuple
 
 from uvtorch.backend import Backend
-from uvtorch.choose.compatibility import FAMILY, Judge, capability, labels, platform_name
+from uvtorch.choose.compatibility import FAMILY, JETSONS, Judge, capability, labels, platform_name
 from uvtorch.machine import Gpu, Machine
-
-JETSONS = ((5, 3), (6, 2), (7, 2), (8, 7))
-"""Compute capabilities that only Jetsons have."""
 
 MAKER = {"cu": "NVIDIA", "rocm": "AMD", "xpu": "Intel"}
 KIND = {"cu": "CUDA", "rocm": "ROCm", "xpu": "XPU", "cpu": "CPU"}
@@ -34,10 +32,9 @@ class Hardware(NamedTuple):
             return self.refusal
         if backend.family == self.family:
             return None
-        if backend.family == "cpu":
-            return f"would leave {labels(self.gpus)} idle"
         here = labels(self.gpus) or "no GPU that PyTorch can use"
-        return f"for {MAKER[backend.family]} GPUs; this machine has {here}"
+        maker = MAKER.get(backend.family)
+        return f"for {maker} GPUs; this machine has {here}" if maker else f"would leave {here} idle"
 
 
 def select(judge: Judge) -> Hardware:
@@ -57,66 +54,58 @@ def select(judge: Judge) -> Hardware:
     for vendor, found in _groups(judge.machine):
         gpus, said = _usable(judge, vendor, found)
         passed += said
+        if found and not gpus:
+            continue
         broken = _broken(judge.machine, vendor, gpus)
-        if broken and (gpus or not found):
-            return refused or broken
-        unknown = _unknown(judge, vendor, gpus)
-        refused = refused or unknown
-        if gpus and not unknown:
+        wrong = broken or _unknown(judge, vendor, gpus)
+        if wrong is None:
             return Hardware(FAMILY[vendor], gpus, (*passed, *([f"{refused.refusal}."] if refused else [])))
-    return refused or Hardware("cpu", (), (*passed, *_unreachable(judge.machine)))
+        refused = refused or wrong
+        if broken:
+            break
+    unreachable = (one for one in judge.machine.problems if one.kind == "unreachable")
+    visible = {gpu.vendor for gpu in judge.machine.gpus}
+    passed += (f"{one.reason.rstrip('.')}: taking the CPU build" for one in unreachable if one.vendor not in visible)
+    return refused or Hardware("cpu", (), tuple(passed))
 
 
 def for_backend(judge: Judge, backend: Backend) -> tuple[Gpu, ...]:
     """The GPUs that a backend is for: cards before those in the processor, of Intel's the supported ones, if any."""
     gpus = tuple(gpu for gpu in judge.machine.gpus if FAMILY.get(gpu.vendor) == backend.family)
-    if backend.family in ("cu", "xpu"):
+    if backend.family != "rocm":
         gpus = tuple(gpu for gpu in gpus if not _hopeless(judge, gpu)) or gpus
-    return tuple(gpu for gpu in gpus if backend.family == "cu" or not gpu.integrated) or gpus
+    return tuple(gpu for gpu in gpus if not gpu.integrated) or gpus
 
 
 def _groups(machine: Machine) -> Iterator[tuple[str, tuple[Gpu, ...]]]:
     """(vendor, GPUs) in the order of preference; a vendor with a broken driver is there even without GPUs."""
     visible = {gpu.vendor for gpu in machine.gpus}
-    for integrated in (False, True):
-        for vendor in FAMILY:
-            mine = (gpu for gpu in machine.gpus if gpu.vendor == vendor)
-            gpus = tuple(gpu for gpu in mine if (gpu.integrated and vendor != "nvidia") == integrated)
-            if gpus or (vendor not in visible and _broken(machine, vendor, ())):
-                yield vendor, gpus
+    for integrated, vendor in product((False, True), FAMILY):
+        gpus = tuple(gpu for gpu in machine.gpus if (gpu.integrated, gpu.vendor) == (integrated, vendor))
+        if gpus or (vendor not in visible and _broken(machine, vendor, ())):
+            yield vendor, gpus
 
 
 def _broken(machine: Machine, vendor: str, gpus: tuple[Gpu, ...]) -> Hardware | None:
     """The refusal for a vendor's broken driver, else None."""
-    problem = next((one for one in machine.problems if one.vendor == vendor and one.kind == "broken"), None)
-    if problem is None:
-        return None
-    hints = (problem.remedy, _CPU_HINT) if problem.remedy else (_CPU_HINT,)
-    return Hardware("cpu", gpus, (), problem.reason.rstrip("."), hints)
-
-
-def _unreachable(machine: Machine) -> Iterator[str]:
-    visible = {gpu.vendor for gpu in machine.gpus}
     for problem in machine.problems:
-        if problem.kind == "unreachable" and problem.vendor not in visible:
-            yield f"{problem.reason.rstrip('.')}: taking the CPU build"
+        if (problem.vendor, problem.kind) == (vendor, "broken"):
+            hints = tuple(filter(None, (problem.remedy, _CPU_HINT)))
+            return Hardware("cpu", gpus, (), problem.reason.rstrip("."), hints)
+    return None
 
 
 def _usable(judge: Judge, vendor: str, gpus: tuple[Gpu, ...]) -> tuple[tuple[Gpu, ...], list[str]]:
     """Those of a vendor's GPUs that some build may use on this platform, and a line on the others."""
-    family, where = FAMILY[vendor], judge.platform
+    family, where, unserved = FAMILY[vendor], judge.platform, ""
     if gpus and not any(judge.served(family)):
         other = judge.catalog.elsewhere.get((family, where), "").format(gfx=gpus[0].architecture or "gfxNNNN")
-        why = f"PyTorch has no {KIND[family]} wheels for {platform_name(where)}{'; ' if other else ''}{other}"
-        return (), [f"{labels(gpus)} stays idle: {why}"]
-    used: list[Gpu] = []
-    idle: dict[str, list[Gpu]] = {}
-    for gpu in gpus:
-        reason = _hopeless(judge, gpu)
-        (idle.setdefault(reason, []) if reason else used).append(gpu)
+        unserved = f"PyTorch has no {KIND[family]} wheels for {platform_name(where)}{'; ' if other else ''}{other}"
+    judged = [(gpu, unserved or _hopeless(judge, gpu)) for gpu in gpus]
+    used = tuple(gpu for gpu, reason in judged if not reason)
     # An Intel GPU in the processor beside an Arc card is no news.
-    said = {} if vendor == "intel" and used else idle
-    return tuple(used), [f"{labels(some)} stays idle: {reason}" for reason, some in said.items()]
+    reasons = () if vendor == "intel" and used else dict.fromkeys(reason for _, reason in judged if reason)
+    return used, [f"{labels(gpu for gpu, why in judged if why == said)} stays idle: {said}" for said in reasons]
 
 
 def _hopeless(judge: Judge, gpu: Gpu) -> str | None:
@@ -144,7 +133,7 @@ def _never_compiled_for(judge: Judge, gpu: Gpu) -> bool:
 
 def _unknown(judge: Judge, vendor: str, gpus: tuple[Gpu, ...]) -> Hardware | None:
     """The refusal for AMD cards that no known build has kernels for, else None."""
-    if vendor != "amd" or not gpus or any(gpu.architecture in judge.known_architectures for gpu in gpus):
+    if vendor != "amd" or any(gpu.architecture in judge.known_architectures for gpu in gpus):
         return None
     if any(gpu.architecture is None for gpu in gpus):
         hints = ("UV_AMD_GPU_ARCHITECTURE names it, such as gfx1100", _CPU_HINT)

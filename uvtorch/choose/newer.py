@@ -1,62 +1,59 @@
 """What the catalog does not know: newer releases and backends, and which indexes to ask for them. Pure."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from uvtorch.backend import Backend
 from uvtorch.catalog import Catalog, number, since
 from uvtorch.choose.compatibility import Fault, Judge, capability, label, platform_name
-from uvtorch.choose.gpus import Hardware
 from uvtorch.choose.request import Need
+from uvtorch.choose.table import Table
 from uvtorch.machine import Gpu
-from uvtorch.requirement import parse as parse_requirement
-from uvtorch.requirement import without_local
+from uvtorch.requirement import parse, without_local
 
 
-def is_known(need: Need, family: str, catalog: Catalog) -> bool:
-    """Whether the catalog knows a release that the request admits, for this family."""
-    served = {release for backend, index in catalog.builds.items() if backend.family == family for release in index}
-    return any(release in served or not any(_unseen([release], family, catalog)) for release in need.releases)
+def is_known(table: Table) -> bool:
+    """Whether the catalog knows a release that the request admits, for the machine's family."""
+    served = {row.release for row in table.rows if row.backend.family == table.hardware.family}
+    return any(release in served or not _unseen(table, release) for release in table.need.releases)
 
 
-def _unseen(releases: Iterable[str], family: str, catalog: Catalog) -> Iterator[Backend]:
-    for release in releases:
-        yield from (backend for backend in catalog.unseen.get(release, ()) if backend.family == family)
+def _unseen(table: Table, release: str) -> list[Backend]:
+    """The backends of the machine's family that probably have a release, though nobody has seen it there."""
+    backends = table.judge.catalog.unseen.get(release, ())
+    return [backend for backend in backends if backend.family == table.hardware.family]
 
 
-def floor(need: Need, catalog: Catalog) -> str:
+def floor(need: Need, catalog: Catalog) -> tuple[int, ...]:
     """About the lowest release that a request admits; the newest known one where it has no lower end."""
-    clauses = [
-        (clause.operator, clause.version.removesuffix(".*"))
-        for wish in need.wishes
-        if wish.package == "torch"
-        for clause in parse_requirement(without_local(wish.text)).specifier
-    ]
-    lows = [version for operator, version in clauses if operator in ("==", "===", ">=", ">", "~=")]
-    highs = [number(version) for operator, version in clauses if operator in ("<", "<=")]
-    ends_before = bool(highs) and min(highs) <= number(next(iter(catalog.releases)))
-    return max(lows, key=number, default="0" if ends_before else catalog.newest)
+    torch = (wish.text for wish in need.wishes if wish.package == "torch")
+    clauses = [clause for text in torch for clause in parse(without_local(text)).specifier]
+    lows = [number(clause.version) for clause in clauses if clause.operator in ("==", "===", ">=", ">", "~=")]
+    highs = [number(clause.version) for clause in clauses if clause.operator in ("<", "<=")]
+    first, *_ = catalog.releases
+    return max(lows, default=(0,) if highs and min(highs) <= number(first) else number(catalog.newest))
 
 
-def askable(judge: Judge, need: Need, hardware: Hardware, floor: str) -> tuple[Backend, ...]:
+def askable(table: Table) -> tuple[Backend, ...]:
     """The indexes that may have a release the catalog does not know, best first."""
-    family, catalog = hardware.family, judge.catalog
-    backends = [*_unseen(need.releases, family, catalog)] or [*_growing(family, floor, catalog)]
+    judge, need, catalog = table.judge, table.need, table.judge.catalog
+    backends = [backend for release in need.releases for backend in _unseen(table, release)] or [*_growing(table)]
     lacking = {backend for package, backend in catalog.lacking if package in need.packages}
     able = (backend for backend in dict.fromkeys(backends) if backend not in lacking)
-    fitting = [backend for backend in able if not fault(judge, hardware.gpus, backend)]
+    fitting = (backend for backend in able if not fault(judge, table.hardware.gpus, backend))
     return tuple(sorted(fitting, key=judge.preference, reverse=True))
 
 
-def _growing(family: str, floor: str, catalog: Catalog) -> Iterator[Backend]:
-    """The backends of a family that get more builds: an index that ended before the wanted release does not."""
-    known = (release for release in catalog.releases if number(release) <= number(floor))
-    before = max(map(number, known), default=number(catalog.newest))
+def _growing(table: Table) -> Iterator[Backend]:
+    """The backends of the machine's family that get more builds: an index that ended before does not."""
+    catalog, family = table.judge.catalog, table.hardware.family
+    low, newest = floor(table.need, catalog), number(catalog.newest)
+    before = max((known for known in map(number, catalog.releases) if known <= low), default=newest)
     for backend, index in catalog.builds.items():
         if backend.family == family and number(next(reversed(index))) >= before:
             yield backend
-    if family == "rocm" and number(floor) >= number(catalog.newest):
-        yield from _unseen(catalog.unseen, family, catalog)
-    if number(floor) > number(catalog.newest):
+    for release in catalog.unseen if low >= newest else ():
+        yield from _unseen(table, release)
+    if low > newest:
         yield from (backend for backend in catalog.announced if backend.family == family)
 
 
@@ -65,18 +62,13 @@ def fault(judge: Judge, gpus: tuple[Gpu, ...], backend: Backend) -> Fault | None
 
     A GPU that the newest known kernels serve, or that is newer than all of them, is taken as served.
     """
-    if backend.family == "cpu":
-        return None
     served = platforms(backend, None, judge.catalog)
     if served is not None and judge.platform not in served:
         return Fault("platform", f"has no wheels for {platform_name(judge.platform)}")
     builds = sorted(judge.served(backend.family), key=lambda build: (build[0].version, number(build[1])))
-    before = [build for build in builds if build[0].version <= backend.version]
-    like = next(iter([*before[-1:], *builds[:1]]), None)  # the nearest that is known
-    missing = [gpu for gpu in gpus if like and _lacks_kernels(judge, gpu, *like)]
-    if missing:
-        return Fault("kernels", f"has no kernels for {label(missing[0])}")
-    return judge.driver_fault(backend) if backend.family == "cu" else None
+    nearest = [build for build in builds if build[0].version <= backend.version][-1:] or builds[:1]
+    missing = [gpu for gpu in gpus for build in nearest if _lacks_kernels(judge, gpu, *build)]
+    return Fault("kernels", f"has no kernels for {label(missing[0])}") if missing else judge.driver_fault(backend)
 
 
 def _lacks_kernels(judge: Judge, gpu: Gpu, backend: Backend, release: str) -> bool:
@@ -91,17 +83,16 @@ def _lacks_kernels(judge: Judge, gpu: Gpu, backend: Backend, release: str) -> bo
 
 
 def platforms(backend: Backend, release: str | None, catalog: Catalog) -> frozenset[str] | None:
-    """The platforms with wheels on an index: of that release, else of all; of an unknown index, as its family's.
+    """The platforms with wheels on an index: of a release that it has, else of all; of an unknown one, as its family's.
 
     None for the CPU's, which has every platform.
     """
     if backend.family == "cpu":
         return None
-    index = catalog.builds.get(backend._replace(channel=""), {})
-    if index and release:
-        return frozenset(index[release if release in index else next(reversed(index))])
-    indexes = [index] if index else [known for other, known in catalog.builds.items() if other.family == backend.family]
-    return frozenset(platform for known in indexes for cells in known.values() for platform in cells)
+    own = catalog.builds.get(backend._replace(channel=""))
+    indexes = [own] if own else [index for one, index in catalog.builds.items() if one.family == backend.family]
+    builds = (cells for index in indexes for one, cells in index.items() if release in (None, one))
+    return frozenset(platform for cells in builds for platform in cells)
 
 
 def companions(backend: Backend, release: str | None, catalog: Catalog) -> tuple[str, ...]:

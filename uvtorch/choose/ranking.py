@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 from uvtorch.backend import Backend
 from uvtorch.catalog import Catalog, number
-from uvtorch.choose import gpus, newer
-from uvtorch.choose.compatibility import FAMILY, Judge, labels
+from uvtorch.choose import newer
+from uvtorch.choose.compatibility import FAMILY, labels
 from uvtorch.choose.gpus import MAKER, Hardware
-from uvtorch.choose.reasons import CPU, why
+from uvtorch.choose.messages import CPU, span, why
 from uvtorch.choose.request import Request
 from uvtorch.choose.table import Row, Table, evaluate
 from uvtorch.machine import Machine
@@ -49,18 +49,18 @@ def why_not(table: Table, backend: Backend) -> str | None:
     What the catalog does not know is judged by the driver and by the newest known kernels of the backend.
     """
     judge, used = table.judge, table.hardware.gpus
+    unknown = newer.fault(judge, used, backend._replace(channel=""))
     if judge.unsupported:
         return judge.unsupported
-    unknown = newer.fault(judge, used, backend._replace(channel=""))
     if not used and backend.family != "cpu" and not (unknown and unknown.step == "platform"):
         problems = (one.reason for one in judge.machine.problems if FAMILY.get(one.vendor) == backend.family)
         return next(problems, f"{backend} needs an {MAKER[backend.family]} GPU, and none is visible here")
-    rows, index = table.of(backend), [*judge.catalog.builds.get(backend, {})]
-    if rows and (used or backend.family == "cpu"):
+    rows = table.of(backend) if used or backend.family == "cpu" else []
+    if rows:
         nearest = max(rows, key=lambda row: row.miss)
-        return f"torch {nearest.release} {nearest.fault}" if nearest.fault else None
-    if index and not rows and table.need.releases:
-        return f"its index has torch {index[0]} to {index[-1]}, not {table.need.text}"
+        return str(nearest) if nearest.fault else None
+    if backend in judge.catalog.builds and table.need.releases and not table.of(backend):
+        return f"its index has torch {span(table, backend)}, not {table.need.text}"
     return f"it {unknown}" if unknown else None
 
 
@@ -98,38 +98,38 @@ def rank_choices(
     named backend comes before PyPI's. `request.backend` does not count.
     """
     wanted = requirements or [request.requirements] * len(backends)
-    tables = {texts: evaluate(machine, request._replace(requirements=texts), catalog) for texts in wanted}
+    first = evaluate(machine, request, catalog)
+    tables = {texts: first.again(asked=request._replace(requirements=texts)) for texts in wanted}
     locked = torch or [None] * len(backends)
     options = tuple(
         _option(tables[texts], backend, release)
         for texts, backend, release in zip(wanted, backends, locked, strict=True)
     )
-    judge = Judge(machine, catalog)
-    hardware = gpus.select(judge)
 
     def order(place: int) -> tuple[object, ...]:
         option = options[place]
-        real = option.backend or _pypi(judge, option.torch)[0] or CPU
-        newest, preference = number(option.torch or ""), judge.preference(real._replace(channel=""))
-        return real.family == hardware.family, newest or (0,), preference, option.backend is not None, -place
+        real = option.backend or catalog.on_pypi(option.torch, machine.platform.key)[0] or CPU
+        newest, preference = number(option.torch or "0"), first.judge.preference(real._replace(channel=""))
+        return real.family == first.hardware.family, newest, preference, option.backend is not None, -place
 
     fitting = [place for place, option in enumerate(options) if option.fits]
-    if fitting and not hardware.refusal:
-        return Ranking(max(fitting, key=order), options, hardware.warnings if hardware.family == "cpu" else ())
-    return _spare(hardware, options)
+    if fitting and not first.hardware.refusal:
+        unused = first.hardware.warnings if first.hardware.family == "cpu" else ()
+        return Ranking(max(fitting, key=order), options, unused)
+    return _spare(first.hardware, options)
 
 
 def _spare(hardware: Hardware, options: tuple[Option, ...]) -> Ranking:
     """What is left where no choice fits: the CPU choice, else what PyPI gives, else none."""
+    families = [option.backend.family if option.backend else "" for option in options]
+    spare = next((families.index(family) for family in ("cpu", "") if family in families), None)
     why = (hardware.refusal or _nearest_miss(options, hardware.family)).rstrip(".")
-    spare = [place for place, option in enumerate(options) if option.backend and option.backend.family == "cpu"]
-    spare += [place for place, option in enumerate(options) if option.backend is None]
-    if not spare:
+    if spare is None:
         return Ranking(None, options, (f"no backend choice fits this machine: {why}",))
     if hardware.family == "cpu" and not hardware.refusal:
-        return Ranking(spare[0], options, hardware.warnings)
-    taken = "the CPU choice" if options[spare[0]].backend else "what PyPI gives"
-    return Ranking(spare[0], options, (f"no GPU choice fits this machine ({why}): taking {taken}",))
+        return Ranking(spare, options, hardware.warnings)
+    taken = "the CPU choice" if families[spare] else "what PyPI gives"
+    return Ranking(spare, options, (f"no GPU choice fits this machine ({why}): taking {taken}",))
 
 
 def _nearest_miss(options: Sequence[Option], family: str) -> str:
@@ -142,56 +142,44 @@ def _nearest_miss(options: Sequence[Option], family: str) -> str:
 
 
 def _option(table: Table, backend: Backend | None, torch: str | None) -> Option:
-    judge, need, releases = table.judge, table.need, table.judge.catalog.releases
+    need, known, hardware = table.need, table.judge.catalog, table.hardware
     # A lock that no longer satisfies the requirements is about to be made anew.
-    torch = None if torch in releases and torch not in need.releases else torch
+    torch = None if torch in known.releases and torch not in need.releases else torch
     if backend is None:
         return _pypi_option(table, torch)
-    wrong = table.hardware.rejects(backend)
-    if wrong:
-        return Option(backend, torch, False, f"is {wrong}" if wrong.startswith("for ") else wrong)
-    if backend in judge.catalog.builds and need.releases and torch in (None, *releases):
-        return _known_option(table, backend, torch)
-    fault = newer.fault(judge, table.hardware.gpus, backend._replace(channel=""))
-    return Option(backend, torch, fault is None, str(fault or "not in the catalog; the driver runs it"))
-
-
-def _known_option(table: Table, backend: Backend, torch: str | None) -> Option:
+    if wrong := hardware.rejects(backend):
+        return Option(backend, torch, False, wrong)
+    if backend not in known.builds or not need.releases or torch not in (None, *known.releases):
+        fault = newer.fault(table.judge, hardware.gpus, backend._replace(channel=""))
+        return Option(backend, torch, fault is None, str(fault or "not in the catalog; the driver runs it"))
     rows = [row for row in table.of(backend) if torch in (None, row.release)]
     # uv takes the newest that the index has for this Python, and knows nothing of kernels and drivers.
-    row = next((row for row in rows if not row.fails("python")), None)
-    if row and _runs(row):
-        return Option(backend, row.release, True, why(table.judge, table.hardware, backend))
-    missed = row or next(iter(rows), None)
-    reason = f"torch {missed.release} {missed.fault}" if missed else f"has no torch that {table.need.text} admits"
-    return Option(backend, torch, False, reason)
+    row = next((row for row in rows if not row.fails("python")), next(iter(rows), None))
+    if row is None:
+        return Option(backend, torch, False, f"has no torch that {need.text} admits")
+    if _runs(row):
+        return Option(backend, row.release, True, why(table, backend))
+    return Option(backend, torch, False, str(row))
+
+
+def _runs(row: Row) -> bool:
+    """Whether a row runs; that a choice has nothing for the oldest Python is for uv to say when it locks."""
+    return row.fault is None or row.fails("range")
 
 
 def _pypi_option(table: Table, torch: str | None) -> Option:
     """What PyPI gives: the newest release with a wheel here, whatever it was built for."""
     judge, need, hardware = table.judge, table.need, table.hardware
     for release in (torch,) if torch in need.releases else need.releases:
-        backend, tags = _pypi(judge, release)
-        if backend is None or not tags & need.pythons or judge.system_fault(backend, release):
-            continue
-        built, wrong = f"PyPI's torch {release} is the {backend} build", hardware.rejects(backend)
-        if hardware.refusal:
-            return Option(None, release, False, hardware.refusal)
-        # PyPI's CUDA build works without a GPU; no other family is on PyPI.
-        if wrong:
-            runs = hardware.family == "cpu"
-            return Option(None, release, runs, built if runs else f"{built}: {wrong}")
-        row = table.find(backend, release)
-        if row is None or _runs(row):
-            return Option(None, release, True, why(judge, hardware, backend))
-        return Option(None, release, False, f"PyPI's torch {release} ({backend}) {row.fault}")
-    return Option(None, None, False, "PyPI has no wheel for this platform and Python")
-
-
-def _runs(row: Row) -> bool:
-    """Whether a row runs; that a choice has nothing for the oldest Python is for uv to say when it locks."""
-    return row.fault is None or row.fault.step == "range"
-
-
-def _pypi(judge: Judge, release: str | None) -> tuple[Backend | None, frozenset[str]]:
-    return judge.catalog.pypi.get(release or "", {}).get(judge.platform, (None, frozenset()))
+        backend, tags = judge.catalog.on_pypi(release, judge.platform)
+        if backend and tags & need.pythons and not judge.system_fault(backend, release):
+            break
+    else:
+        return Option(None, None, False, "PyPI has no wheel for this platform and Python")
+    row, ours = table.find(backend, release), hardware.rejects(backend) is None
+    # PyPI's CUDA build works without a GPU; no other family is on PyPI.
+    wrong = hardware.refusal or (hardware.rejects(backend) if hardware.family != "cpu" else None)
+    if ours and row and not _runs(row):
+        wrong = wrong or str(row.fault)
+    said = wrong or why(table, backend if ours else CPU)
+    return Option(None, release, not wrong, f"PyPI's torch {release} ({backend}): {said}")

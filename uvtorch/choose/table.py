@@ -8,12 +8,12 @@ from uvtorch.catalog import Catalog, number
 from uvtorch.choose import gpus, request
 from uvtorch.choose.compatibility import STEPS, Fault, Judge
 from uvtorch.choose.gpus import Hardware
-from uvtorch.choose.request import Need, Request
+from uvtorch.choose.request import Need, Request, python_text
 from uvtorch.machine import Gpu, Machine
 
 
 class Row(NamedTuple):
-    """One (backend, release)."""
+    """One (backend, release); `str` of one that does not run is a sentence: `torch 2.15.0 needs a driver >= 580`."""
 
     backend: Backend
     release: str
@@ -24,6 +24,9 @@ class Row(NamedTuple):
     preference: tuple[object, ...] = ()
     """Orders rows of one family and one release: the greatest is taken."""
 
+    def __str__(self) -> str:
+        return f"torch {self.release} {self.fault}"
+
     @property
     def order(self) -> tuple[object, ...]:
         """Sort key of the choice: the newest torch first, then the preferred build of it."""
@@ -32,7 +35,7 @@ class Row(NamedTuple):
     @property
     def miss(self) -> tuple[object, ...]:
         """Sort key of refusals: the nearest miss is the greatest."""
-        return STEPS.index(self.fault.step) if self.fault else len(STEPS), number(self.release), self.preference
+        return STEPS.index(self.fault.step) if self.fault else len(STEPS), self.order
 
     def fails(self, *steps: str) -> bool:
         """Whether the row does not run for one of these reasons."""
@@ -82,14 +85,14 @@ def evaluate(machine: Machine, asked: Request, catalog: Catalog, backend: Backen
 
 def _rows(judge: Judge, hardware: Hardware, backend: Backend, need: Need) -> Iterator[Row]:
     """The rows of one backend, newest first."""
-    wrong, used, index = judge.unsupported or hardware.rejects(backend), hardware.gpus, judge.catalog.builds[backend]
+    used, index, wrong = hardware.gpus, judge.catalog.builds[backend], judge.unsupported or hardware.rejects(backend)
+    wanted = {release: release in need.releases for release in reversed(index)}
     if wrong:
-        yield from (Row(backend, one, one in need.releases, Fault("gpu", wrong)) for one in reversed(index))
+        yield from (Row(backend, release, requested, Fault("gpu", wrong)) for release, requested in wanted.items())
         return
     major, *others = judge.preference(backend)
     oldest = {requested: _oldest_fault(judge, used, backend, need, requested) for requested in (True, False)}
-    for release in reversed(index):
-        requested = release in need.releases
+    for release, requested in wanted.items():
         fault = judge.fault(used, backend, release, need) or oldest[requested]
         # uv may take a later build than the newest of the catalog: one that may soon drop the GPU comes second.
         lasts = release != judge.catalog.newest or not judge.is_last_in(used, backend, release)
@@ -98,14 +101,13 @@ def _rows(judge: Judge, hardware: Hardware, backend: Backend, need: Need) -> Ite
 
 def _oldest_fault(judge: Judge, used: tuple[Gpu, ...], backend: Backend, need: Need, requested: bool) -> Fault | None:
     """What is wrong with a backend of which no release is for the oldest Python of requires-python: uv cannot lock."""
-    below = need.oldest
-    if below is None:
+    if need.oldest is None:
         return None
-    known = [one for one in judge.catalog.builds[backend] if not requested or one in below.releases]
-    if any(judge.fault(used, backend, release, below) is None for release in known):
+    known = [one for one in judge.catalog.builds[backend] if not requested or one in need.oldest.releases]
+    if any(judge.fault(used, backend, release, need.oldest) is None for release in known):
         return None
     here = f"requires-python allows it, and {backend} has none for it"
-    return Fault("range", f"has no wheel for Python {next(iter(below.pythons))}", here)
+    return Fault("range", f"has no wheel for {python_text(need.oldest.pythons)}", here)
 
 
 def best(rows: Iterable[Row]) -> Row | None:
