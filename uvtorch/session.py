@@ -16,7 +16,7 @@ from uvtorch.command import Command
 from uvtorch.errors import NoBuild, ProjectError, UsageError
 from uvtorch.hardware import detect
 from uvtorch.machine import Machine
-from uvtorch.packages import dependents, normalize
+from uvtorch.packages import dependents
 from uvtorch.project import Project
 from uvtorch.project import read as read_project
 from uvtorch.project import workspace as workspaces
@@ -379,8 +379,7 @@ def requirements_of(project: Project) -> tuple[str, ...]:
     Those of extras and groups in a conflict set are resolved each apart, so they count only where there are no others.
     """
     items = project.pytorch_requirements()
-    apart = {(item.kind, normalize(item.name)) for items in project.conflicts for item in items}
-    together = [item.text for item in items if (item.target.kind, normalize(item.target.name or "")) not in apart]
+    together = [item.text for item in items if item.target.normalized not in project.conflict_members]
     return tuple(together or [item.text for item in items])
 
 

@@ -130,13 +130,8 @@ def _clash(project: Project, one: Source, other: Source) -> bool:
     """Whether two sources of a package apply at once if their extras or groups are selected together."""
     if one.package != other.package or one.index == other.index or not project.is_pytorch(one.package):
         return False
-    mine, others = _spelled(project, one.target), _spelled(project, other.target)
-    apart = mine == others or others in conflicting(project, mine)
+    apart = one.target == other.target or other.target in conflicting(project, one.target)
     return not apart and not places(one.marker).isdisjoint(places(other.marker))
-
-
-def _spelled(project: Project, target: Target) -> Target:
-    return Target(target.kind, project.declared(target.kind, target.name))
 
 
 # Markers and platforms
@@ -179,7 +174,7 @@ def releases(case: Case) -> Iterator[Finding]:
     """
     torch = [item for item in case.project.requirements if item.package == "torch"]
     for (source, backend), item in product(_torch_pins(case), torch):
-        index, target = case.catalog.builds[backend], _spelled(case.project, source.target)
+        index, target = case.catalog.builds[backend], source.target
         together = item.target == target and places(source.marker) & places(item.marker)
         allowed = _allowed(case, item.text) if together else []
         if allowed and index.keys().isdisjoint(allowed):
@@ -212,7 +207,7 @@ def _companions(case: Case) -> Iterator[Finding]:
 def _lacks_companion(case: Case, source: Source) -> bool:
     """Whether torch comes from ROCm's or XPU's index, to be sure, and no Triton does."""
     required = {item.target for item in case.project.requirements if item.package == "torch"}
-    target, backend = _spelled(case.project, source.target), source.backend
+    target, backend = source.target, source.backend
     explicit = any(index.explicit for index in case.project.indexes if index.name == source.index)
     if not explicit or backend is None or backend.family not in ("rocm", "xpu"):
         return False

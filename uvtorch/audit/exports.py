@@ -7,7 +7,7 @@ Python and the extras and groups that are selected. `uv export --format pylock.t
 
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain, product
 from typing import Any, Final, NamedTuple
 
@@ -98,8 +98,8 @@ def selections(project: Project) -> tuple[Selection, ...]:
     every = dict.fromkeys(chain(*map(_declared, owners)))
     names = {project.root_name, None} | {owner.name for owner in owners}
     items = [item for item in chain(*chain(*(owner.conflicts for owner in owners))) if item.package in names]
-    apart = {Target(item.kind, normalize(item.name)) for item in items if item.kind != "package"}
-    edges = [*chain(*map(_brought_in, owners))]
+    apart = {item.target.normalized for item in items if item.target}
+    edges = [*chain(*(owner.brings for owner in owners))]
     bound = [target for target in every if reached((target,), edges) & apart]
     return tuple(_selection(owners, bound, chosen) for chosen in (None, *filter(apart.__contains__, every)))
 
@@ -116,18 +116,8 @@ def _selection(owners: tuple[Project, ...], bound: list[Target], chosen: Target 
 
 
 def _declared(owner: Project) -> list[Target]:
-    extras = [Target("extra", normalize(name)) for name in owner.extras]
-    return extras + [Target("group", normalize(name)) for name in owner.groups if name != ANCHORS]
-
-
-def _brought_in(owner: Project) -> Iterator[tuple[Target, Target]]:
-    """(an extra or group, another that it brings in)."""
-    for outer, inner in owner.includes:
-        yield Target("group", normalize(outer)), Target("group", normalize(inner))
-    for item in owner.requirements:
-        if item.package == owner.name and item.target.kind != "base":
-            for extra in item.extras:
-                yield Target(item.target.kind, normalize(item.target.name or "")), Target("extra", extra)
+    groups = (Target("group", name) for name in owner.groups if name != ANCHORS)
+    return [target.normalized for target in (*(Target("extra", name) for name in owner.extras), *groups)]
 
 
 class Installed(NamedTuple):

@@ -11,7 +11,7 @@ from uvtorch.choose import Decision
 from uvtorch.edits import pin
 from uvtorch.errors import ProjectError
 from uvtorch.markers import MAIN_PLATFORMS
-from uvtorch.packages import normalize, roles
+from uvtorch.packages import roles
 from uvtorch.project import Choice, Item, Project, Requirement, Source, Target
 from uvtorch.project.model import BASE, GROUP
 from uvtorch.project.pyproject import PyProject, SourceEntry
@@ -132,10 +132,10 @@ def _replace(
 def _set_conflicts(file: PyProject, project: Project, targets: Sequence[Target], gone: set[Target]) -> None:
     """The project's conflict sets without what is gone, and one that holds all the choices."""
     choices = [Item(target.kind, target.name or "") for target in targets if target.kind != "base"]
-    removed = {(target.kind, normalize(target.name or "")) for target in gone}
+    removed = {target.normalized for target in gone}
     sets: list[Sequence[Item]] = []
     for items in project.own_conflicts:
-        members = [item for item in items if (item.kind, normalize(item.name)) not in removed]
+        members = [item for item in items if item.target is None or item.target.normalized not in removed]
         if len(members) > 1 and not {item._replace(package=None) for item in members} <= {*choices}:
             sets.append(members)
     file.set_conflicts([*sets, *([choices] if len(choices) > 1 else [])])

@@ -112,6 +112,19 @@ class Project(NamedTuple):
         """The sources of PyTorch packages that hold there whatever extra or group is chosen."""
         return tuple(source for source in self.sources_on(place) if source.target == BASE)
 
+    @property
+    def conflict_members(self) -> frozenset[Target]:
+        """The extras and groups that stand in a conflict set, also of other projects; their names normalized."""
+        return frozenset(item.target.normalized for items in self.conflicts for item in items if item.target)
+
+    @property
+    def brings(self) -> tuple[tuple[Target, Target], ...]:
+        """(an extra or group, another that it brings in), normalized: `include-group`, `gpu = ["proj[cu128]"]`."""
+        included = [(Target("group", outer), Target("group", inner)) for outer, inner in self.includes]
+        own = (item for item in self.requirements if item.package == self.name and item.target != BASE)
+        asked = [(item.target, Target("extra", extra)) for item in own for extra in item.extras]
+        return tuple((outer.normalized, inner.normalized) for outer, inner in (*included, *asked))
+
     def declared(self, kind: str, name: str | None) -> str | None:
         """The file's own spelling of an extra or group; None if there is no such one."""
         names = self.extras if kind == "extra" else self.groups
@@ -233,13 +246,9 @@ def _asking(project: Project, member: Project, row: Choice) -> Iterator[Target]:
 
 def _aliases(project: Project, target: Target) -> tuple[str, ...]:
     """The extras (`gpu = ["proj[cu128]"]`) or groups (`include-group`) that bring a target in, at any depth."""
-    names, pairs = project.groups, [(inner, outer) for outer, inner in project.includes]
-    if target.kind != "group":
-        own = [item for item in project.requirements if item.target.kind == "extra" and item.package == project.name]
-        names, pairs = project.extras, [(extra, item.target.name or "") for item in own for extra in item.extras]
-    edges = [(normalize(start), normalize(end)) for start, end in pairs]
-    bringing = reached({normalize(target.name or "")}, edges)
-    return tuple(name for name in names if normalize(name) in bringing and name != target.name)
+    names = project.groups if target.kind == "group" else project.extras
+    bringing = reached({target.normalized}, [(inner, outer) for outer, inner in project.brings])
+    return tuple(name for name in names if Target(target.kind, name).normalized in bringing and name != target.name)
 
 
 def _builds(project: Project, target: Target, place: Environment | Platform) -> dict[str, _Build]:

@@ -8,7 +8,7 @@ it, and for builds that are not PyTorch's own.
 from typing import Literal, NamedTuple
 
 from uvtorch.backend import Backend, from_url
-from uvtorch.packages import ANCHORS
+from uvtorch.packages import ANCHORS, normalize
 
 TargetKind = Literal["base", "extra", "group"]
 SourceKind = Literal["index", "url", "git", "path", "workspace"]
@@ -27,6 +27,11 @@ class Target(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}" if self.name else self.kind
+
+    @property
+    def normalized(self) -> "Target":
+        """The same, however the file spells it."""
+        return Target(self.kind, self.name and normalize(self.name))
 
 
 BASE = Target("base")
@@ -128,6 +133,11 @@ class Item(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}"
+
+    @property
+    def target(self) -> Target | None:
+        """The extra or group; None for a package."""
+        return Target(self.kind, self.name) if self.kind != "package" else None
 
 
 class Choice(NamedTuple):

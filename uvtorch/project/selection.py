@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from uvtorch.packages import normalize
 from uvtorch.project.choices import Project, conflicting, reached
-from uvtorch.project.model import Choice, TargetKind
+from uvtorch.project.model import Choice, Target, TargetKind
 
 
 class Asked(NamedTuple):
@@ -67,9 +67,8 @@ def selection(project: Project, chosen: Choice, asked: Asked = NOTHING_ASKED) ->
     options = [] if there else [f"--{chosen.kind}", chosen.name or ""]
     kept = asked.excluded("group") | (own if chosen.kind == "group" else set())
     choosing = {row.name for row in project.choices() if row.kind == "group"}
-    against = _normal(target.name for target in conflicting(project, chosen.target) if target.kind == "group")
-    includes = [(normalize(outer), normalize(inner)) for outer, inner in project.includes]
+    against = {target.normalized for target in conflicting(project, chosen.target)}
     for group in [group for group in defaults if normalize(group) not in kept]:
-        if group in choosing or against & reached({normalize(group)}, includes):
+        if group in choosing or against & reached({Target("group", normalize(group))}, project.brings):
             options += ["--no-group", group]
     return tuple(options)

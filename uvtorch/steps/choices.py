@@ -10,7 +10,6 @@ from uvtorch.backend import parse as parse_backend
 from uvtorch.choose import FAMILY, Option, Ranking, rank_choices
 from uvtorch.errors import MachineError, NoBuild, ProjectError
 from uvtorch.machine import Machine, Problem
-from uvtorch.packages import normalize
 from uvtorch.project import Choice, Project, Target, selection
 from uvtorch.project.hosts import covers
 from uvtorch.project.lock import Lock, read_lock
@@ -75,12 +74,11 @@ def fitting(
 
 def by_local_version(project: Project) -> tuple[Choice, ...]:
     """Conflicting extras and groups that name their backend by a local version alone: `cpu = ["torch==2.9.1+cpu"]`."""
-    apart = {(item.kind, normalize(item.name)) for items in project.conflicts for item in items}
     found: dict[Target, Choice] = {}
     for item in project.requirements:
         local = item.text.partition(";")[0].partition("+")[2].partition(",")[0].strip()
         backend = parse_backend(local) if local and item.package == "torch" else None
-        if backend and (item.target.kind, normalize(item.target.name or "")) in apart:
+        if backend and item.target.normalized in project.conflict_members:
             found[item.target] = Choice(item.target.kind, item.target.name, backend, (item.package,))
     return tuple(found.values()) if len(found) > 1 else ()
 
@@ -218,8 +216,7 @@ def choices_in(target: Target | None, choices: Sequence[Choice]) -> tuple[Choice
     """The choices that a target means: None means all."""
     if target is None:
         return tuple(choices)
-    name = normalize(target.name or "")
-    return tuple(choice for choice in choices if choice.kind == target.kind and normalize(choice.name or "") == name)
+    return tuple(choice for choice in choices if choice.target.normalized == target.normalized)
 
 
 def sync_command(session: Session) -> tuple[tuple[str, ...], tuple[str, ...]]:
