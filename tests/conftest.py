@@ -27,6 +27,12 @@ MACHINES = Path(__file__).parent / "machines"
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# In memory where that has room and starts programs: uvtorch waits for the disk with each file, hundreds of times here.
+if "PYTEST_DEBUG_TEMPROOT" not in os.environ and os.path.isdir("/dev/shm"):
+    memory = os.statvfs("/dev/shm")
+    if memory.f_bavail * memory.f_frsize > 2**31 and not memory.f_flag & os.ST_NOEXEC:
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = "/dev/shm"
+
 
 class _Guard:
     """Python's own audit events, looked at while a test runs. An audit hook cannot be taken away again."""

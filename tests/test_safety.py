@@ -137,10 +137,9 @@ def test_killed_with_uv_that_was_writing(torn: bytes, directory: Path) -> None:
     (directory.parent / "torn").write_bytes(torn)
     fake = fake_uv(directory, f"{WRITES}; echo >.tmpZ09abc; cp ../torn pyproject.toml; kill -9 $PPID $$")
     assert in_child(lambda: apply(plan(directory), fake)) == -signal.SIGKILL
-    told = repair(directory)
+    (told,) = (row for row in repair(directory) if not row.startswith("waiting for "))  # uv may take longer to die
     assert state(directory) == UNTOUCHED
-    assert told == [told[0]]
-    assert re.fullmatch(r"put back pyproject\.toml and uv\.lock: `a test` \(process \d+\) was killed", told[0])
+    assert re.fullmatch(r"put back pyproject\.toml and uv\.lock: `a test` \(process \d+\) was killed", told)
 
 
 def test_uv_goes_on_after_uvtorch_was_killed(directory: Path) -> None:
@@ -250,7 +249,7 @@ def test_an_editor_that_saved_before_the_repair(directory: Path) -> None:
     fake = fake_uv(directory, f"{WRITES}; kill -9 $PPID $$")
     assert in_child(lambda: apply(plan(directory), fake)) == -signal.SIGKILL
     (directory / "pyproject.toml").write_bytes(BEFORE.replace(b"demo", b"theirs"))
-    told = repair(directory)
+    told = [row for row in repair(directory) if not row.startswith("waiting for ")]
     assert len(told) == 2
     assert state(directory) == {
         "pyproject.toml": BEFORE.replace(b"demo", b"theirs"),
