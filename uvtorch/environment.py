@@ -75,7 +75,7 @@ def read(path: str) -> Environment | None:
     )
 
 
-_ASSIGNMENT: Final = re.compile(r"""^(\w+)(?:\s*:[^=\n]*)?\s*=\s*(?:None|'([^'\n]*)'|"([^"\n]*)")\s*$""", re.MULTILINE)
+_ASSIGNMENT: Final = r"""(?m)^(\w+)(?:\s*:[^=\n]*)?\s*=\s*(?:None|'([^'\n]*)'|"([^"\n]*)")\s*$"""
 """A name at the start of a line that is given a string or None: `cuda: Optional[str] = '12.8'`."""
 
 
@@ -87,7 +87,7 @@ def _build(info: Path) -> Build | None:
         return None
     stated = re.search(r"^Version: (.*?)\s*$", files.text(str(info / "METADATA")) or "", re.MULTILINE)
     source = files.text(str(site / name / "version.py")) or ""
-    facts = {key: one or other for key, one, other in _ASSIGNMENT.findall(source)}
+    facts = {key: one or other for key, one, other in re.findall(_ASSIGNMENT, source)}
     version = stated[1] if stated else version
     broken = "" if (site / name).is_dir() else "its files are missing"
     locals_ = (text.partition("+")[2] for text in (version, facts.get("__version__", "")))

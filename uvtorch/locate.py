@@ -58,8 +58,3 @@ def may_be_member(path: str) -> bool:
     directory = os.path.dirname(path)
     above = find(os.path.dirname(directory)) if os.path.dirname(directory) != directory else None
     return above is not None and "workspace" in (files.text(above) or "workspace")
-
-
-def lock_beside(path: str) -> str:
-    """The uv.lock of a project that stands alone."""
-    return os.path.join(os.path.dirname(path), "uv.lock")

@@ -36,7 +36,7 @@ def find(env: "Mapping[str, str]") -> str:
         paths = [path] if os.path.isabs(path := env.get("UV", "")) else []
         paths += [*_on_path(EXECUTABLE, env), *(os.path.join(folder, EXECUTABLE) for folder in beside)]
     ourselves = None
-    for path in filter(_is_program, paths):
+    for path in (path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)):
         if not _is_uvtorch(path):
             return path
         ourselves = ourselves or path
@@ -57,10 +57,6 @@ def _on_path(name: str, env: "Mapping[str, str]") -> list[str]:
     """Where on `PATH` a program may be, in order; not in `.` or an empty entry, which is whatever folder one is in."""
     folders = env.get("PATH", os.defpath).split(os.pathsep)
     return [os.path.join(folder, name) for folder in folders if os.path.isabs(folder)]
-
-
-def _is_program(path: str) -> bool:
-    return os.path.isfile(path) and os.access(path, os.X_OK)
 
 
 def _is_uvtorch(path: str) -> bool:

@@ -202,7 +202,8 @@ class Judge:
         if backend.family == "xpu":
             missing = [gpu for gpu in gpus if not self.intel_supported(gpu)]
             return Fault("kernels", f"does not support {labels(missing)}") if missing else None
-        faults = (self._cuda_fault(gpu, backend, release) for gpu in gpus if backend.family == "cu")
+        kinds = {gpu[:3]: gpu for gpu in gpus if backend.family == "cu"}  # eight alike are judged once
+        faults = (self._cuda_fault(gpu, backend, release) for gpu in kinds.values())
         return next(filter(None, faults), None)
 
     def _rocm_fault(self, gpus: tuple[Gpu, ...], backend: Backend, release: str) -> Fault | None:

@@ -10,15 +10,15 @@ from uvtorch.output import masked
 from uvtorch.packages import roles
 
 _PYTORCH: Final = ("download.pytorch.org", "download-r2.pytorch.org")
-_FOREIGN: Final = re.compile(
+# Texts, which `re` compiles when they are used: most commands use none.
+_FOREIGN: Final = (
     r"flashinfer\.ai|data\.pyg\.org|wheels\.vllm\.ai|pypi\.nvidia\.com|whl\.natten\.org|pypi\.jetson-ai-lab\.[a-z]+"
 )
 """Hosts whose indexes end in a backend's name and serve packages of their own, not PyTorch's builds."""
-_VENDOR: Final = re.compile(
-    r"/jp[0-9]+/|//developer\.download\.nvidia\.com/compute/redist/jp/|/(?P<gfx>gfx[0-9a-fx]+(-[a-z]+)?)(?=/|$)",
-    re.IGNORECASE,
+_VENDOR: Final = (
+    r"(?i)/jp[0-9]+/|//developer\.download\.nvidia\.com/compute/redist/jp/|/(?P<gfx>gfx[0-9a-fx]+(-[a-z]+)?)(?=/|$)"
 )
-_LOOPBACK: Final = re.compile(r"localhost|127\.[0-9.]+|::1")
+_LOOPBACK: Final = r"localhost|127\.[0-9.]+|::1"
 
 
 def vendor(url: str) -> str | None:
@@ -27,7 +27,7 @@ def vendor(url: str) -> str | None:
     `jetson`: NVIDIA's for Jetsons (`…/jp6/cu126`); else AMD's for one family of GPUs, as the URL writes it: `gfx1151`,
     `gfx120X-all`.
     """
-    found = _VENDOR.search(url) if _split(url).hostname not in _PYTORCH else None
+    found = re.search(_VENDOR, url) if _split(url).hostname not in _PYTORCH else None
     return (found["gfx"] or "jetson") if found else None
 
 
@@ -45,7 +45,7 @@ def pytorch_backend(url: str, package: str | None = None) -> Backend | None:
     a mirror of PyTorch's; None: any package, a mirror where the URL looks like one.
     """
     host = _split(url).hostname or ""
-    foreign = _FOREIGN.fullmatch(host) or vendor(url) or "/sbsa/" in url
+    foreign = re.fullmatch(_FOREIGN, host) or vendor(url) or "/sbsa/" in url
     mirror = not foreign and (package is None or package in roles())
     return from_url(url) if mirror or host in _PYTORCH else None
 
@@ -59,7 +59,7 @@ def check_index_url(text: str, origin: str) -> str:
     shown = f"{origin} is {masked(re.split('[?#]', text)[0])!r}"
     if parsed.scheme not in ("http", "https") or not parsed.hostname:
         raise UsageError(f"{shown}, which is not a URL", f"it looks like {DEFAULT_INDEX_BASE}")
-    if parsed.scheme == "http" and not _LOOPBACK.fullmatch(parsed.hostname):
+    if parsed.scheme == "http" and not re.fullmatch(_LOOPBACK, parsed.hostname):
         raise UsageError(f"{shown}, which is not encrypted", "use https://")
     if "@" in parsed.netloc:
         raise UsageError(

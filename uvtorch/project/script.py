@@ -12,7 +12,7 @@ from uvtorch.packages import ANCHORS, roles
 from uvtorch.requirement import named_by
 
 BOM = "\ufeff"
-_BLOCK = re.compile(r"^\ufeff?# /// script\r?\n((?:#(?: [^\n]*)?\r?\n)*)(?=# ///\r?$)", re.MULTILINE)
+_BLOCK = r"(?m)^\ufeff?# /// script\r?\n((?:#(?: [^\n]*)?\r?\n)*)(?=# ///\r?$)"
 """Its end is the last `# ///` in the run of comment lines; TOML counts lines by LF alone, not U+2028 and others."""
 
 
@@ -60,7 +60,7 @@ def find_block(raw: bytes, origin: str, *, script: bool = False) -> Block:
     text = decoded(raw, origin)
     if not script:
         return Block(text, len(text) - len(text.removeprefix(BOM)), len(text), commented=False)
-    found = [Block(text, *match.span(1), commented=True) for match in _BLOCK.finditer(text)]
+    found = [Block(text, *match.span(1), commented=True) for match in re.finditer(_BLOCK, text)]
     if not found:
         raise ProjectError(f"{origin} has no `# /// script` block", f"`uv init --script {origin}` writes one")
     if len(found) > 1:
@@ -71,7 +71,7 @@ def find_block(raw: bytes, origin: str, *, script: bool = False) -> Block:
 def script_block(text: str) -> str | None:
     """The TOML in a script's first block, None where there is no such block."""
     text = text.replace("\r\n", "\n")
-    match = _BLOCK.search(text)
+    match = re.search(_BLOCK, text)
     return Block(text, *match.span(1), commented=True).text if match else None
 
 

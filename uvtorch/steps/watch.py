@@ -4,6 +4,7 @@ Most adds bring nothing of PyTorch's, and nobody should feel how that is told: t
 is read where the lock has changed in a way that concerns it.
 """
 
+import os
 from collections.abc import Callable, Sequence
 
 from uvtorch import locate
@@ -70,7 +71,7 @@ def _files(command: Command) -> tuple[str, str] | None:
 
         site = Session(command.line, command.env).required_site
         return site.manifest.path, site.lock
-    return None if path is None else (path, locate.lock_beside(path))
+    return None if path is None else (path, os.path.join(os.path.dirname(path), "uv.lock"))
 
 
 def _is_settled(command: Command, paths: tuple[str, str], before: bytes) -> bool:
