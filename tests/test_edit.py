@@ -381,6 +381,11 @@ torch = [
         '[x]\n\n[[tool.uv.index]]\nname = "a"\nurl = "u"\n\n[[tool.uv.index]]\nname = "b"\nurl = "u"\n',
         '[x]\n\n[[tool.uv.index]]\nname = "b"\nurl = "u"\n',
     ),
+    "a comment behind a list stays": (
+        (AddRequirement(BASE, "torch"), RemoveRequirement(BASE, "six")),
+        '[project]\ndependencies = ["six"] # kept\n',
+        '[project]\ndependencies = ["torch"] # kept\n',
+    ),
     "comments above what is removed stay": (
         (RemoveSources("torch"), RemoveIndex("a")),
         '[tool.uv.sources]\n# the CUDA build\ntorch = { index = "a" } # gone\n\n# where from\n[[tool.uv.index]]\nname = "a"\nurl="u"\n',

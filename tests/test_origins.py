@@ -49,6 +49,8 @@ def test_dependencies_that_the_build_backend_tells(make: Make, command: str, mac
     project = make(text).put({"backend.py": BACKEND})
     project.uvtorch(*command.split(), machine=machine).must()
     project.versions(torch=torch)
+    project.uvtorch("torch", "use", "cu130", machine=machine).must()
+    project.versions(torch="2.11.0+cu130")
 
 
 @pytest.mark.parametrize(("machine", "warned"), [("h200-580", True), ("h100-570", True), ("cpu-only", False)])
@@ -85,6 +87,28 @@ def test_a_sibling_s_pin_counts_for_add(make: Make, where: str, added: str) -> N
     project.uv("lock").must()
     project.member(where).uvtorch("add", added, "--no-sync", machine="h200-580").must()
     project.versions(torch="2.14.1+cu126", torchvision="0.29.1+cu126")
+
+
+def test_torchaudio_is_as_old_as_the_torch_of_a_sibling(make: Make) -> None:
+    project = make(WORKSPACE).put(members("torch==2.9.1", "whl/cu130", "numpy"))
+    project.uv("lock").must()
+    project.member("libs/two").uvtorch("add", "torchaudio", "--no-sync", machine="h200-580").must()
+    project.versions(torch="2.9.1+cu130", torchaudio="2.9.1+cu130")
+
+
+@pytest.mark.parametrize("where", ["", "libs/one"])
+def test_a_root_is_edited_for_what_it_overrides_alone(make: Make, where: str) -> None:
+    """A source reaches an override in the root's own file; else the members' pins are all there is to write."""
+    project = make(WORKSPACE).put(members("torch", "whl/cpu", "numpy"))
+    project.member(where).uvtorch("torch", "use", "auto", machine="h200-580").must()
+    assert "sources" not in project.data["tool"]["uv"]
+    before = project.state()
+    project.member(where).uvtorch("torch", "use", "auto", machine="h200-580").must()
+    assert project.state() == before
+    override = '[tool.uv]\noverride-dependencies = ["torch==2.11.0"]'
+    project.write(WORKSPACE.replace("[tool.uv]", override, 1)).member(where)
+    project.member(where).uvtorch("torch", "use", "auto", machine="h100-570").must()
+    project.versions(torch="2.11.0+cu128")
 
 
 @pytest.mark.parametrize(
@@ -226,8 +250,8 @@ def test_an_explicit_option_pins_anew(make: Make, command: str, torch: str) -> N
 def test_an_add_that_the_pinned_index_cannot_serve_names_what_can(make: Make) -> None:
     project = make(body("torch", tool=source("whl/cu128", "torch")))
     before = project.state()
-    done = project.uvtorch("add", "torch>=2.14", "--no-sync", machine="h200-580").must(1)
-    assert "`uvtorch add 'torch>=2.14' --torch-backend auto`" in done.err
+    done = project.uvtorch("add", "torch>=2.14", "--group", "ml", "--no-sync", machine="h200-580").must(1)
+    assert "`uvtorch add --torch-backend auto 'torch>=2.14' --group ml --no-sync`" in done.err
     assert project.state() == before
 
 

@@ -1,5 +1,6 @@
 """uv's resolution decides which torch is in question, on every verb: what comes along, caps, lower bounds."""
 
+import json
 import re
 from pathlib import Path
 
@@ -245,6 +246,9 @@ def test_what_somebody_asked_for_is_not_lowered(make: Make, requirement: str) ->
         (("torch==2.10.0",), "add torchaudio --no-sync", "2.10.0"),
         (("torchaudio", "old-models"), "lock --torch-backend auto", "2.8.0"),
         (("torchaudio", "first-models"), "sync --auto", "2.6.0"),
+        (("torchaudio", "torch", "old-models"), "torch use cpu", "2.8.0"),
+        (("old-models",), "add torch torchaudio --optional audio --no-sync", "2.8.0"),
+        (("first-models",), "add torch torchaudio --torch-backend cpu --no-sync", "2.6.0"),
     ],
 )
 def test_torchaudio_is_as_old_as_torch(make: Make, requirements: tuple[str, ...], command: str, torch: str) -> None:
@@ -316,3 +320,10 @@ def test_choices_told_apart_by_local_version(make: Make, kind: str, table: str, 
     project.uvtorch("sync", "--auto", machine=machine).must()
     assert project.state() == before
     assert project.installed()["torch"] == torch
+    listed = json.loads(project.uvtorch("torch", "backends", "--json", machine=machine).must().out)
+    assert listed["selected"] == ("fast" if "cu128" in torch else "plain")
+    project.uvtorch("add", "torchaudio", machine=machine).must(2)
+    project.uvtorch("torch", "explain", machine=machine).must()
+    findings = json.loads(project.uvtorch("torch", "doctor", "--json", machine=machine).out)["findings"]
+    assert [(one["code"], one["fix"]) for one in findings] == [("index-not-explicit", None)] * 2
+    assert project.state() == before

@@ -25,7 +25,7 @@ from uvtorch.project.outside import Outside, configured, given, of_pytorch
 from uvtorch.project.pyproject import PyProject, begin_script
 from uvtorch.project.script import script_block
 from uvtorch.project.workspace import Manifest, Workspace
-from uvtorch.requirement import named_by
+from uvtorch.requirement import named_by, without_local
 from uvtorch.transaction import Transaction, content
 
 
@@ -277,6 +277,12 @@ class Session(Command):
         return (self.required_site.root.data.get("tool") or {}).get("uv") or {}
 
     @property
+    def is_dynamic(self) -> bool:
+        """Whether the build backend tells what the project requires, so that its file does not."""
+        table = self.required_site.manifest.data.get("project") or {}
+        return not {"dependencies", "optional-dependencies"}.isdisjoint(table.get("dynamic", ()))
+
+    @property
     def may_resolve_otherwise(self) -> bool:
         """Whether something is known that makes uv resolve another torch than the requirements' text suggests.
 
@@ -288,12 +294,13 @@ class Session(Command):
             "override-dependencies",
             "exclude-dependencies",
             "exclude-newer",
+            "exclude-newer-package",
             "resolution",
         )
-        known, project = dependents(), self.required_site.manifest.data.get("project") or {}
+        known = dependents()
         return bool(
             self.siblings
-            or "dependencies" in project.get("dynamic", ())
+            or self.is_dynamic
             or not self._settings.keys().isdisjoint(names)
             or any(one.kind != "index" for one in self.project.sources)
             or any(item.package in known for item in self.project.requirements)
@@ -376,11 +383,12 @@ class Session(Command):
 def requirements_of(project: Project) -> tuple[str, ...]:
     """The project's own requirements of PyTorch packages, as it writes them.
 
-    Those of extras and groups in a conflict set are resolved each apart, so they count only where there are no others.
+    Those of extras and groups in a conflict set are resolved each apart, so they count only where there are no others,
+    and without what tells them apart.
     """
     items = project.pytorch_requirements()
     together = [item.text for item in items if item.target.normalized not in project.conflict_members]
-    return tuple(together or [item.text for item in items])
+    return tuple(together or [without_local(item.text) for item in items])
 
 
 def decision_line(decision: Decision, torch: str | None = None) -> str:

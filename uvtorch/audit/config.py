@@ -16,8 +16,9 @@ from uvtorch.machine import Machine
 from uvtorch.markers import EVERYWHERE, can_hold, dead
 from uvtorch.project import Index, Item, Project, Source, Target
 from uvtorch.project.choices import conflicting
+from uvtorch.project.model import BASE
 from uvtorch.project.pyproject import PyProject, SourceEntry
-from uvtorch.requirement import parse
+from uvtorch.requirement import parse, without_local
 
 
 def _own(project: Project) -> tuple[Index, ...]:
@@ -28,14 +29,14 @@ def _own(project: Project) -> tuple[Index, ...]:
 
 
 def _outside(case: Case) -> Iterator[Finding]:
-    pinned = bool(case.pins or case.project.selectable())
+    pinned = bool(case.pins or case.project.selectable() or case.project.by_local_version())
     for one in case.outside:
         what = (
             f"{one.origin} gives uv the index {one.url} for every package: numpy, jinja2 and whatever else it has come "
         )
-        what += "from it, mostly old versions. Remove it there"
-        what += "." if pinned else "; the fix writes it into the project, for PyTorch's packages alone."
         fix = None if pinned else ("uvtorch", "torch", "use", str(one.backend))
+        what += "from it, mostly old versions. Remove it there"
+        what += "; the fix writes it into the project, for PyTorch's packages alone." if fix else "."
         yield Finding("index-outside", "error", what, fix)
 
 
@@ -64,7 +65,7 @@ def _explicit(case: Case, index: Index) -> tuple[Edit, ...]:
     project = case.project
     name = index.name or (index.backend.index_name if index.backend else "pytorch")
     taken = index.name is None and name in {other.name for other in project.indexes}
-    if index.inherited or index.legacy or index.default or taken:
+    if index.inherited or index.legacy or index.default or taken or project.by_local_version():
         return ()
     named = {source.index for source in all_sources(project)}
     if index.name not in named and not case.hosts.own(index.url) and project.choices():
@@ -175,12 +176,12 @@ def releases(case: Case) -> Iterator[Finding]:
     torch = [item for item in case.project.requirements if item.package == "torch"]
     for (source, backend), item in product(_torch_pins(case), torch):
         index, target = case.catalog.builds[backend], source.target
-        together = item.target == target and places(source.marker) & places(item.marker)
+        together = target in (BASE, item.target) and places(source.marker) & places(item.marker)
         allowed = _allowed(case, item.text) if together else []
         if allowed and index.keys().isdisjoint(allowed):
             what = f"The project requires `{item.text}`, and the index of {backend} has no such torch, only "
             what += f"{next(iter(index))} to {list(index)[-1]}: uv cannot lock the project."
-            yield error("release-missing", what, fix=USE if item.target.kind == "base" else None)
+            yield error("release-missing", what, fix=USE if target == BASE else None)
 
 
 def _allowed(case: Case, text: str) -> list[str]:
@@ -226,8 +227,8 @@ def _has_companion(case: Case, source: Source, backend: Backend) -> bool:
 def _decided(case: Case, backend: Backend | None) -> Decision:
     """What the project will get from a backend: the torch, its platforms and its companions."""
     project = case.project
-    texts = tuple(item.text for item in project.requirements if item.package == "torch") or ("torch",)
-    request = Request(texts[:1], requires_python=project.requires_python, backend=backend)
+    texts = [without_local(item.text) for item in project.requirements if item.package == "torch"] or ["torch"]
+    request = Request((texts[0],), requires_python=project.requires_python, backend=backend)
     return choose(Machine(EVERYWHERE[0]), request, case.catalog)
 
 

@@ -304,6 +304,8 @@ def _mismatches(project: Project, seen: Iterable[Installed]) -> Iterator[Finding
 def _place_options(project: Project, name: str) -> tuple[str, ...]:
     """The options of `add` for the place where a package is required; none where uvtorch finds it by itself."""
     targets = {item.target for item in project.requirements if item.package == name}
+    if not targets and (member := next((one for one in project.members if name in required(one)), None)):
+        return ("--package", member.name or "", *_place_options(member, name))
     if project.selectable() or len(targets) != 1:
         return ()
     (target,) = targets

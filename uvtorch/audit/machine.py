@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from uvtorch.audit.case import Case
-from uvtorch.audit.finding import USE, Command, Finding, error, warning
+from uvtorch.audit.finding import USE, Finding, error, warning
 from uvtorch.backend import Backend, from_url
 from uvtorch.choose import Request, cannot_run, choose, leaves_idle
 from uvtorch.environment import expects_gpu
@@ -29,7 +29,7 @@ def _builds(case: Case) -> Iterator[Finding]:
         pin = min(pins, key=lambda pin: pin.package != "torch")
         if pin.backend and case.hosts.known(pin.url):
             subject = "The script" if case.script else "The project"
-            yield from _suits(case, pin.backend, f"{subject} pins {pin.backend}, which", USE)
+            yield from _suits(case, pin.backend, f"{subject} pins {pin.backend}, which")
     else:
         yield from _unpinned(case)
 
@@ -41,28 +41,29 @@ def _unpinned(case: Case) -> Iterator[Finding]:
     # CUDA builds work without a GPU, too.
     if backend and (case.machine.gpus or backend.family != "cu") and not of_pytorch:
         what = f"Nothing pins PyTorch, so torch {release} comes from PyPI, built for {backend}, which"
-        own = case.project.pytorch_packages()
-        yield from _suits(case, backend, what, USE if own else ("uvtorch", "add", "torch"))
+        yield from _suits(case, backend, what)
 
 
 def _none_fits(case: Case, why: str) -> Finding:
     request = Request(case.requirements, python=case.python, requires_python=case.project.requires_python)
     best = choose(case.machine, request, case.catalog).backend
-    offered = dict.fromkeys(str(choice.backend) for choice in case.project.choices() if choice.backend)
+    offered = dict.fromkeys(choice.backend for choice in case.project.choices() if choice.backend)
+    able = [one for one in offered if choose(case.machine, request._replace(backend=one), case.catalog).torch]
     what = f"None of the project's backend choices fits this machine ({why})."
-    return warning("no-choice-fits", what, fix=("uvtorch", "torch", "backends", *offered, str(best)) if best else None)
+    fix = ("uvtorch", "torch", "backends", *map(str, (*able, best))) if best else None
+    return warning("no-choice-fits", what, fix=fix)
 
 
-def _suits(case: Case, backend: Backend, what: str, fix: Command) -> Iterator[Finding]:
+def _suits(case: Case, backend: Backend, what: str) -> Iterator[Finding]:
     machine, release = case.machine, case.release()
     if wrong := cannot_run(machine, backend, release, case.catalog):
         # Without such a GPU the build still imports, and computes on the processor.
         fails = backend.family == "cpu" or expects_gpu(backend, machine.gpus)
         yield (error if fails else warning)(
-            "cannot-run-here", f"{what} does not run on this machine: {wrong}.", fix=fix
+            "cannot-run-here", f"{what} does not run on this machine: {wrong}.", fix=USE
         )
     elif idle := leaves_idle(machine, backend, release, case.catalog):
-        yield warning("gpu-idle", f"{what} does not use this machine's GPU: {idle}.", fix=fix)
+        yield warning("gpu-idle", f"{what} does not use this machine's GPU: {idle}.", fix=USE)
 
 
 CHECKS: Final = (_gpus, _builds)

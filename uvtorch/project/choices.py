@@ -10,7 +10,7 @@ https://docs.astral.sh/uv/guides/integration/pytorch/#configuring-accelerators-w
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
-from uvtorch.backend import Backend
+from uvtorch.backend import Backend, parse
 from uvtorch.machine import Platform
 from uvtorch.markers import Environment, can_hold, holds
 from uvtorch.packages import normalize, roles
@@ -142,6 +142,16 @@ class Project(NamedTuple):
     def selectable(self) -> tuple[Choice, ...]:
         """The extras and groups that choose a backend, on any platform; empty where the project has one or none."""
         return tuple(choice for choice in self.choices() if choice.kind != "base")
+
+    def by_local_version(self) -> tuple[Choice, ...]:
+        """Conflicting extras and groups that name a backend by local version alone: `cpu = ["torch==2.9.1+cpu"]`."""
+        found: dict[Target, Choice] = {}
+        for item in self.requirements:
+            local = item.text.partition(";")[0].partition("+")[2].partition(",")[0].strip()
+            backend = parse(local) if local and item.package == "torch" else None
+            if backend and item.target.normalized in self.conflict_members:
+                found[item.target] = Choice(item.target.kind, item.target.name, backend, (item.package,))
+        return tuple(found.values()) if len(found) > 1 else ()
 
     def choices_for(self, place: Environment | Platform) -> tuple[Choice, ...]:
         """The choices on one platform, one row a name, the base last; empty where the project states none.

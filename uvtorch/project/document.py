@@ -111,7 +111,7 @@ class Document:
             for table in new[len(stay) :]:
                 self._new_section("[[]]", path, "".join(self._pair((key,), value) for key, value in table.items()))
             return True
-        before = _comments([(None, self._value(at))])
+        before = _comments((None, token) for token in self._value(at)._iter_items())  # what is behind it stays
         array = _List(self._value(at), self._unit)
         for position in reversed(range(len(old))):
             if position not in stay:

@@ -46,8 +46,10 @@ class Package(NamedTuple):
 
     @property
     def dependencies(self) -> tuple[str, ...]:
-        """The names it depends on, whatever the platform, without those of its extras and groups."""
-        return tuple(dict.fromkeys(row["name"] for row in self.tables().get("dependencies", ())))
+        """The names it depends on, whatever the platform, with those of its extras, without those of its groups."""
+        tables = self.tables()
+        lists = (tables.get("dependencies", ()), *tables.get("optional-dependencies", {}).values())
+        return tuple(dict.fromkeys(row["name"] for rows in lists for row in rows))
 
     def tables(self) -> dict[str, Any]:
         """All that the lock says about it, parsed."""

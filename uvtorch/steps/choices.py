@@ -6,7 +6,6 @@ from typing import NamedTuple
 from uvtorch import files
 from uvtorch.argv import CommandLine, carried, is_set, options_for
 from uvtorch.backend import Backend
-from uvtorch.backend import parse as parse_backend
 from uvtorch.choose import FAMILY, Option, Ranking, rank_choices
 from uvtorch.errors import MachineError, NoBuild, ProjectError
 from uvtorch.machine import Machine, Problem
@@ -70,17 +69,6 @@ def fitting(
         if without_base.best is not None and without_base.options[without_base.best].fits:
             ranking = ranking._replace(best=without_base.best)
     return Fitting(rows, ranking)
-
-
-def by_local_version(project: Project) -> tuple[Choice, ...]:
-    """Conflicting extras and groups that name their backend by a local version alone: `cpu = ["torch==2.9.1+cpu"]`."""
-    found: dict[Target, Choice] = {}
-    for item in project.requirements:
-        local = item.text.partition(";")[0].partition("+")[2].partition(",")[0].strip()
-        backend = parse_backend(local) if local and item.package == "torch" else None
-        if backend and item.target.normalized in project.conflict_members:
-            found[item.target] = Choice(item.target.kind, item.target.name, backend, (item.package,))
-    return tuple(found.values()) if len(found) > 1 else ()
 
 
 def _of_vendor(machine: Machine, choice: Choice) -> Option | None:

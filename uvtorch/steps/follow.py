@@ -5,6 +5,7 @@ from contextlib import suppress
 
 from uvtorch.argv import torch_backend
 from uvtorch.catalog import number
+from uvtorch.choose import Decision
 from uvtorch.command import Command
 from uvtorch.edits import offer, pin
 from uvtorch.errors import MachineError, NoBuild
@@ -25,6 +26,7 @@ from uvtorch.steps.resolve import (
     locked,
     newest_torch,
     rollback,
+    speaks_up,
     tell_decision,
 )
 from uvtorch.transaction import Transaction, content
@@ -155,12 +157,12 @@ def _keep_pinned(session: Session, tx: Transaction, lock: Lock, pins: Sequence[S
 
 
 def users_of(session: Session, names: Iterable[str], without: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:
-    """For each name the locked packages that require it, the project itself and `without` left out."""
+    """For each name the locked packages that require it, `without` left out; the project for what its file hides."""
     lock, project = locked(session), session.project
     if not lock.named("torch"):
         return {}
     without = set(without)
-    ignored = {project.name, *without}
+    ignored = without if session.is_dynamic else {project.name, *without}
     users = {name: tuple(user for user in lock.dependents(name) if user not in ignored) for name in names}
     if "torch" in users:  # what is compiled against torch needs it, whether it says so or not
         compiled = {item.package for item in project.requirements if item.package in extension_names()} - without
@@ -177,40 +179,50 @@ def pin_transitive(session: Session, tx: Transaction, wanted: Wanted) -> bool:
     backend = session.backend_for(wanted)
     if torch is None or leaves_to_pypi(session, backend):
         return False
-    names = brought(session)
-    requirements = workspace_requirements(session)
-    named = wanted.backend is not None and wanted.origin == Origin.OPTION
-    refusal: NoBuild | None = None
+    names, insists = brought(session), speaks_up(session, wanted)
     try:
-        if named:
-            decision = session.decide(tuple(requirements) or ("torch",), backend)
-        else:
-            decision, refusal = decide_for(session, requirements, torch, backend)
+        decision = decide_for(session, workspace_requirements(session), torch, backend)
+        code, said = _lock_with(session, tx, decision, names, patient=insists)
+        if code == NO_SOLUTION and not insists and decision.torch != torch:  # an older one does not do
+            decision = session.decide((f"torch=={torch}",), backend)
+            code, said = _lock_with(session, tx, decision, names, patient=insists)
     except NoBuild as error:
-        if named:
+        if insists:
             raise
         tx.warn(unfit(torch, error))
         return False
-    before = tx.mark()
-    change = Change(session, tx)
-    change.to(decision, (), names)
-    if not change.write():
-        return False
-    code, said = tx.try_quietly(*choices.relock_command(session), patient=named)
-    if code and (named or code not in (NO_SOLUTION, OUT_OF_REACH)):
+    if code and (insists or code not in (NO_SOLUTION, OUT_OF_REACH)):
         tx.fail()
     if code:  # without uvtorch the command would have worked
-        rollback(session, tx, before)
         why = f"torch {torch} came along from PyPI: what needs it cannot be solved with {decision.backend}"
         if code == OUT_OF_REACH:
             why = f"torch {torch} came along from PyPI, as uv could not lock it from the index of {decision.backend}; "
             why += f"`uvtorch torch use {decision.backend}` tries again"
-        tx.warn(unfit(torch, refusal) if refusal and code == NO_SOLUTION else why)
+        tx.warn(why)
+    if code != 0:
         return False
     tx.tell(said)
     prefix = f"{', '.join(names)} came along: " if names else ""
     tell_decision(tx, decision, newest_torch(locked(session), decision.backend), prefix)
     return True
+
+
+def _lock_with(
+    session: Session, tx: Transaction, decision: Decision, names: Sequence[str], *, patient: bool
+) -> tuple[int | None, str]:
+    """Pin what came along and lock again; uv's exit code and words, and the files as before where it fails.
+
+    None: the pins stand already.
+    """
+    before = tx.mark()
+    change = Change(session, tx)
+    change.to(decision, (), names)
+    if not change.write():
+        return None, ""
+    code, said = tx.try_quietly(*choices.relock_command(session), patient=patient)
+    if code:
+        rollback(session, tx, before)
+    return code, said
 
 
 def unfit(torch: str, error: NoBuild) -> str:

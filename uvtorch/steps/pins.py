@@ -11,7 +11,7 @@ from uvtorch.project import Project, Source, Target
 from uvtorch.project.model import BASE
 from uvtorch.project.outside import uv_toml
 from uvtorch.project.pyproject import PyProject
-from uvtorch.requirement import without_local
+from uvtorch.requirement import named_by, without_local
 from uvtorch.session import Session, requirements_of
 from uvtorch.transaction import Transaction
 
@@ -66,7 +66,7 @@ class Change:
         *,
         keeping: Sequence[str] | None = None,
     ) -> None:
-        """Pin every project of the workspace that names PyTorch packages or pins them; this one in any case.
+        """Pin every project of the workspace that names PyTorch packages or pins them; this one if no other does.
 
         At a workspace's root its members' packages are pinned in the root's file, whose sources they inherit.
         `keeping`: the requirements that keep their local version, None: those of this project that have one.
@@ -76,13 +76,18 @@ class Change:
         own, *others = self.files
         members_inherit = session.required_site.manifest is session.required_site.root
         shared: tuple[str, ...] = tuple(packages)
-        for _, project, file in others:
-            names = project.pytorch_packages()
+        pinned = False
+        for path, project, file in others:
+            names = (*project.pytorch_packages(), *self._overridden(path, project))
             if members_inherit and not any(not source.inherited and source.index for source in project.sources):
                 shared += names
             elif names:
-                pin.to(file, project, names, decision, session.index_base, staying=())
-        _, project, file = own
+                pinned = True
+                pin.to(file, project, self._overridden(path, project), decision, session.index_base, staying=())
+        path, project, file = own
+        shared += self._overridden(path, project)
+        if pinned and not (shared or transitive or project.pytorch_packages() or project.own_indexes):
+            return
         pin.to(
             file,
             project,
@@ -92,6 +97,12 @@ class Change:
             transitive=transitive,
             staying=requirements_of(project) if keeping is None else keeping,
         )
+
+    def _overridden(self, path: str, project: Project) -> tuple[str, ...]:
+        """The pinned packages that the workspace's root overrides: sources reach these in its file alone."""
+        root = self.session.required_site.root
+        texts = root.data.get("tool", {}).get("uv", {}).get("override-dependencies", ()) if path == root.path else ()
+        return tuple(name for name in map(named_by, texts) if name and project.is_pinned(name))
 
     def take_out(self) -> None:
         """Take every pin out, of all projects of the workspace."""

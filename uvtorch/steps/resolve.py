@@ -8,6 +8,7 @@ At most two more runs of `uv lock` follow from that.
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from uvtorch.backend import Backend
 from uvtorch.catalog import number
@@ -79,7 +80,7 @@ def pin_and_lock(session: Session, tx: Transaction, wanted: Wanted, command: Seq
         if torch is None and not tx.dry and os.path.exists(site.lock):  # overridden or excluded: nothing to choose
             rollback(session, tx, before)
             return False
-        better = decision if backend or torch is None else decision_for_release(session, requirements, torch, decision)
+        better = decision_for_release(session, requirements, torch, decision, backend) if torch else decision
         if better.backend == decision.backend:
             tx.tell(said)
             _keep_beside(session, tx, decision, better)
@@ -152,7 +153,7 @@ def pin_resolved(session: Session, tx: Transaction) -> None:
     """Pin for the torch that uv resolved without a pin, and lock again. Raises NoBuild where no build of it fits."""
     torch = newest_torch(locked(session))
     assert torch is not None
-    decision, _ = decide_for(session, workspace_requirements(session), torch, None)
+    decision = decide_for(session, workspace_requirements(session), torch, None)
     change = Change(session, tx)
     change.to(decision, (), brought(session))
     _keep_within(session, change, decision)
@@ -227,12 +228,14 @@ def tell_decision(tx: Transaction, decision: Decision, torch: str | None, prefix
     tx.warn(*decision.warnings)
 
 
-def decision_for_release(session: Session, requirements: Sequence[str], torch: str, decision: Decision) -> Decision:
+def decision_for_release(
+    session: Session, requirements: Sequence[str], torch: str, decision: Decision, backend: Backend | None = None
+) -> Decision:
     """The decision for the release that uv locked under a decision; the same decision where nothing better fits it."""
     if torch == decision.torch or not decision.torch or number(torch) > number(decision.torch):
         return decision
     try:
-        return session.decide(_resolved(requirements, torch))
+        return session.decide(_resolved(requirements, torch), backend)
     except NoBuild:
         return decision
 
@@ -244,21 +247,15 @@ def _resolved(requirements: Sequence[str], torch: str) -> tuple[str, ...]:
     return (*fits, f"torch=={torch}")
 
 
-def decide_for(
-    session: Session, requirements: Sequence[str], torch: str, backend: Backend | None
-) -> tuple[Decision, NoBuild | None]:
-    """The decision for the torch that uv resolved without a pin; where no build of it fits, for an older one, with why.
+def decide_for(session: Session, requirements: Sequence[str], torch: str, backend: Backend | None) -> Decision:
+    """The decision for the torch that uv resolved without a pin, or for an older one: what needs torch may admit it.
 
-    What needs torch may admit an older one: uv will say. Raises NoBuild where that does not fit either.
+    Raises NoBuild, for the torch that was resolved, where no such build fits.
     """
-    texts = [without_local(text) for text in requirements]
-    try:
-        return session.decide(_resolved(requirements, torch), backend), None
-    except NoBuild as error:
-        try:
-            return session.decide((*texts, f"torch<{torch}"), backend), error
-        except NoBuild:
-            raise error from None
+    exact = _resolved(requirements, torch)
+    with suppress(NoBuild):
+        return session.decide((*exact[:-1], f"torch<={torch}"), backend)
+    return session.decide(exact, backend)
 
 
 def brought(session: Session) -> tuple[str, ...]:

@@ -34,13 +34,14 @@ def pin_script(session: Session, tx: Transaction, wanted: Wanted) -> tuple[str, 
         return ()
     requirements, anew = workspace_requirements(session), speaks_up(session, wanted)
     if not direct and not backend:
-        choice = Lowering(decide_for(session, requirements, torch, None)[0])
+        choice = Lowering(decide_for(session, requirements, torch, None))
     elif anew:
         choice = decide_lowering(session, tuple(map(without_local, requirements)), backend)
     else:
         choice = Lowering(session.decide(requirements, backend))
-    if torch and not backend:
-        choice = choice._replace(decision=decision_for_release(session, requirements, torch, choice.decision))
+    if torch:
+        decision = decision_for_release(session, requirements, torch, choice.decision, backend)
+        choice = choice._replace(decision=decision)
     if leaves_to_pypi(session, backend):
         tell_pypi(tx, choice.decision)
         return ()

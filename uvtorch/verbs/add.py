@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 from uvtorch.backend import Backend, from_url
 from uvtorch.choose import Decision
@@ -17,15 +18,16 @@ from uvtorch.session import Origin, Session, Wanted, requirements_of
 from uvtorch.steps import choices
 from uvtorch.steps.change_choices import change_choices
 from uvtorch.steps.follow import follow_and_sync, unfit
-from uvtorch.steps.pins import Change, pins_of, workspace_requirements
+from uvtorch.steps.pins import Change, pins_of
 from uvtorch.steps.requested import Requested, requested_by, words_with
 from uvtorch.steps.resolve import (
     NO_SOLUTION,
+    brought,
+    decide_for,
     decision_for_release,
     leaves_to_pypi,
     locked,
     newest_torch,
-    pin_resolved,
     rollback,
     tell_decision,
     tell_pypi,
@@ -59,6 +61,11 @@ def add(session: Session) -> int:
         site = session.required_site
         tx.warn(*warnings)
         tx.keep_style(site.manifest.path, site.manifest.raw)
+        if apart := project.by_local_version():
+            raise ProjectError(
+                f"{' and '.join(str(one.target) for one in apart)} are told apart by the local version of torch",
+                f"write {requested[0].package} into each, with its local version",
+            )
         if project.selectable():
             _add_to_choices(session, tx, requested)
         else:
@@ -118,13 +125,14 @@ def _add_pinned(session: Session, tx: Transaction, requested: Sequence[Requested
     if wanted.origin == Origin.LOCAL_VERSION:  # its marker may leave it out here
         wanted = session.wanted(texts, session.machine)
     backend = session.backend_for(wanted)
-    decision = session.decide((*texts, *_standing(session.project, requested)), backend)
+    asked = (*texts, *_standing(session.project, requested))
+    decision = session.decide(asked, backend)
     if leaves_to_pypi(session, backend):
         tell_pypi(tx, decision)
         tx.uv(*session.line.argv)
         return
     session.begin_script()
-    _add_chosen(session, tx, requested, decision, backend)
+    _add_chosen(session, tx, requested, Chosen(asked, decision, backend))
     if not session.is_script:
         tx.say(f"the pin counts {_for_whom(decision)}: `uvtorch torch backends --help` shows how to offer several")
 
@@ -134,27 +142,33 @@ def _for_whom(decision: Decision) -> str:
     return "for all who install the project" + (f" on {' or '.join(systems)}" if systems else "")
 
 
-def _add_chosen(
-    session: Session, tx: Transaction, requested: Sequence[Requested], decision: Decision, backend: Backend | None
-) -> None:
+class Chosen(NamedTuple):
+    """What was decided for the requirements that are asked for, from a backend that somebody names (None: nobody)."""
+
+    asked: tuple[str, ...]
+    decision: Decision
+    backend: Backend | None
+
+
+def _add_chosen(session: Session, tx: Transaction, requested: Sequence[Requested], chosen: Chosen) -> None:
     """Pin, let uv add, and see whether it resolved the torch that was chosen for.
 
     Where something is known to bear on that, the environment waits for the lock, and uv's words for the outcome.
     """
     before = content(session.required_site.lock)
     start = tx.mark()
-    careful = not (session.is_script or session.frozen) and session.may_resolve_otherwise
-    _write_pins(session, tx, requested, decision)
-    command, said = words_with(session, requested, decision), ""
+    decision = chosen.decision
+    follows = not (session.is_script or session.frozen)
+    careful = follows and session.may_resolve_otherwise
+    command, said = _pinned_command(session, tx, requested, decision), ""
     if careful:
         code, said = tx.try_quietly(*session.without_sync(command))
     else:
         tell_decision(tx, decision, None)
         code = tx.attempt(*command)
-    open_to_others = not (tx.dry or backend or session.frozen or session.is_script)
-    changed = open_to_others and (code == NO_SOLUTION or (code == 0 and _is_older(session, decision)))
+    changed = follows and not tx.dry and _resolves_otherwise(session, chosen, code)
     if changed:
-        _add_for_resolution(session, tx, requested, start, spoken=code != 0 and not careful)
+        _add_for_resolution(session, tx, requested, chosen, start, spoken=code != 0 and not careful)
     elif code:
         tx.end(code, said)
     elif careful:
@@ -169,33 +183,61 @@ def _standing(project: Project, requested: Sequence[Requested]) -> tuple[str, ..
     return tuple(text for text in requirements_of(project) if named_by(text) not in replaced)
 
 
-def _write_pins(session: Session, tx: Transaction, requested: Sequence[Requested], decision: Decision) -> None:
+def _pinned_command(
+    session: Session,
+    tx: Transaction,
+    requested: Sequence[Requested],
+    decision: Decision,
+    transitive: Sequence[str] = (),
+) -> list[str]:
+    """Write the pins of a decision; the arguments with which uv adds under them."""
     own = _standing(session.project, requested)
     keeping = (*own, *(item.text for item in requested if item.position is None))
     change = Change(session, tx)
-    change.to(decision, tuple(dict.fromkeys(item.package for item in requested)), keeping=keeping)
+    change.to(decision, tuple(dict.fromkeys(item.package for item in requested)), transitive, keeping=keeping)
     change.write()
+    return words_with(session, requested, decision)
 
 
 def _add_for_resolution(
-    session: Session, tx: Transaction, requested: Sequence[Requested], start: Mapping[str, Saved], *, spoken: bool
+    session: Session,
+    tx: Transaction,
+    requested: Sequence[Requested],
+    chosen: Chosen,
+    start: Mapping[str, Saved],
+    *,
+    spoken: bool,
 ) -> None:
-    """Add without the pin, choose for what uv resolves then, pin and lock again. `spoken`: uv has said why."""
+    """Add without the pin, choose for what uv resolves then, and add anew under that. `spoken`: uv has said why.
+
+    Anew, for the bounds that uv wrote without the pin are those of the default index's releases.
+    """
     first = tx.failure
     rollback(session, tx, start)
     code, said = tx.try_quietly(*session.without_sync(words_with(session, requested, None)))
-    if code:
+    session.reread()
+    torch, transitive = newest_torch(locked(session)), brought(session)
+    if code or torch is None:
         tx.end(*(first if first[0] else (code, "" if spoken else said)))
+    rollback(session, tx, start)
+    decision = decide_for(session, chosen.asked, torch, chosen.backend)
+    if (decision.backend, decision.bounds) == (chosen.decision.backend, chosen.decision.bounds):  # no other way
+        tx.end(*(first if first[0] else (NO_SOLUTION, "")))
+    tx.uv(*session.without_sync(_pinned_command(session, tx, requested, decision, transitive)))
     session.reread()
-    pin_resolved(session, tx)
+    tell_decision(tx, decision, newest_torch(locked(session), decision.backend))
 
 
-def _is_older(session: Session, decision: Decision) -> bool:
-    """Whether uv locked an older torch than was decided on, which another build serves better."""
+def _resolves_otherwise(session: Session, chosen: Chosen, code: int) -> bool:
+    """Whether uv found no solution under the pin, or an older torch that another build or other bounds serve better."""
+    if code:
+        return code == NO_SOLUTION and chosen.backend is None
     session.reread()
-    torch = newest_torch(locked(session), decision.backend)
-    texts = workspace_requirements(session)
-    return torch is not None and decision_for_release(session, texts, torch, decision).backend != decision.backend
+    decision, torch = chosen.decision, newest_torch(locked(session), chosen.decision.backend)
+    if torch is None:
+        return False
+    better = decision_for_release(session, chosen.asked, torch, decision, chosen.backend)
+    return better.backend != decision.backend or not set(better.bounds) <= set(decision.bounds)
 
 
 # Where the project is pinned already
@@ -237,8 +279,7 @@ def _is_settled(project: Project, packages: Sequence[str]) -> bool:
 def _bounds_beside(session: Session, requested: Sequence[Requested], pins: Sequence[Source]) -> Decision | None:
     """What the torch that the project has asks of the packages that are added: torchaudio names no torch by itself."""
     backend = pins[0].backend
-    lock = choices.read(session.required_site.lock, only="torch")
-    torch = newest_torch(lock, backend)
+    torch = newest_torch(locked(session), backend)
     fixed = (f"torch=={torch}",) if torch and "torch" not in {item.package for item in requested} else ()
     texts = (*(item.text for item in requested), *_standing(session.project, requested), *fixed)
     try:
@@ -255,7 +296,7 @@ def _tell_what_repins(
     with suppress(NoBuild):
         known = backend in session.catalog.builds and session.decide(texts, backend).torch is None
         if known and (anew := session.decide(texts)).torch is not None:
-            command = quoted(("uvtorch", "add", *texts, "--torch-backend", "auto"))
+            command = quoted(("uvtorch", *session.line.with_options("--torch-backend", "auto")))
             tx.warn(
                 f"the index of {backend}, where the project is pinned, cannot serve that; "
                 f"`{command}` chooses a build anew ({anew.backend} here)"

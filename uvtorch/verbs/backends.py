@@ -30,7 +30,7 @@ def listing(session: Session, described: str | None, as_json: bool) -> None:
     session.required_site  # noqa: B018  a project must be there
     machine = machine_of(session, described)
     project = session.workspace
-    offered = project.choices_for(machine.platform)
+    offered = project.choices_for(machine.platform) or project.by_local_version()
     rows = offered or _single(project, machine)
     fit = choices.fitting(session, machine, rows)
     options = fit.ranking.options

@@ -57,7 +57,7 @@ def sync(session: Session) -> int:
     auto = wanted.backend or wanted.auto or (line.verb != "lock" and session.project.config.auto)
     if session.sources_off or not auto:
         return session.hand_over()
-    if rows := session.workspace.selectable() or choices.by_local_version(session.project):
+    if rows := session.workspace.selectable() or session.project.by_local_version():
         return _select(session, wanted, rows)
     return _single(session, wanted)
 
