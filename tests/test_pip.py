@@ -271,6 +271,7 @@ def test_run_with_joins_the_choice_that_is_named_or_that_auto_takes(told: Told, 
     cpu, gpu = "--with-editable <cpu> --with torchvision x", "--with-editable <cu126> --with torchvision x"
     assert told("run --extra cpu --with six,torch x") == "run --with-editable <cpu> --extra cpu --with six,torch x"
     assert told("run --auto --with torchvision x") == f"run --extra gpu {gpu}"
+    assert told("run --torch-backend auto --with torchvision x", "h200-580") == f"run --extra gpu {gpu}"
     assert told("run --auto --with torchvision x", "cpu-only") == f"run --extra cpu {cpu}"
     assert told("run --torch-backend cpu --with torchvision x") == f"run --extra cpu {cpu}"
     assert told("run --auto --no-extra gpu --with torchvision x").startswith("run --extra cpu --with-editable <cpu> ")

@@ -20,7 +20,7 @@ from uvtorch.machine import Machine, Platform
 from uvtorch.markers import dead
 from uvtorch.packages import normalize
 from uvtorch.project import Choice, Project, read
-from uvtorch.project.choices import gaps
+from uvtorch.project.model import BASE
 
 HERE = Machine(Platform("linux", "x86_64"))
 
@@ -40,6 +40,14 @@ def labelled_choices(rows: Iterable[Any]) -> list[Any]:
         [row["kind"], row["name"] or "", row["backend"] or "null", *sorted(map(normalize, row["packages"]))]
         for row in rows
     )
+
+
+def gaps(project: Project, _: object) -> list[str]:
+    """The packages and the extras or groups of sources that bind to nothing, which uv refuses."""
+    required = {(item.package, item.target) for item in project.requirements}
+    bound = {(one.package, one.target) for one in project.sources if one.target != BASE and not one.inherited}
+    found = (pair for pair in bound - required if project.is_pytorch(pair[0]))
+    return sorted(f"{package} is not in {target.kind} {target.name}" for package, target in found)
 
 
 def stated_defaults(project: Project, label: list[str]) -> list[str]:
@@ -83,14 +91,7 @@ FACTS: dict[str, tuple[Callable[[Project, Any], Any], Callable[[Any], Any]]] = {
         lambda label: [[row["name"], row["url"], row["explicit"]] for row in label],
     ),
     "index_faults": (lambda project, _: named(findings(Case(HERE, catalog.load(), project))), labelled_faults),
-    "selector_gaps": (
-        lambda project, _: sorted(
-            f"{package} is not in {target.kind} {target.name}"
-            for package, target in gaps(project)
-            if project.is_pytorch(package)
-        ),
-        sorted,
-    ),
+    "selector_gaps": (gaps, sorted),
 }
 """Each fact: what uvtorch reads, and the label in the same form."""
 

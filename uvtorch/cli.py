@@ -273,12 +273,9 @@ _EXAMPLES = {
 
 
 def _help(out: "Output") -> None:
-    verbs: dict[str, list[str]] = {name: [] for name in _ADDED}
-    for table in (command_lines.OUR_VALUES, command_lines.OUR_FLAGS):
-        for verb, names in table.items():
-            for name in names:
-                verbs[name].append(verb)
-    rows = [("", name, f"{text} ({', '.join(verbs[name])})") for name, text in _ADDED.items()]
+    tables = [*command_lines.OUR_VALUES.items(), *command_lines.OUR_FLAGS.items()]
+    verbs = {name: ", ".join(verb for verb, names in tables if name in names) for name in _ADDED}
+    rows = [("", name, f"{text} ({verbs[name]})") for name, text in _ADDED.items()]
     what = "What this machine is, what it can run, and why: `uvtorch torch --help`"
     out.table([(), ("uvtorch adds:",), *rows, ("", "torch <VERB>", what)])
     _show_examples(out, *_EXAMPLES)

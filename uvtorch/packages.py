@@ -15,10 +15,7 @@ ANCHORS = "uvtorch"
 
 def normalize(name: str) -> str:
     """The normalized form of a distribution name (PEP 503): `Torch_Vision` is `torch-vision`."""
-    name = name.lower().replace("_", "-").replace(".", "-")
-    while "--" in name:
-        name = name.replace("--", "-")
-    return name
+    return "-".join(filter(None, name.lower().replace("_", "-").replace(".", "-").split("-")))
 
 
 def _lines(file: str) -> list[str]:

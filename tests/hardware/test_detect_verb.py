@@ -22,7 +22,8 @@ NAMES = sorted(path.stem for path in MACHINES.glob("*.json"))
 
 
 def run(capsys: pytest.CaptureFixture[str], env: Mapping[str, str], as_json: bool, described: str | None = None) -> str:
-    detect.run(Session(parse([]), env), as_json, described)
+    words = [*(["--json"] if as_json else []), *(["--hardware", described] if described else [])]
+    detect.detect.main(words, obj=Session(parse([]), env), standalone_mode=False)
     return capsys.readouterr().out
 
 
@@ -95,14 +96,18 @@ def test_the_command_takes_its_environment_from_the_context() -> None:
 
 DETECT = (
     "import os; from uvtorch.argv import parse; from uvtorch.session import Session;"
-    "from uvtorch.verbs.detect import run; run(Session(parse([]), os.environ), True, {})"
+    "from uvtorch.verbs.detect import detect; detect(['--json', *{}], obj=Session(parse([]), os.environ))"
 )
 
 
 def test_a_machine_read_from_standard_input_prints_the_same() -> None:
     """`detect --json | UVTORCH_HARDWARE=/dev/stdin detect --json`, with the times of the first."""
-    first = subprocess.run([sys.executable, "-c", DETECT.format("None")], capture_output=True, check=True)
-    for env, described in (({"UVTORCH_HARDWARE": "/dev/stdin"}, "None"), ({}, "'-'"), ({}, "'/dev/stdin'")):
+    first = subprocess.run([sys.executable, "-c", DETECT.format([])], capture_output=True, check=True)
+    for env, described in (
+        ({"UVTORCH_HARDWARE": "/dev/stdin"}, []),
+        ({}, ["--hardware", "-"]),
+        ({}, ["--hardware=/dev/stdin"]),
+    ):
         command = [sys.executable, "-c", DETECT.format(described)]
         again = subprocess.run(command, input=first.stdout, capture_output=True, check=True, env=env)
         assert again.stdout == first.stdout

@@ -172,13 +172,6 @@ class Project(NamedTuple):
         return tuple(sorted(found.values(), key=lambda row: row.kind == "base"))
 
 
-def gaps(project: Project) -> tuple[tuple[str, Target], ...]:
-    """The packages and the extras or groups of sources that bind to nothing, which uv refuses."""
-    required = {(item.package, item.target) for item in project.requirements}
-    bound = ((one.package, one.target) for one in project.sources if one.target != BASE and not one.inherited)
-    return tuple(dict.fromkeys(pair for pair in bound if pair not in required))
-
-
 def conflicting(project: Project, target: Target) -> frozenset[Target]:
     """The extras and groups that stand in a conflict set with this one, under their declared spelling."""
     sets = [members for items in project.conflicts if target in (members := _targets(project, items))]
@@ -276,7 +269,7 @@ def _builds(project: Project, target: Target, place: Environment | Platform) -> 
     bound = {source.package: _build(source) for source in reversed(own_first)}
     required = [item for item in _required(project, target) if project.is_pytorch(item.package)]
     names = [item.package for item in required if holds(item.marker, place)]
-    # A source without its requirement is a fault that uv refuses (`gaps`); until it is fixed the source speaks.
+    # A source without its requirement is a fault that uv refuses; until it is fixed the source speaks.
     asked = {item.package for item in required}
     names += [one.package for one in sources if one.target == target and one.package not in asked]
     return {name: bound.get(name, default) for name in _torch_first(names)}

@@ -55,11 +55,10 @@ def _pin(session: Session) -> Source | None:
 
 def _like(session: Session, pin: Source, wanted: Wanted, requirements: Sequence[str]) -> Decision:
     """The project's own build, which nobody may ask otherwise."""
-    asked = wanted.backend
-    if wanted.auto and wanted.insists and not session.line.ours_has("--auto"):
+    asked, offered = wanted.backend, session.workspace.selectable()
+    if wanted.auto and wanted.insists and not (offered or session.line.ours_has("--auto")):
         asked = session.decide(requirements).backend
     if asked and wanted.insists and asked != pin.backend:
-        offered = session.workspace.selectable()
         raise UsageError(
             f"--with asks for {', '.join(requirements)} from {asked}, and the project pins {pin.backend or pin.url}",
             "`uvtorch torch backends` lists what it offers"

@@ -12,18 +12,6 @@ from uvtorch.session import Session
 from uvtorch.steps.verb import Verb, hardware_option, machine_of
 
 
-def run(session: Session, as_json: bool, described: str | None) -> None:
-    """Print it. `described` is a description to show instead of this machine.
-
-    Raises MachineError if it cannot be read, UsageError for a malformed override in the environment.
-    """
-    facts = machine_of(session, described)
-    if as_json:
-        session.out.json(machine.to_document(facts))
-    else:
-        report(facts, session.out)
-
-
 def report(facts: Machine, out: Output) -> None:
     """Print the machine for a person."""
     rows = [("platform", _platform(facts.platform))]
@@ -87,4 +75,8 @@ EXAMPLES: Final = (
 @click.pass_obj
 def detect(session: Session, as_json: bool, described: str | None) -> None:
     """Show this machine: platform, GPUs, driver, probes."""
-    run(session, as_json, described)
+    facts = machine_of(session, described)
+    if as_json:
+        session.out.json(machine.to_document(facts))
+    else:
+        report(facts, session.out)

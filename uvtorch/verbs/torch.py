@@ -12,16 +12,8 @@ from uvtorch.output import WIDTH
 from uvtorch.session import Session
 from uvtorch.steps.verb import Verbs
 
-_VERBS: Final = {
-    "detect": ("detect", "detect"),
-    "explain": ("explain", "explain"),
-    "list": ("list", "list_"),
-    "use": ("use", "use"),
-    "backends": ("backends", "backends"),
-    "doctor": ("doctor", "doctor"),
-    "completion": ("completion", "completion"),
-}
-"""Verb -> (module in `uvtorch.verbs`, name of its click command)."""
+_VERBS: Final = ("detect", "explain", "list", "use", "backends", "doctor", "completion")
+"""Each is a module of `uvtorch.verbs` with a command of its name, for the built-in `list` with `_` behind it."""
 
 
 class _Verbs(Verbs):
@@ -31,8 +23,8 @@ class _Verbs(Verbs):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  click's signature
         if cmd_name not in _VERBS:
             return None
-        module, name = _VERBS[cmd_name]
-        command = getattr(importlib.import_module(f"uvtorch.verbs.{module}"), name)
+        module = importlib.import_module(f"uvtorch.verbs.{cmd_name}")
+        command = getattr(module, cmd_name.replace("list", "list_"))
         assert isinstance(command, click.Command)
         return command
 
