@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.hardware.standin import Card, Nvml, Slice
-from uvtorch.hardware.host import Host
+from uvtorch.hardware.scene import Host
 from uvtorch.machine import Machine, to_document
 
 MACHINES = Path(__file__).parent.parent / "machines"
@@ -123,7 +123,6 @@ def kfd(*gpus: tuple[str, int, int, str], dev: bool = True) -> dict[str, str]:
     files = {
         f"{base}/0/properties": "cpu_cores_count 64\nsimd_count 0\nmem_banks_count 1\nvendor_id 0\n"
         "device_id 0\ngfx_target_version 0\ndrm_render_minor 0\n",
-        f"{base}/0/mem_banks/0/properties": "heap_type 0\nsize_in_bytes 270000000000\nflags 0\n",
     }
     if dev:
         files["/dev/kfd"] = ""
@@ -135,9 +134,10 @@ def kfd(*gpus: tuple[str, int, int, str], dev: bool = True) -> dict[str, str]:
             f"location_id 8448\ndomain 0\ndrm_render_minor {127 + number}\nunique_id {0xA1B2C3D4E5F60000 + number}\n"
             f"gfx_target_version {version}\n"
         )
-        files[f"{base}/{number}/mem_banks/0/properties"] = f"heap_type 1\nsize_in_bytes {gib * 2**30}\nflags 0\n"
+        folder = f"/sys/class/drm/renderD{127 + number}/device"
+        files[f"{folder}/mem_info_vram_total"] = f"{gib * 2**30}\n"
         if product:
-            files[f"/sys/class/drm/renderD{127 + number}/device/product_name"] = f"{product}\n"
+            files[f"{folder}/product_name"] = f"{product}\n"
     return files
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.examples import given
 from tests.hardware.scenes import ARM, LINUX, WSL, every_vendor, lay_out, to_json
 from uvtorch import hardware, machine
-from uvtorch.hardware.host import Host
+from uvtorch.hardware.scene import Host
 
 TREE = every_vendor()
 PATHS = sorted(TREE)

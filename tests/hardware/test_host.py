@@ -10,10 +10,9 @@ import pytest
 
 from tests.hardware.conftest import Detect
 from tests.hardware.scenes import ARM, JETSON, LINUX, ORIN_RELEASE, Scene, lay_out
-from uvtorch.hardware import host
-from uvtorch.hardware.host import Host
+from uvtorch.hardware import scene as host
+from uvtorch.hardware.scene import Host, parse_tegra_release
 from uvtorch.hardware.scene import Scene as Looked
-from uvtorch.hardware.scene import parse_tegra_release
 from uvtorch.machine import Platform, processor
 
 

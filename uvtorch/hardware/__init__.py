@@ -18,9 +18,8 @@ from collections.abc import Callable, Mapping
 from uvtorch import files, machine
 from uvtorch.errors import MachineError, UsageError
 from uvtorch.hardware import amd, bus, intel, nvidia
-from uvtorch.hardware.host import Host, this_host
 from uvtorch.hardware.programs import plain
-from uvtorch.hardware.scene import Scene, to_nobody
+from uvtorch.hardware.scene import Host, Scene, this_host
 from uvtorch.machine import Driver, Gpu, Machine
 
 _VENDORS = ((bus.NVIDIA, nvidia.probe), (bus.AMD, amd.probe), (bus.INTEL, intel.probe))
@@ -39,7 +38,7 @@ _RULES = (
 
 
 def detect(
-    env: Mapping[str, str], *, root: str = "/", host: Host | None = None, tell: Callable[[str], None] = to_nobody
+    env: Mapping[str, str], *, root: str = "/", host: Host | None = None, tell: Callable[[str], None] = lambda _: None
 ) -> Machine:
     """The machine as a process with this environment may use it.
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from uvtorch.hardware import programs, visible
 from uvtorch.hardware.bus import Device
 from uvtorch.hardware.programs import plain
-from uvtorch.hardware.scene import Scene, count
-from uvtorch.machine import Gpu
+from uvtorch.hardware.scene import Scene
+from uvtorch.machine import Gpu, Problem
 
 TOPOLOGY = "/sys/class/kfd/kfd/topology/nodes"
 ARCHITECTURE = "gfx[0-9a-f]{3,4}"
@@ -75,7 +75,7 @@ def _given(nodes: Sequence[tuple[int, Gpu]], scene: Scene) -> list[Gpu]:
         missing = "/dev/dri has no device file for it" if kfd else "there is no /dev/kfd device file"
         reason = f"an AMD GPU ({nodes[0][1].architecture}) is on the bus, but {missing}"
         remedy = "Start the container with --device /dev/kfd --device /dev/dri." if container else ""
-        scene.problem("amd", "unreachable", reason, remedy)
+        scene.problems.append(Problem("amd", "unreachable", reason, remedy))
         scene.probe("kfd", "failed", reason)
         return []
     if not os.access(scene.at("/dev/kfd"), os.R_OK | os.W_OK):
@@ -91,13 +91,11 @@ def _topology(scene: Scene) -> list[tuple[int, Gpu]]:
     for node in sorted(filter(str.isdecimal, scene.names(TOPOLOGY)), key=int):
         text = scene.read(f"{TOPOLOGY}/{node}/properties")
         if gpu := parse_properties(text):
-            banks = f"{TOPOLOGY}/{node}/mem_banks"
-            tables = [_numbers(scene.read(f"{banks}/{bank}/properties", 4096)) for bank in scene.names(banks)]
-            # Heap types 1 and 2 are the GPU's own memory.
-            memory = sum(bank.get("size_in_bytes", 0) for bank in tables if bank.get("heap_type") in (1, 2))
             minor = _numbers(text).get("drm_render_minor", 0)
-            product = plain(scene.read(f"/sys/class/drm/renderD{minor}/device/product_name", 200))
-            gpus.append((minor, gpu._replace(name=product or gpu.name, memory_mib=memory // 2**20 or None)))
+            folder = f"/sys/class/drm/renderD{minor}/device"
+            name = plain(scene.read(f"{folder}/product_name", 200)) or gpu.name
+            memory = re.fullmatch("[0-9]{7,18}", scene.read(f"{folder}/mem_info_vram_total", 40).strip())
+            gpus.append((minor, gpu._replace(name=name, memory_mib=int(memory[0]) // 2**20 if memory else None)))
     return gpus
 
 
@@ -134,7 +132,7 @@ def _without_topology(scene: Scene, devices: Sequence[Device]) -> list[Gpu]:
         device, driver = devices[0].id, devices[0].driver or "no driver"
         reason = f"an AMD GPU ({device}) is on the bus, but the kernel does not offer it for computing"
         remedy = "" if driver in ("radeon", "vfio-pci") else "Load the amdgpu kernel module."
-        scene.problem("amd", "unreachable", f"{reason} (no KFD; {driver} has it)", remedy)
+        scene.problems.append(Problem("amd", "unreachable", f"{reason} (no KFD; {driver} has it)", remedy))
     return gpus
 
 
@@ -154,7 +152,7 @@ def _ask_rocminfo(scene: Scene) -> list[Gpu]:
         scene.probe("rocminfo", "failed", result.failure or f"exit code {result.code}: {plain(result.output)}")
         return []
     gpus = parse_rocminfo(result.output)
-    scene.probe("rocminfo", "ok" if gpus else "absent", count(gpus))
+    scene.probe("rocminfo", "ok" if gpus else "absent", _architectures(gpus))
     return gpus
 
 

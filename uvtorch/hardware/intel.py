@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from uvtorch.hardware.bus import Device
 from uvtorch.hardware.scene import Scene
 from uvtorch.intel import lookup, supported
-from uvtorch.machine import Gpu
+from uvtorch.machine import Gpu, Problem
 
 
 def probe(scene: Scene, devices: Sequence[Device]) -> None:
@@ -19,7 +19,7 @@ def probe(scene: Scene, devices: Sequence[Device]) -> None:
         lacking, remedy = _lacking(device, scene)
         if lacking and supported(gpu.pci_id):
             reasons.append(f"{gpu.name} ({device.id}) is on the bus, but {lacking}")
-            scene.problem("intel", "unreachable", reasons[-1], remedy)
+            scene.problems.append(Problem("intel", "unreachable", reasons[-1], remedy))
         else:
             gpus.append(gpu)
     gpus.sort(key=lambda gpu: (not supported(gpu.pci_id), gpu.integrated))

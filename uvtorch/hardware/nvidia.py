@@ -7,26 +7,21 @@ installed, given to a virtual machine), which gives the CPU build and a line.
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from uvtorch.hardware import nvml, programs, visible
 from uvtorch.hardware.bus import Device
 from uvtorch.hardware.nvml import Report
 from uvtorch.hardware.programs import plain
-from uvtorch.hardware.scene import Scene, count
-from uvtorch.machine import Driver, Gpu, Outcome
+from uvtorch.hardware.scene import Scene
+from uvtorch.machine import Driver, Gpu, Outcome, Problem
 
 LIBRARY = "libnvidia-ml.so.1"
-LIBRARY_FOLDERS = (
-    "/usr/lib/wsl/lib",
-    "/usr/lib/x86_64-linux-gnu",
-    "/usr/lib/aarch64-linux-gnu",
-    "/usr/lib/aarch64-linux-gnu/nvidia",  # Jetson
-    "/usr/lib64",
-    "/usr/lib",
+FOLDERS = (
+    *("/usr/lib/wsl/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"),
+    *("/usr/lib/aarch64-linux-gnu/nvidia", "/run/opengl-driver/lib"),  # Jetson, NixOS
     "/usr/local/nvidia/lib64",  # Google's container-optimized OS mounts it here, not always in the loader's cache
-    "/run/opengl-driver/lib",  # NixOS
 )
 TEGRA_CHIPS = {
     "tegra210": ("5.3", "Jetson Nano / TX1"),
@@ -43,8 +38,11 @@ IF_IT_HANGS = (
     "Try `nvidia-smi`: if it is only slow, turn on persistence mode (nvidia-persistenced) or give it more time with "
     "UVTORCH_PROBE_TIMEOUT=60; if it hangs, look for Xid messages in `sudo dmesg` and restart the machine."
 )
-ON_WINDOWS = "Restart Windows; if that does not help, reinstall NVIDIA's driver."
-ON_WSL = "Update NVIDIA's driver on Windows, run `wsl --update` and `wsl --shutdown` there, and try again."
+WINDOWS = {
+    ("windows", False): "Restart Windows; if that does not help, reinstall NVIDIA's driver.",
+    ("linux", True): "Update NVIDIA's driver on Windows, run `wsl --update` and `wsl --shutdown` there, and try again.",
+}
+"""(system, whether it is WSL) -> what fixes a broken driver of Windows'."""
 ERRORS = {
     4: (
         "no permission to use the GPU's device files",
@@ -74,7 +72,6 @@ class Signs(NamedTuple):
     """What the file system tells without asking the driver."""
 
     devices: Sequence[Device]  # GPUs on the bus
-    gpu: bool  # There is a GPU: on the bus, behind the loaded kernel module, or a Jetson's
     nodes: bool  # There are device files
     library: str | None  # Where NVML's library was seen, or its bare name where only the loader knows
     module: str | None = None  # The version of the loaded kernel module, from /proc or /sys
@@ -87,49 +84,45 @@ def probe(scene: Scene, devices: Sequence[Device]) -> None:
     version = report.driver if is_version(report.driver) else signs.module
     driver = Driver(version, report.cuda) if version else None
     usable = [device for device in report.devices if device.usable]
-    gpus = [device.gpu for device in usable]
-    away = _is_out_of_reach(scene, signs, report)
-    if report.absent and not away:
-        gpus = _gpus_of_files(scene, signs, driver)
-    states = (_out_of_reach if away else _broken)(scene, signs, report)
-    reason, remedy = ("", "") if gpus else next((reason, remedy) for holds, reason, remedy in states if holds)
-    _tell(scene, report, away, reason, remedy)
-    if not (away and report.failure):  # a driver that cannot be reached decides nothing
-        scene.driver = driver
+    gpus = _gpus_of_files(scene, signs, driver) if report.absent else [device.gpu for device in usable]
+    away = next((state for state in _out_of_reach(scene, signs, report) if state[0]), None)
+    if away:
+        gpus, driver = [], None  # a driver that cannot be reached decides nothing
+    _, reason, remedy = away or next(state for state in ((gpus, "", ""), *_broken(scene, signs, report)) if state[0])
+    _tell(scene, report, "failed" if reason and not away else "absent")
+    if reason and away:
+        scene.problems.append(Problem("nvidia", "unreachable", reason, remedy))
+    elif reason:
+        remedy = WINDOWS.get((scene.platform.system, scene.platform.wsl), remedy)
+        scene.problems.append(Problem("nvidia", "broken", f"NVIDIA: {reason}", remedy))
+    scene.driver = driver
     alike = len({(gpu.name, gpu.compute_capability) for gpu in gpus}) == 1
     ordered = alike or scene.env.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
     parents = [device.parent for device in usable]
     scene.gpus += visible.apply(scene, "CUDA_VISIBLE_DEVICES", gpus, ordered=ordered, parents=parents)
 
 
-def _tell(scene: Scene, report: Report, away: bool, reason: str, remedy: str) -> None:
+def _tell(scene: Scene, report: Report, failed: Outcome) -> None:
     whole = {device.number for device in report.devices}
-    outcome: Outcome = "failed" if reason and not away else "absent"
     code = f" (error {report.code})" if report.code else ""
-    said = plain(report.failure) + code if report.failure else f"driver {report.driver}, {count(whole)}"
-    scene.probe("nvml", outcome if report.failure else "ok", said)
+    answer = f"driver {report.driver}, {len(whole)} GPU{'' if len(whole) == 1 else 's'}"
+    scene.probe("nvml", *((failed, plain(report.failure) + code) if report.failure else ("ok", answer)))
     for number, fault, text in report.lost:
         scene.notes.append(f"NVIDIA GPU {number} does not answer: {_error(fault, text)[0]}.")
     for number in sorted(whole - {device.number for device in report.devices if device.usable}):
         scene.notes.append(f"NVIDIA GPU {number} is in MIG mode without an instance: CUDA skips it.")
-    if reason and away:
-        scene.problem("nvidia", "unreachable", reason, remedy)
-    elif reason:
-        windows = {"windows": ON_WINDOWS, "linux": ON_WSL if scene.platform.wsl else remedy}
-        scene.problem("nvidia", "broken", f"NVIDIA: {reason}", windows[scene.platform.system])
 
 
 def _look(scene: Scene, devices: Sequence[Device]) -> Signs:
-    platform, here = scene.platform, bool(devices)
-    if platform.system == "windows":
-        return Signs(devices, here, here, "nvml.dll" if devices else None)
-    pattern = "nvidiactl|nvhost-gpu|nvhost-ctrl-gpu|nvgpu|nvidia[0-9]+" + ("|dxg" if platform.wsl else "")
+    if scene.platform.system == "windows":
+        return Signs(devices, bool(devices), "nvml.dll" if devices else None)
+    pattern = "nvidiactl|nvhost-gpu|nvhost-ctrl-gpu|nvgpu|nvidia[0-9]+" + ("|dxg" if scene.platform.wsl else "")
     nodes = any(re.fullmatch(pattern, name) for name in scene.names("/dev"))
     version = parse_module_version(scene.read("/proc/driver/nvidia/version", 4096))
     version = version or scene.read("/sys/module/nvidia/version", 200).strip()
     # Jetsons before JetPack 6 tell L4T's release there (35.3.1), which no driver's version is comparable with.
     module = version if is_version(version) and int(version.partition(".")[0]) >= 100 else None
-    return Signs(devices, bool(here or module or platform.tegra), nodes, find_library(scene), module)
+    return Signs(devices, nodes, find_library(scene), module)
 
 
 def parse_module_version(text: str) -> str | None:
@@ -152,7 +145,7 @@ def find_library(scene: Scene) -> str | None:
     Looks at files only: loading ctypes to ask the loader would cost more than all other probes together.
     """
     folders = [path for path in scene.env.get("LD_LIBRARY_PATH", "").split(":") if path.startswith("/")]
-    paths = (f"{folder}/{LIBRARY}" for folder in (*folders, *LIBRARY_FOLDERS))
+    paths = (f"{folder}/{LIBRARY}" for folder in (*folders, *FOLDERS))
     cached = LIBRARY if LIBRARY in scene.read("/etc/ld.so.cache", 4 * 2**20) else None
     return next(filter(scene.exists, paths), cached)
 
@@ -173,45 +166,35 @@ def _ask(scene: Scene, signs: Signs) -> Report:
 
 # What stands between a GPU and its use
 
-
 State = tuple[object, str, str]
 """(condition, reason, remedy): of several the first whose condition holds says how things are; no reason: well."""
 
 
-def _is_out_of_reach(scene: Scene, signs: Signs, report: Report) -> bool:
-    """Whether nothing here could drive a GPU, if there is one."""
-    if not report.failure:
-        return scene.platform.container and not (report.devices or report.lost)
-    given_away = {device.driver for device in signs.devices} == {"vfio-pci"}
-    away = signs.library is None or scene.platform.container or given_away
-    return away and not signs.nodes and report.end != "hung"
-
-
 def _out_of_reach(scene: Scene, signs: Signs, report: Report) -> tuple[State, ...]:
-    gpu = f"an NVIDIA GPU ({signs.devices[0].id})" if signs.devices else "an NVIDIA GPU"
+    """Where nothing here could drive a GPU, if there is one: the CPU build is right."""
+    container = scene.platform.container
+    if report.end == "answered":
+        given_none = container and not (report.devices or report.lost)
+        return ((given_none, "NVIDIA's driver is here, but this container was given no GPU", GIVE_CONTAINER),)
+    if signs.nodes or report.end == "hung":
+        return ()
     drivers = ", ".join(sorted(filter(None, {device.driver for device in signs.devices})))
     has = f" ({drivers} has it)" if drivers else ""
     host = f" (the host's driver is {signs.module})" if signs.module else ""
     module = f" with kernel module {signs.module}" if signs.module else ""
+    gpu = f"an NVIDIA GPU ({signs.devices[0].id})" if signs.devices else "an NVIDIA GPU"
+    on_bus, missing = f"{gpu} is on the bus, but", "there are neither device files nor its library"
     return (
-        (not report.failure, "NVIDIA's driver is here, but this container was given no GPU", GIVE_CONTAINER),
-        (not signs.gpu, "", ""),
-        (
-            scene.platform.container,
-            f"{gpu} is on the bus, but this container has no NVIDIA device files{host}",
-            GIVE_CONTAINER,
-        ),
-        (drivers == "vfio-pci", f"{gpu} is on the bus, but it is handed to virtual machines (vfio-pci)", ""),
-        (
-            not signs.devices or module,
-            f"{gpu} is here{module}, but there are neither device files nor its library",
-            INSTALL,
-        ),
-        (True, f"{gpu} is on the bus, but NVIDIA's driver is not installed{has}", INSTALL),
+        (not (signs.devices or signs.module or scene.platform.tegra), "", ""),
+        (container, f"{on_bus} this container has no NVIDIA device files{host}", GIVE_CONTAINER),
+        (drivers == "vfio-pci", f"{on_bus} it is handed to virtual machines (vfio-pci)", ""),
+        (report.absent and (signs.module or not signs.devices), f"{gpu} is here{module}, but {missing}", INSTALL),
+        (report.absent, f"{on_bus} NVIDIA's driver is not installed{has}", INSTALL),
     )
 
 
 def _broken(scene: Scene, signs: Signs, report: Report) -> tuple[State, ...]:
+    """Where the driver is here and does not do its work: no build for its GPU is right."""
     wsl, code = scene.platform.wsl, report.code
     reason, remedy = _error(*report.lost[0][1:]) if report.lost else _error(code, report.failure)
     unseen = ", ".join(device.id for device in signs.devices if device.driver == "nvidia")
@@ -225,9 +208,9 @@ def _broken(scene: Scene, signs: Signs, report: Report) -> tuple[State, ...]:
         (not report.failure and unseen, f"the driver does not see the GPU ({unseen}) that is on the bus", nvrm),
         (not report.failure, "", ""),
         (report.end == "hung", f"the driver does not answer ({report.failure})", IF_IT_HANGS),
-        # The driver's packages on a machine without a GPU, as cloud images have them.
-        (code == nvml.DRIVER_NOT_LOADED and not (signs.gpu or wsl), "", ""),
         (code == nvml.DRIVER_NOT_LOADED and signs.module, loaded, check),
+        # The driver's packages on a machine without a GPU, as cloud images have them.
+        (code == nvml.DRIVER_NOT_LOADED and not (signs.devices or scene.platform.tegra or wsl), "", ""),
         (code == nvml.VERSION_MISMATCH, reason + _versions(scene, signs), remedy),
         (not report.absent, reason, remedy),
         (signs.devices or (wsl and signs.library), f"NVML cannot be asked ({plain(report.failure)})", REINSTALL),
@@ -254,16 +237,17 @@ def _versions(scene: Scene, signs: Signs) -> str:
 def _gpus_of_files(scene: Scene, signs: Signs, driver: Driver | None) -> list[Gpu]:
     """A Jetson's, those that the kernel module names, else as many as there must be where there is a driver."""
     chips = scene.read("/proc/device-tree/compatible", 4096) if scene.platform.tegra else ""
-    for chip in re.findall(r"nvidia,(\w+)", chips):
-        if chip in TEGRA_CHIPS:
-            capability, name = TEGRA_CHIPS[chip]
-            return [Gpu("nvidia", name, capability, integrated=True)]
-    base, gpus = "/proc/driver/nvidia/gpus", []
+    known = [TEGRA_CHIPS[chip] for chip in re.findall(r"nvidia,(\w+)", chips) if chip in TEGRA_CHIPS]
+    tegra = [Gpu("nvidia", name, capability, integrated=True) for capability, name in known[:1]]
+    unnamed = (len(signs.devices) or int(signs.nodes)) if driver else 0
+    return tegra or list(_gpus_of_module(scene)) or [Gpu("nvidia", "NVIDIA GPU")] * unnamed
+
+
+def _gpus_of_module(scene: Scene) -> Iterator[Gpu]:
+    base = "/proc/driver/nvidia/gpus"
     for address in scene.names(base):
         text = scene.read(f"{base}/{address}/information", 8192)
         model = re.search(r"^Model:[ \t]*(\S.*)$", text, re.MULTILINE)
         uuid = re.search(r"^GPU UUID:[ \t]*(GPU-[-0-9A-Za-z]+)[ \t]*$", text, re.MULTILINE)
         if model and (name := plain(model[1])):
-            gpus.append(Gpu("nvidia", name, uuid=uuid and uuid[1]))
-    unnamed = (len(signs.devices) or int(signs.nodes)) if driver else 0
-    return gpus or [Gpu("nvidia", "NVIDIA GPU")] * unnamed
+            yield Gpu("nvidia", name, uuid=uuid and uuid[1])

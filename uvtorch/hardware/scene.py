@@ -2,12 +2,14 @@
 
 import os
 import re
+import sys
 import time
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from uvtorch import files
-from uvtorch.hardware.host import Host
-from uvtorch.machine import Driver, Gpu, Machine, Outcome, Platform, Probe, Problem, ProblemKind, Vendor
+from uvtorch.hardware import programs
+from uvtorch.machine import Driver, Gpu, Machine, Outcome, Platform, Probe, Problem, processor
 
 CONTAINER_VARIABLES = ("KUBERNETES_SERVICE_HOST", "container", "APPTAINER_CONTAINER", "SINGULARITY_CONTAINER")
 """The kubelet sets the first in every pod; `container` is systemd's convention, which podman and LXC follow."""
@@ -15,8 +17,37 @@ CONTAINER_FILES = ("/.dockerenv", "/run/.containerenv", "/.singularity.d")
 CONTAINER_GROUPS = ("/docker", "/kubepods", "/lxc", "/libpod", "/containerd", "/machine.slice/")
 
 
-def to_nobody(text: str) -> None:
-    """Tell nobody."""
+class Host(NamedTuple):
+    """What the running interpreter knows without reading files below a root."""
+
+    system: str  # `linux`, `windows`, `macos`, or Python's name for another one
+    machine: str  # As the interpreter was built: `x86_64` for an x86_64 Python on an ARM machine
+    release: str = ""  # The kernel's release: `6.6.87.2-microsoft-standard-WSL2`
+    libc: str | None = None  # `glibc 2.36`; None for another one
+    chip: str = ""  # A Mac's processor: `Apple M3`
+    os_version: str | None = None
+    """A Mac's, `13.6`. Not `platform.mac_ver()`, which gives 10.16 to interpreters built for older systems."""
+
+
+def this_host() -> Host:
+    """The host this interpreter runs on."""
+    if sys.platform == "win32":
+        return Host("windows", "arm64" if "(arm64)" in sys.version.lower() else "x86_64")
+    uname = os.uname()
+    if sys.platform == "darwin":
+        chip, version = map(_sysctl, ("machdep.cpu.brand_string", "kern.osproductversion"))
+        known = re.fullmatch(r"[0-9]+(\.[0-9]+)*", version)
+        return Host("macos", processor("macos", uname.machine), uname.release, None, chip, version if known else None)
+    try:
+        libc = os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except (ValueError, OSError):
+        libc = ""
+    glibc = libc if libc.startswith("glibc ") else None
+    return Host(sys.platform, processor(sys.platform, uname.machine), uname.release, glibc)
+
+
+def _sysctl(name: str) -> str:
+    return programs.plain(programs.run(("/usr/sbin/sysctl", "-n", name), {}, programs.SHORT_S).output)
 
 
 class Scene:
@@ -27,7 +58,7 @@ class Scene:
     """
 
     def __init__(
-        self, host: Host, env: Mapping[str, str], root: str = "/", tell: Callable[[str], None] = to_nobody
+        self, host: Host, env: Mapping[str, str], root: str = "/", tell: Callable[[str], None] = lambda _: None
     ) -> None:
         self.env, self.root, self.tell = env, root, tell
         self.driver: Driver | None = None
@@ -47,11 +78,9 @@ class Scene:
         return told or any(map(self.exists, CONTAINER_FILES))
 
     def _tegra(self, host: Host) -> str | None:
-        """A Jetson's release; None elsewhere."""
         release = self.read("/etc/nv_tegra_release", 4096)
-        if host.machine == "aarch64" and (release or "tegra" in host.release.lower()):
-            return parse_tegra_release(release)
-        return None
+        jetson = host.machine == "aarch64" and (release or "tegra" in host.release.lower())
+        return parse_tegra_release(release) if jetson else None
 
     # Its files
 
@@ -79,20 +108,11 @@ class Scene:
 
     # What was found
 
-    def machine(self) -> Machine:
-        """All of it."""
-        found = tuple(self.problems), tuple(self.notes), tuple(self._probes)
-        return Machine(self.platform, tuple(self.gpus), self.driver, *found)
-
     def probe(self, name: str, outcome: Outcome, detail: str = "") -> None:
         """Say how a probe ended; its time counts from the end of the one before."""
         now = time.perf_counter()
         self._probes.append(Probe(name, outcome, detail, round((now - self._since) * 1000, 1)))
         self._since = now
-
-    def problem(self, vendor: Vendor, kind: ProblemKind, reason: str, remedy: str = "") -> None:
-        """Say what keeps hardware from being used."""
-        self.problems.append(Problem(vendor, kind, reason, remedy))
 
     def late(self, whom: str, seconds: float) -> Callable[[], None]:
         """What to do when `whom` takes long to answer, of the `seconds` it has."""
@@ -100,13 +120,13 @@ class Scene:
             f"{whom} has not answered yet; waiting for up to {seconds:g} s (UVTORCH_PROBE_TIMEOUT sets the limit)"
         )
 
+    def machine(self) -> Machine:
+        """All of it."""
+        found = tuple(self.problems), tuple(self.notes), tuple(self._probes)
+        return Machine(self.platform, tuple(self.gpus), self.driver, *found)
+
 
 def parse_tegra_release(text: str) -> str:
     """`R36.4.3` from /etc/nv_tegra_release: `# R36 (release), REVISION: 4.3, GCID: ..., BOARD: ...`."""
     found = re.search(r"\bR([0-9]{1,6})\b(?:.*?REVISION:\s*([0-9][0-9.]{,20}))?", text)
     return "R" + ".".join(filter(None, found.groups())) if found else "unknown release"
-
-
-def count(gpus: Sized) -> str:
-    """`1 GPU`, `8 GPUs`."""
-    return f"{len(gpus)} GPU{'' if len(gpus) == 1 else 's'}"
