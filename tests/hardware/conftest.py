@@ -44,7 +44,7 @@ def detect(tmp_path: Path, libraries: Callable[[bool], Path], monkeypatch: pytes
             library = libraries(scene.nvml.old)
             if scene.host.system == "windows":
                 ask = nvml.ask
-                monkeypatch.setattr(nvml, "ask", lambda *_, **__: ask((str(library),), env, 30))
+                monkeypatch.setattr(nvml, "ask", lambda *_, **__: ask(str(library), env, 30))
             elif scene.library:
                 place = root / scene.library.lstrip("/") / "libnvidia-ml.so.1"
                 place.parent.mkdir(parents=True, exist_ok=True)

@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.hardware.conftest import Detect
-from tests.hardware.scenes import H100, LINUX, Copy, Link, Scene, cards, container, module, nodes, pci
+from tests.hardware.scenes import H100, Copy, Link, Scene, cards, container, module, nodes, pci
 from tests.hardware.standin import Card, Nvml, gpu_uuid
 from uvtorch.errors import UsageError
 from uvtorch.hardware import nvml, programs
-from uvtorch.hardware import scene as probing
 from uvtorch.machine import Driver, Gpu, Machine, from_json
 
 GPU_ON_BUS = {**module("570.124.06"), **nodes(1), **pci("0000:10:00.0", "10de:2330", "nvidia")}
@@ -191,7 +190,7 @@ def test_a_child_that_cannot_die_is_left_behind(
     # As one that sleeps in the driver, on which SIGKILL has no effect until it wakes.
     library, env, log = hanging
     monkeypatch.setattr(programs, "_kill", lambda _: None)
-    report = nvml.ask((library,), env, 3)
+    report = nvml.ask(library, env, 3)
     assert report.end == "hung"
     child = pid_of(log)
     os.kill(child, 0)  # it is still there, and nobody waits for it
@@ -204,7 +203,7 @@ def test_what_ends_us_ends_the_question(name: str, hanging: tuple[str, dict[str,
     library, env, log = hanging
     code = (
         "import os, sys; from uvtorch.hardware import nvml\n"
-        f"try: nvml.ask(({library!r},), os.environ, 50)\n"
+        f"try: nvml.ask({library!r}, os.environ, 50)\n"
         "except KeyboardInterrupt: sys.exit(130)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], env=env)
@@ -220,7 +219,7 @@ def test_a_handler_of_our_own_comes_after_the_end_of_the_question(hanging: tuple
     code = (
         "import os, signal, sys; from uvtorch.hardware import nvml\n"
         "signal.signal(signal.SIGTERM, lambda *_: print('told', flush=True))\n"
-        f"print(nvml.ask(({library!r},), os.environ, 50).end)\n"
+        f"print(nvml.ask({library!r}, os.environ, 50).end)\n"
         "print(signal.getsignal(signal.SIGTERM).__name__)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True)
@@ -232,7 +231,7 @@ def test_a_handler_of_our_own_comes_after_the_end_of_the_question(hanging: tuple
 
 def test_a_program_whose_parent_was_killed_ends_by_itself(hanging: tuple[str, dict[str, str], Path]) -> None:
     library, env, log = hanging
-    code = f"import os; from uvtorch.hardware import nvml; nvml.ask(({library!r},), os.environ, 1)\n"
+    code = f"import os; from uvtorch.hardware import nvml; nvml.ask({library!r}, os.environ, 1)\n"
     process = subprocess.Popen([sys.executable, "-c", code], env=env)
     child = pid_of(log)
     process.kill()
@@ -243,8 +242,7 @@ def test_a_program_whose_parent_was_killed_ends_by_itself(hanging: tuple[str, di
 def test_a_slow_driver_gets_its_time_and_a_person_a_line(hanging: tuple[str, dict[str, str], Path]) -> None:
     library, env, _ = hanging
     said: list[str] = []
-    asked = probing.Scene(LINUX, {}, "/nowhere", said.append)
-    assert nvml.ask((library,), env, 2.2, late=asked.late("NVIDIA's driver", 2.2)).end == "hung"
+    assert nvml.ask(library, env, 2.2, said.append).end == "hung"
     assert said == [
         "NVIDIA's driver has not answered yet; waiting for up to 2.2 s (UVTORCH_PROBE_TIMEOUT sets the limit)"
     ]
@@ -264,7 +262,7 @@ def test_a_driver_that_is_there_gets_more_time(
     given: list[float] = []
     report = nvml.Report(failure="x", end="hung")
 
-    def ask(_: object, __: object, seconds: float, **___: object) -> nvml.Report:
+    def ask(_: object, __: object, seconds: float, ___: object) -> nvml.Report:
         given.append(seconds)
         return report
 
@@ -288,7 +286,7 @@ def test_the_limit_is_the_users() -> None:
 def test_a_parent_that_ignores_its_childrens_end_gets_the_answer(libraries: Callable[[bool], Path]) -> None:
     code = (
         "import os, signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN); from uvtorch.hardware import nvml\n"
-        f"print(nvml.ask(({str(libraries(False))!r},), os.environ, 30).failure == '')\n"
+        f"print(nvml.ask({str(libraries(False))!r}, os.environ, 30).failure == '')\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "True\n"
@@ -299,7 +297,7 @@ def test_no_process_left_to_start_is_a_failure(monkeypatch: pytest.MonkeyPatch) 
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
-    report = nvml.ask((), {}, 2)
+    report = nvml.ask(None, {}, 2)
     assert "could not be started: Resource temporarily unavailable" in report.failure
     assert report.end == "error"
 
@@ -316,14 +314,13 @@ def test_the_child_leaves_the_parents_output_alone(
     libraries: Callable[[bool], Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
     print("before", flush=False)
-    nvml.ask((str(libraries(False)),), {}, 30)
+    nvml.ask(str(libraries(False)), {}, 30)
     assert capfd.readouterr() == ("before\n", "")
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "\n", "{", "[]", "null", "{}", '{"devices": 1}', '{"devices": [{}]}', '{"devices": [], "lost": 1}',
-     '"devices"', '{"devices": []}',
+    ["", "\n", "{", "[]", "null", "{}", '{"gpus": 1}', '{"gpus": [{}]}', '{"gpus": [], "lost": 1}', '"gpus"',
      '{"driver": "570"}', '{"other": "x"}', '[["driver", 1]]', "[" * 100_000, "\x00\xff" * 1000],
 )  # fmt: skip
 def test_a_garbled_answer_is_a_failure_not_an_exception(text: str) -> None:
@@ -331,7 +328,7 @@ def test_a_garbled_answer_is_a_failure_not_an_exception(text: str) -> None:
 
 
 def test_an_answer_that_ends_in_the_middle_keeps_what_came() -> None:
-    report = nvml.parse('{"driver": "570.124.06", "cuda": "12.8"}\n{"devices": [{"num')
+    report = nvml.parse('{"driver": "570.124.06", "cuda": "12.8"}\n{"gpus": [{"na')
     assert (report.driver, report.cuda) == ("570.124.06", "12.8")
     assert report.failure == "it ended in the middle"
 
@@ -340,7 +337,7 @@ def test_a_program_without_pynvml_says_so(libraries: Callable[[bool], Path], mon
     paths = [path for path in sys.path if "site-packages" not in path]
     monkeypatch.setattr(sys, "path", paths)
     monkeypatch.setattr(sys, "executable", sys._base_executable)  # type: ignore[attr-defined]
-    report = nvml.ask((str(libraries(False)),), {}, 30)
+    report = nvml.ask(str(libraries(False)), {}, 30)
     assert "No module named 'pynvml'" in report.failure
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import strategies as st
 
 from tests.examples import given
-from uvtorch.hardware.visible import select
+from uvtorch.hardware.scene import select
 
 A, B, C = "GPU-aaaa1111-0000", "GPU-aaaa2222-0000", "GPU-cccc3333-0000"
 

@@ -13,12 +13,12 @@ The ladder, first match first:
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from uvtorch import files, machine
 from uvtorch.errors import MachineError, UsageError
 from uvtorch.hardware import amd, bus, intel, nvidia
-from uvtorch.hardware.programs import plain
+from uvtorch.hardware.programs import Tell, plain
 from uvtorch.hardware.scene import Host, Scene, this_host
 from uvtorch.machine import Driver, Gpu, Machine
 
@@ -37,9 +37,7 @@ _RULES = (
 """(variable, what its value must match, what is wrong otherwise). An empty one is unset, as for uv."""
 
 
-def detect(
-    env: Mapping[str, str], *, root: str = "/", host: Host | None = None, tell: Callable[[str], None] = lambda _: None
-) -> Machine:
+def detect(env: Mapping[str, str], *, root: str = "/", host: Host | None = None, tell: Tell | None = None) -> Machine:
     """The machine as a process with this environment may use it.
 
     `root` and `host` replace the file system's root and the interpreter's own facts. A vendor's probe takes 2 s at the

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 
-from uvtorch.hardware import programs, visible
+from uvtorch.hardware import programs
 from uvtorch.hardware.bus import Device
 from uvtorch.hardware.programs import plain
 from uvtorch.hardware.scene import Scene
@@ -30,22 +30,21 @@ def probe(scene: Scene, devices: Sequence[Device]) -> None:
     # ROCR_VISIBLE_DEVICES acts below HIP, which counts what is left. HIP takes CUDA's variable where its own is unset.
     cuda = "HIP_VISIBLE_DEVICES" not in scene.env and scene.env.get("CUDA_VISIBLE_DEVICES")
     for variable in ("ROCR_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES" if cuda else "HIP_VISIBLE_DEVICES"):
-        gpus = visible.apply(scene, variable, gpus)
+        gpus = scene.visible(variable, gpus)
     scene.gpus += _passing(sorted(gpus, key=lambda gpu: gpu.integrated), scene)
 
 
 def _passing(gpus: list[Gpu], scene: Scene) -> list[Gpu]:
     """Every GPU passes for the architecture that HSA_OVERRIDE_GFX_VERSION names."""
     value = scene.env.get("HSA_OVERRIDE_GFX_VERSION", "")
-    if not value or not gpus:
-        return gpus
     version = re.fullmatch(r"([0-9]{1,2})\.(0?[0-9]|1[0-5])\.(0?[0-9]|1[0-5])", value)
-    if version is None:
+    if gpus and version:
+        architecture = gfx(*map(int, version.groups()))
+        scene.notes.append(f"HSA_OVERRIDE_GFX_VERSION={value}: {_architectures(gpus)} passes for {architecture}.")
+        return [gpu._replace(architecture=architecture) for gpu in gpus]
+    if gpus and value:
         scene.notes.append(f"HSA_OVERRIDE_GFX_VERSION={plain(value, 40)} is not like 10.3.0 and is ignored here.")
-        return gpus
-    architecture = gfx(*map(int, version.groups()))
-    scene.notes.append(f"HSA_OVERRIDE_GFX_VERSION={value}: {_architectures(gpus)} passes for {architecture}.")
-    return [gpu._replace(architecture=architecture) for gpu in gpus]
+    return gpus
 
 
 def gfx(major: int, minor: int, stepping: int) -> str:
@@ -70,9 +69,10 @@ def _given(nodes: Sequence[tuple[int, Gpu]], scene: Scene) -> list[Gpu]:
     container = scene.platform.container
     # A container is given single GPUs by their render nodes; the topology shows all of the host's.
     given = [gpu for minor, gpu in nodes if not container or scene.exists(f"/dev/dri/renderD{minor}")]
-    kfd = scene.exists("/dev/kfd")
-    if not kfd or not given:
-        missing = "/dev/dri has no device file for it" if kfd else "there is no /dev/kfd device file"
+    missing = "" if given else "/dev/dri has no device file for it"
+    if not scene.exists("/dev/kfd"):
+        missing = "there is no /dev/kfd device file"
+    if missing:
         reason = f"an AMD GPU ({nodes[0][1].architecture}) is on the bus, but {missing}"
         remedy = "Start the container with --device /dev/kfd --device /dev/dri." if container else ""
         scene.problems.append(Problem("amd", "unreachable", reason, remedy))
@@ -137,17 +137,18 @@ def _without_topology(scene: Scene, devices: Sequence[Device]) -> list[Gpu]:
 
 
 def _ask_rocminfo(scene: Scene) -> list[Gpu]:
+    import shutil  # noqa: PLC0415  most machines have the topology
+
     # Folders of PATH that are not absolute are passed over: `.` and an empty entry mean whatever folder one is in.
     folders = ("/opt/rocm/bin", *filter(os.path.isabs, scene.env.get("PATH", "").split(os.pathsep)))
-    paths = (scene.at(f"{folder}/rocminfo") for folder in folders)
-    program = next((path for path in paths if os.access(path, os.X_OK)), None)
+    program = shutil.which("rocminfo", path=os.pathsep.join(map(scene.at, folders)))
     if program is None:
         scene.probe("rocminfo", "absent")
         return []
     # The variables are applied here, to every source alike.
     env = {name: value for name, value in scene.env.items() if not name.endswith("_VISIBLE_DEVICES")}
     seconds = programs.limit(scene.env, alive=False)
-    result = programs.run((program,), env, seconds, late=scene.late("rocminfo", seconds))
+    result = programs.run((program,), env, seconds, whom="rocminfo", tell=scene.tell)
     if result.code != 0:
         scene.probe("rocminfo", "failed", result.failure or f"exit code {result.code}: {plain(result.output)}")
         return []

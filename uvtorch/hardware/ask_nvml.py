@@ -1,7 +1,7 @@
-"""The program that asks NVML: `ask_nvml.py SECONDS [LIBRARY ...]`. It prints a JSON object a line.
+"""The program that asks NVML: `ask_nvml.py SECONDS [LIBRARY]`. It prints a JSON object a line.
 
-Fields of `nvml.Report`: `driver` and `cuda`, then `devices` and `lost`; or `code` and `failure`. A LIBRARY is a path or
-a name for the system's loader; without one pynvml finds it. Run by `nvml.ask`; imports nothing of uvtorch.
+Fields of `nvml.Report`: `driver` and `cuda`, then those of GPUs; or `code` and `failure`. LIBRARY is a path or a name
+for the system's loader; without it pynvml finds its own. Run by `nvml.ask`; imports nothing of uvtorch.
 """
 
 import ctypes
@@ -27,21 +27,28 @@ def main(arguments: Sequence[str]) -> None:
     def say(**row: object) -> None:
         print(json.dumps(row), file=out, flush=True)
 
-    devices: list[dict[str, Any]] = []
-    lost = []
+    gpus: list[dict[str, Any]] = []
+    parents: list[str | None] = []
+    unsliced, lost = [], []
     try:
-        _load(arguments[1:])
+        for library in arguments[1:]:  # pynvml asks for `libnvidia-ml.so.1` by name, which finds what is loaded
+            ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
         pynvml.nvmlInit()
         older = _optional(pynvml.nvmlSystemGetCudaDriverVersion)
         cuda = _optional(pynvml.nvmlSystemGetCudaDriverVersion_v2, default=older)
         version = f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else None
         say(driver=pynvml.nvmlSystemGetDriverVersion(), cuda=version)
-        for number in range(pynvml.nvmlDeviceGetCount()):
+        count = pynvml.nvmlDeviceGetCount()
+        for number in range(count):
             try:
-                devices += _devices(number, pynvml.nvmlDeviceGetHandleByIndex(number))
+                parent, found = _devices(pynvml.nvmlDeviceGetHandleByIndex(number))
             except pynvml.NVMLError as error:
                 lost.append((number, error.value, str(error)))
-        say(devices=devices, lost=lost)
+                continue
+            gpus += found
+            parents += [parent] * len(found)
+            unsliced += [] if found else [number]
+        say(whole=count - len(lost), gpus=gpus, parents=parents, unsliced=unsliced, lost=lost)
     except pynvml.NVMLError as error:
         say(code=error.value, failure=str(error))
     except OSError as error:
@@ -49,32 +56,20 @@ def main(arguments: Sequence[str]) -> None:
     os._exit(0)
 
 
-def _load(libraries: Sequence[str]) -> None:
-    """Load the first that can be. pynvml asks for `libnvidia-ml.so.1` by name, which finds what is loaded."""
-    for library in libraries:
-        try:
-            ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
-            return
-        except OSError:
-            if library == libraries[-1]:
-                raise
-
-
-def _devices(number: int, whole: object) -> list[dict[str, Any]]:
-    """A GPU, then its MIG slices."""
+def _devices(whole: object) -> tuple[str | None, list[dict[str, Any]]]:
+    """(None, a GPU), or (its UUID, the slices) of one in MIG mode."""
     capability = ".".join(map(str, _optional(pynvml.nvmlDeviceGetCudaComputeCapability, whole, default=()))) or None
+    model = _optional(pynvml.nvmlDeviceGetName, whole, default="NVIDIA GPU")
     mig = bool(_optional(pynvml.nvmlDeviceGetMigMode, whole, default=(0,))[0])
     places = range(_optional(pynvml.nvmlDeviceGetMaxMigDeviceCount, whole, default=0) if mig else 0)
     slices = (_optional(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, whole, place) for place in places)
-    model = _optional(pynvml.nvmlDeviceGetName, whole, default="NVIDIA GPU")
-    rows: list[dict[str, Any]] = []
-    for device in (whole, *filter(None, slices)):
-        name = _optional(pynvml.nvmlDeviceGetName, device, default=model)
+    gpus = []
+    for device in filter(None, slices) if mig else (whole,):
         memory = getattr(_optional(pynvml.nvmlDeviceGetMemoryInfo, device), "total", 0) // 2**20 or None
+        name = _optional(pynvml.nvmlDeviceGetName, device, default=model)
         uuid = _optional(pynvml.nvmlDeviceGetUUID, device)
-        gpu = {"name": name, "compute_capability": capability, "memory_mib": memory, "uuid": uuid, "mig": mig}
-        rows.append({"number": number, "gpu": gpu, "parent": rows[0]["gpu"]["uuid"] or "" if rows else None})
-    return rows
+        gpus.append({"name": name, "compute_capability": capability, "memory_mib": memory, "uuid": uuid, "mig": mig})
+    return _optional(pynvml.nvmlDeviceGetUUID, whole, default="") if mig else None, gpus
 
 
 def _optional(function: Callable[..., Any], *args: object, default: object = None) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from uvtorch.hardware.bus import Device
 from uvtorch.hardware.scene import Scene
 from uvtorch.intel import lookup, supported
-from uvtorch.machine import Gpu, Problem
+from uvtorch.machine import Gpu, Outcome, Problem
 
 
 def probe(scene: Scene, devices: Sequence[Device]) -> None:
@@ -13,30 +13,22 @@ def probe(scene: Scene, devices: Sequence[Device]) -> None:
 
     A GPU that XPU supports but that has no driver or no device file here is a problem and not among the GPUs.
     """
-    gpus, reasons = [], []
+    told, gpus = [], []
     for device in devices:
-        gpu = _gpu(device)
-        lacking, remedy = _lacking(device, scene)
-        if lacking and supported(gpu.pci_id):
-            reasons.append(f"{gpu.name} ({device.id}) is on the bus, but {lacking}")
-            scene.problems.append(Problem("intel", "unreachable", reasons[-1], remedy))
+        row = lookup(device.id)
+        known = (row.name, None, row.architecture) if row else (device.name or "Intel graphics", None, None)
+        gpu = Gpu("intel", *known, memory_mib=device.memory_mib, pci_id=device.id, integrated=not row or row.integrated)
+        lacking, remedy = _lacking(device, scene) if supported(device.id) else ("", "")
+        told.append(f"{gpu.name} ({device.id})" + (f" is on the bus, but {lacking}" if lacking else ""))
+        if lacking:
+            scene.problems.append(Problem("intel", "unreachable", told[-1], remedy))
         else:
             gpus.append(gpu)
-    gpus.sort(key=lambda gpu: (not supported(gpu.pci_id), gpu.integrated))
-    told = reasons[:1] or dict.fromkeys(f"{gpu.name} ({gpu.pci_id})" for gpu in gpus)
     if scene.platform.wsl and not devices:
         told = ["Intel GPUs cannot be detected under WSL; use `--torch-backend xpu`"]
-    scene.probe("intel", "failed" if reasons else "ok" if gpus else "absent", ", ".join(told))
-    scene.gpus += gpus
-
-
-def _gpu(device: Device) -> Gpu:
-    row = lookup(device.id)
-    if row is None:
-        name = device.name or "Intel graphics"
-        return Gpu("intel", name, memory_mib=device.memory_mib, pci_id=device.id, integrated=True)
-    facts = None, row.architecture, device.memory_mib
-    return Gpu("intel", row.name, *facts, pci_id=device.id, integrated=row.integrated)
+    outcome: Outcome = "absent" if not devices else "ok" if len(gpus) == len(devices) else "failed"
+    scene.probe("intel", outcome, ", ".join(dict.fromkeys(told)))
+    scene.gpus += sorted(gpus, key=lambda gpu: (not supported(gpu.pci_id), gpu.integrated))
 
 
 def _lacking(device: Device, scene: Scene) -> tuple[str, str]:

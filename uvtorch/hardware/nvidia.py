@@ -8,14 +8,14 @@ installed, given to a virtual machine), which gives the CPU build and a line.
 import os
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from uvtorch.hardware import nvml, programs, visible
+from uvtorch.hardware import nvml, programs
 from uvtorch.hardware.bus import Device
 from uvtorch.hardware.nvml import Report
-from uvtorch.hardware.programs import plain
+from uvtorch.hardware.programs import bracketed, plain
 from uvtorch.hardware.scene import Scene
-from uvtorch.machine import Driver, Gpu, Outcome, Problem
+from uvtorch.machine import Driver, Gpu, Outcome, Problem, ProblemKind
 
 LIBRARY = "libnvidia-ml.so.1"
 FOLDERS = (
@@ -83,33 +83,30 @@ def probe(scene: Scene, devices: Sequence[Device]) -> None:
     report = _ask(scene, signs)
     version = report.driver if is_version(report.driver) else signs.module
     driver = Driver(version, report.cuda) if version else None
-    usable = [device for device in report.devices if device.usable]
-    gpus = _gpus_of_files(scene, signs, driver) if report.absent else [device.gpu for device in usable]
-    away = next((state for state in _out_of_reach(scene, signs, report) if state[0]), None)
-    if away:
-        gpus, driver = [], None  # a driver that cannot be reached decides nothing
-    _, reason, remedy = away or next(state for state in ((gpus, "", ""), *_broken(scene, signs, report)) if state[0])
-    _tell(scene, report, "failed" if reason and not away else "absent")
-    if reason and away:
-        scene.problems.append(Problem("nvidia", "unreachable", reason, remedy))
-    elif reason:
+    gpus = _gpus_of_files(scene, signs, driver) if report.absent else [*report.gpus]
+    states = (*_out_of_reach(scene, signs, report), (gpus, None, "", ""), *_broken(scene, signs, report))
+    kind, reason, remedy = next(state[1:] for state in states if state[0])
+    if kind == "broken":
         remedy = WINDOWS.get((scene.platform.system, scene.platform.wsl), remedy)
-        scene.problems.append(Problem("nvidia", "broken", f"NVIDIA: {reason}", remedy))
+        scene.problems.append(Problem("nvidia", kind, f"NVIDIA: {reason}", remedy))
+    elif kind:
+        scene.problems.append(Problem("nvidia", kind, reason, remedy))
+        gpus, driver = [], None  # a driver that cannot be reached decides nothing
     scene.driver = driver
+    _tell(scene, report, "failed" if kind == "broken" else "absent")
     alike = len({(gpu.name, gpu.compute_capability) for gpu in gpus}) == 1
     ordered = alike or scene.env.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
-    parents = [device.parent for device in usable]
-    scene.gpus += visible.apply(scene, "CUDA_VISIBLE_DEVICES", gpus, ordered=ordered, parents=parents)
+    scene.gpus += scene.visible("CUDA_VISIBLE_DEVICES", gpus, ordered=ordered, parents=report.parents)
 
 
 def _tell(scene: Scene, report: Report, failed: Outcome) -> None:
-    whole = {device.number for device in report.devices}
-    code = f" (error {report.code})" if report.code else ""
-    answer = f"driver {report.driver}, {len(whole)} GPU{'' if len(whole) == 1 else 's'}"
-    scene.probe("nvml", *((failed, plain(report.failure) + code) if report.failure else ("ok", answer)))
-    for number, fault, text in report.lost:
-        scene.notes.append(f"NVIDIA GPU {number} does not answer: {_error(fault, text)[0]}.")
-    for number in sorted(whole - {device.number for device in report.devices if device.usable}):
+    if report.failure:
+        scene.probe("nvml", failed, plain(report.failure) + bracketed("error {}", report.code))
+    else:
+        scene.probe("nvml", "ok", f"driver {report.driver}, {report.whole} GPU{'' if report.whole == 1 else 's'}")
+    for number, code, said in report.lost:
+        scene.notes.append(f"NVIDIA GPU {number} does not answer: {_error(code, said)[0]}.")
+    for number in report.unsliced:
         scene.notes.append(f"NVIDIA GPU {number} is in MIG mode without an instance: CUDA skips it.")
 
 
@@ -154,67 +151,72 @@ def _ask(scene: Scene, signs: Signs) -> Report:
     if signs.library is None:
         return Report(code=nvml.LIBRARY_NOT_FOUND, failure=f"{LIBRARY} not found", end="error")
     platform = scene.platform
+    windows = platform.system == "windows"
     # Windows, WSL and Jetsons have no file that tells of a loaded module.
-    alive = signs.nodes and bool(signs.module or platform.wsl or platform.tegra or platform.system == "windows")
+    alive = signs.nodes and bool(signs.module or windows or platform.wsl or platform.tegra)
     seconds = programs.limit(scene.env, alive=alive)
-    # On the real machine the loader knows better than we where its libraries are, except in folders outside its
-    # search; under another root its own libraries must not be touched.
-    libraries = (LIBRARY, signs.library) if scene.root == "/" else (scene.at(signs.library),)
-    late = scene.late("NVIDIA's driver", seconds)
-    return nvml.ask(() if platform.system == "windows" else libraries, scene.env, seconds, late=late)
+    return nvml.ask(None if windows else scene.at(signs.library), scene.env, seconds, scene.tell)
 
 
 # What stands between a GPU and its use
 
-State = tuple[object, str, str]
-"""(condition, reason, remedy): of several the first whose condition holds says how things are; no reason: well."""
+AWAY: Final = "unreachable"
+BROKEN: Final = "broken"
+State = tuple[object, ProblemKind | None, str, str]
+"""(condition, kind of problem, reason, remedy): of several the first whose condition holds says how things are."""
 
 
 def _out_of_reach(scene: Scene, signs: Signs, report: Report) -> tuple[State, ...]:
-    """Where nothing here could drive a GPU, if there is one: the CPU build is right."""
-    container = scene.platform.container
-    if report.end == "answered":
-        given_none = container and not (report.devices or report.lost)
-        return ((given_none, "NVIDIA's driver is here, but this container was given no GPU", GIVE_CONTAINER),)
-    if signs.nodes or report.end == "hung":
+    """Where nothing here could drive a GPU, if there is one: there are no device files, and NVML says no more."""
+    if signs.nodes or report.end in ("answered", "hung"):
         return ()
-    drivers = ", ".join(sorted(filter(None, {device.driver for device in signs.devices})))
-    has = f" ({drivers} has it)" if drivers else ""
-    host = f" (the host's driver is {signs.module})" if signs.module else ""
-    module = f" with kernel module {signs.module}" if signs.module else ""
-    gpu = f"an NVIDIA GPU ({signs.devices[0].id})" if signs.devices else "an NVIDIA GPU"
+    drivers = ", ".join(sorted(device.driver for device in signs.devices if device.driver))
+    gpu = "an NVIDIA GPU" + bracketed("{}", ", ".join(device.id for device in signs.devices[:1]))
+    host, with_module = bracketed("the host's driver is {}", signs.module), bracketed("kernel module {}", signs.module)
     on_bus, missing = f"{gpu} is on the bus, but", "there are neither device files nor its library"
+    not_installed = f"{on_bus} NVIDIA's driver is not installed" + bracketed("{} has it", drivers)
     return (
-        (not (signs.devices or signs.module or scene.platform.tegra), "", ""),
-        (container, f"{on_bus} this container has no NVIDIA device files{host}", GIVE_CONTAINER),
-        (drivers == "vfio-pci", f"{on_bus} it is handed to virtual machines (vfio-pci)", ""),
-        (report.absent and (signs.module or not signs.devices), f"{gpu} is here{module}, but {missing}", INSTALL),
-        (report.absent, f"{on_bus} NVIDIA's driver is not installed{has}", INSTALL),
+        (not (signs.devices or signs.module or scene.platform.tegra), None, "", ""),
+        (scene.platform.container, AWAY, f"{on_bus} this container has no NVIDIA device files{host}", GIVE_CONTAINER),
+        (drivers == "vfio-pci", AWAY, f"{on_bus} it is handed to virtual machines (vfio-pci)", ""),
+        (report.absent and signs.devices and not signs.module, AWAY, not_installed, INSTALL),
+        (report.absent, AWAY, f"{gpu} is here{with_module}, but {missing}", INSTALL),
     )
 
 
 def _broken(scene: Scene, signs: Signs, report: Report) -> tuple[State, ...]:
-    """Where the driver is here and does not do its work: no build for its GPU is right."""
-    wsl, code = scene.platform.wsl, report.code
-    reason, remedy = _error(*report.lost[0][1:]) if report.lost else _error(code, report.failure)
-    unseen = ", ".join(device.id for device in signs.devices if device.driver == "nvidia")
-    nvrm = "Look for NVRM messages in `sudo dmesg`: the driver may be too old for this GPU."
-    mig = "Create instances (`sudo nvidia-smi mig -cgi ... -C`) or turn MIG mode off (`sudo nvidia-smi -mig 0`)."
+    """Where the driver is here and does not do its work, or was given no GPU."""
+    if report.end == "answered":
+        return _no_gpu(scene, signs, report)
+    code = report.code
+    reason, remedy = _error(code, report.failure)
     loaded = f"the driver {signs.module} is loaded, but its library cannot reach it"
     check = "Check that /dev/nvidiactl exists (`sudo nvidia-modprobe -c 0 -u`), else restart the machine."
+    known = signs.devices or scene.platform.tegra or (scene.platform.wsl and signs.library)
     return (
-        (report.lost, reason, remedy),
-        (report.devices, "every GPU is in MIG mode and none has an instance, so CUDA sees no device", mig),
-        (not report.failure and unseen, f"the driver does not see the GPU ({unseen}) that is on the bus", nvrm),
-        (not report.failure, "", ""),
-        (report.end == "hung", f"the driver does not answer ({report.failure})", IF_IT_HANGS),
-        (code == nvml.DRIVER_NOT_LOADED and signs.module, loaded, check),
+        (report.end == "hung", BROKEN, f"the driver does not answer ({report.failure})", IF_IT_HANGS),
+        (code == nvml.DRIVER_NOT_LOADED and signs.module, BROKEN, loaded, check),
         # The driver's packages on a machine without a GPU, as cloud images have them.
-        (code == nvml.DRIVER_NOT_LOADED and not (signs.devices or scene.platform.tegra or wsl), "", ""),
-        (code == nvml.VERSION_MISMATCH, reason + _versions(scene, signs), remedy),
-        (not report.absent, reason, remedy),
-        (signs.devices or (wsl and signs.library), f"NVML cannot be asked ({plain(report.failure)})", REINSTALL),
-        (True, "", ""),
+        (code == nvml.DRIVER_NOT_LOADED and not known, None, "", ""),
+        (code == nvml.VERSION_MISMATCH, BROKEN, reason + _versions(scene, signs), remedy),
+        (not report.absent, BROKEN, reason, remedy),
+        (known, BROKEN, f"NVML cannot be asked ({plain(report.failure)})", REINSTALL),
+        (True, None, "", ""),
+    )
+
+
+def _no_gpu(scene: Scene, signs: Signs, report: Report) -> tuple[State, ...]:
+    lost: list[State] = [(True, BROKEN, *_error(code, said)) for _, code, said in report.lost]
+    mig = "Create instances (`sudo nvidia-smi mig -cgi ... -C`) or turn MIG mode off (`sudo nvidia-smi -mig 0`)."
+    given_none = "NVIDIA's driver is here, but this container was given no GPU"
+    unseen = ", ".join(device.id for device in signs.devices if device.driver == "nvidia")
+    nvrm = "Look for NVRM messages in `sudo dmesg`: the driver may be too old for this GPU."
+    return (
+        *lost,
+        (report.unsliced, BROKEN, "every GPU is in MIG mode and none has an instance, so CUDA sees no device", mig),
+        (scene.platform.container, AWAY, given_none, GIVE_CONTAINER),
+        (unseen, BROKEN, f"the driver does not see the GPU ({unseen}) that is on the bus", nvrm),
+        (True, None, "", ""),
     )
 
 
@@ -226,9 +228,8 @@ def _error(code: int | None, said: str) -> tuple[str, str]:
 
 def _versions(scene: Scene, signs: Signs) -> str:
     library = os.path.basename(os.path.realpath(scene.at(signs.library or ""))).removeprefix("libnvidia-ml.so.")
-    versions = (("kernel module", signs.module), ("library", library))
-    told = ", ".join(f"{what} {version}" for what, version in versions if is_version(version))
-    return f" ({told})" if told else ""
+    versions = {f"kernel module {signs.module}": signs.module, f"library {library}": library}
+    return bracketed("{}", ", ".join(text for text, version in versions.items() if is_version(version)))
 
 
 # Without NVML; nvidia-smi asks the same library

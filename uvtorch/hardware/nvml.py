@@ -6,7 +6,7 @@ before it asks for GPUs, so that a hang loses only what comes after it.
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from uvtorch.hardware import programs
@@ -17,25 +17,15 @@ DRIVER_NOT_LOADED, LIBRARY_NOT_FOUND, GPU_IS_LOST, VERSION_MISMATCH = 9, 12, 15,
 """Of nvmlReturn_t, in nvml.h."""
 
 
-class Device(NamedTuple):
-    """A GPU, or a MIG slice of one."""
-
-    number: int  # NVML's index of the whole GPU: PCI bus order
-    gpu: Gpu  # `mig`: a GPU in MIG mode (`parent` is None), or a slice
-    parent: str | None = None  # The UUID of the GPU that a slice belongs to (empty: not known); None for a whole GPU
-
-    @property
-    def usable(self) -> bool:
-        """Whether CUDA uses it: of a GPU in MIG mode it takes the slices only."""
-        return not self.gpu.mig or self.parent is not None
-
-
 class Report(NamedTuple):
     """What NVML told."""
 
     driver: str | None = None
     cuda: str | None = None  # The newest CUDA the driver supports, `12.8`
-    devices: tuple[Device, ...] = ()  # Whole GPUs in NVML's order, each followed by its MIG slices
+    whole: int = 0  # How many GPUs could be asked
+    gpus: tuple[Gpu, ...] = ()  # Those that CUDA uses, in PCI bus order: whole ones, or the slices of one in MIG mode
+    parents: tuple[str | None, ...] = ()  # The UUID of the GPU that a slice belongs to (empty: not known), for each
+    unsliced: tuple[int, ...] = ()  # Indexes of GPUs in MIG mode without a slice
     lost: tuple[tuple[int, int, str], ...] = ()  # (index, error code, what it says) of GPUs that could not be asked
     code: int | None = None  # The error that ended the conversation: an `nvmlReturn_t`
     failure: str = ""  # Why there is no complete answer: the error in words, a hang, a crash. Empty: all was said
@@ -47,18 +37,16 @@ class Report(NamedTuple):
         return self.end == "error" and self.code in (None, LIBRARY_NOT_FOUND)
 
 
-def ask(
-    libraries: Sequence[str], env: Mapping[str, str], seconds: float, *, late: Callable[[], None] | None = None
-) -> Report:
-    """Ask NVML, for at most `seconds`. `late` is called when it takes long.
+def ask(library: str | None, env: Mapping[str, str], seconds: float, tell: programs.Tell | None = None) -> Report:
+    """Ask NVML, for at most `seconds`. `tell` is told when it takes long.
 
-    The first of `libraries` that can be loaded is asked; where there are none, what pynvml finds.
+    `library` is a path, or a name for the system's loader; None: pynvml finds its own.
     """
     program = os.path.join(os.path.dirname(__file__), "ask_nvml.py")
     # It lives with pynvml, wherever this process has that from. -P: its own folder is not for imports.
     here = {**env, "PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path))}
-    argv = (sys.executable, "-P", "-W", "ignore", program, str(int(seconds) + 1), *libraries)
-    result = programs.run(argv, here, seconds, late=late)
+    argv = (sys.executable, "-P", "-W", "ignore", program, str(int(seconds) + 1), *([library] if library else ()))
+    result = programs.run(argv, here, seconds, whom="NVIDIA's driver", tell=tell)
     report = parse(result.output)
     if result.hung:
         return report._replace(failure=f"no answer within {seconds:g} s", end="hung")
@@ -78,12 +66,11 @@ def parse(text: str) -> Report:
     for line in text.splitlines():
         try:
             row = json.loads(line)
-            if "devices" in row:
-                devices = tuple(Device(**{**device, "gpu": _gpu(**device["gpu"])}) for device in row["devices"])
-                lost = tuple(map(tuple, row["lost"]))
-                report = report._replace(devices=devices, lost=lost, failure="", end="answered")
-            else:
-                report = report._replace(**row)
+            if "gpus" in row:
+                row["gpus"] = [_gpu(**gpu) for gpu in row["gpus"]]
+                row = {name: value if name == "whole" else tuple(value) for name, value in row.items()}
+                row |= {"failure": "", "end": "answered"}
+            report = report._replace(**row)
         except (ValueError, TypeError, LookupError, RecursionError):
             continue  # a message of Python's or the library's
     return report

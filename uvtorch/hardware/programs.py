@@ -1,4 +1,4 @@
-"""Starting a vendor's program: by absolute path, without a shell, with a clean locale, bounded in time and output."""
+"""Starting a vendor's program: by absolute path, without a shell, with a clean locale, bounded in time."""
 
 import os
 import re
@@ -12,6 +12,7 @@ from uvtorch.errors import UsageError
 if TYPE_CHECKING:
     import subprocess
 
+Tell = Callable[[str], None]
 OUTPUT_LIMIT = 256 * 1024
 SHORT_S, LONG_S = 2.0, 15.0
 """How long a probe may take: where nothing says that the hardware works, and where its driver is loaded. A node of
@@ -23,13 +24,17 @@ def plain(text: str, limit: int = 300) -> str:
     return " ".join("".join(char if char.isprintable() else " " for char in text[: limit * 4]).split())[:limit]
 
 
+def bracketed(text: str, value: object) -> str:
+    """` (error 9)` for `error {}` and 9; empty for None, 0 and an empty text."""
+    return f" ({text.format(value)})" if value else ""
+
+
 class Result(NamedTuple):
     """How a program ended."""
 
     code: int | None  # Its exit code, -n where signal n ended it; None if it did not start, or was killed here
     output: str  # stdout and stderr together, at most `OUTPUT_LIMIT` bytes
-    failure: str = ""
-    """Why there is no code: `took more than 2 s`, `wrote more than 262144 bytes`, or why it did not start."""
+    failure: str = ""  # Why there is no code: `took more than 2 s`, or why it did not start
     hung: bool = False  # It was killed because its time was over
 
 
@@ -48,21 +53,19 @@ def limit(env: Mapping[str, str], *, alive: bool) -> float:
 
 
 def run(
-    argv: Sequence[str], env: Mapping[str, str], seconds: float, *, late: Callable[[], None] | None = None
+    argv: Sequence[str], env: Mapping[str, str], seconds: float, *, whom: str = "", tell: Tell | None = None
 ) -> Result:
-    """Run a program to its end, or kill it and its children after `seconds` or `OUTPUT_LIMIT` bytes.
+    """Run a program to its end, or kill it and its children after `seconds`.
 
     They are killed too when SIGTERM, SIGHUP or Ctrl-C ends us. One that cannot even be killed (it sleeps in a driver)
-    is left behind. `argv[0]` is an absolute path. `late` is called once the program has taken `SHORT_S`.
+    is left behind. `argv[0]` is an absolute path. Where `whom` has taken `SHORT_S` and may take more, `tell` is told.
     """
-    import subprocess  # noqa: PLC0415  7 ms with the next, and most machines without a GPU need neither
-    import threading  # noqa: PLC0415  see above
+    import subprocess  # noqa: PLC0415  7 ms, and most machines without a GPU need none
 
     english = {name: value for name, value in env.items() if not name.startswith(("LC_", "LANG"))} | {"LC_ALL": "C"}
     try:
         child = subprocess.Popen(
             argv,
-            bufsize=0,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -72,34 +75,31 @@ def run(
         )
     except (OSError, ValueError) as error:
         return Result(None, "", f"could not be started: {getattr(error, 'strerror', None) or error}")
-    output = bytearray()
-
-    def follow() -> None:
-        assert child.stdout
-        with child.stdout as pipe:
-            while len(output) <= OUTPUT_LIMIT and (part := pipe.read(65536)):
-                output.extend(part)
-        if len(output) > OUTPUT_LIMIT:
-            _kill(child)
-        child.wait()
-
-    # A thread rather than select(): the same on Windows. It sleeps in read() of a pipe, which never holds up an exit.
-    follower = threading.Thread(target=follow, daemon=True)
     with _ended_with_us(child):
-        follower.start()
-        follower.join(min(seconds, SHORT_S))
-        if late and follower.is_alive() and seconds > SHORT_S:
-            late()
-        # A little in any case: the time may be over because we were stopped (Ctrl-Z), and the thread had no turn yet.
-        follower.join(max(seconds - SHORT_S, 0.05))
-        hung = follower.is_alive()
-    follower.join(0.5)
-    if follower.is_alive():
-        child.returncode = -9  # left behind: it sleeps in the kernel, and nobody shall wait for it
-    text = output[:OUTPUT_LIMIT].decode("utf-8", "replace")
-    if len(output) > OUTPUT_LIMIT:
-        return Result(None, text, f"wrote more than {OUTPUT_LIMIT} bytes")
-    return Result(None, text, f"took more than {seconds:g} s", hung=True) if hung else Result(child.returncode, text)
+        output, ended = _wait(child, min(seconds, SHORT_S))
+        if not ended and seconds > SHORT_S and tell:
+            sets = "UVTORCH_PROBE_TIMEOUT sets the limit"
+            tell(f"{whom} has not answered yet; waiting for up to {seconds:g} s ({sets})")
+        if not ended:  # a moment in any case: the time may be over because we were stopped (Ctrl-Z)
+            output, ended = _wait(child, max(seconds - SHORT_S, 0.05))
+    if ended:
+        return Result(child.returncode, output)
+    output, killed = _wait(child, 0.5)
+    if not killed and child.stdout:  # left behind: it sleeps in the kernel, and nobody shall wait for it
+        child.returncode = -9
+        child.stdout.close()
+    return Result(None, output, f"took more than {seconds:g} s", hung=True)
+
+
+def _wait(child: "subprocess.Popen[bytes]", seconds: float) -> tuple[str, bool]:
+    """What a program has written until now, and whether it ended within `seconds`."""
+    from subprocess import TimeoutExpired  # noqa: PLC0415  see `run`
+
+    try:
+        output, ended = child.communicate(timeout=seconds)[0], True
+    except TimeoutExpired as error:
+        output, ended = error.output or b"", False
+    return output[:OUTPUT_LIMIT].decode("utf-8", "replace"), ended
 
 
 @contextmanager

@@ -4,11 +4,11 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from uvtorch import files
-from uvtorch.hardware import programs
+from uvtorch.hardware.programs import SHORT_S, Tell, plain, run
 from uvtorch.machine import Driver, Gpu, Machine, Outcome, Platform, Probe, Problem, processor
 
 CONTAINER_VARIABLES = ("KUBERNETES_SERVICE_HOST", "container", "APPTAINER_CONTAINER", "SINGULARITY_CONTAINER")
@@ -38,16 +38,13 @@ def this_host() -> Host:
         chip, version = map(_sysctl, ("machdep.cpu.brand_string", "kern.osproductversion"))
         known = re.fullmatch(r"[0-9]+(\.[0-9]+)*", version)
         return Host("macos", processor("macos", uname.machine), uname.release, None, chip, version if known else None)
-    try:
-        libc = os.confstr("CS_GNU_LIBC_VERSION") or ""
-    except (ValueError, OSError):
-        libc = ""
-    glibc = libc if libc.startswith("glibc ") else None
-    return Host(sys.platform, processor(sys.platform, uname.machine), uname.release, glibc)
+    glibc = "CS_GNU_LIBC_VERSION"
+    libc = os.confstr(glibc) if glibc in os.confstr_names else None
+    return Host(sys.platform, processor(sys.platform, uname.machine), uname.release, libc)
 
 
 def _sysctl(name: str) -> str:
-    return programs.plain(programs.run(("/usr/sbin/sysctl", "-n", name), {}, programs.SHORT_S).output)
+    return plain(run(("/usr/sbin/sysctl", "-n", name), {}, SHORT_S).output)
 
 
 class Scene:
@@ -57,9 +54,7 @@ class Scene:
     raising. `tell` tells a person, while a probe takes long, what is waited for.
     """
 
-    def __init__(
-        self, host: Host, env: Mapping[str, str], root: str = "/", tell: Callable[[str], None] = lambda _: None
-    ) -> None:
+    def __init__(self, host: Host, env: Mapping[str, str], root: str = "/", tell: Tell | None = None) -> None:
         self.env, self.root, self.tell = env, root, tell
         self.driver: Driver | None = None
         self.gpus: list[Gpu] = []
@@ -114,11 +109,26 @@ class Scene:
         self._probes.append(Probe(name, outcome, detail, round((now - self._since) * 1000, 1)))
         self._since = now
 
-    def late(self, whom: str, seconds: float) -> Callable[[], None]:
-        """What to do when `whom` takes long to answer, of the `seconds` it has."""
-        return lambda: self.tell(
-            f"{whom} has not answered yet; waiting for up to {seconds:g} s (UVTORCH_PROBE_TIMEOUT sets the limit)"
-        )
+    def visible(
+        self, variable: str, gpus: list[Gpu], *, ordered: bool = True, parents: Sequence[str | None] = ()
+    ) -> list[Gpu]:
+        """The GPUs of one vendor that a variable leaves (see `select`), with a note of what it does."""
+        value = self.env.get(variable)
+        if value is None or not gpus:
+            return gpus
+        setting, uuids = variable + "=" + (plain(value, 80) or "''"), [gpu.uuid for gpu in gpus]
+        if None in uuids and re.search(r"(^|,)\s*(gpu|mig)-", value, re.IGNORECASE):
+            self.notes.append(f"{setting} names GPUs by UUID, which is not known here: all are considered.")
+            return gpus
+        kept, certain = select(value, uuids, ordered=ordered, parents=parents)
+        if not certain:
+            self.notes.append(
+                f"{setting} counts GPUs in CUDA's own order, which is not known here: all are considered. "
+                "With CUDA_DEVICE_ORDER=PCI_BUS_ID or UUIDs it is."
+            )
+        elif hidden := len(gpus) - len(kept):
+            self.notes.append(f"{setting} hides {hidden} of {len(gpus)} {gpus[0].vendor.upper()} GPUs.")
+        return [gpus[place] for place in kept]
 
     def machine(self) -> Machine:
         """All of it."""
@@ -130,3 +140,35 @@ def parse_tegra_release(text: str) -> str:
     """`R36.4.3` from /etc/nv_tegra_release: `# R36 (release), REVISION: 4.3, GCID: ..., BOARD: ...`."""
     found = re.search(r"\bR([0-9]{1,6})\b(?:.*?REVISION:\s*([0-9][0-9.]{,20}))?", text)
     return "R" + ".".join(filter(None, found.groups())) if found else "unknown release"
+
+
+def select(
+    value: str, uuids: Sequence[str | None], *, ordered: bool, parents: Sequence[str | None] = ()
+) -> tuple[list[int], bool]:
+    """The positions that a variable's value keeps of GPUs with these UUIDs, and whether that is certain.
+
+    It is not where GPUs are named by an order that is not known: then all are kept. The rules are CUDA's: entries are
+    indexes or UUIDs (a unique beginning is enough; a split GPU's means its slices), and the first entry that names
+    nothing (`-1`, an index too high, a word such as SLURM's `NoDevFiles`) ends the list, so that an empty value hides
+    everything. `ordered`: index n means position n. `parents` gives the UUID of the GPU that a MIG slice belongs to.
+    """
+    kept: dict[int, None] = {}
+    by_index = False
+    known, owners = ([(uuid or "").lower() for uuid in given] for given in (uuids, parents))
+    for entry in map(str.strip, value.lower().split(",")):
+        index = re.fullmatch("[0-9]{1,5}", entry)
+        matches = [int(entry)] if index else _named(entry, known, owners)
+        if not matches or matches[0] >= len(uuids):
+            break
+        by_index |= index is not None
+        kept |= dict.fromkeys(matches)
+    if by_index and not ordered and len(kept) < len(uuids):
+        return list(range(len(uuids))), False
+    return list(kept), True
+
+
+def _named(entry: str, uuids: Sequence[str], parents: Sequence[str]) -> list[int]:
+    if not re.match("(gpu|mig)-.", entry):
+        return []
+    matches = [position for position, uuid in enumerate(uuids) if uuid.startswith(entry)]
+    return matches if len(matches) == 1 else [position for position, uuid in enumerate(parents) if uuid == entry]
