@@ -16,8 +16,9 @@ def probe(scene: Scene, devices: Sequence[Device]) -> None:
     told, gpus = [], []
     for device in devices:
         row = lookup(device.id)
-        known = (row.name, None, row.architecture) if row else (device.name or "Intel graphics", None, None)
-        gpu = Gpu("intel", *known, memory_mib=device.memory_mib, pci_id=device.id, integrated=not row or row.integrated)
+        name, chip = (row.name, row.architecture) if row else (device.name or "Intel graphics", None)
+        integrated = row is None or row.integrated
+        gpu = Gpu("intel", name, None, chip, device.memory_mib, pci_id=device.id, integrated=integrated)
         lacking, remedy = _lacking(device, scene) if supported(device.id) else ("", "")
         told.append(f"{gpu.name} ({device.id})" + (f" is on the bus, but {lacking}" if lacking else ""))
         if lacking:
