@@ -71,7 +71,11 @@ def figures(last: str) -> Figures:
         today = evaluate(here, Request(), CATALOG).find(decision.backend, got)
         if today is None or today.fault:
             found.unusable.append(f"{said}: {today}")
-        if not (number(got) >= number(decision.torch or "") if decision.or_newer else got == decision.torch):
+        if not (
+            number(got) >= number(decision.torch or "")
+            if decision.release.endswith("or newer")
+            else got == decision.torch
+        ):
             found.misnamed.append(said)
     return found
 

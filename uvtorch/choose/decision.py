@@ -50,11 +50,6 @@ class Decision(NamedTuple):
         """Every backend of the catalog, highest first, with what was made of it."""
         return tuple(messages.candidates(self.table, self.backend, self.torch, self.reason)) if self.table else ()
 
-    @property
-    def or_newer(self) -> bool:
-        """Whether `torch` is the newest that the catalog knows, and uv may take a newer one."""
-        return bool(self.newest) and self.torch == self.newest
-
     def beyond(self, torch: str | None) -> tuple[str, ...]:
         """What to say of a release that uv took and the catalog does not know: one line at the most."""
         if not torch or not self.newest or number(torch) <= number(self.newest):
@@ -65,7 +60,8 @@ class Decision(NamedTuple):
     @property
     def release(self) -> str:
         """The torch that uv gives, for a message: `torch 2.14.1`, `torch 2.15.0 or newer`, or "" for none known."""
-        return f"torch {self.torch}{' or newer' if self.or_newer else ''}" if self.torch else ""
+        newer = " or newer" if self.torch == self.newest else ""
+        return f"torch {self.torch}{newer}" if self.torch else ""
 
 
 def choose(machine: Machine, request: Request, catalog: Catalog) -> Decision:
@@ -143,24 +139,18 @@ def _bounds(need: Need, backend: Backend, release: str, catalog: Catalog) -> tup
     """Bounds on what uv would resolve to: torch on this index, and packages that do not say which torch they need."""
     index = catalog.builds.get(backend, {})
     above = [other for other in need.possible if other in index and number(other) > number(release)]
-    limits = [("torch", above[-1] if above else None)]
-    limits += ((wish.package, _limit(wish, backend, release, catalog)) for wish in need.wishes)
-    return tuple(dict.fromkeys((package, _below(first)) for package, first in limits if first))
+    limits = [("torch", version) for version in above[-1:]]
+    limits += ((wish.package, version) for wish in need.wishes for version in _loose(wish, backend, release, catalog))
+    return tuple(dict.fromkeys((package, f"<{first.removesuffix('.0')}") for package, first in limits))
 
 
-def _limit(wish: Wish, backend: Backend, release: str, catalog: Catalog) -> str | None:
-    """The lowest version that does not go with this build and that uv would take all the same; None: there is none."""
+def _loose(wish: Wish, backend: Backend, release: str, catalog: Catalog) -> list[str]:
+    """The lowest version that does not go with this build and that uv would take all the same, if there is one."""
     cuda = None if has_build(wish.package, backend) else catalog.with_cuda.get(wish.package)
     paired = [number(version) for version, torch in wish.versions.items() if release in torch]
     last = max((one for one in paired if not cuda or one < number(cuda)), default=None)
     loose = [one for one in wish.versions if last and (wish.package, one) in catalog.loose and number(one) > last]
-    return min(loose, key=number, default=None)
-
-
-def _below(version: str) -> str:
-    while version.endswith(".0") and version.count(".") > 1:
-        version = version.removesuffix(".0")
-    return f"<{version}"
+    return sorted(loose, key=number)[:1]
 
 
 def _unknown(table: Table) -> Decision:

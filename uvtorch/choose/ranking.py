@@ -44,24 +44,31 @@ def cannot_run(machine: Machine, backend: Backend, torch: str | None, catalog: C
 
 
 def why_not(table: Table, backend: Backend) -> str | None:
-    """Why no build of a backend that the request admits runs here, a clause; None if one does. `table` is of `backend`.
-
-    What the catalog does not know is judged by the driver and by the newest known kernels of the backend.
-    """
-    judge, used = table.judge, table.hardware.gpus
-    unknown = newer.fault(judge, used, backend._replace(channel=""))
+    """Why no build of a backend that is admitted runs here, a clause; None if one does. `table` is of `backend`."""
+    judge, used, rows = table.judge, table.hardware.gpus, table.of(backend)
     if judge.unsupported:
         return judge.unsupported
-    if not used and backend.family != "cpu" and not (unknown and unknown.step == "platform"):
+    unknown = newer.fault(judge, used, backend)
+    counts = bool(used) or backend.family == "cpu"
+    if not counts and not (unknown and unknown.step == "platform"):
         problems = (one.reason for one in judge.machine.problems if FAMILY.get(one.vendor) == backend.family)
         return next(problems, f"{backend} needs an {MAKER[backend.family]} GPU, and none is visible here")
-    rows = table.of(backend) if used or backend.family == "cpu" else []
-    if rows:
-        nearest = max(rows, key=lambda row: row.miss)
-        return str(nearest) if nearest.fault else None
-    if backend in judge.catalog.builds and table.need.releases and not table.of(backend):
+    known = backend in judge.catalog.builds and bool(table.need.releases)
+    return _missed(table, backend, rows if known and (counts or not rows) else None)
+
+
+def _missed(table: Table, backend: Backend, rows: Sequence[Row] | None) -> str | None:
+    """Why none of these rows of a backend runs, a clause; None if one does.
+
+    Without rows, the catalog does not know it: it is judged by the driver and the newest known kernels of the backend.
+    """
+    if rows is None:
+        unknown = newer.fault(table.judge, table.hardware.gpus, backend)
+        return f"it {unknown}" if unknown else None
+    if not rows:
         return f"its index has torch {span(table, backend)}, not {table.need.text}"
-    return f"it {unknown}" if unknown else None
+    nearest = max(rows, key=lambda row: row.miss)
+    return str(nearest) if nearest.fault else None
 
 
 def _of(torch: str | None) -> Request:
@@ -123,43 +130,34 @@ def _spare(hardware: Hardware, options: tuple[Option, ...]) -> Ranking:
     """What is left where no choice fits: the CPU choice, else what PyPI gives, else none."""
     families = [option.backend.family if option.backend else "" for option in options]
     spare = next((families.index(family) for family in ("cpu", "") if family in families), None)
-    why = (hardware.refusal or _nearest_miss(options, hardware.family)).rstrip(".")
+    if spare is not None and hardware.family == "cpu" and not hardware.refusal:
+        return Ranking(spare, options, hardware.warnings)
+    # Of those for this machine's GPU, else of others for a GPU.
+    places = sorted(range(len(options)), key=lambda at: (families[at] != hardware.family, families[at] == "cpu"))
+    misses = [f"{options[at].backend or 'PyPI'}: {options[at].reason}" for at in places]
+    why = (hardware.refusal or next(iter(misses), "no choice is offered")).rstrip(".")
     if spare is None:
         return Ranking(None, options, (f"no backend choice fits this machine: {why}",))
-    if hardware.family == "cpu" and not hardware.refusal:
-        return Ranking(spare, options, hardware.warnings)
     taken = "the CPU choice" if families[spare] else "what PyPI gives"
     return Ranking(spare, options, (f"no GPU choice fits this machine ({why}): taking {taken}",))
 
 
-def _nearest_miss(options: Sequence[Option], family: str) -> str:
-    """Why a choice for this machine's GPU does not fit; else why another does not."""
-    order = {family: 0, "": 1, "cpu": 2}
-    option = min(options, key=lambda one: order.get(one.backend.family if one.backend else "", 1), default=None)
-    if option is None:
-        return "no choice is offered"
-    return f"{option.backend}: {option.reason}" if option.backend else option.reason
-
-
 def _option(table: Table, backend: Backend | None, torch: str | None) -> Option:
-    need, known, hardware = table.need, table.judge.catalog, table.hardware
+    need, catalog = table.need, table.judge.catalog
     # A lock that no longer satisfies the requirements is about to be made anew.
-    torch = None if torch in known.releases and torch not in need.releases else torch
+    torch = None if torch in catalog.releases and torch not in need.releases else torch
     if backend is None:
         return _pypi_option(table, torch)
-    if wrong := hardware.rejects(backend):
+    if wrong := table.hardware.rejects(backend):
         return Option(backend, torch, False, wrong)
-    if backend not in known.builds or not need.releases or torch not in (None, *known.releases):
-        fault = newer.fault(table.judge, hardware.gpus, backend._replace(channel=""))
-        return Option(backend, torch, fault is None, str(fault or "not in the catalog; the driver runs it"))
+    if backend not in catalog.builds or not need.releases or torch not in (None, *catalog.releases):
+        missed = _missed(table, backend, None)
+        return Option(backend, torch, not missed, missed or "not in the catalog; the driver runs it")
     rows = [row for row in table.of(backend) if torch in (None, row.release)]
     # uv takes the newest that the index has for this Python, and knows nothing of kernels and drivers.
-    row = next((row for row in rows if not row.fails("python")), next(iter(rows), None))
-    if row is None:
-        return Option(backend, torch, False, f"has no torch that {need.text} admits")
-    if _runs(row):
-        return Option(backend, row.release, True, why(table, backend))
-    return Option(backend, torch, False, str(row))
+    rows = [row for row in rows if not row.fails("python")][:1] or rows[:1]
+    missed = None if any(map(_runs, rows)) else _missed(table, backend, rows)
+    return Option(backend, torch if missed else rows[0].release, not missed, missed or why(table, backend))
 
 
 def _runs(row: Row) -> bool:
