@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from uvtorch.backend import Backend
 from uvtorch.catalog import Catalog, number
-from uvtorch.choose import Decision, Request, Table, choose, labels
-from uvtorch.choose.compatibility import Judge
+from uvtorch.choose import Decision, Request, choose
+from uvtorch.choose.compatibility import Judge, labels
+from uvtorch.choose.table import Table
 from uvtorch.machine import Machine
 
 Worth = tuple[tuple[int, ...], tuple[object, ...]]

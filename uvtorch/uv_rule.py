@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 from uvtorch.backend import Backend, parse
 from uvtorch.catalog import Catalog, number
-from uvtorch.choose import FAMILY, Judge, Option, Request, local_backend, rank_choices, read
+from uvtorch.choose import Option, Request, local_backend, rank_choices
+from uvtorch.choose.compatibility import FAMILY, Judge
+from uvtorch.choose.request import read
 from uvtorch.machine import Machine
 
 

@@ -9,8 +9,7 @@ from uvtorch import catalog as catalogs
 from uvtorch.backend import Backend
 from uvtorch.catalog import Build, Catalog, Kernels, number
 from uvtorch.choose import Decision, Request, choose, evaluate
-from uvtorch.choose.compatibility import Judge
-from uvtorch.choose.gpus import select
+from uvtorch.choose.compatibility import Judge, select
 from uvtorch.machine import Driver, Gpu, Machine, Platform, Problem
 
 CATALOG = catalogs.load()

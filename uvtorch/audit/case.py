@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 from uvtorch.audit.exports import Export, Package, Selection
 from uvtorch.backend import DEFAULT_INDEX_BASE, PLATFORMS, same_url
 from uvtorch.catalog import Catalog
-from uvtorch.choose import Option, platform_name
+from uvtorch.choose import Option
+from uvtorch.choose.compatibility import platform_name
 from uvtorch.environment import Environment as Installed
 from uvtorch.machine import Machine
 from uvtorch.markers import EVERYWHERE, PYTHONS, holds

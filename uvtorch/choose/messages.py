@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 from uvtorch.backend import Backend
 from uvtorch.catalog import number, since
-from uvtorch.choose.compatibility import JETSONS, capability, label, labels, platform_name
-from uvtorch.choose.gpus import KIND
+from uvtorch.choose.compatibility import JETSONS, KIND, capability, label, labels, platform_name
 from uvtorch.choose.request import PLAIN, python_text
 from uvtorch.choose.table import Row, Table, best, ranked
 from uvtorch.machine import Driver, Gpu

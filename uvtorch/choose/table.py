@@ -1,15 +1,18 @@
-"""The table of a machine and a request: each (backend, release) once, with what keeps it from running. Pure."""
+"""The table of a machine and a request: each (backend, release) once, with what keeps it from running. Pure.
+
+What the catalog does not know, newer releases and backends, is judged by the nearest that it does.
+"""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from uvtorch.backend import Backend
 from uvtorch.catalog import Catalog, number
-from uvtorch.choose import gpus, request
-from uvtorch.choose.compatibility import STEPS, Fault, Judge
-from uvtorch.choose.gpus import Hardware
+from uvtorch.choose import request
+from uvtorch.choose.compatibility import STEPS, Fault, Hardware, Judge, for_backend, select
 from uvtorch.choose.request import Need, Request, python_text
 from uvtorch.machine import Gpu, Machine
+from uvtorch.requirement import parse, without_local
 
 
 class Row(NamedTuple):
@@ -78,22 +81,19 @@ def evaluate(machine: Machine, asked: Request, catalog: Catalog, backend: Backen
     that cannot be read.
     """
     judge, need = Judge(machine, catalog), request.read(machine, asked, catalog)
-    hardware = Hardware(backend.family, gpus.for_backend(judge, backend)) if backend else gpus.select(judge)
+    hardware = Hardware(backend.family, for_backend(judge, backend)) if backend else select(judge)
     rows = (row for one in ranked(catalog.builds) for row in _rows(judge, hardware, one, need))
     return Table(judge, asked, need, hardware, tuple(rows))
 
 
 def _rows(judge: Judge, hardware: Hardware, backend: Backend, need: Need) -> Iterator[Row]:
     """The rows of one backend, newest first."""
-    used, index, wrong = hardware.gpus, judge.catalog.builds[backend], judge.unsupported or hardware.rejects(backend)
-    wanted = {release: release in need.releases for release in reversed(index)}
-    if wrong:
-        yield from (Row(backend, release, requested, Fault("gpu", wrong)) for release, requested in wanted.items())
-        return
+    wrong, used = judge.unsupported or hardware.rejects(backend), hardware.gpus
     major, *others = judge.preference(backend)
-    oldest = {requested: _oldest_fault(judge, used, backend, need, requested) for requested in (True, False)}
-    for release, requested in wanted.items():
-        fault = judge.fault(used, backend, release, need) or oldest[requested]
+    ranges = {} if wrong else {one: _oldest_fault(judge, used, backend, need, one) for one in (True, False)}
+    for release in reversed(judge.catalog.builds[backend]):
+        requested = release in need.releases
+        fault = Fault("gpu", wrong) if wrong else judge.fault(used, backend, release, need) or ranges[requested]
         # uv may take a later build than the newest of the catalog: one that may soon drop the GPU comes second.
         lasts = release != judge.catalog.newest or not judge.is_last_in(used, backend, release)
         yield Row(backend, release, requested, fault, (major, lasts, *others))
@@ -118,3 +118,49 @@ def best(rows: Iterable[Row]) -> Row | None:
 def ranked(backends: Iterable[Backend]) -> list[Backend]:
     """Backends in descending rank."""
     return sorted(backends, key=lambda backend: backend.rank, reverse=True)
+
+
+def is_known(table: Table) -> bool:
+    """Whether the catalog knows a release that the request admits, for the machine's family."""
+    served = {row.release for row in table.rows if row.backend.family == table.hardware.family}
+    return any(release in served or not _unseen(table, release) for release in table.need.releases)
+
+
+def _unseen(table: Table, release: str) -> list[Backend]:
+    """The backends of the machine's family that probably have a release, though nobody has seen it there."""
+    backends = table.judge.catalog.unseen.get(release, ())
+    return [backend for backend in backends if backend.family == table.hardware.family]
+
+
+def floor(need: Need, catalog: Catalog) -> tuple[int, ...]:
+    """About the lowest release that a request admits; the newest known one where it has no lower end."""
+    torch = (wish.text for wish in need.wishes if wish.package == "torch")
+    clauses = [clause for text in torch for clause in parse(without_local(text)).specifier]
+    lows = [number(clause.version) for clause in clauses if clause.operator in ("==", "===", ">=", ">", "~=")]
+    highs = [number(clause.version) for clause in clauses if clause.operator in ("<", "<=")]
+    first, *_ = catalog.releases
+    return max(lows, default=(0,) if highs and min(highs) <= number(first) else number(catalog.newest))
+
+
+def askable(table: Table) -> tuple[Backend, ...]:
+    """The indexes that may have a release the catalog does not know, best first."""
+    judge, need, catalog = table.judge, table.need, table.judge.catalog
+    backends = [backend for release in need.releases for backend in _unseen(table, release)] or [*_growing(table)]
+    lacking = {backend for package, backend in catalog.lacking if package in need.packages}
+    able = (backend for backend in dict.fromkeys(backends) if backend not in lacking)
+    fitting = (backend for backend in able if not judge.unknown_fault(table.hardware.gpus, backend))
+    return tuple(sorted(fitting, key=judge.preference, reverse=True))
+
+
+def _growing(table: Table) -> Iterator[Backend]:
+    """The backends of the machine's family that get more builds: an index that ended before does not."""
+    catalog, family = table.judge.catalog, table.hardware.family
+    low, newest = floor(table.need, catalog), number(catalog.newest)
+    before = max((known for known in map(number, catalog.releases) if known <= low), default=newest)
+    for backend, index in catalog.builds.items():
+        if backend.family == family and number(next(reversed(index))) >= before:
+            yield backend
+    for release in catalog.unseen if low >= newest else ():
+        yield from _unseen(table, release)
+    if low > newest:
+        yield from (backend for backend in catalog.announced if backend.family == family)

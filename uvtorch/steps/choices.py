@@ -6,7 +6,8 @@ from typing import NamedTuple
 from uvtorch import files
 from uvtorch.argv import CommandLine, carried, is_set, options_for
 from uvtorch.backend import Backend
-from uvtorch.choose import FAMILY, Option, Ranking, rank_choices
+from uvtorch.choose import Option, Ranking, rank_choices
+from uvtorch.choose.compatibility import FAMILY
 from uvtorch.errors import MachineError, NoBuild, ProjectError
 from uvtorch.machine import Machine, Problem
 from uvtorch.project import Choice, Project, Target, selection

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from uvtorch import hardware
-from uvtorch.choose import summary
+from uvtorch.choose.compatibility import summary
 from uvtorch.machine import Machine
 from uvtorch.session import Session
 

@@ -9,8 +9,7 @@ import click
 from uvtorch import catalog, fleet, hardware
 from uvtorch.argv import backend_name
 from uvtorch.backend import Backend, parse
-from uvtorch.choose import choose
-from uvtorch.choose.ranking import Option
+from uvtorch.choose import Option, choose
 from uvtorch.edits import offer
 from uvtorch.edits.offer import ChoiceKind
 from uvtorch.errors import NoBuild, ProjectError, UsageError

@@ -7,7 +7,9 @@ from typing import Final
 import click
 
 from uvtorch import requirement
-from uvtorch.choose import Candidate, Decision, Request, choose, summary
+from uvtorch.choose import Decision, Request, choose
+from uvtorch.choose.compatibility import summary
+from uvtorch.choose.messages import Candidate
 from uvtorch.machine import Machine
 from uvtorch.packages import normalize
 from uvtorch.project import Project

@@ -8,7 +8,7 @@ import click
 from uvtorch.argv import backend_name
 from uvtorch.backend import PLATFORMS, Backend
 from uvtorch.catalog import PYTHONS, Build, Catalog
-from uvtorch.choose import platform_name
+from uvtorch.choose.compatibility import platform_name
 from uvtorch.errors import UsageError
 from uvtorch.session import Session
 from uvtorch.steps.verb import Verb
