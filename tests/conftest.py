@@ -27,6 +27,9 @@ MACHINES = Path(__file__).parent / "machines"
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# First on PATH, where uv looks for a Python: what stands there otherwise may start shells before it starts one (pyenv).
+os.environ["PATH"] = os.pathsep.join([os.path.dirname(os.path.realpath(sys.executable)), os.environ.get("PATH", "")])
+
 # In memory where that has room and starts programs: uvtorch waits for the disk with each file, hundreds of times here.
 if "PYTEST_DEBUG_TEMPROOT" not in os.environ and os.path.isdir("/dev/shm"):
     memory = os.statvfs("/dev/shm")

@@ -221,7 +221,6 @@ def run(launcher: Path, redirection: str, *arguments: str, uv: Path, cwd: Path) 
 
 OUTPUT = [
     ["torch", "detect", "--json"],
-    ["torch", "list"],
     ["--version"],
     ["add", "torch", "--dry-run"],
     ["sync", "-h"],
@@ -229,7 +228,7 @@ OUTPUT = [
 
 
 @pytest.mark.parametrize("arguments", OUTPUT, ids=" ".join)
-@pytest.mark.parametrize("redirection", ["| head -n0", "| true", ">&-", ">&- 2>&-", "<&- >&- 2>&-", ">/dev/full"])
+@pytest.mark.parametrize("redirection", ["| true", ">&-", ">&- 2>&-", "<&- >&- 2>&-", ">/dev/full"])
 def test_an_output_that_is_closed_is_no_traceback(
     arguments: list[str], redirection: str, launcher: Path, demo: Path, recording: RecordingUv
 ) -> None:

@@ -382,7 +382,8 @@ def test_bad_input_is_told_by_uv_or_in_one_line(place: Project) -> None:
     assert "no-such-package was not found" in unknown.err
     missing = place.uvtorch("pip", "install", "torch", "-r", "missing.txt").must(2)
     assert "missing.txt" in missing.err
-    down = place.uvtorch("pip", "install", "torch", UVTORCH_INDEX_BASE=f"{place.home.server.url}/down").err
+    base = f"{place.home.server.url}/down"
+    down = place.uvtorch("pip", "install", "torch", UVTORCH_INDEX_BASE=base, UV_HTTP_RETRIES="0").err
     assert "error: " in down
     assert "Traceback" not in unknown.err + missing.err + down
     assert place.state() == before

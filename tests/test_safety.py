@@ -95,8 +95,7 @@ def in_child(do: Callable[[], object], kill_at: int | None = None) -> int:
 CHANGES = ("os.rename", "os.remove", "os.truncate", "os.posix_spawn", "os.chmod", "fcntl.flock")
 
 
-@pytest.mark.parametrize("beside", [False, True])
-@pytest.mark.parametrize("code", [0, 1])
+@pytest.mark.parametrize(("code", "beside"), [(0, False), (1, True)])
 def test_killed_at_each_step_the_next_command_puts_all_back(
     code: int, beside: bool, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

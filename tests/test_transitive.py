@@ -294,9 +294,8 @@ def test_where_the_chosen_index_is_out_of_reach_the_add_is_as_with_uv(project: P
     assert "`uvtorch torch use cu130` tries again" in done.err
     assert "tool" not in project.data
     assert project.data["project"]["dependencies"] == ["timm>=1.0.22"]
-    named = project.uvtorch(
-        "add", "timm", "--torch-backend", "cu130", machine="h200-580", UVTORCH_INDEX_BASE="http://127.0.0.1:9/whl"
-    )
+    unreachable = {"UVTORCH_INDEX_BASE": "http://127.0.0.1:9/whl", "UV_HTTP_RETRIES": "0"}
+    named = project.uvtorch("add", "timm", "--torch-backend", "cu130", machine="h200-580", **unreachable)
     assert named.code == 2, "what was asked for is not dropped"
     project.uvtorch("torch", "use", "cu130", machine="h200-580").must()
     project.check("cu130")

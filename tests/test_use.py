@@ -205,7 +205,7 @@ def test_what_is_no_mirror_is_refused_with_the_reason(empty: Make, base: str, sa
     project = empty(fresh("torch") + PIN)
     before = project.state()
     base = base.replace("HOST", project.home.server.url)
-    done = project.uvtorch("torch", "use", "--index-base", base).must(2)
+    done = project.uvtorch("torch", "use", "--index-base", base, UV_HTTP_RETRIES="0").must(2)
     assert says in done.err.splitlines()[0]
     assert "secret" not in done.err
     assert project.state() == before

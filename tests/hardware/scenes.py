@@ -289,7 +289,7 @@ SCENES: dict[str, Scene] = {
     "slow-or-hung-580": Scene(
         files={**module("580.95.05"), **nodes(1), **pci("0000:10:00.0", "10de:2330", "nvidia")},
         nvml=Nvml(extra=("hang init",)),
-        env={"UVTORCH_PROBE_TIMEOUT": "1.8"},
+        env={"UVTORCH_PROBE_TIMEOUT": "0.4"},
     ),
     # AMD
     "vega-gfx900": amd(("1002:687f", 90000, 8, "")),
