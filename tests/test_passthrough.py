@@ -79,8 +79,7 @@ def test_a_verb_without_its_torch_and_none_are_uvs_to_refuse_and_ours_are_named(
             (2, ["doctor", "--fix"], doctor),
             (0, ["doctor", "--fix"], b""),
             (2, [], bare),
-            (2, ["--offline"], bare),
-            (2, ["-q"], b""),
+            (2, ["--offline"], b""),
             (1, [], b""),
         )
     ):

@@ -69,7 +69,8 @@ def _act(words: list[str]) -> int:  # noqa: PLR0911  one return for each kind of
             return _with_uv(words, _version)
         if line.has("--help"):
             return _with_uv(words, _help)
-        return _with_uv(words, lambda out: out.tell("hint", _BARE), on=2)
+        if not words:
+            return _with_uv(words, lambda out: out.tell("hint", _BARE), on=2)
     if line.verb == "torch":
         return _torch(line)
     if line.verb == "help":
@@ -97,11 +98,10 @@ def _concerns_us(line: "CommandLine") -> bool:
 
 def _names_pytorch(line: "CommandLine") -> bool:
     """Whether `pip`, `tool` or `run --with` names PyTorch packages; only files that the command line names are read."""
-    run = line.verb == "run"
     files = line.has("--requirements", "--editable", "-e", "--with-requirements", "--with-editable")
-    files = files or (not run and line.has("--group"))
     texts = [value for option in ("--with", "--from", "--with-executables-from") for value in line.values(option)]
-    if not run:
+    if line.verb != "run":
+        files = files or line.has("--group")
         texts += line.positionals[: 1 if line.verb == "tool run" else None]  # then come the arguments of the tool
     named = any("torch" in text.lower() or "/" in text or text[:1] == "." for text in texts)
     if not (named or files or line.verb in ("pip sync", "pip compile") or "UV_TORCH_BACKEND" in os.environ):
@@ -223,7 +223,7 @@ def _torch(line: "CommandLine") -> int:
 
 
 _BARE = "`uvtorch torch` is about PyTorch's builds, and `uvtorch --help` shows what else it adds"
-"""What follows where no verb is given, which is uv's to refuse, as is a verb of ours without its `torch`."""
+"""What follows where nothing is given, which is uv's to refuse, as is a verb of ours without its `torch`."""
 
 
 def _with_uv(words: list[str], then: "Callable[[Output], None]", *, on: int = 0) -> int:

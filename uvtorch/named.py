@@ -10,7 +10,7 @@ from uvtorch.packages import begins_with, dependents, roles
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from uvtorch.argv import CommandLine
 
@@ -34,31 +34,34 @@ def arguments(line: "CommandLine", env: "Mapping[str, str]") -> tuple[tuple[str,
 
     With each, what is taken of a pyproject.toml: `base`, `extra:NAME` (`*`: all), `group:NAME`.
     """
-    verb, positionals = line.verb or "", line.positionals
-    files = [*line.values("--requirements"), *line.values("--with-requirements")]
-    folders = [*line.values("--editable"), *line.values("-e"), *line.values("--with-editable")]
+    texts = _requirements(line)
+    base = line.value("--directory") or env.get("UV_WORKING_DIR") or ""
+    return texts, [(os.path.join(base, path), keys) for path, keys in _files(line, texts)]
+
+
+def _requirements(line: "CommandLine") -> tuple[str, ...]:
     listed = [*line.values("--with"), *line.values("--with-executables-from")]
     texts = [text for value in listed for text in _separated(value)]
-    if verb in ("pip sync", "pip compile"):
-        files += positionals
-    elif verb == "pip install":
-        texts += positionals
-    elif verb.startswith("tool"):
-        texts += map(_requirement, line.values("--from") or positionals[:1])
-    folders += [text for text in texts if text.startswith(".") or "/" in text.partition("@")[0]]
-    pip = verb.startswith("pip")
-    extras = (
-        [f"extra:{name}" for name in (["*"] if line.has("--all-extras") else line.values("--extra"))] if pip else []
-    )
-    rows = [(file, ["base", *extras]) for file in files]
-    for folder in folders:
-        path, _, own = folder.partition("[")
+    if line.verb == "pip install":
+        texts += line.positionals
+    elif line.verb in ("tool install", "tool run"):
+        texts += map(_requirement, line.values("--from") or line.positionals[:1])
+    return tuple(texts)
+
+
+def _files(line: "CommandLine", texts: "Iterable[str]") -> "Iterator[tuple[str, list[str]]]":
+    pip = (line.verb or "").startswith("pip")
+    extras = [f"extra:{name}" for name in (["*"] if line.has("--all-extras") else line.values("--extra")) if pip]
+    named = [*line.values("--requirements"), *line.values("--with-requirements")]
+    named += line.positionals if line.verb in ("pip sync", "pip compile") else ()
+    yield from ((file, ["base", *extras]) for file in named)
+    folders = [*line.values("--editable"), *line.values("-e"), *line.values("--with-editable")]
+    folders += (text for text in texts if text.startswith(".") or "/" in text.partition("@")[0])
+    for folder, _, own in (text.partition("[") for text in folders):
         keys = (f"extra:{name.strip()}" for name in own.rstrip("]").split(","))
-        rows.append((os.path.join(path, "pyproject.toml"), ["base", *extras, *keys]))
-    groups = (value.rpartition(":") for value in line.values("--group")) if pip else ()
-    rows += ((path or "pyproject.toml", [f"group:{name}"]) for path, _, name in groups)
-    base = line.value("--directory") or env.get("UV_WORKING_DIR") or ""
-    return tuple(texts), [(os.path.join(base, path), keys) for path, keys in rows]
+        yield os.path.join(folder, "pyproject.toml"), ["base", *extras, *keys]
+    for path, _, group in (value.rpartition(":") for value in line.values("--group") if pip):
+        yield path or "pyproject.toml", [f"group:{group}"]
 
 
 def _separated(value: str) -> "Iterator[str]":

@@ -16,7 +16,6 @@ from uvtorch.errors import UvNotFound, UvTooOld
 from uvtorch.examination import ask, examine
 from uvtorch.output import Output
 from uvtorch.packages import dependents
-from uvtorch.project import Project
 from uvtorch.project.pyproject import PyProject
 from uvtorch.session import Session
 from uvtorch.steps.verb import Verb
@@ -83,16 +82,13 @@ def _lock_state(case: Case) -> Iterator[Finding]:
     elif code and ("No solution found" in said or "Failed to " in said) and "network" not in said.lower():
         yield error("cannot-lock", f"uv cannot lock the project: {' '.join(said.partition('cause: ')[2].split())}")
     elif case.lock is None:
-        if not case.script and _concerns_pytorch(case.project):
+        concerns = case.project.pytorch_packages() or not required(case.project).isdisjoint(dependents())
+        if concerns and not case.script:
             what = "There is no uv.lock: which build of PyTorch is installed is decided anew by each `uv sync`."
             yield warning("lock-missing", what, fix=("uvtorch", "lock"))
     elif "No solution found" in said or "needs to be updated" in said:
         what = "uv.lock is out of date: it does not follow from pyproject.toml any more, and `uv sync --locked` fails."
         yield error("lock-outdated", what, fix=("uvtorch", "lock"))
-
-
-def _concerns_pytorch(project: Project) -> bool:
-    return bool(project.pytorch_packages()) or not required(project).isdisjoint(dependents())
 
 
 def fix_files(session: Session, tx: Transaction, case: Case) -> Iterator[Finding]:

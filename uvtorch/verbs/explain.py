@@ -56,7 +56,9 @@ def explain(
     for (label, by), one in zip((("uv add", ""), ("uv pip", "`--torch-backend=auto` ")), compared, strict=False):
         build = f"takes {one.backend}, torch {one.option.torch}: " if one.backend else ""
         rows.append((label, f"{by}{build}{one.verdict}; {one.option.reason}"))
-    rows += [("machine", summary(machine)), ("request", _request(request)), ("catalog", f"as of {as_of}")]
+    said = [", ".join(dict.fromkeys(request.requirements)) or "torch"]
+    said += [f"Python {text}" for text in [request.python or request.requires_python] if text]
+    rows += [("machine", summary(machine)), ("request", "; ".join(said)), ("catalog", f"as of {as_of}")]
     session.out.table(rows)
     session.out.text("")
     session.out.table(_table(decision.candidates), ("", "backend", "torch", "why, or why not"))
@@ -97,11 +99,6 @@ def _document(decision: Decision, base: str) -> dict[str, object]:
 def _taken(one: Taken) -> dict[str, object]:
     backend = str(one.backend) if one.backend else None
     return {"command": one.command, **one.option._asdict(), "backend": backend}
-
-
-def _request(request: Request) -> str:
-    python = request.python or request.requires_python
-    return (", ".join(dict.fromkeys(request.requirements)) or "torch") + (f"; Python {python}" if python else "")
 
 
 def _outcome(decision: Decision, base: str) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """`uvtorch torch list`: the catalog (contract 7)."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
+from itertools import product
 from typing import Final
 
 import click
@@ -32,25 +33,7 @@ EXAMPLES: Final = (
 def list_(session: Session, as_json: bool, release: str | None, backend: str | None, platform: str | None) -> None:
     """Show the releases, builds and platforms there are."""
     known, out = session.catalog, session.out
-    if backend is not None:
-        backend_name(backend, "--backend")
-    start = f"{release}." if release else ""
-    releases = [torch for torch in reversed(known.releases) if f"{torch}.".startswith(start)]
-    builds = {one: index for one, index in known.builds.items() if backend in (None, str(one))}
-    platforms = [key for key in PLATFORMS if (platform or "").lower() in key]
-    filters = (
-        ("release", release, releases, known.releases),
-        ("backend", backend, builds, known.builds),
-        ("platform", platform, platforms, PLATFORMS),
-    )
-    for name, asked, met, there in filters:
-        if not met:
-            raise UsageError(f"the catalog has no {name} {asked}", f"it has {' '.join(map(str, there))}")
-    found = {torch: cells for torch in releases if (cells := _cells(builds, torch, platforms))}
-    if not found:
-        said = [f"--{name} {asked}" for name, asked, *_ in filters if asked]
-        hint = f"`uvtorch torch list {said[-1]}` shows all of that"
-        raise UsageError(f"no build in the catalog meets {' '.join(said)}", hint)
+    found = _found(known, release, backend, platform)
     if as_json:
         out.json({"schema": 1, "releases": [_described(known, *row) for row in found.items()]})
         return
@@ -60,14 +43,31 @@ def list_(session: Session, as_json: bool, release: str | None, backend: str | N
     out.table([line for row in found.items() for line in _rows(known, *row)], ("", "platform", "builds"))
 
 
-def _cells(
-    builds: Mapping[Backend, Mapping[str, Mapping[str, Build]]], release: str, platforms: Collection[str]
-) -> Cells:
-    found = {
-        one: {key: build for key, build in index.get(release, {}).items() if key in platforms}
-        for one, index in builds.items()
-    }
-    return {one: cells for one, cells in found.items() if cells}
+def _found(known: Catalog, release: str | None, backend: str | None, platform: str | None) -> dict[str, Cells]:
+    """Release -> its builds that meet the filters, newest first. UsageError where there is none."""
+    if backend is not None:
+        backend_name(backend, "--backend")
+    start = f"{release}." if release else ""
+    releases = [torch for torch in reversed(known.releases) if f"{torch}.".startswith(start)]
+    backends = [one for one in known.builds if backend in (None, str(one))]
+    platforms = [key for key in PLATFORMS if (platform or "").lower() in key]
+    filters = (
+        ("release", release, releases, known.releases),
+        ("backend", backend, backends, known.builds),
+        ("platform", platform, platforms, PLATFORMS),
+    )
+    for name, asked, met, there in filters:
+        if not met:
+            raise UsageError(f"the catalog has no {name} {asked}", f"it has {' '.join(map(str, there))}")
+    found: dict[str, Cells] = {}
+    for torch, one, key in product(releases, backends, platforms):
+        if build := known.builds[one].get(torch, {}).get(key):
+            found.setdefault(torch, {}).setdefault(one, {})[key] = build
+    if not found:
+        said = [f"--{name} {asked}" for name, asked, *_ in filters if asked]
+        hint = f"`uvtorch torch list {said[-1]}` shows all of that"
+        raise UsageError(f"no build in the catalog meets {' '.join(said)}", hint)
+    return found
 
 
 def _described(known: Catalog, release: str, cells: Cells) -> dict[str, object]:

@@ -60,7 +60,8 @@ def run(args: list[str], session: Session) -> int:
     except click.Abort:
         return 130
     except click.ClickException as error:
-        raise UsageError(_one_line(error.format_message()), _remedy(args)) from None
+        text = " ".join(error.format_message().split()).rstrip(".")
+        raise UsageError(text[:1].lower() + text[1:], _remedy(args)) from None
     return code if isinstance(code, int) else 0
 
 
@@ -71,8 +72,3 @@ def _remedy(args: list[str]) -> str:
         return f"`uvtorch torch {verb} --help` shows what it takes"
     near = get_close_matches(verb, _VERBS, 1)
     return f"did you mean `uvtorch torch {near[0]}`?" if near else "`uvtorch torch --help` lists the verbs"
-
-
-def _one_line(message: str) -> str:
-    text = " ".join(message.split()).rstrip(".")
-    return text[:1].lower() + text[1:]

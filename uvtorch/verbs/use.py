@@ -95,7 +95,7 @@ def _take_out(session: Session, tx: Transaction) -> None:
     if not change.write():
         tx.say("no PyTorch package is pinned here")
         return
-    tx.say("the pins are out: uv takes PyTorch from the project's default index")
+    tx.say("the pins are out: uv takes PyTorch from the default index")
     if session.is_script:
         put_in_place(session, tx, packages)
     else:
