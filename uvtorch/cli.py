@@ -160,7 +160,7 @@ def _do(line: "CommandLine") -> int:
             return uv.hand_over(uv.find(os.environ), line.with_options(*options))
     _speak_safely()
     asked = line.ours or os.environ.get("UV_TORCH_BACKEND")
-    if line.verb == "add" or (line.verb == "lock" and not asked):
+    if line.verb in ("add", "remove") or (line.verb == "lock" and not asked):
         from uvtorch.command import Command  # noqa: PLC0415  the hand-over loads nothing that it does not need
         from uvtorch.steps.watch import names_pytorch, watch  # noqa: PLC0415  the hand-over loads nothing that it does not need
 

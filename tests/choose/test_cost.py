@@ -42,14 +42,22 @@ explicit = true
 
 
 @pytest.mark.skipif(shutil.which("true") is None, reason="needs a program that does nothing, for uv")
-@pytest.mark.parametrize(("tables", "words"), [("", ["requests>=2", "./folder"]), (PINNED, ["torch", "requests"])])
-def test_an_add_that_brings_nothing_of_pytorchs_reads_no_project(tables: str, words: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("tables", "words"),
+    [
+        ("", ["add", "requests>=2", "./folder"]),
+        (PINNED, ["add", "torch", "requests"]),
+        (PINNED, ["remove", "requests"]),
+        (PINNED, ["lock"]),
+    ],
+)
+def test_what_brings_nothing_of_pytorchs_reads_no_project(tables: str, words: list[str], tmp_path: Path) -> None:
     text = '[project]\nname = "demo"\nversion = "1"\ndependencies = ["torch"]\n'
     (tmp_path / "pyproject.toml").write_text(text + tables)
     program = f"""
 import os, sys
 from uvtorch import cli
-sys.argv = ["uvtorch", "add", *{words}]
+sys.argv = ["uvtorch", *{words}]
 code = cli.run()
 print(code, *(name for name in {[*HEAVY, "packaging", "tomllib", "subprocess", "re", "typing"]} if name in sys.modules))
 """

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from uvtorch import locate
+from uvtorch.argv import CommandLine
 from uvtorch.command import Command
 from uvtorch.errors import ProjectError
 from uvtorch.packages import begins_with, brings_torch, configures, extension_names, pinned_in, roles, rows_in
@@ -15,13 +16,14 @@ from uvtorch.transaction import Transaction, content
 
 
 def names_pytorch(command: Command) -> bool:
-    """Whether what an `add` names may be PyTorch's, or compiled against it. A script has no lock to tell it later.
+    """Whether what is named may be PyTorch's, or compiled against it. A script has no lock to tell it later.
 
-    The bare names of what is pinned, torch among them, do not count: there is nothing to choose.
+    To an `add` the bare names of what is pinned, torch among them, do not count: there is nothing to choose.
     """
     line = command.line
     texts = {text for text in line.positionals if (name := begins_with(text)) in roles() or name in extension_names()}
-    if line.options or line.ours or command.env.get("UV_TORCH_BACKEND") or "torch" not in texts:
+    other = line.verb != "add" or line.options or line.ours or command.env.get("UV_TORCH_BACKEND")
+    if other or "torch" not in texts:
         return bool(texts) or line.has("--requirements", "--script")
     path = locate.find(command.directory)
     return path is None or not texts <= pinned_in(content(path))
@@ -55,7 +57,7 @@ def watch(
             tx.say("what it brings along of PyTorch is pinned once uv has locked")
         # Syncing at once would install gigabytes of a build that is replaced a moment later.
         tx.uv(*(line.with_options("--no-sync") if late else line.argv))
-        if late or not _is_settled(command, paths, before):
+        if late or not _is_settled(line, paths, before):
             from uvtorch.steps.follow import follow_and_sync  # noqa: PLC0415  a plain `add` loads nothing that it does not need
 
             asked = line.ours_has("--torch-backend")  # acts on the whole lock, also where nothing is new in it
@@ -74,8 +76,11 @@ def _files(command: Command) -> tuple[str, str] | None:
     return None if path is None else (path, os.path.join(os.path.dirname(path), "uv.lock"))
 
 
-def _is_settled(command: Command, paths: tuple[str, str], before: bytes) -> bool:
-    """Whether an `add` left PyTorch's packages as they were, so that there is nothing to look at."""
-    if command.line.verb != "add" or command.line.ours_has("--torch-backend") or configures(content(paths[0])):
+def _is_settled(line: CommandLine, paths: tuple[str, str], before: bytes) -> bool:
+    """Whether PyTorch's packages are locked as they were, and nothing is asked of them."""
+    text, after = map(content, paths)
+    if line.ours_has("--torch-backend") or line.has("--upgrade", "--upgrade-package"):
         return False
-    return rows_in(before) == rows_in(content(paths[1]))
+    # What is removed may leave names in the group `uvtorch` that nothing needs any more.
+    plain = b"uvtorch" not in text if line.verb == "remove" else line.verb == "add" and not configures(text)
+    return after == before or (plain and rows_in(before) == rows_in(after))
