@@ -70,10 +70,10 @@ MACHINES = st.builds(
         st.sampled_from(["linux", "windows"]),
         st.just("x86_64"),
         st.none() | NAMES,
+        st.none() | st.sampled_from(["13.6", "15"]),
         st.booleans(),
         st.booleans(),
         st.none() | st.just("R36.4.3"),
-        st.none() | st.sampled_from(["13.6", "15"]),
     ),
     st.lists(
         st.builds(

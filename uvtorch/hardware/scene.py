@@ -64,7 +64,7 @@ class Scene:
         self._since = time.perf_counter()
         musl = "musl" if any(name.startswith("ld-musl-") for name in self.names("/lib")) else None
         wsl, tegra = "microsoft" in host.release.lower(), self._tegra(host)
-        facts = host.libc or musl, wsl, self._is_container(), tegra, host.os_version
+        facts = host.libc or musl, host.os_version, wsl, self._is_container(), tegra
         self.platform = Platform(host.system, host.machine, *facts)
 
     def _is_container(self) -> bool:
