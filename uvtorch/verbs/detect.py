@@ -30,34 +30,30 @@ def report(facts: Machine, out: Output) -> None:
 
 
 def _platform(platform: Platform) -> str:
-    facts = [
+    facts = (
         " ".join(filter(None, (platform.system, platform.os_version, platform.machine))),
         platform.libc,
-        f"Jetson {platform.tegra}" if platform.tegra else None,
-        "WSL" if platform.wsl else None,
-        "in a container" if platform.container else None,
-    ]
-    return ", ".join(filter(None, facts))
+        platform.tegra and f"Jetson {platform.tegra}",
+        platform.wsl and "WSL",
+        platform.container and "in a container",
+    )
+    return ", ".join(map(str, filter(None, facts)))
 
 
 def _described(gpu: Gpu) -> str:
     """`NVIDIA H200, compute capability 9.0, 140 GiB`."""
-    facts = [gpu.name]
-    if gpu.vendor == "nvidia":
-        facts.append(f"compute capability {gpu.compute_capability or 'not known'}")
-    if gpu.architecture and gpu.architecture not in gpu.name:
-        facts.append(gpu.architecture)
-    if memory := gpu.memory_mib:
-        facts.append(f"{round(memory / 1024)} GiB" if memory >= 1024 else f"{memory} MiB")
-    return ", ".join(filter(None, (*facts, _kind(gpu))))
-
-
-def _kind(gpu: Gpu) -> str:
+    memory = gpu.memory_mib or 0
+    part = "integrated" if gpu.integrated and gpu.vendor != "apple" else ""
     if gpu.vendor == "intel" and not intel.supported(gpu.pci_id):
-        return "not supported by PyTorch XPU"
-    if gpu.integrated and gpu.vendor != "apple":
-        return "integrated"
-    return "MIG" if gpu.mig and "MIG" not in gpu.name else ""
+        part = "not supported by PyTorch XPU"
+    facts = (
+        gpu.name,
+        gpu.vendor == "nvidia" and f"compute capability {gpu.compute_capability or 'not known'}",
+        gpu.architecture if (gpu.architecture or "") not in gpu.name else "",
+        memory and (f"{round(memory / 1024)} GiB" if memory >= 1024 else f"{memory} MiB"),
+        part,
+    )
+    return ", ".join(map(str, filter(None, facts)))
 
 
 EXAMPLES: Final = (
