@@ -1,6 +1,8 @@
 """Which part of uvtorch may import which: arrows point down, and there is no circle."""
 
 import ast
+import subprocess
+import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -66,3 +68,10 @@ def test_no_verb_imports_another() -> None:
 
 def test_there_is_no_circle() -> None:
     tuple(TopologicalSorter(imports()).static_order())
+
+
+def test_sync_loads_nothing_of_what_only_scripts_and_with_need() -> None:
+    """In a process of its own: 10 ms of every `sync --auto`."""
+    asked = "import sys; import uvtorch.verbs.sync; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert {"uvtorch.environment", "uvtorch.steps.beside", "json", "hashlib", "click"}.isdisjoint(run.stdout.split())

@@ -3,7 +3,7 @@
 import os
 import tomllib
 
-from uvtorch import environment, uv
+from uvtorch import uv
 from uvtorch.argv import carried
 from uvtorch.requirement import without_local
 from uvtorch.session import Session, Wanted
@@ -75,6 +75,8 @@ def put_in_place(session: Session, tx: Transaction, packages: tuple[str, ...], *
 
 def out_of_place(session: Session) -> tuple[str, ...]:
     """The packages that the script's environment has from another backend than the script pins."""
+    from uvtorch import environment  # noqa: PLC0415  `sync --auto` in a project need not wait for it
+
     pins = {pin.backend for pin in session.project.pins(session.machine.platform)}
     place = environment_of(session) if pins and None not in pins else None
     present = environment.read(place) if place else None
