@@ -45,7 +45,7 @@ def compare(machine: Machine, request: Request, catalog: Catalog) -> tuple[Taken
     found, local = auto(machine, request, catalog), local_backend(request.requirements, machine)
     nothing = Option(None, None, False, "no index of its list has a match")
     plain = nothing._replace(reason=f"PyPI has no {local} build by that name") if local else judged(None, None)
-    pypi, _ = catalog.pypi.get(plain.torch or "", {}).get(machine.platform.key, (None, None))
+    pypi, _ = catalog.on_pypi(plain.torch, machine.platform.key)
     names, automatic = shlex.join(request.requirements or ["torch"]), judged(*found) if found else nothing
     return (
         _taken(machine, f"uv add {names}", pypi, plain),
@@ -65,7 +65,7 @@ def auto(machine: Machine, request: Request, catalog: Catalog) -> tuple[Backend,
     need, judge, local = read(machine, request, catalog), Judge(machine, catalog), local_backend(request.requirements)
     for backend in (*filter(None, map(parse, _indexes(machine))), Backend("cpu")):
         for release in need.releases if local in (None, backend) else ():
-            build = catalog.builds.get(backend, {}).get(release, {}).get(machine.platform.key)
+            build = catalog.build(backend, release, judge.platform)
             if build and build.pythons & need.pythons and not judge.system_fault(backend, release):
                 return backend, release
     return None

@@ -381,6 +381,14 @@ def test_gfx90a_is_not_given_a_rocm_build_of_torch_2_12_whose_code_objects_are_i
         assert (fault is None) == fits
 
 
+def test_an_amd_gpu_of_unknown_architecture_is_refused_with_the_variable_that_names_it() -> None:
+    amd = machine("linux gfx1100")
+    nameless = amd._replace(gpus=(amd.gpus[0]._replace(architecture=None),))
+    decision = choose(nameless, Request(), CATALOG)
+    assert decision.refusal == "The architecture of Radeon is not known."
+    assert decision.hints[0].startswith("UV_AMD_GPU_ARCHITECTURE names it")
+
+
 def test_a_gpu_in_the_catalog_is_not_taken_for_a_newer_one() -> None:
     here = machine("linux 580 12.1 9.0 11.0")
     assert not any(Judge(here, CATALOG).is_newer(gpu) for gpu in here.gpus)

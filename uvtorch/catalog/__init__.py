@@ -105,6 +105,10 @@ class Catalog(NamedTuple):
         """The newest release."""
         return next(reversed(self.releases))
 
+    def of(self, family: str) -> dict[Backend, dict[str, dict[str, Build]]]:
+        """The builds of a family."""
+        return {backend: index for backend, index in self.builds.items() if backend.family == family}
+
     def build(self, backend: Backend, release: str | None, platform: str) -> Build | None:
         """One build; None where there is no such wheel."""
         return self.builds.get(backend, {}).get(release or "", {}).get(platform)

@@ -166,10 +166,9 @@ class Judge:
         """Why the machine's glibc or macOS is too old for a build, or None; an unknown one is taken as new enough."""
         platform, known = self.machine.platform, self.catalog.oldest
         name, said = "glibc", (platform.libc or "").removeprefix("glibc ")
-        least: tuple[int, ...] = (2, 17)
         if platform.system == "macos":
-            name, said, least = "macOS", platform.os_version or "", (0, 0)
-        least = known.get((self.platform, backend, release)) or known.get((self.platform, None, release), least)
+            name, said = "macOS", platform.os_version or ""
+        least = known.get((self.platform, backend, release)) or known.get((self.platform, None, release), ())
         if not number(said) or number(said) >= least:
             return None
         return Fault("system", f"needs {name} >= {'.'.join(map(str, least))}", f"this machine has {said}")
@@ -213,15 +212,12 @@ class Judge:
         return next(filter(None, faults), None)
 
     def _rocm_fault(self, gpus: tuple[Gpu, ...], backend: Backend, release: str) -> Fault | None:
-        devices = self.catalog.devices.get(backend)
-        if devices is None:
-            return Fault("kernels", "is not known to have kernels for any GPU")
-        missing = [gpu for gpu in gpus if gpu.architecture not in devices]
-        if missing:
+        devices, here = self.catalog.devices.get(backend, frozenset()), {gpu.architecture for gpu in gpus}
+        if not here <= devices:
+            missing = (gpu for gpu in gpus if gpu.architecture not in devices)
             return Fault("kernels", f"has no kernels for {labels(missing)}")
-        here = {gpu.architecture for gpu in gpus}
         for (gfx, first), (releases, reason) in self.catalog.unusable.items():
-            if gfx in here and since(backend, (first,)) and (not releases or release in releases):
+            if gfx in here and since(backend, (first,)) and release in (releases or (release,)):
                 return Fault("kernels", f"cannot be used: {reason}")
         return None
 
@@ -249,9 +245,8 @@ class Judge:
 
     def served(self, family: str) -> Iterator[tuple[Backend, str]]:
         """The builds of a family that have a wheel for this platform."""
-        for backend, index in self.catalog.builds.items():
-            if backend.family == family:
-                yield from ((backend, release) for release, cells in index.items() if self.platform in cells)
+        for backend, index in self.catalog.of(family).items():
+            yield from ((backend, release) for release, cells in index.items() if self.platform in cells)
 
     @cached_property
     def _newest_major(self) -> float:
@@ -429,8 +424,9 @@ def _unknown(judge: Judge, vendor: str, gpus: tuple[Gpu, ...]) -> Hardware | Non
     """The refusal for AMD cards that no known build has kernels for, else None."""
     if vendor != "amd" or any(gpu.architecture in judge.known_architectures for gpu in gpus):
         return None
+    said = f"No known PyTorch build has kernels for {labels(gpus)}"
+    hint = "HSA_OVERRIDE_GFX_VERSION makes ROCm treat it as a near relative, at your own risk"
     if any(gpu.architecture is None for gpu in gpus):
-        hints = ("UV_AMD_GPU_ARCHITECTURE names it, such as gfx1100", _CPU_HINT)
-        return Hardware("cpu", gpus, (), f"The architecture of {labels(gpus)} is not known", hints)
-    relative = "HSA_OVERRIDE_GFX_VERSION makes ROCm treat it as a near relative, at your own risk"
-    return Hardware("cpu", gpus, (), f"No known PyTorch build has kernels for {labels(gpus)}", (relative, _CPU_HINT))
+        said = f"The architecture of {labels(gpus)} is not known"
+        hint = "UV_AMD_GPU_ARCHITECTURE names it, such as gfx1100"
+    return Hardware("cpu", gpus, (), said, (hint, _CPU_HINT))

@@ -143,7 +143,7 @@ def _platforms(backend: Backend, release: str | None, catalog: Catalog) -> froze
     if backend.family == "cpu":
         return None
     own = catalog.builds.get(backend._replace(channel=""))
-    indexes = [own] if own else [index for one, index in catalog.builds.items() if one.family == backend.family]
+    indexes = [own] if own else catalog.of(backend.family).values()
     builds = (cells for index in indexes for one, cells in index.items() if release in (None, one))
     return frozenset(platform for cells in builds for platform in cells)
 
@@ -376,10 +376,9 @@ def _pypi_option(table: Table, torch: str | None) -> Option:
             break
     else:
         return Option(None, None, False, "PyPI has no wheel for this platform and Python")
-    row, ours = table.find(backend, release), hardware.rejects(backend) is None
+    row, wrong = table.find(backend, release), hardware.refusal
     # PyPI's CUDA build works without a GPU; no other family is on PyPI.
-    wrong = hardware.refusal or (hardware.rejects(backend) if hardware.family != "cpu" else None)
-    if ours and row and not _runs(row):
+    if row and not _runs(row) and not (row.fails("gpu") and hardware.family == "cpu"):
         wrong = wrong or str(row.fault)
-    said = wrong or messages.why(table, backend if ours else CPU)
+    said = wrong or messages.why(table, backend if backend.family == hardware.family else CPU)
     return Option(None, release, not wrong, f"PyPI's torch {release} ({backend}): {said}")

@@ -24,8 +24,6 @@ class Candidate(NamedTuple):
     accepted: bool
     reason: str
     """Why it was rejected, or why it was accepted: a clause a person can read, in ASCII."""
-    native: bool = False
-    """The driver's own CUDA is at least the build's (else it runs by minor-version compatibility)."""
     certainty: str = ""
     """How sure the catalog is that this build exists (`catalog.CERTAINTIES`)."""
 
@@ -80,9 +78,8 @@ def candidates(table: Table, taken: Backend | None, torch: str | None, reason: s
         release, said = (torch, reason) if backend == taken else _rejected(table, backend, chosen)
         if reason == ASKED and backend != taken:
             said = f"{taken} is {ASKED}"
-        native = backend.family == table.hardware.family and judge.is_native(backend)
         build = judge.catalog.build(backend, release, judge.platform)
-        yield Candidate(backend, release, backend == taken, said, native, build.certainty if build else "")
+        yield Candidate(backend, release, backend == taken, said, build.certainty if build else "")
 
 
 def _rejected(table: Table, backend: Backend, chosen: Row | None) -> tuple[str | None, str]:

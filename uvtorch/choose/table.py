@@ -157,8 +157,8 @@ def _growing(table: Table) -> Iterator[Backend]:
     catalog, family = table.judge.catalog, table.hardware.family
     low, newest = floor(table.need, catalog), number(catalog.newest)
     before = max((known for known in map(number, catalog.releases) if known <= low), default=newest)
-    for backend, index in catalog.builds.items():
-        if backend.family == family and number(next(reversed(index))) >= before:
+    for backend, index in catalog.of(family).items():
+        if number(next(reversed(index))) >= before:
             yield backend
     for release in catalog.unseen if low >= newest else ():
         yield from _unseen(table, release)
