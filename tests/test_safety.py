@@ -19,7 +19,7 @@ from tests.recording_uv import ActingUv, RecordingUv
 from uvtorch import atomic
 from uvtorch.errors import ProjectError
 from uvtorch.journal import Claim, Journal
-from uvtorch.kept import BESIDE, by_uv, names_in, read
+from uvtorch.kept import BESIDE, Kept, by_uv, names_in, read
 
 pytest_plugins = ["tests.index.fixtures"]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="flock, signals and processes of POSIX")
@@ -242,6 +242,33 @@ def test_what_an_editor_wrote_stays_where_uv_writes_over_it(directory: Path) -> 
     )
     assert apply(plan(directory), fake) == 1
     assert state(directory)["pyproject.toml"] == BY_UV + b"# theirs\n"
+
+
+def test_what_was_saved_once_more_is_not_written_over(directory: Path) -> None:
+    """Between the last look and the end: what was seen before is put back over uv's own text only."""
+    toml = directory / "pyproject.toml"
+    kept = Kept(str(toml), read(str(toml)))
+    for content in (BEFORE + b"# theirs\n", BEFORE):  # what uv had read before, put back by it
+        toml.write_bytes(content)
+        kept.settle((), torn=False)
+    toml.write_bytes(BEFORE + b"# theirs, and more\n")
+    assert "was changed by another program" in str(kept.put_back())
+    assert toml.read_bytes() == BEFORE + b"# theirs, and more\n"
+
+
+def test_what_uv_has_half_written_is_not_taken_for_somebody_elses(directory: Path) -> None:
+    toml = directory / "pyproject.toml"
+    toml.write_bytes(PINNED)
+    kept = Kept(str(toml), read(str(toml)))
+    for content, looks in ((b"[pro", 1), (BY_UV, 3)):
+        toml.write_bytes(content)
+        for _ in range(looks):
+            kept.look({"torch"})
+    assert not kept.foreign
+    toml.write_bytes(b"[pro")
+    for _ in range(2):
+        kept.look({"torch"})
+    assert kept.foreign
 
 
 def test_an_editor_that_saved_before_the_repair(directory: Path) -> None:
