@@ -37,8 +37,8 @@ class Build(NamedTuple):
         return self.version.partition("+")[0]
 
 
-class Environment(NamedTuple):
-    """An environment and what it has of PyTorch."""
+class Venv(NamedTuple):
+    """A virtual environment and what it has of PyTorch."""
 
     path: str
     python: str | None  # `3.12.4`, as pyvenv.cfg has it
@@ -56,7 +56,7 @@ class Environment(NamedTuple):
         return next((build for build in self.builds if build.name == "torch"), None)
 
 
-def read(path: str) -> Environment | None:
+def read(path: str) -> Venv | None:
     """What the environment at `path` has; None where there is no environment."""
     root = Path(path)
     configuration = files.text(str(root / "pyvenv.cfg"))
@@ -67,7 +67,7 @@ def read(path: str) -> Environment | None:
     found = [*root.glob("Lib/site-packages"), *sorted(root.glob("lib*/python*/site-packages"), reverse=True)]
     sites = {site.resolve(): site for site in found}.values()  # lib64 is a link to lib, on most systems
     builds = map(_build, chain(*(sorted(site.glob("*.dist-info")) for site in sites)))
-    return Environment(
+    return Venv(
         path,
         settings.get("version_info") or settings.get("version"),
         str(windows if windows.exists() else root / "bin" / "python"),
@@ -144,8 +144,7 @@ def attempt(interpreter: str, env: Mapping[str, str], script: str = _SCRIPT, sec
 
     The child and all it started are killed after `seconds`.
     """
-    left = {name: value for name, value in env.items() if name not in ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")}
-    done = run((os.path.abspath(interpreter), "-I", "-c", script), left, seconds)
+    done = run((os.path.abspath(interpreter), "-I", "-c", script), env, seconds)
     if told := re.findall("^UVTORCH (.*)", done.output, re.MULTILINE):
         failure, version, devices = json.loads(told[-1])
         return Trial(failure, version, tuple(map(tuple, devices)))

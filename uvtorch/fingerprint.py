@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 VARIABLES = (
     "UVTORCH_HARDWARE", "UVTORCH_PROBE_TIMEOUT", "UV_CUDA_DRIVER_VERSION", "UV_AMD_GPU_ARCHITECTURE",
     "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES",
-    "HSA_OVERRIDE_GFX_VERSION", "ZE_AFFINITY_MASK", "LD_LIBRARY_PATH", "PATH",
+    "HSA_OVERRIDE_GFX_VERSION", "LD_LIBRARY_PATH", "PATH",
     "KUBERNETES_SERVICE_HOST", "container", "APPTAINER_CONTAINER", "SINGULARITY_CONTAINER",
 )  # fmt: skip
 """What detection reads from the environment."""
@@ -45,7 +45,7 @@ def _machine(base: str) -> "Iterator[str]":
     versions = [_try(_read, base + path) for path in _MODULE]
     if "microsoft" in kernel.release.lower() or (any("nv" in name for name in devices) and not any(versions)):
         return
-    yield from (kernel.release, kernel.machine, str(sys.maxsize), str(os.geteuid()), *devices, *versions)
+    yield from (kernel.release, kernel.machine, str(os.geteuid()), *devices, *versions)
     yield _try(os.confstr, "CS_GNU_LIBC_VERSION")
     yield from (_try(_read, base + path) for path in _FILES)
     yield from (_try(_state, base + path) for path in _STATES)  # musl's loader is in /lib
@@ -64,8 +64,7 @@ def _pci(base: str) -> "Iterator[str]":
             yield " ".join((*fields[:2], fields[-1]))
     pci = f"{base}/sys/bus/pci/devices"
     for address in _names(pci) if not rows else ():
-        facts = (_try(_read, f"{pci}/{address}/{name}") for name in ("modalias", "class", "vendor", "device"))
-        yield " ".join((address, *facts, _try(os.readlink, f"{pci}/{address}/driver")))
+        yield _try(_read, f"{pci}/{address}/modalias") + _try(os.readlink, f"{pci}/{address}/driver")
 
 
 def _try(call: "Callable[[str], str | None]", name: str) -> str:

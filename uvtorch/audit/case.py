@@ -12,7 +12,7 @@ from uvtorch.backend import DEFAULT_INDEX_BASE, PLATFORMS, same_url
 from uvtorch.catalog import Catalog
 from uvtorch.choose import Option
 from uvtorch.choose.compatibility import platform_name
-from uvtorch.environment import Environment as Installed
+from uvtorch.environment import Venv
 from uvtorch.machine import Machine
 from uvtorch.markers import EVERYWHERE, PYTHONS, holds
 from uvtorch.project import Choice, Environment, Index, Project, Source
@@ -61,7 +61,7 @@ class Case(NamedTuple):
     base: str = DEFAULT_INDEX_BASE  # Where PyTorch's indexes are
     site: Workspace | None = None
     members: tuple[Project, ...] = ()  # The workspace's members, each as seen by itself, where the project is the root
-    installed: Installed | None = None
+    installed: Venv | None = None
     uv: str | None = None  # The path of uv
     options: tuple[str, ...] = ()  # Those that make uv work on the same project or script
     requirements: tuple[str, ...] = ()  # The project's own requirements of PyTorch packages

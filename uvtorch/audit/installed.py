@@ -9,30 +9,30 @@ from uvtorch.audit.finding import Finding, error, warning
 from uvtorch.audit.lock import torchaudio_breaks
 from uvtorch.backend import Backend, from_url
 from uvtorch.choose import cannot_run, leaves_idle
-from uvtorch.environment import Build, Environment, Trial, expects_gpu
+from uvtorch.environment import Build, Trial, Venv, expects_gpu
 
 
-def _not_whole(case: Case, place: Environment) -> Iterator[Finding]:
+def _not_whole(case: Case, place: Venv) -> Iterator[Finding]:
     for build in place.builds:
         if build.broken:
             what = f"{build.name} {build.version} in {place.shown} is incomplete: {build.broken}."
             yield error("installed-broken", what, fix=(*case.sync, "--reinstall-package", build.name))
 
 
-def _mixed(case: Case, place: Environment) -> Iterator[Finding]:
+def _mixed(case: Case, place: Venv) -> Iterator[Finding]:
     if place.torch and (others := _others(place)):
         builds = ", ".join(f"{build.name} {build.version} ({build.backend})" for build in (place.torch, *others))
         what = f"{place.shown} has builds of different backends: {builds}. Their compiled parts do not fit together."
         yield error("installed-mixed", what, fix=case.sync)
 
 
-def _others(place: Environment) -> list[Build]:
+def _others(place: Venv) -> list[Build]:
     """The builds of other backends than torch's."""
     backend = place.torch.backend if place.torch else None
     return [build for build in place.builds if backend and build.backend not in (None, backend)]
 
 
-def _differs(case: Case, place: Environment) -> Iterator[Finding]:
+def _differs(case: Case, place: Venv) -> Iterator[Finding]:
     """The installed torch is none of those that the lock has for this platform."""
     torch, locked = place.torch, case.locked_torch()
     if torch and locked and not any(_is(torch, package) for package in locked):
@@ -42,7 +42,7 @@ def _differs(case: Case, place: Environment) -> Iterator[Finding]:
         yield warning("installed-differs", what, fix=case.sync)
 
 
-def _unpinned(case: Case, place: Environment) -> Iterator[Finding]:
+def _unpinned(case: Case, place: Venv) -> Iterator[Finding]:
     """A script's environment has another build than the script pins: without a lock uv does not notice."""
     torch, pins = place.torch, {pin.backend for pin in case.pins if pin.package == "torch"}
     if case.script and case.lock is None and torch and torch.backend and pins - {None, torch.backend} == pins != set():
@@ -57,14 +57,14 @@ def _is(torch: Build, package: Package) -> bool:
     return backend is not None and backend == torch.backend and package.release == torch.release
 
 
-def _mismatch(case: Case, place: Environment) -> Iterator[Finding]:
+def _mismatch(case: Case, place: Venv) -> Iterator[Finding]:
     torch, audio = place.torch, next((build for build in place.builds if build.name == "torchaudio"), None)
     if torch and audio and torchaudio_breaks(torch.version, audio.version):
         what = f"{place.shown} has torchaudio {audio.version} with torch {torch.version}: importing it fails."
         yield error("installed-torchaudio", what, fix=case.sync)
 
 
-def _suits(case: Case, place: Environment) -> Iterator[Finding]:
+def _suits(case: Case, place: Venv) -> Iterator[Finding]:
     """What a build that no pin names, of which enough has been said, is worth here."""
     pinned = {pin.backend for pin in case.pins if pin.backend}
     torch, backend = place.torch, place.torch and place.torch.backend

@@ -16,7 +16,7 @@ from uvtorch import atomic, environment, files, uv
 from uvtorch.argv import carried, is_set
 from uvtorch.backend import DEFAULT_INDEX_BASE, from_url, same_url
 from uvtorch.choose import Decision
-from uvtorch.environment import Environment
+from uvtorch.environment import Venv
 from uvtorch.errors import UvtorchError
 from uvtorch.named import arguments
 from uvtorch.packages import roles
@@ -35,7 +35,7 @@ class Target(NamedTuple):
 
     python: str | None
     """`3.12`, as far as it is known."""
-    installed: Environment | None = None
+    installed: Venv | None = None
     """The environment, where there is one and its packages count."""
 
 

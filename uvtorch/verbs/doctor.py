@@ -170,7 +170,7 @@ def _project(case: Case) -> str:
     return f"{case.project.origin}: {what}{lock}"
 
 
-def _installed(present: environment.Environment | None) -> str:
+def _installed(present: environment.Venv | None) -> str:
     if present is None:
         return "no environment"
     built = f" for {present.torch.backend}" if present.torch and present.torch.backend else ""

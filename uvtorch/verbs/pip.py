@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from uvtorch.backend import parse
 from uvtorch.choose import Decision, Request
-from uvtorch.environment import Build, Environment
+from uvtorch.environment import Build, Venv
 from uvtorch.packages import normalize
 from uvtorch.requirement import allows, named_by
 from uvtorch.session import Origin, Session, Wanted, decision_line
@@ -65,7 +65,7 @@ def _wanted(session: Session, requirements: Sequence[str]) -> Wanted:
     return wanted
 
 
-def _stays(session: Session, installed: Environment | None, requirements: Sequence[str]) -> Build | None:
+def _stays(session: Session, installed: Venv | None, requirements: Sequence[str]) -> Build | None:
     """The torch that is installed and that uv will leave there: what joins it has to be of its build."""
     torch, line = installed.torch if installed else None, session.line
     if torch is None or torch.backend is None or torch.broken or line.has("--upgrade", "--reinstall"):
@@ -87,7 +87,7 @@ def _decide(
     return session.settle(Request(tuple(texts), target.python, backend=backend))
 
 
-def _other_builds(installed: Environment | None, requirements: Sequence[str], decision: Decision) -> tuple[str, ...]:
+def _other_builds(installed: Venv | None, requirements: Sequence[str], decision: Decision) -> tuple[str, ...]:
     """The installed packages that are of another build than is asked for: uv keeps what satisfies a requirement."""
     names = {named_by(text) for text in requirements}
     builds = installed.builds if installed else ()
