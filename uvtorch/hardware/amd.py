@@ -61,9 +61,6 @@ def _architectures(gpus: Sequence[Gpu]) -> str:
     return ", ".join(dict.fromkeys(str(gpu.architecture) for gpu in gpus))
 
 
-# The KFD topology
-
-
 def _given(nodes: Sequence[tuple[int, Gpu]], scene: Scene) -> list[Gpu]:
     """The GPUs of the topology that this process was given, with a problem where it was given none."""
     container = scene.platform.container
@@ -118,9 +115,6 @@ def parse_properties(text: str) -> Gpu | None:
         # A node with processor cores and compute units is an APU, as the older ones are described.
         integrated=gpu.integrated or numbers.get("cpu_cores_count", 0) > 0,
     )
-
-
-# Without it: ROCm on WSL, or no driver
 
 
 def _without_topology(scene: Scene, devices: Sequence[Device]) -> list[Gpu]:

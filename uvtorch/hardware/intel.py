@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from uvtorch.hardware.bus import Device
 from uvtorch.hardware.scene import Scene
-from uvtorch.intel import lookup, supported
+from uvtorch.intel import IntelGpu, lookup, supported
 from uvtorch.machine import Gpu, Outcome, Problem
 
 
@@ -15,16 +15,14 @@ def probe(scene: Scene, devices: Sequence[Device]) -> None:
     """
     told, gpus = [], []
     for device in devices:
-        row = lookup(device.id)
-        name, chip = (row.name, row.architecture) if row else (device.name or "Intel graphics", None)
-        integrated = row is None or row.integrated
-        gpu = Gpu("intel", name, None, chip, device.memory_mib, pci_id=device.id, integrated=integrated)
-        lacking, remedy = _lacking(device, scene) if supported(device.id) else ("", "")
-        told.append(f"{gpu.name} ({device.id})" + (f" is on the bus, but {lacking}" if lacking else ""))
+        row = lookup(device.id) or IntelGpu("", False, True, device.name or "Intel graphics")
+        facts = None, row.architecture or None, device.memory_mib, None, device.id
+        lacking, remedy = _lacking(device, scene) if row.supported else ("", "")
+        told.append(f"{row.name} ({device.id}){lacking and ' is on the bus, but '}{lacking}")
         if lacking:
             scene.problems.append(Problem("intel", "unreachable", told[-1], remedy))
         else:
-            gpus.append(gpu)
+            gpus.append(Gpu("intel", row.name, *facts, integrated=row.integrated))
     if scene.platform.wsl and not devices:
         told = ["Intel GPUs cannot be detected under WSL; use `--torch-backend xpu`"]
     outcome: Outcome = "absent" if not devices else "ok" if len(gpus) == len(devices) else "failed"

@@ -7,7 +7,9 @@ installed, given to a virtual machine), which gives the CPU build and a line.
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from uvtorch.hardware import nvml, programs
@@ -81,11 +83,11 @@ def probe(scene: Scene, devices: Sequence[Device]) -> None:
     """Ask about NVIDIA's hardware: on Linux where anything speaks of it, on Windows where it has an adapter."""
     signs = _look(scene, devices)
     report = _ask(scene, signs)
-    version = report.driver if is_version(report.driver) else signs.module
+    version = next(filter(is_version, (report.driver, signs.module)), None)
     driver = Driver(version, report.cuda) if version else None
     gpus = _gpus_of_files(scene, signs, driver) if report.absent else [*report.gpus]
     states = (*_out_of_reach(scene, signs, report), (gpus, None, "", ""), *_broken(scene, signs, report))
-    kind, reason, remedy = next(state[1:] for state in states if state[0])
+    _, kind, reason, remedy = next(filter(itemgetter(0), states))
     if kind == "broken":
         remedy = WINDOWS.get((scene.platform.system, scene.platform.wsl), remedy)
         scene.problems.append(Problem("nvidia", kind, f"NVIDIA: {reason}", remedy))
@@ -158,8 +160,6 @@ def _ask(scene: Scene, signs: Signs) -> Report:
     return nvml.ask(None if windows else scene.at(signs.library), scene.env, seconds, scene.tell)
 
 
-# What stands between a GPU and its use
-
 AWAY: Final = "unreachable"
 BROKEN: Final = "broken"
 State = tuple[object, ProblemKind | None, str, str]
@@ -170,7 +170,7 @@ def _out_of_reach(scene: Scene, signs: Signs, report: Report) -> tuple[State, ..
     """Where nothing here could drive a GPU, if there is one: there are no device files, and NVML says no more."""
     if signs.nodes or report.end in ("answered", "hung"):
         return ()
-    drivers = ", ".join(sorted(device.driver for device in signs.devices if device.driver))
+    drivers = ", ".join(sorted({device.driver for device in signs.devices if device.driver}))
     gpu = "an NVIDIA GPU" + bracketed("{}", ", ".join(device.id for device in signs.devices[:1]))
     host, with_module = bracketed("the host's driver is {}", signs.module), bracketed("kernel module {}", signs.module)
     on_bus, missing = f"{gpu} is on the bus, but", "there are neither device files nor its library"
@@ -232,23 +232,21 @@ def _versions(scene: Scene, signs: Signs) -> str:
     return bracketed("{}", ", ".join(text for text, version in versions.items() if is_version(version)))
 
 
-# Without NVML; nvidia-smi asks the same library
-
-
 def _gpus_of_files(scene: Scene, signs: Signs, driver: Driver | None) -> list[Gpu]:
-    """A Jetson's, those that the kernel module names, else as many as there must be where there is a driver."""
+    """Without NVML: a Jetson's, those that the kernel module names, else as many as a driver must have.
+
+    Not nvidia-smi: it asks the same library.
+    """
     chips = scene.read("/proc/device-tree/compatible", 4096) if scene.platform.tegra else ""
-    known = [TEGRA_CHIPS[chip] for chip in re.findall(r"nvidia,(\w+)", chips) if chip in TEGRA_CHIPS]
-    tegra = [Gpu("nvidia", name, capability, integrated=True) for capability, name in known[:1]]
+    for chip in filter(TEGRA_CHIPS.get, re.findall(r"nvidia,(\w+)", chips)):
+        capability, name = TEGRA_CHIPS[chip]
+        return [Gpu("nvidia", name, capability, integrated=True)]
     unnamed = (len(signs.devices) or int(signs.nodes)) if driver else 0
-    return tegra or list(_gpus_of_module(scene)) or [Gpu("nvidia", "NVIDIA GPU")] * unnamed
+    return _gpus_of_module(scene) or [Gpu("nvidia", "NVIDIA GPU")] * unnamed
 
 
-def _gpus_of_module(scene: Scene) -> Iterator[Gpu]:
+def _gpus_of_module(scene: Scene) -> list[Gpu]:
     base = "/proc/driver/nvidia/gpus"
-    for address in scene.names(base):
-        text = scene.read(f"{base}/{address}/information", 8192)
-        model = re.search(r"^Model:[ \t]*(\S.*)$", text, re.MULTILINE)
-        uuid = re.search(r"^GPU UUID:[ \t]*(GPU-[-0-9A-Za-z]+)[ \t]*$", text, re.MULTILINE)
-        if model and (name := plain(model[1])):
-            yield Gpu("nvidia", name, uuid=uuid and uuid[1])
+    texts = (scene.read(f"{base}/{address}/information", 8192) for address in scene.names(base))
+    pattern = r"(?m)^Model:[ \t]*(\S.*)$(?:(?s:.*?)^GPU UUID:[ \t]*(GPU-[-0-9A-Za-z]+)[ \t]*$)?"
+    return [Gpu("nvidia", plain(found[1]), uuid=found[2]) for found in map(partial(re.search, pattern), texts) if found]

@@ -62,44 +62,41 @@ def run(
     """
     import subprocess  # noqa: PLC0415  7 ms, and most machines without a GPU need none
 
-    english = {name: value for name, value in env.items() if not name.startswith(("LC_", "LANG"))} | {"LC_ALL": "C"}
     try:
         child = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=english,
+            env={**env, "LC_ALL": "C"},  # above LANG and its like
             cwd=os.path.dirname(argv[0]),
             start_new_session=os.name == "posix",
         )
     except (OSError, ValueError) as error:
         return Result(None, "", f"could not be started: {getattr(error, 'strerror', None) or error}")
+
+    def wait(seconds: float) -> tuple[str, bool]:
+        """What it has written until now, and whether it ended within `seconds`."""
+        try:
+            output, ended = child.communicate(timeout=seconds)[0], True
+        except subprocess.TimeoutExpired as error:
+            output, ended = error.output or b"", False
+        return output[:OUTPUT_LIMIT].decode("utf-8", "replace"), ended
+
     with _ended_with_us(child):
-        output, ended = _wait(child, min(seconds, SHORT_S))
+        output, ended = wait(min(seconds, SHORT_S))
         if not ended and seconds > SHORT_S and tell:
             sets = "UVTORCH_PROBE_TIMEOUT sets the limit"
             tell(f"{whom} has not answered yet; waiting for up to {seconds:g} s ({sets})")
         if not ended:  # a moment in any case: the time may be over because we were stopped (Ctrl-Z)
-            output, ended = _wait(child, max(seconds - SHORT_S, 0.05))
+            output, ended = wait(max(seconds - SHORT_S, 0.05))
     if ended:
         return Result(child.returncode, output)
-    output, killed = _wait(child, 0.5)
-    if not killed and child.stdout:  # left behind: it sleeps in the kernel, and nobody shall wait for it
+    output, ended = wait(0.5)
+    if not ended and child.stdout:  # left behind: it sleeps in the kernel, and nobody shall wait for it
         child.returncode = -9
         child.stdout.close()
     return Result(None, output, f"took more than {seconds:g} s", hung=True)
-
-
-def _wait(child: "subprocess.Popen[bytes]", seconds: float) -> tuple[str, bool]:
-    """What a program has written until now, and whether it ended within `seconds`."""
-    from subprocess import TimeoutExpired  # noqa: PLC0415  see `run`
-
-    try:
-        output, ended = child.communicate(timeout=seconds)[0], True
-    except TimeoutExpired as error:
-        output, ended = error.output or b"", False
-    return output[:OUTPUT_LIMIT].decode("utf-8", "replace"), ended
 
 
 @contextmanager

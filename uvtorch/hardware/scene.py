@@ -5,6 +5,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from itertools import chain, takewhile
 from typing import NamedTuple
 
 from uvtorch import files
@@ -25,8 +26,7 @@ class Host(NamedTuple):
     release: str = ""  # The kernel's release: `6.6.87.2-microsoft-standard-WSL2`
     libc: str | None = None  # `glibc 2.36`; None for another one
     chip: str = ""  # A Mac's processor: `Apple M3`
-    os_version: str | None = None
-    """A Mac's, `13.6`. Not `platform.mac_ver()`, which gives 10.16 to interpreters built for older systems."""
+    os_version: str | None = None  # A Mac's, `13.6`; `platform.mac_ver()` may say 10.16 instead
 
 
 def this_host() -> Host:
@@ -35,16 +35,13 @@ def this_host() -> Host:
         return Host("windows", "arm64" if "(arm64)" in sys.version.lower() else "x86_64")
     uname = os.uname()
     if sys.platform == "darwin":
-        chip, version = map(_sysctl, ("machdep.cpu.brand_string", "kern.osproductversion"))
+        facts = ("machdep.cpu.brand_string", "kern.osproductversion")
+        chip, version = (plain(run(("/usr/sbin/sysctl", "-n", fact), {}, SHORT_S).output) for fact in facts)
         known = re.fullmatch(r"[0-9]+(\.[0-9]+)*", version)
         return Host("macos", processor("macos", uname.machine), uname.release, None, chip, version if known else None)
     glibc = "CS_GNU_LIBC_VERSION"
     libc = os.confstr(glibc) if glibc in os.confstr_names else None
     return Host(sys.platform, processor(sys.platform, uname.machine), uname.release, libc)
-
-
-def _sysctl(name: str) -> str:
-    return plain(run(("/usr/sbin/sysctl", "-n", name), {}, SHORT_S).output)
 
 
 class Scene:
@@ -77,8 +74,6 @@ class Scene:
         jetson = host.machine == "aarch64" and (release or "tegra" in host.release.lower())
         return parse_tegra_release(release) if jetson else None
 
-    # Its files
-
     def at(self, path: str) -> str:
         """Where an absolute path is."""
         return path if self.root == "/" else self.root.rstrip("/") + path
@@ -100,8 +95,6 @@ class Scene:
     def exists(self, path: str) -> bool:
         """Whether something is there."""
         return os.path.exists(self.at(path))
-
-    # What was found
 
     def probe(self, name: str, outcome: Outcome, detail: str = "") -> None:
         """Say how a probe ended; its time counts from the end of the one before."""
@@ -152,22 +145,18 @@ def select(
     nothing (`-1`, an index too high, a word such as SLURM's `NoDevFiles`) ends the list, so that an empty value hides
     everything. `ordered`: index n means position n. `parents` gives the UUID of the GPU that a MIG slice belongs to.
     """
-    kept: dict[int, None] = {}
-    by_index = False
     known, owners = ([(uuid or "").lower() for uuid in given] for given in (uuids, parents))
-    for entry in map(str.strip, value.lower().split(",")):
-        index = re.fullmatch("[0-9]{1,5}", entry)
-        matches = [int(entry)] if index else _named(entry, known, owners)
-        if not matches or matches[0] >= len(uuids):
-            break
-        by_index |= index is not None
-        kept |= dict.fromkeys(matches)
-    if by_index and not ordered and len(kept) < len(uuids):
+    named = (_named(entry.strip(), known, owners) for entry in value.lower().split(","))
+    kept = list(dict.fromkeys(chain(*takewhile(bool, named))))
+    if kept and not ordered and len(kept) < len(uuids) and re.search(r"(^|,)\s*[0-9]", value):
         return list(range(len(uuids))), False
-    return list(kept), True
+    return kept, True
 
 
 def _named(entry: str, uuids: Sequence[str], parents: Sequence[str]) -> list[int]:
+    """The positions that an entry means; none where it means nothing."""
+    if re.fullmatch("[0-9]{1,5}", entry):
+        return [*range(len(uuids))][int(entry) :][:1]
     if not re.match("(gpu|mig)-.", entry):
         return []
     matches = [position for position, uuid in enumerate(uuids) if uuid.startswith(entry)]
