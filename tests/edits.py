@@ -16,11 +16,6 @@ class SetIndex(NamedTuple):
     flat: bool = False
 
 
-class NameIndex(NamedTuple):
-    url: str
-    name: str
-
-
 class RemoveIndex(NamedTuple):
     name: str
 
@@ -68,7 +63,6 @@ class SetPrerelease(NamedTuple):
 
 Operation = (
     SetIndex
-    | NameIndex
     | RemoveIndex
     | SetSources
     | RemoveSources
@@ -83,7 +77,6 @@ Operation = (
 
 _METHODS: dict[type, Callable[..., None]] = {
     SetIndex: PyProject.set_index,
-    NameIndex: PyProject.name_index,
     RemoveIndex: PyProject.remove_index,
     SetSources: PyProject.set_sources,
     RemoveSources: PyProject.remove_sources,
@@ -105,9 +98,9 @@ def apply(
             case SetIndex(name, url, explicit, flat):
                 project.set_index(name, url, explicit=explicit, flat=flat)
             case SetDefaultGroups(groups):
-                project.set_setting("default-groups", list(groups) if isinstance(groups, tuple) else groups)
+                project.put(("tool", "uv", "default-groups"), list(groups) if isinstance(groups, tuple) else groups)
             case SetPrerelease(value):
-                project.set_setting("prerelease", value)
+                project.put(("tool", "uv", "prerelease"), value)
             case _:
                 _METHODS[type(operation)](project, *operation)
     return project.render()

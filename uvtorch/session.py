@@ -22,8 +22,8 @@ from uvtorch.project import read as read_project
 from uvtorch.project import workspace as workspaces
 from uvtorch.project.hosts import check_index_url
 from uvtorch.project.outside import Outside, configured, given, of_pytorch
-from uvtorch.project.pyproject import PyProject, begin_script
-from uvtorch.project.script import script_block
+from uvtorch.project.pyproject import PyProject
+from uvtorch.project.script import begin_script, script_block
 from uvtorch.project.workspace import Manifest, Workspace
 from uvtorch.requirement import named_by, without_local
 from uvtorch.transaction import Transaction, content

@@ -218,7 +218,7 @@ class Transaction:
             now = read(path).content
             if now is None or not (b"\r" in model or model.startswith(b"\xef\xbb\xbf")):
                 continue
-            from uvtorch.project.pyproject import restyled  # noqa: PLC0415  a plain `add` loads nothing that it does not need
+            from uvtorch.project.script import restyled  # noqa: PLC0415  a plain `add` loads nothing that it does not need
 
             after = restyled(now, model)
             if after != now:

@@ -71,10 +71,7 @@ def _explicit(case: Case, index: Index) -> tuple[Edit, ...]:
     if index.name not in named and not case.hosts.own(index.url) and project.choices():
         return ()
 
-    def define(file: PyProject) -> None:
-        file.name_index(index.url, name)
-        file.set_index(name, index.url)
-
+    define = partial(PyProject.set_index, name=name, url=index.url)
     return (Edit(name, define), *_sources_for(case, index, name))
 
 

@@ -194,7 +194,8 @@ def move(file: PyProject, project: Project, base: str) -> tuple[str, ...]:
     named = {source.index for source in project.sources if project.is_pytorch(source.package)}
     own = [one for one in project.indexes if one.name in named and one.backend and not one.inherited]
     for index in own:
-        file.move_index(index.name or "", index.backend.index_url(base) if index.backend else "")
+        url = index.backend.index_url(base) if index.backend else ""
+        file.set_index(index.name or "", url, explicit=False, moving=True)
     file.move_index_base(base)
     return tuple(one.backend.index_url(base) for one in own if one.backend)
 

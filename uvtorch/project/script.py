@@ -26,8 +26,8 @@ class Block(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The TOML text."""
-        text = self.file[self.start : self.end]
+        """The TOML text, its line breaks LF."""
+        text = self.file[self.start : self.end].replace("\r\n", "\n")
         return re.sub(r"(?m)^# ?", "", text) if self.commented else text
 
     def parsed(self, origin: str, parse_float: Callable[[str], Any] = float) -> dict[str, Any]:
@@ -43,15 +43,20 @@ class Block(NamedTuple):
         return data
 
     def with_text(self, text: str) -> str:
-        """The whole file with another TOML text in the block; all outside stays."""
-        new = _lines(text)
+        """The whole file with another TOML text in the block.
+
+        Lines that stay are taken from the file: a blank one may be commented out as `#` or `# `, line breaks may be
+        mixed. Others get the line break that most lines of the file have.
+        """
+        new = lines(text)
+        matches = SequenceMatcher(None, lines(self.text), new, autojunk=False).get_matching_blocks()
         if self.commented:
-            # Lines that stay are taken from the file: a blank one may be written `#` or `# `.
-            lines, old = _lines(self.file[self.start : self.end]), _lines(self.text)
-            matches = SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks()
-            new = ["#" + (" " + line if line.strip() else line) for line in new]
-            for at, start, size in matches:
-                new[start : start + size] = lines[at : at + size]
+            new = ["# " + line if line.strip() else "#" + line for line in new]
+        if self.file.count("\r\n") * 2 > self.file.count("\n"):
+            new = [line.replace("\n", "\r\n") for line in new]
+        as_they_are = lines(self.file[self.start : self.end])
+        for at, start, size in matches:
+            new[start : start + size] = as_they_are[at : at + size]
         return self.file[: self.start] + "".join(new) + self.file[self.end :]
 
 
@@ -70,23 +75,29 @@ def find_block(raw: bytes, origin: str, *, script: bool = False) -> Block:
 
 def script_block(text: str) -> str | None:
     """The TOML in a script's first block, None where there is no such block."""
-    text = text.replace("\r\n", "\n")
     match = re.search(_BLOCK, text)
     return Block(text, *match.span(1), commented=True).text if match else None
 
 
 def begin_script(raw: bytes, python: str | None) -> bytes:
     """A script without a block with an empty one, where `uv add --script` begins it; `python`: its minor version."""
-    text = decoded(raw, "script")
-    newline = "\r\n" if "\r\n" in text else "\n"
-    above = re.match(rf"{BOM}?(#![^\n]*\n?)?", text)
-    assert above is not None  # it may be empty
-    head, below = above[0], text[above.end() :]
-    rows = ["# /// script", *([f'# requires-python = ">={python}"'] if python else []), "# dependencies = []", "# ///"]
-    if below.startswith("#"):
-        rows.append("")  # or the comment would go on
-    broken = newline if "#!" in head and not head.endswith("\n") else ""
-    return "".join([head, broken, *(row + newline for row in rows), below]).encode()
+    text = decoded(raw, "script").removeprefix(BOM).replace("\r\n", "\n")
+    first, _, below = text.partition("\n") if text.startswith("#!") else ("", "", text)
+    rows = [first, "# /// script", python and f'# requires-python = ">={python}"', "# dependencies = []", "# ///"]
+    gap = "\n" * below.startswith("#")  # or the comment would go on
+    return restyled(("".join(f"{row}\n" for row in rows if row) + gap + below).encode(), raw)
+
+
+def restyled(now: bytes, model: bytes) -> bytes:
+    """`now` with the BOM and the line breaks of `model`, an earlier state of the same file.
+
+    `uv add` writes every line break as LF and drops a BOM. What is not UTF-8 is returned as it is.
+    """
+    try:
+        text = now.decode("utf-8-sig").replace("\r\n", "\n")
+        return find_block(model, "").with_text(text).encode()
+    except (UnicodeDecodeError, ProjectError):
+        return now
 
 
 def as_project(block: Mapping[str, object]) -> dict[str, object]:
@@ -115,6 +126,6 @@ def decoded(raw: bytes, origin: str) -> str:
         raise ProjectError(fault, "save it as UTF-8") from None
 
 
-def _lines(text: str) -> list[str]:
+def lines(text: str) -> list[str]:
     """The lines with their line breaks. Unlike `str.splitlines`, as TOML counts them: U+2028 and others end none."""
     return re.findall(r"[^\n]*\n|[^\n]+$", text)
