@@ -34,8 +34,8 @@ def layout(name: str) -> Project:
 
 def row(choice: Choice) -> str:
     also = f" (also {' '.join(choice.aliases)})" if choice.aliases else ""
-    sign = "=" if choice.stated else "~"
-    return f"{choice.target} {sign} {choice.backend or choice.origin}: {' '.join(choice.packages)}{also}"
+    sign, target = "=" if choice.stated else "~", str(choice.target).replace(" ", ":")
+    return f"{target} {sign} {choice.backend or choice.origin}: {' '.join(choice.packages)}{also}"
 
 
 def chosen(name: str, target: str, platform: str = "linux") -> Choice:
@@ -77,13 +77,13 @@ def test_an_alias_names_its_choice() -> None:
 
 def test_an_alias_alone_is_completed_because_uv_would_take_another_build() -> None:
     project = layout("recursive-extras")
-    cu128 = chosen("recursive-extras", "extra:cu128")
+    cu128 = chosen("recursive-extras", "extra cu128")
     assert selection(project, cu128, Asked(extras=("gpu",))) == ("--extra", "cu128")
 
 
 def test_what_the_user_selects_is_not_said_again() -> None:
     project = layout("names-spelled-differently")
-    cpu = chosen("names-spelled-differently", "extra:Torch_CPU")
+    cpu = chosen("names-spelled-differently", "extra Torch_CPU")
     assert selection(project, cpu, Asked(extras=("torch-cpu",))) == ()
 
 
@@ -128,26 +128,26 @@ def test_what_the_user_excludes_is_no_choice() -> None:
 def test_a_default_group_is_named_where_the_user_turns_default_groups_off() -> None:
     project = layout("groups-with-default")
     asked = Asked(no_default_groups=True)
-    assert selection(project, chosen("groups-with-default", "group:cpu"), asked) == ("--group", "cpu")
-    assert selection(project, chosen("groups-with-default", "group:cu128"), asked) == ("--group", "cu128")
+    assert selection(project, chosen("groups-with-default", "group cpu"), asked) == ("--group", "cpu")
+    assert selection(project, chosen("groups-with-default", "group cu128"), asked) == ("--group", "cu128")
 
 
 def test_a_default_group_that_the_user_turned_off_is_not_turned_off_again() -> None:
     project = layout("groups-with-default")
     asked = Asked(no_groups=("CPU",))
-    assert selection(project, chosen("groups-with-default", "group:cu128"), asked) == ("--group", "cu128")
+    assert selection(project, chosen("groups-with-default", "group cu128"), asked) == ("--group", "cu128")
 
 
 def test_a_choice_that_only_a_conflict_separates_from_a_default_group_turns_it_off() -> None:
     project = layout("groups-default-all")
-    assert selection(project, chosen("groups-default-all", "extra:gpu")) == ("--extra", "gpu", "--no-group", "cpu")
+    assert selection(project, chosen("groups-default-all", "extra gpu")) == ("--extra", "gpu", "--no-group", "cpu")
 
 
 def test_a_mixed_choice_goes_by_torch() -> None:
     data = tables("extras-documented")
     data["tool"]["uv"]["sources"]["torchvision"][0]["index"] = "pytorch-cu128"
     cpu = read(data).choices_for(PLATFORMS["linux"])[0]
-    assert (str(cpu.target), str(cpu.backend), cpu.packages) == ("extra:cpu", "cpu", ("torch",))
+    assert (str(cpu.target), str(cpu.backend), cpu.packages) == ("extra cpu", "cpu", ("torch",))
 
 
 def test_the_base_gets_what_leaks_only_where_the_leaking_source_holds() -> None:
@@ -177,7 +177,7 @@ def test_a_member_that_the_root_does_not_ask_for_counts_only_where_all_are_insta
     alone = read(root, members=[member])
     assert (alone.choices_for(PLATFORMS["linux"]), alone.pytorch_packages()) == ((), ())
     together = read(root, members=[member], together=True)
-    assert [str(choice.target) for choice in together.choices_for(PLATFORMS["linux"])] == ["extra:cpu", "extra:cu128"]
+    assert [str(choice.target) for choice in together.choices_for(PLATFORMS["linux"])] == ["extra cpu", "extra cu128"]
     assert together.pytorch_packages() == ("torch",)
 
 

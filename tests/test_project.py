@@ -44,17 +44,17 @@ def test_requirements_come_from_every_table() -> None:
     assert names(found) == [
         ("base", "torch", None),
         ("base", "numpy", None),
-        ("extra:vision", "torch-vision", None),
-        ("group:dev", "pytest", None),
-        ("group:dev", "torchaudio", "test_tools"),
-        ("group:test_tools", "torchaudio", None),
-        ("group:dev", "torch-text", None),
+        ("extra vision", "torch-vision", None),
+        ("group dev", "pytest", None),
+        ("group dev", "torchaudio", "test_tools"),
+        ("group test_tools", "torchaudio", None),
+        ("group dev", "torch-text", None),
     ]
     assert found.requirements[0].marker == "python_version < '3.14'"
     assert found.requirements[2].extras == ("x", "y-z")
     assert found.includes == (("dev", "test_tools"),)
     assert found.pytorch_packages() == ("torch", "torchaudio")
-    assert [str(item.target) for item in found.pytorch_requirements()] == ["base", "group:test_tools"]
+    assert [str(item.target) for item in found.pytorch_requirements()] == ["base", "group test_tools"]
 
 
 def test_an_empty_file_is_a_project_without_anything() -> None:
@@ -135,8 +135,8 @@ def test_sources_of_every_kind() -> None:
     assert rows == [
         ("torch", "index", "pt", "https://download.pytorch.org/whl/nightly/cu130", "nightly/cu130", "base"),
         ("torch", "url", None, "https://example.com/torch-2.7.0%2Bcpu-cp311-x.whl", "cpu", "base"),
-        ("torch-vision", "index", "gone", None, "None", "group:g"),
-        ("torchaudio", "path", None, "wheels/torchaudio-2.7.0+cu126-cp311-x.whl", "cu126", "extra:e"),
+        ("torch-vision", "index", "gone", None, "None", "group g"),
+        ("torchaudio", "path", None, "wheels/torchaudio-2.7.0+cu126-cp311-x.whl", "cu126", "extra e"),
         ("torchtext", "git", None, "https://example.com/cu126", "None", "base"),
         ("mine", "workspace", None, None, "None", "base"),
     ]
@@ -569,6 +569,6 @@ def test_a_file_of_any_shape_is_read_or_refused(own: Any, uv: Any, groups: Any, 
 def test_a_target_reads_as_uv_would_name_it() -> None:
     assert [str(Target("base")), str(Target("extra", "gpu")), str(Target("group", "cpu"))] == [
         "base",
-        "extra:gpu",
-        "group:cpu",
+        "extra gpu",
+        "group cpu",
     ]

@@ -507,7 +507,7 @@ def test_choices_of_the_workspaces_root_are_changed_there(home: Home, tmp_path: 
 def test_a_choice_without_an_index_has_none_to_give(home: Home, tmp_path: Path) -> None:
     project = Project(home, lay_out("wheels-by-url", tmp_path))
     done = project.uvtorch("add", "torchvision").must(2)
-    assert "extra:cpu takes torch from no index" in done.err
+    assert "extra cpu takes torch from no index" in done.err
 
 
 def test_an_alternative_without_a_source_gets_the_package_too(home: Home, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def names_pytorch(line: "CommandLine", env: "Mapping[str, str]") -> bool:
 def arguments(line: "CommandLine", env: "Mapping[str, str]") -> tuple[tuple[str, ...], list[tuple[str, list[str]]]]:
     """The requirements that the command line names, and the paths of the files; a folder means its pyproject.toml.
 
-    With each, what is taken of a pyproject.toml: `base`, `extra:NAME` (`*`: all), `group:NAME`.
+    With each, what is taken of a pyproject.toml: `base`, `extra NAME` (`*`: all), `group NAME`.
     """
     texts = _requirements(line)
     base = line.value("--directory") or env.get("UV_WORKING_DIR") or ""
@@ -51,17 +51,17 @@ def _requirements(line: "CommandLine") -> tuple[str, ...]:
 
 def _files(line: "CommandLine", texts: "Iterable[str]") -> "Iterator[tuple[str, list[str]]]":
     pip = (line.verb or "").startswith("pip")
-    extras = [f"extra:{name}" for name in (["*"] if line.has("--all-extras") else line.values("--extra")) if pip]
+    extras = [f"extra {name}" for name in (["*"] if line.has("--all-extras") else line.values("--extra")) if pip]
     named = [*line.values("--requirements"), *line.values("--with-requirements")]
     named += line.positionals if line.verb in ("pip sync", "pip compile") else ()
     yield from ((file, ["base", *extras]) for file in named)
     folders = [*line.values("--editable"), *line.values("-e"), *line.values("--with-editable")]
     folders += (text for text in texts if text.startswith(".") or "/" in text.partition("@")[0])
     for folder, _, own in (text.partition("[") for text in folders):
-        keys = (f"extra:{name.strip()}" for name in own.rstrip("]").split(","))
+        keys = (f"extra {name.strip()}" for name in own.rstrip("]").split(","))
         yield os.path.join(folder, "pyproject.toml"), ["base", *extras, *keys]
     for path, _, group in (value.rpartition(":") for value in line.values("--group") if pip):
-        yield path or "pyproject.toml", [f"group:{group}"]
+        yield path or "pyproject.toml", [f"group {group}"]
 
 
 def _separated(value: str) -> "Iterator[str]":

@@ -15,7 +15,7 @@ def requirements_in(path: str, keys: Collection[str] = ("base",), seen: frozense
     """The requirements in a file as pip reads them: `-r` files included, comments and options left out.
 
     Files of other kinds that uv takes here (pyproject.toml, scripts) give what their metadata requires, pyproject.toml
-    for `keys`: `base`, `extra:NAME` (`*`: all), `group:NAME`. A file that cannot be read gives nothing: uv says so
+    for `keys`: `base`, `extra NAME` (`*`: all), `group NAME`. A file that cannot be read gives nothing: uv says so
     better.
     """
     if path in seen:
@@ -44,5 +44,5 @@ def _metadata_requirements(path: str, text: str, keys: Collection[str]) -> Itera
         return
     named = {*map(normalize, keys)}
     for item in project.requirements:
-        if not named.isdisjoint((normalize(str(item.target)), f"{item.target.kind}:*")):
+        if not named.isdisjoint((normalize(str(item.target)), f"{item.target.kind} *")):
             yield item.text

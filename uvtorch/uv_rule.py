@@ -7,8 +7,7 @@ first, then the CPU's; the first index that has a match wins.
 import os
 import shlex
 import tomllib
-from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from uvtorch.backend import Backend, parse
 from uvtorch.catalog import Catalog, number
@@ -28,12 +27,6 @@ class Taken(NamedTuple):
     """The torch, whether it runs on the machine and uses its GPU, and why."""
     verdict: str
     """The same in two or three words: `runs here`, `leaves the GPU idle`."""
-
-
-@cache
-def _rule() -> dict[str, Any]:
-    with open(os.path.join(os.path.dirname(__file__), "catalog", "uv.toml"), "rb") as file:
-        return tomllib.load(file)
 
 
 def compare(machine: Machine, request: Request, catalog: Catalog) -> tuple[Taken, Taken]:
@@ -73,7 +66,8 @@ def auto(machine: Machine, request: Request, catalog: Catalog) -> tuple[Backend,
 
 def _indexes(machine: Machine) -> list[str]:
     """The indexes that it searches before the CPU's."""
-    rule, system = _rule(), machine.platform.system
+    with open(os.path.join(os.path.dirname(__file__), "catalog", "uv.toml"), "rb") as file:
+        rule, system = tomllib.load(file), machine.platform.system
     amd = sorted(gpu.architecture or "" for gpu in machine.gpus if gpu.vendor == "amd")
     if machine.nvidia_driver and system in ("linux", "windows"):
         driver = number(machine.nvidia_driver.version)

@@ -26,7 +26,7 @@ class Target(NamedTuple):
     """None for `base`."""
 
     def __str__(self) -> str:
-        return f"{self.kind}:{self.name}" if self.name else self.kind
+        return f"{self.kind} {self.name}" if self.name else self.kind
 
     @property
     def normalized(self) -> "Target":
