@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from functools import cache
 from glob import glob
 from typing import Any, NamedTuple
 
@@ -76,6 +77,7 @@ def read(path: str, *, script: bool = False) -> Manifest:
         raise ProjectError(f"cannot read {path}: {error.strerror}") from None
 
 
+@cache
 def manifest_of(path: str, raw: bytes, *, script: bool = False) -> Manifest:
     """The manifest with this content. Raises ProjectError where it is not UTF-8 or not TOML."""
     bare = script and script_block(decoded(raw, path)) is None
