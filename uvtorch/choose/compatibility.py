@@ -5,7 +5,7 @@ compiled kernels for the GPU. A GPU that only its PTX would serve needs a driver
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import product
 from typing import Literal, NamedTuple, get_args
@@ -340,22 +340,30 @@ def select(judge: Judge) -> Hardware:
     """
     passed: list[str] = []
     refused: Hardware | None = None
-    for vendor, found in _groups(judge.machine):
-        gpus, said = _usable(judge, vendor, found)
-        passed += said
-        if found and not gpus:
-            continue
-        broken = _broken(judge.machine, vendor, gpus)
+    visible = {gpu.vendor for gpu in judge.machine.gpus}
+    for integrated, vendor in product((False, True), FAMILY):
+        mine = [gpu for gpu in judge.machine.gpus if (gpu.integrated, gpu.vendor) == (integrated, vendor)]
+        gpus, idle = _usable(judge, mine)
+        passed += idle
+        broken = _broken(judge.machine, vendor, gpus) if gpus or vendor not in visible else None
         wrong = broken or _unknown(judge, vendor, gpus)
-        if wrong is None:
+        if gpus and not wrong:
             return Hardware(FAMILY[vendor], gpus, (*passed, *([f"{refused.refusal}."] if refused else [])))
         refused = refused or wrong
         if broken:
             break
-    unreachable = (one for one in judge.machine.problems if one.kind == "unreachable")
-    visible = {gpu.vendor for gpu in judge.machine.gpus}
-    passed += (f"{one.reason.rstrip('.')}: taking the CPU build" for one in unreachable if one.vendor not in visible)
+    hidden = (one for one in judge.machine.problems if one.kind == "unreachable" and one.vendor not in visible)
+    passed += (f"{problem.reason.rstrip('.')}: taking the CPU build" for problem in hidden)
     return refused or Hardware("cpu", (), tuple(passed))
+
+
+def _usable(judge: Judge, gpus: Sequence[Gpu]) -> tuple[tuple[Gpu, ...], list[str]]:
+    """Those of a vendor's GPUs that some build may use on this platform, and a line on the others."""
+    idle = {gpu: reason for gpu in gpus if (reason := _hopeless(judge, gpu))}
+    used = tuple(gpu for gpu in gpus if gpu not in idle)
+    # An Intel GPU in the processor beside an Arc card is no news.
+    reasons = () if used and used[0].vendor == "intel" else dict.fromkeys(idle.values())
+    return used, [f"{labels(gpu for gpu in gpus if idle.get(gpu) == said)} stays idle: {said}" for said in reasons]
 
 
 def for_backend(judge: Judge, backend: Backend) -> tuple[Gpu, ...]:
@@ -364,15 +372,6 @@ def for_backend(judge: Judge, backend: Backend) -> tuple[Gpu, ...]:
     if backend.family != "rocm":
         gpus = tuple(gpu for gpu in gpus if not _hopeless(judge, gpu)) or gpus
     return tuple(gpu for gpu in gpus if not gpu.integrated) or gpus
-
-
-def _groups(machine: Machine) -> Iterator[tuple[str, tuple[Gpu, ...]]]:
-    """(vendor, GPUs) in the order of preference; a vendor with a broken driver is there even without GPUs."""
-    visible = {gpu.vendor for gpu in machine.gpus}
-    for integrated, vendor in product((False, True), FAMILY):
-        gpus = tuple(gpu for gpu in machine.gpus if (gpu.integrated, gpu.vendor) == (integrated, vendor))
-        if gpus or (vendor not in visible and _broken(machine, vendor, ())):
-            yield vendor, gpus
 
 
 def _broken(machine: Machine, vendor: str, gpus: tuple[Gpu, ...]) -> Hardware | None:
@@ -384,28 +383,18 @@ def _broken(machine: Machine, vendor: str, gpus: tuple[Gpu, ...]) -> Hardware | 
     return None
 
 
-def _usable(judge: Judge, vendor: str, gpus: tuple[Gpu, ...]) -> tuple[tuple[Gpu, ...], list[str]]:
-    """Those of a vendor's GPUs that some build may use on this platform, and a line on the others."""
-    family, where, unserved = FAMILY[vendor], judge.platform, ""
-    if gpus and not any(judge.served(family)):
-        other = judge.catalog.elsewhere.get((family, where), "").format(gfx=gpus[0].architecture or "gfxNNNN")
-        unserved = f"PyTorch has no {KIND[family]} wheels for {platform_name(where)}{'; ' if other else ''}{other}"
-    judged = [(gpu, unserved or _hopeless(judge, gpu)) for gpu in gpus]
-    used = tuple(gpu for gpu, reason in judged if not reason)
-    # An Intel GPU in the processor beside an Arc card is no news.
-    reasons = () if vendor == "intel" and used else dict.fromkeys(reason for _, reason in judged if reason)
-    return used, [f"{labels(gpu for gpu, why in judged if why == said)} stays idle: {said}" for said in reasons]
-
-
 def _hopeless(judge: Judge, gpu: Gpu) -> str | None:
     """Why no build, whatever its release and driver, is worth using with this GPU; None where one may be."""
+    family, gfx = FAMILY[gpu.vendor], gpu.architecture or ""
+    if not any(judge.served(family)):
+        other = judge.catalog.elsewhere.get((family, judge.platform), "").format(gfx=gfx or "gfxNNNN")
+        return f"PyTorch has no {KIND[family]} wheels for {platform_name(judge.platform)}{'; ' if other else ''}{other}"
     if gpu.vendor == "intel":
         return None if judge.intel_supported(gpu) else "PyTorch's XPU backend does not support it"
     if gpu.vendor == "nvidia":
         return _NO_KERNELS if _never_compiled_for(judge, gpu) else None
-    gfx = gpu.architecture
     unnamed = gfx and gpu.integrated and gfx not in judge.known_architectures
-    return judge.catalog.idle.get(gfx or "") or (_NO_KERNELS if unnamed else None)
+    return judge.catalog.idle.get(gfx) or (_NO_KERNELS if unnamed else None)
 
 
 def _never_compiled_for(judge: Judge, gpu: Gpu) -> bool:
@@ -422,7 +411,7 @@ def _never_compiled_for(judge: Judge, gpu: Gpu) -> bool:
 
 def _unknown(judge: Judge, vendor: str, gpus: tuple[Gpu, ...]) -> Hardware | None:
     """The refusal for AMD cards that no known build has kernels for, else None."""
-    if vendor != "amd" or any(gpu.architecture in judge.known_architectures for gpu in gpus):
+    if vendor != "amd" or not gpus or any(gpu.architecture in judge.known_architectures for gpu in gpus):
         return None
     said = f"No known PyTorch build has kernels for {labels(gpus)}"
     hint = "HSA_OVERRIDE_GFX_VERSION makes ROCm treat it as a near relative, at your own risk"
