@@ -146,19 +146,19 @@ class Judge:
 
         What of the release is asked for (`need.releases`) does not count here.
         """
-        wheel = self._wheel_fault(backend, release, need)
-        if wheel:
+        if wheel := self._wheel_fault(backend, release, need):
             return wheel
-        faults = filter(None, (self.driver_fault(backend), self.kernel_fault(gpus, backend, release)))
-        return min(faults, key=lambda fault: STEPS.index(fault.step), default=None)
+        kernels = self.kernel_fault(gpus, backend, release)
+        return kernels if kernels and kernels.step == "kernels" else self.driver_fault(backend) or kernels
 
     def _wheel_fault(self, backend: Backend, release: str, need: Need) -> Fault | None:
-        build, place = self.catalog.build(backend, release, self.platform), platform_name(self.platform)
+        build = self.catalog.build(backend, release, self.platform)
         if build is None:
-            return Fault("platform", f"has no wheel for {place}")
-        if not need.pythons & build.pythons:
-            return Fault("python", f"has no wheel for {python_text(need.pythons)} on {place}")
-        lacks = [name for name in sorted(need.packages) if release in self.catalog.lacking.get((name, backend), ())]
+            return Fault("platform", f"has no wheel for {platform_name(self.platform)}")
+        if need.pythons.isdisjoint(build.pythons):
+            where = platform_name(self.platform)
+            return Fault("python", f"has no wheel for {python_text(need.pythons)} on {where}")
+        lacks = [name for name in need.packages if release in self.catalog.lacking.get((name, backend), ())]
         missing = Fault("package", f"has no {' and no '.join(lacks)} on the index of {backend}") if lacks else None
         return self.system_fault(backend, release) or missing
 

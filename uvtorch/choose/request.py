@@ -48,6 +48,8 @@ class Need(NamedTuple):
     """A request, read for one machine."""
 
     wishes: tuple[Wish, ...]
+    packages: tuple[str, ...]
+    """The PyTorch packages that are asked for."""
     pythons: frozenset[str]
     """Those that a wheel may be for."""
     releases: tuple[str, ...]
@@ -58,11 +60,6 @@ class Need(NamedTuple):
     """Whether a torch newer than the catalog would be admitted."""
     oldest: "Need | None" = None
     """The same for the oldest Python of requires-python, for which uv solves too; None where that adds nothing."""
-
-    @property
-    def packages(self) -> frozenset[str]:
-        """The PyTorch packages that are asked for."""
-        return frozenset(wish.package for wish in self.wishes)
 
     @property
     def text(self) -> str:
@@ -100,7 +97,8 @@ def _read(machine: Machine, request: Request, pythons: frozenset[str], catalog: 
     # What a wheel does not require, uv does not see.
     firm = [wish for wish in wishes if not any((wish.package, one) in catalog.loose for one in wish.versions)]
     is_open = all(_is_open(wish, catalog.newest) for wish in wishes)
-    return Need(wishes, pythons, _common(wishes, catalog), _common(firm, catalog), is_open)
+    packages = tuple(sorted({wish.package for wish in wishes}))
+    return Need(wishes, packages, pythons, _common(wishes, catalog), _common(firm, catalog), is_open)
 
 
 def _wish(text: str, pythons: frozenset[str], catalog: Catalog) -> Wish:

@@ -88,14 +88,15 @@ def evaluate(machine: Machine, asked: Request, catalog: Catalog, backend: Backen
 
 def _rows(judge: Judge, hardware: Hardware, backend: Backend, need: Need) -> Iterator[Row]:
     """The rows of one backend, newest first."""
-    wrong, used = judge.unsupported or hardware.rejects(backend), hardware.gpus
+    used, newest, said = hardware.gpus, judge.catalog.newest, judge.unsupported or hardware.rejects(backend)
+    wrong = Fault("gpu", said) if said else None
     major, *others = judge.preference(backend)
     ranges = {} if wrong else {one: _oldest_fault(judge, used, backend, need, one) for one in (True, False)}
     for release in reversed(judge.catalog.builds[backend]):
         requested = release in need.releases
-        fault = Fault("gpu", wrong) if wrong else judge.fault(used, backend, release, need) or ranges[requested]
+        fault = wrong or judge.fault(used, backend, release, need) or ranges[requested]
         # uv may take a later build than the newest of the catalog: one that may soon drop the GPU comes second.
-        lasts = release != judge.catalog.newest or not judge.is_last_in(used, backend, release)
+        lasts = release != newest or not judge.is_last_in(used, backend, release)
         yield Row(backend, release, requested, fault, (major, lasts, *others))
 
 
