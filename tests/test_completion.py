@@ -1,5 +1,6 @@
 """`uvtorch torch completion` in the shells themselves: uv's words and ours."""
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -12,45 +13,60 @@ from uvtorch.verbs.completion import SHELLS
 
 pytest_plugins = ["tests.index.fixtures"]
 
-Complete = Callable[..., list[str]]
+Complete = Callable[..., list[list[str]]]
 BASH = """
 source "$1"; shift
-COMP_WORDS=("$@"); COMP_CWORD=$(( $# - 1 ))
-_uvtorch uvtorch "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
-printf '%s\\n' "${COMPREPLY[@]}"
+for line; do
+  read -ra COMP_WORDS <<<"$line"; [[ $line == *" " ]] && COMP_WORDS+=("")
+  COMP_CWORD=$(( ${#COMP_WORDS[@]} - 1 )); COMPREPLY=()
+  _uvtorch uvtorch "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
+  printf '%s\\n' "${COMPREPLY[@]}" ==
+done
 """
-FISH = 'source $argv[1]; complete -C (string join -- " " $argv[2..])'
+FISH = "source $argv[1]; for line in $argv[2..]; complete -C $line; echo ==; end"
 ASK = {"bash": ["bash", "-c", BASH, "bash"], "fish": ["fish", "-c", FISH]}
 
 
 @pytest.fixture(params=[*ASK])
 def complete(request: pytest.FixtureRequest, project: Project, tmp_path: Path) -> Complete:
-    """What a shell offers for the last word."""
+    """What a shell offers for the last word of each line."""
     shell = request.param
     if not shutil.which(shell):
         pytest.skip(f"no {shell} here")
     script = tmp_path / "completion"
     script.write_text(project.uvtorch("torch", "completion", shell).must().out)
 
-    def ask(*words: str) -> list[str]:
-        command = [*ASK[shell], str(script), "uvtorch", *words]
+    def ask(*lines: str) -> list[list[str]]:
+        command = [*ASK[shell], str(script), *(f"uvtorch {line}" for line in lines)]
         done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
         assert done.stderr == ""
-        return [row.partition("\t")[0] for row in done.stdout.splitlines()]
+        parts = re.split("^==\n", done.stdout, flags=re.MULTILINE)
+        return [[row.partition("\t")[0] for row in part.splitlines()] for part in parts]
 
     return ask
 
 
 def test_uvs_words_and_ours_are_offered_together(complete: Complete) -> None:
-    assert {"tree", "tool", "torch"} <= set(complete("t"))
-    assert {"--active", "--all-extras", "--auto"} <= set(complete("sync", "--a"))
-    assert "--torch-backend" in complete("add", "--t")
-    assert "--auto" in complete("sync", "-q", "--au")
-    assert sorted(complete("torch", "d")) == ["detect", "doctor"]
-    assert {"cu126", "cu128"} <= set(complete("torch", "use", "cu12"))
-    assert sorted(complete("torch", "use", "--")) == ["--dry-run", "--index-base", "--script"]
-    assert {"cu126", "cu128"} <= set(complete("sync", "--torch-backend", "cu12"))
-    assert set(complete("torch", "completion", "")) >= set(SHELLS)
+    first, all_, backend, auto, verbs, named, options, value, shells, _ = complete(
+        "t",
+        "sync --a",
+        "add --t",
+        "sync -q --au",
+        "torch d",
+        "torch use cu12",
+        "torch use --",
+        "sync --torch-backend cu12",
+        "torch completion ",
+    )
+    assert {"tree", "tool", "torch"} <= set(first)
+    assert {"--active", "--all-extras", "--auto"} <= set(all_)
+    assert "--torch-backend" in backend
+    assert "--auto" in auto
+    assert sorted(verbs) == ["detect", "doctor"]
+    assert {"cu126", "cu128"} <= set(named)
+    assert sorted(options) == ["--dry-run", "--index-base", "--script"]
+    assert {"cu126", "cu128"} <= set(value)
+    assert set(shells) >= set(SHELLS)
 
 
 def test_zsh_and_powershell_get_uvs_script_with_ours(project: Project) -> None:

@@ -130,13 +130,12 @@ def test_a_cap_counts_for_add(make: Make, requirements: tuple[str, ...], tool: s
     "command", ["sync --auto", "lock --torch-backend auto", "run --auto python -c pass", "add timm"]
 )
 @pytest.mark.parametrize(
-    "tool",
+    ("package", "tool"),
     [
-        "override-dependencies = [\"torch ; sys_platform == 'none'\"]\n",
-        'exclude-dependencies = ["torch"]\n',
+        ("torch", "override-dependencies = [\"torch ; sys_platform == 'none'\"]\n"),
+        ("accelerate", 'exclude-dependencies = ["torch"]\n'),
     ],
 )
-@pytest.mark.parametrize("package", ["torch", "accelerate"])
 def test_a_torch_that_is_taken_away_is_not_chosen_for(make: Make, package: str, tool: str, command: str) -> None:
     project = make(body(package, "numpy", tool=tool))
     before = project.state()

@@ -149,26 +149,31 @@ def test_every_other_byte_stays(empty: Empty) -> None:
 FIXED = [("--locked", ""), ("--frozen", ""), ("", "UV_LOCKED"), ("", "UV_FROZEN")]
 
 
-@pytest.mark.parametrize(
-    ("verb", "option", "variable"), [*((verb, *how) for verb in VERBS for how in FIXED), ("sync", "--check", "")]
-)
-def test_what_may_not_change_is_not_changed(empty: Empty, verb: str, option: str, variable: str) -> None:
+@each_verb
+def test_what_may_not_change_is_not_changed(empty: Empty, verb: str) -> None:
     project = empty(UNPINNED)
     project.uv("lock").must()
     before = project.state()
-    words = VERBS[verb]
-    command = [words[0], *([option] if option else []), *words[1:]]
-    done = project.uvtorch(*command, machine="h200-580", **({variable: "1"} if variable else {})).must(2)
-    rows = done.err.splitlines()
-    assert rows[0].startswith("error: ")
-    assert (option or variable) in rows[0]
-    assert rows[1].startswith("hint: run `uvtorch torch use auto`")
-    assert done.out == ""
-    assert project.state() == before
+    ways = [*FIXED, ("--check", "")] if verb == "sync" else FIXED
+
+    def told(option: str, variable: str) -> Done:
+        first, *rest = VERBS[verb]
+        return project.uvtorch(
+            first, *filter(None, [option]), *rest, machine="h200-580", **dict.fromkeys(filter(None, [variable]), "1")
+        )
+
+    for option, variable in ways:
+        done = told(option, variable).must(2)
+        rows = done.err.splitlines()
+        assert rows[0].startswith("error: ")
+        assert (option or variable) in rows[0]
+        assert rows[1].startswith("hint: run `uvtorch torch use auto`")
+        assert done.out == ""
+        assert project.state() == before
     project.uvtorch("torch", "use", "auto", machine="h200-580").must()  # what the hint says
     project.uv("sync").must()  # what that says
-    again = project.uvtorch(*command, machine="h200-580", **({variable: "1"} if variable else {})).must()
-    assert not warnings(again)
+    for option, variable in ways:
+        assert not warnings(told(option, variable).must())
 
 
 @each_verb

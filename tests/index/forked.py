@@ -13,11 +13,13 @@ import struct
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from signal import SIGKILL
 
 ROOT = Path(__file__).parents[2]
+Starting = tuple[tuple[str, str], ...]
 SERVER = """
 import contextlib, gc, importlib, os, pickle, pkgutil, runpy, select, signal, socket, struct, sys
 import uvtorch
@@ -90,7 +92,8 @@ class Forked:
     """Runs uvtorch. One server for each set of variables that Python reads as it starts."""
 
     def __init__(self) -> None:
-        self._channels: dict[tuple[tuple[str, str], ...], socket.socket] = {}
+        self._channels: dict[Starting, socket.socket] = {}
+        self._often: Counter[Starting] = Counter()
 
     def run(
         self,
@@ -101,7 +104,9 @@ class Forked:
         seconds: float = 120,
     ) -> "subprocess.CompletedProcess[bytes]":
         """As `subprocess.run` of `python -m uvtorch` with both outputs kept; raises `TimeoutExpired`."""
-        if not hasattr(os, "fork") or "PYTHONPROFILEIMPORTTIME" in environment:
+        starting = self._starting(environment)
+        self._often[starting] += 1  # a server takes as long to start as three processes
+        if not hasattr(os, "fork") or "PYTHONPROFILEIMPORTTIME" in environment or self._often[starting] < 3:
             command = [sys.executable, "-m", "uvtorch", *arguments]
             return subprocess.run(
                 command, cwd=directory, env=environment, input=stdin, capture_output=True, timeout=seconds, check=False
@@ -133,8 +138,12 @@ class Forked:
         path.chmod(0o755)
         return channel
 
+    @staticmethod
+    def _starting(environment: Mapping[str, str]) -> Starting:
+        return tuple(row for row in sorted(environment.items()) if row[0].startswith(("PYTHON", "LC_", "LANG")))
+
     def _channel(self, environment: Mapping[str, str]) -> socket.socket:
-        starting = tuple(row for row in sorted(environment.items()) if row[0].startswith(("PYTHON", "LC_", "LANG")))
+        starting = self._starting(environment)
         if starting not in self._channels:
             self._channels[starting], theirs = socket.socketpair()
             theirs.set_inheritable(True)

@@ -129,7 +129,7 @@ class Project:
         All those are of one backend; where it has no wheels for a platform, PyPI's are locked beside it. `options` are
         for `uv sync`.
         """
-        self.uv("sync", "--locked", *options).must()
+        self.uv("sync", "--locked", "--dry-run", *options).must()
         for name, rows in self.locked().items():
             indexes = {index for _, index in rows}
             if name in PYTORCH:
