@@ -83,10 +83,9 @@ def test_variables_hide_gpus(env: dict[str, str], left: list[str], hidden: str, 
 
 
 @pytest.mark.parametrize("value", ["10.3", "a.b.c", "10.3.0.1", "10.99.0", "10.3.-1"])
-def test_a_malformed_gfx_override_is_reported_and_changes_nothing(value: str, detect: Detect) -> None:
+def test_a_malformed_gfx_override_changes_nothing(value: str, detect: Detect) -> None:
     machine = detect(amd(("1002:73df", 100301, 12, ""), HSA_OVERRIDE_GFX_VERSION=value))
     assert machine.gpus[0].architecture == "gfx1031"
-    assert "ignored here" in machine.notes[0]
 
 
 # ROCm's programs, where there is no KFD topology (ROCm on WSL, say)

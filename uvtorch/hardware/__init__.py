@@ -76,7 +76,7 @@ def read_description(path: str) -> Machine:
     """
     size = machine.SIZE_LIMIT + 1
     try:
-        if re.fullmatch("[a-z][a-z0-9-]*", path) and not os.path.exists(path) and (found := described().get(path)):
+        if not os.path.exists(path) and (found := described().get(path)):
             return found
         if path in ("-", "/dev/stdin"):
             # By its number: /dev/stdin cannot be opened where it is a socket, and is not on every system.
@@ -112,8 +112,6 @@ def _is_overridden(scene: Scene) -> bool:
 
 def _look_at_bus(scene: Scene) -> None:
     devices = bus.devices(scene)
-    names = dict.fromkeys(device.name or device.id for device in devices)
-    scene.probe("bus", "ok" if devices else "absent", ", ".join(names))
     for vendor, probe in _VENDORS:
         probe(scene, [device for device in devices if device.vendor == vendor])
     libc, tegra = scene.platform.libc or "", scene.platform.tegra
@@ -126,13 +124,11 @@ def _look_at_bus(scene: Scene) -> None:
 def _look_at_mac(scene: Scene, chip: str) -> None:
     if scene.platform.machine == "arm64":
         scene.gpus.append(Gpu("apple", chip or "Apple GPU", integrated=True))
-        scene.probe("apple", "ok", chip)
     elif "Apple" in chip:
         scene.notes.append(
             f"This Python is built for x86_64 and runs under Rosetta on {chip}; PyTorch's wheels for x86_64 end at "
             "2.2.2 and do not support MPS. An arm64 Python gets current ones."
         )
-        scene.probe("apple", "ok", "Apple silicon under Rosetta")
     else:
         scene.notes.append("PyTorch's wheels for Intel Macs end at 2.2.2.")
-        scene.probe("apple", "absent", "an Intel Mac")
+    scene.probe("apple", "absent" if "Intel" in chip else "ok", chip)

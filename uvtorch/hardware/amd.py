@@ -38,13 +38,11 @@ def _passing(gpus: list[Gpu], scene: Scene) -> list[Gpu]:
     """Every GPU passes for the architecture that HSA_OVERRIDE_GFX_VERSION names."""
     value = scene.env.get("HSA_OVERRIDE_GFX_VERSION", "")
     version = re.fullmatch(r"([0-9]{1,2})\.(0?[0-9]|1[0-5])\.(0?[0-9]|1[0-5])", value)
-    if gpus and version:
-        architecture = gfx(*map(int, version.groups()))
-        scene.notes.append(f"HSA_OVERRIDE_GFX_VERSION={value}: {_architectures(gpus)} passes for {architecture}.")
-        return [gpu._replace(architecture=architecture) for gpu in gpus]
-    if gpus and value:
-        scene.notes.append(f"HSA_OVERRIDE_GFX_VERSION={plain(value, 40)} is not like 10.3.0 and is ignored here.")
-    return gpus
+    if not gpus or not version:
+        return gpus
+    architecture = gfx(*map(int, version.groups()))
+    scene.notes.append(f"HSA_OVERRIDE_GFX_VERSION={value}: {_architectures(gpus)} passes for {architecture}.")
+    return [gpu._replace(architecture=architecture) for gpu in gpus]
 
 
 def gfx(major: int, minor: int, stepping: int) -> str:
@@ -120,8 +118,7 @@ def parse_properties(text: str) -> Gpu | None:
 def _without_topology(scene: Scene, devices: Sequence[Device]) -> list[Gpu]:
     """What ROCm's rocminfo tells where there may be a GPU: on the bus, or WSL's; a problem where that is none."""
     scene.probe("kfd", "absent")
-    wsl = scene.platform.wsl and scene.exists("/dev/dxg")
-    gpus = _ask_rocminfo(scene) if devices or wsl else []
+    gpus = _ask_rocminfo(scene) if devices or scene.platform.wsl else []
     if devices and not gpus:
         device, driver = devices[0].id, devices[0].driver or "no driver"
         reason = f"an AMD GPU ({device}) is on the bus, but the kernel does not offer it for computing"

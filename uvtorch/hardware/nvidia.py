@@ -115,8 +115,8 @@ def _tell(scene: Scene, report: Report, failed: Outcome) -> None:
 def _look(scene: Scene, devices: Sequence[Device]) -> Signs:
     if scene.platform.system == "windows":
         return Signs(devices, bool(devices), "nvml.dll" if devices else None)
-    pattern = "nvidiactl|nvhost-gpu|nvhost-ctrl-gpu|nvgpu|nvidia[0-9]+" + ("|dxg" if scene.platform.wsl else "")
-    nodes = any(re.fullmatch(pattern, name) for name in scene.names("/dev"))
+    pattern = re.compile("nvidiactl|nvhost-gpu|nvhost-ctrl-gpu|nvgpu|nvidia[0-9]+|dxg")  # dxg: WSL's
+    nodes = any(map(pattern.fullmatch, scene.names("/dev")))
     version = parse_module_version(scene.read("/proc/driver/nvidia/version", 4096))
     version = version or scene.read("/sys/module/nvidia/version", 200).strip()
     # Jetsons before JetPack 6 tell L4T's release there (35.3.1), which no driver's version is comparable with.

@@ -52,10 +52,10 @@ def ask(library: str | None, env: Mapping[str, str], seconds: float, tell: progr
         return report._replace(failure=f"no answer within {seconds:g} s", end="hung")
     if not report.failure or report.code is not None:
         return report
-    if result.code is not None and result.code < 0:
-        return report._replace(failure=f"the library crashed (signal {-result.code})", end="crashed")
-    said = plain(result.output[-300:]) or "no output"
-    return report._replace(failure=f"the program that asks it {result.failure or 'failed'}: {said}")
+    if (result.code or 0) < 0:
+        return report._replace(failure=f"the library crashed (signal {-(result.code or 0)})", end="crashed")
+    said = f"the program that asks it {result.failure or 'failed'}: {plain(result.output[-300:])}"
+    return report._replace(failure=said)
 
 
 def parse(text: str) -> Report:

@@ -5,7 +5,7 @@ import re
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from uvtorch.errors import UsageError
 
@@ -108,14 +108,11 @@ def _ended_with_us(child: "subprocess.Popen[bytes]") -> Iterator[None]:
         signal.signal(number, before[number])
         signal.raise_signal(number)
 
-    before: dict[int, Any] = {}
-    try:
-        for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):  # Windows has no SIGHUP
-            if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None, end):
-                before[number] = handler
-                signal.signal(number, end)
-    except ValueError:
-        pass  # only the main thread may set handlers
+    numbers = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}  # Windows has no SIGHUP
+    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, end)
     try:
         yield
     finally:
