@@ -8,7 +8,8 @@ import pytest
 from tests.hardware import standin
 from tests.hardware.scenes import Scene, lay_out
 from uvtorch import hardware
-from uvtorch.hardware import bus, nvml
+from uvtorch.hardware import nvidia
+from uvtorch.hardware import scene as looked
 from uvtorch.machine import Machine
 
 
@@ -43,13 +44,13 @@ def detect(tmp_path: Path, libraries: Callable[[bool], Path], monkeypatch: pytes
             env["STANDIN_NVML"] = str(answers)
             library = libraries(scene.nvml.old)
             if scene.host.system == "windows":
-                ask = nvml.ask
-                monkeypatch.setattr(nvml, "ask", lambda *_, **__: ask(str(library), env, 30))
+                ask = nvidia.ask
+                monkeypatch.setattr(nvidia, "ask", lambda *_, **__: ask(str(library), env, 30))
             elif scene.library:
                 place = root / scene.library.lstrip("/") / "libnvidia-ml.so.1"
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.symlink_to(library)
-        monkeypatch.setattr(bus, "registry", lambda: scene.lists_adapters)
+        monkeypatch.setattr(looked, "registry", lambda: scene.lists_adapters)
         return hardware.detect(env, root=str(root), host=scene.host)
 
     return run

@@ -8,7 +8,7 @@ from tests.hardware.conftest import Detect
 from tests.hardware.scenes import OTHER_PCI, WSL, Scene, beside, cards, container, intel, kfd, module, nodes, pci
 from tests.hardware.standin import Card, Nvml
 from uvtorch import intel as table
-from uvtorch.hardware import bus
+from uvtorch.hardware.scene import parse_modalias
 
 
 @pytest.mark.parametrize(
@@ -120,4 +120,4 @@ def test_only_display_controllers_of_our_vendors_count(detect: Detect) -> None:
     ],
 )
 def test_modalias_is_read(text: str, ids: tuple[str, str] | None) -> None:
-    assert bus.parse_modalias(text) == ids
+    assert parse_modalias(text) == ids

@@ -14,7 +14,7 @@ from tests.hardware.conftest import Detect
 from tests.hardware.scenes import H100, Copy, Link, Scene, cards, container, module, nodes, pci
 from tests.hardware.standin import Card, Nvml, gpu_uuid
 from uvtorch.errors import UsageError
-from uvtorch.hardware import nvml, programs
+from uvtorch.hardware import nvidia, programs
 from uvtorch.machine import Driver, Gpu, Machine, from_json
 
 GPU_ON_BUS = {**module("570.124.06"), **nodes(1), **pci("0000:10:00.0", "10de:2330", "nvidia")}
@@ -193,7 +193,7 @@ def test_a_child_that_cannot_die_is_left_behind(
     # As one that sleeps in the driver, on which SIGKILL has no effect until it wakes.
     library, env, log = hanging
     monkeypatch.setattr(programs, "_kill", lambda _: None)
-    report = nvml.ask(library, env, 0.3)
+    report = nvidia.ask(library, env, 0.3)
     assert report.end == "hung"
     child = pid_of(log)
     os.kill(child, 0)  # it is still there, and nobody waits for it
@@ -205,8 +205,8 @@ def test_a_child_that_cannot_die_is_left_behind(
 def test_what_ends_us_ends_the_question(name: str, hanging: tuple[str, dict[str, str], Path]) -> None:
     library, env, log = hanging
     code = (
-        "import os, sys; from uvtorch.hardware import nvml\n"
-        f"try: nvml.ask({library!r}, os.environ, 50)\n"
+        "import os, sys; from uvtorch.hardware import nvidia\n"
+        f"try: nvidia.ask({library!r}, os.environ, 50)\n"
         "except KeyboardInterrupt: sys.exit(130)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], env=env)
@@ -220,9 +220,9 @@ def test_what_ends_us_ends_the_question(name: str, hanging: tuple[str, dict[str,
 def test_a_handler_of_our_own_comes_after_the_end_of_the_question(hanging: tuple[str, dict[str, str], Path]) -> None:
     library, env, log = hanging
     code = (
-        "import os, signal, sys; from uvtorch.hardware import nvml\n"
+        "import os, signal, sys; from uvtorch.hardware import nvidia\n"
         "signal.signal(signal.SIGTERM, lambda *_: print('told', flush=True))\n"
-        f"print(nvml.ask({library!r}, os.environ, 50).end)\n"
+        f"print(nvidia.ask({library!r}, os.environ, 50).end)\n"
         "print(signal.getsignal(signal.SIGTERM).__name__)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True)
@@ -234,7 +234,7 @@ def test_a_handler_of_our_own_comes_after_the_end_of_the_question(hanging: tuple
 
 def test_a_program_whose_parent_was_killed_ends_by_itself(hanging: tuple[str, dict[str, str], Path]) -> None:
     library, env, log = hanging
-    code = f"import os; from uvtorch.hardware import nvml; nvml.ask({library!r}, os.environ, 1)\n"
+    code = f"import os; from uvtorch.hardware import nvidia; nvidia.ask({library!r}, os.environ, 1)\n"
     process = subprocess.Popen([sys.executable, "-c", code], env=env)
     child = pid_of(log)
     process.kill()
@@ -248,7 +248,7 @@ def test_a_slow_driver_gets_its_time_and_a_person_a_line(
     library, env, _ = hanging
     monkeypatch.setattr(programs, "SHORT_S", 0.2)
     said: list[str] = []
-    assert nvml.ask(library, env, 0.5, said.append).end == "hung"
+    assert nvidia.ask(library, env, 0.5, said.append).end == "hung"
     assert said == [
         "NVIDIA's driver has not answered yet; waiting for up to 0.5 s (UVTORCH_PROBE_TIMEOUT sets the limit)"
     ]
@@ -266,13 +266,13 @@ def test_a_driver_that_is_there_gets_more_time(
     files: dict[str, str], seconds: float, detect: Detect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[float] = []
-    report = nvml.Report(failure="x", end="hung")
+    report = nvidia.Report(failure="x", end="hung")
 
-    def ask(_: object, __: object, seconds: float, ___: object) -> nvml.Report:
+    def ask(_: object, __: object, seconds: float, ___: object) -> nvidia.Report:
         given.append(seconds)
         return report
 
-    monkeypatch.setattr(nvml, "ask", ask)
+    monkeypatch.setattr(nvidia, "ask", ask)
     detect(Scene(files=files, nvml=Nvml()))
     assert given == [seconds]
 
@@ -291,8 +291,8 @@ def test_the_limit_is_the_users() -> None:
 
 def test_a_parent_that_ignores_its_childrens_end_gets_the_answer(libraries: Callable[[bool], Path]) -> None:
     code = (
-        "import os, signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN); from uvtorch.hardware import nvml\n"
-        f"print(nvml.ask({str(libraries(False))!r}, os.environ, 30).failure == '')\n"
+        "import os, signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN); from uvtorch.hardware import nvidia\n"
+        f"print(nvidia.ask({str(libraries(False))!r}, os.environ, 30).failure == '')\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "True\n"
@@ -303,7 +303,7 @@ def test_no_process_left_to_start_is_a_failure(monkeypatch: pytest.MonkeyPatch) 
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
-    report = nvml.ask(None, {}, 2)
+    report = nvidia.ask(None, {}, 2)
     assert "could not be started: Resource temporarily unavailable" in report.failure
     assert report.end == "error"
 
@@ -320,7 +320,7 @@ def test_the_child_leaves_the_parents_output_alone(
     libraries: Callable[[bool], Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
     print("before", flush=False)
-    nvml.ask(str(libraries(False)), {}, 30)
+    nvidia.ask(str(libraries(False)), {}, 30)
     assert capfd.readouterr() == ("before\n", "")
 
 
@@ -330,11 +330,11 @@ def test_the_child_leaves_the_parents_output_alone(
      '{"driver": "570"}', '{"other": "x"}', '[["driver", 1]]', "[" * 100_000, "\x00\xff" * 1000],
 )  # fmt: skip
 def test_a_garbled_answer_is_a_failure_not_an_exception(text: str) -> None:
-    assert nvml.parse(text).failure
+    assert nvidia.parse(text).failure
 
 
 def test_an_answer_that_ends_in_the_middle_keeps_what_came() -> None:
-    report = nvml.parse('{"driver": "570.124.06", "cuda": "12.8"}\n{"gpus": [{"na')
+    report = nvidia.parse('{"driver": "570.124.06", "cuda": "12.8"}\n{"gpus": [{"na')
     assert (report.driver, report.cuda) == ("570.124.06", "12.8")
     assert report.failure == "it ended in the middle"
 
@@ -343,7 +343,7 @@ def test_a_program_without_pynvml_says_so(libraries: Callable[[bool], Path], mon
     paths = [path for path in sys.path if "site-packages" not in path]
     monkeypatch.setattr(sys, "path", paths)
     monkeypatch.setattr(sys, "executable", sys._base_executable)  # type: ignore[attr-defined]
-    report = nvml.ask(str(libraries(False)), {}, 30)
+    report = nvidia.ask(str(libraries(False)), {}, 30)
     assert "No module named 'pynvml'" in report.failure
 
 

@@ -17,12 +17,12 @@ from collections.abc import Mapping
 
 from uvtorch import files, machine
 from uvtorch.errors import MachineError, UsageError
-from uvtorch.hardware import amd, bus, intel, nvidia
+from uvtorch.hardware import amd, intel, nvidia
 from uvtorch.hardware.programs import Tell, plain
-from uvtorch.hardware.scene import Host, Scene, this_host
+from uvtorch.hardware.scene import AMD, INTEL, NVIDIA, Host, Scene, devices, this_host
 from uvtorch.machine import Driver, Gpu, Machine
 
-_VENDORS = ((bus.NVIDIA, nvidia.probe), (bus.AMD, amd.probe), (bus.INTEL, intel.probe))
+_VENDORS = ((NVIDIA, nvidia.probe), (AMD, amd.probe), (INTEL, intel.probe))
 _DRIVER, _ARCHITECTURE = "UV_CUDA_DRIVER_VERSION", "UV_AMD_GPU_ARCHITECTURE"
 _HINTS = {
     _DRIVER: "It is a driver's version such as 570.124.06, as nvidia-smi prints it.",
@@ -111,9 +111,9 @@ def _is_overridden(scene: Scene) -> bool:
 
 
 def _look_at_bus(scene: Scene) -> None:
-    devices = bus.devices(scene)
+    found = devices(scene)
     for vendor, probe in _VENDORS:
-        probe(scene, [device for device in devices if device.vendor == vendor])
+        probe(scene, [device for device in found if device.vendor == vendor])
     libc, tegra = scene.platform.libc or "", scene.platform.tegra
     if libc.startswith("musl"):
         scene.notes.append(f"This system's C library is {libc}; PyTorch has wheels for glibc only.")

@@ -5,18 +5,14 @@ import re
 from collections.abc import Sequence
 
 from uvtorch.hardware import programs
-from uvtorch.hardware.bus import Device
 from uvtorch.hardware.programs import plain
-from uvtorch.hardware.scene import Scene
+from uvtorch.hardware.scene import Device, Scene
 from uvtorch.machine import Gpu, Problem
 
 TOPOLOGY = "/sys/class/kfd/kfd/topology/nodes"
 ARCHITECTURE = "gfx[0-9a-f]{3,4}"
 
-INTEGRATED = frozenset(
-    f"gfx{digits}"
-    for digits in ("902", "909", "90c", "1013", "1033", "1035", "1036", "1037", "1103", "1150", "1151", "1152", "1153")
-)
+INTEGRATED = "gfx(90[29c]|1013|103[3567]|1103|115[0-3])"
 """Architectures that exist only as part of a processor. Source: LLVM, User Guide for AMDGPU Backend, its processors."""
 
 
@@ -52,7 +48,8 @@ def gfx(major: int, minor: int, stepping: int) -> str:
 
 def gpu_of(architecture: str) -> Gpu:
     """The GPU of which only the architecture is known."""
-    return Gpu("amd", f"AMD {architecture}", architecture=architecture, integrated=architecture in INTEGRATED)
+    integrated = re.fullmatch(INTEGRATED, architecture) is not None
+    return Gpu("amd", f"AMD {architecture}", architecture=architecture, integrated=integrated)
 
 
 def _architectures(gpus: Sequence[Gpu]) -> str:

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from uvtorch.hardware.bus import Device
-from uvtorch.hardware.scene import Scene
+from uvtorch.hardware.scene import Device, Scene
 from uvtorch.intel import IntelGpu, lookup, supported
-from uvtorch.machine import Gpu, Outcome, Problem
+from uvtorch.machine import Gpu, Problem
 
 
 def probe(scene: Scene, devices: Sequence[Device]) -> None:
@@ -13,21 +12,20 @@ def probe(scene: Scene, devices: Sequence[Device]) -> None:
 
     A GPU that XPU supports but that has no driver or no device file here is a problem and not among the GPUs.
     """
-    told, gpus = [], []
+    gpus, problems = [], []
     for device in devices:
         row = lookup(device.id) or IntelGpu("", False, True, device.name or "Intel graphics")
-        facts = None, row.architecture or None, device.memory_mib, None, device.id
         lacking, remedy = _lacking(device, scene) if row.supported else ("", "")
-        told.append(f"{row.name} ({device.id}){lacking and ' is on the bus, but '}{lacking}")
         if lacking:
-            scene.problems.append(Problem("intel", "unreachable", told[-1], remedy))
+            reason = f"{row.name} ({device.id}) is on the bus, but {lacking}"
+            problems.append(Problem("intel", "unreachable", reason, remedy))
         else:
+            facts = None, row.architecture or None, device.memory_mib, None, device.id
             gpus.append(Gpu("intel", row.name, *facts, integrated=row.integrated))
-    if scene.platform.wsl and not devices:
-        told = ["Intel GPUs cannot be detected under WSL; use `--torch-backend xpu`"]
-    outcome: Outcome = "absent" if not devices else "ok" if len(gpus) == len(devices) else "failed"
-    scene.probe("intel", outcome, ", ".join(dict.fromkeys(told)))
+    wsl = "Intel GPUs cannot be detected under WSL; use `--torch-backend xpu`" if scene.platform.wsl else ""
+    scene.probe("intel", "failed" if problems else "ok" if gpus else "absent", wsl)
     scene.gpus += sorted(gpus, key=lambda gpu: (not supported(gpu.pci_id), gpu.integrated))
+    scene.problems += problems
 
 
 def _lacking(device: Device, scene: Scene) -> tuple[str, str]:

@@ -7,18 +7,19 @@ installed, given to a virtual machine), which gives the CPU build and a line.
 
 import os
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from functools import partial
 from operator import itemgetter
-from typing import Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
-from uvtorch.hardware import nvml, programs
-from uvtorch.hardware.bus import Device
-from uvtorch.hardware.nvml import Report
+from uvtorch.hardware import programs
 from uvtorch.hardware.programs import bracketed, plain
-from uvtorch.hardware.scene import Scene
+from uvtorch.hardware.scene import Device, Scene
 from uvtorch.machine import Driver, Gpu, Outcome, Problem, ProblemKind
 
+DRIVER_NOT_LOADED, LIBRARY_NOT_FOUND, GPU_IS_LOST, VERSION_MISMATCH = 9, 12, 15, 18
+"""Of nvmlReturn_t, in nvml.h."""
 LIBRARY = "libnvidia-ml.so.1"
 FOLDERS = (
     *("/usr/lib/wsl/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"),
@@ -50,11 +51,11 @@ ERRORS = {
         "no permission to use the GPU's device files",
         "Check the rights of /dev/nvidia*; where a group owns them (video, render), join it and log in again.",
     ),
-    nvml.DRIVER_NOT_LOADED: (
+    DRIVER_NOT_LOADED: (
         "the driver is installed, but its kernel module is not loaded",
         "Load it with `sudo modprobe nvidia`; after a kernel update, run `sudo dkms autoinstall` and restart.",
     ),
-    nvml.GPU_IS_LOST: (
+    GPU_IS_LOST: (
         "a GPU is lost: it has fallen off the bus",
         "Look for Xid 79 in `sudo dmesg`, then restart the machine.",
     ),
@@ -62,12 +63,12 @@ ERRORS = {
         "the operating system blocks the GPU",
         "In a container, check the devices and the cgroup it was given; else see `sudo dmesg`.",
     ),
-    nvml.VERSION_MISMATCH: (
+    VERSION_MISMATCH: (
         "the driver's library and its kernel module are of different versions",
         "Restart the machine (the driver was updated while its old module stayed loaded).",
     ),
 }
-"""Error code (nvmlReturn_t of nvml.h) -> (reason, remedy), where a driver is there and does not work."""
+"""Error code -> (reason, remedy), where a driver is there and does not work."""
 
 
 class Signs(NamedTuple):
@@ -77,6 +78,26 @@ class Signs(NamedTuple):
     nodes: bool  # There are device files
     library: str | None  # Where NVML's library was seen, or its bare name where only the loader knows
     module: str | None = None  # The version of the loaded kernel module, from /proc or /sys
+
+
+class Report(NamedTuple):
+    """What NVML told."""
+
+    driver: str | None = None
+    cuda: str | None = None  # The newest CUDA the driver supports, `12.8`
+    whole: int = 0  # How many GPUs could be asked
+    gpus: tuple[Gpu, ...] = ()  # Those that CUDA uses, in PCI bus order: whole ones, or the slices of one in MIG mode
+    parents: tuple[str | None, ...] = ()  # The UUID of the GPU that a slice belongs to (empty: not known), for each
+    unsliced: tuple[int, ...] = ()  # Indexes of GPUs in MIG mode without a slice
+    lost: tuple[tuple[int, int, str], ...] = ()  # (index, error code, what it says) of GPUs that could not be asked
+    code: int | None = None  # The error that ended the conversation: an `nvmlReturn_t`
+    failure: str = ""  # Why there is no complete answer: the error in words, a hang, a crash. Empty: all was said
+    end: Literal["answered", "error", "hung", "crashed"] = "answered"
+
+    @property
+    def absent(self) -> bool:
+        """There is no NVML, or none that can be loaded: it says nothing of the driver."""
+        return self.end == "error" and self.code in (None, LIBRARY_NOT_FOUND)
 
 
 def probe(scene: Scene, devices: Sequence[Device]) -> None:
@@ -151,13 +172,13 @@ def find_library(scene: Scene) -> str | None:
 
 def _ask(scene: Scene, signs: Signs) -> Report:
     if signs.library is None:
-        return Report(code=nvml.LIBRARY_NOT_FOUND, failure=f"{LIBRARY} not found", end="error")
+        return Report(code=LIBRARY_NOT_FOUND, failure=f"{LIBRARY} not found", end="error")
     platform = scene.platform
     windows = platform.system == "windows"
     # Windows, WSL and Jetsons have no file that tells of a loaded module.
     alive = signs.nodes and bool(signs.module or windows or platform.wsl or platform.tegra)
     seconds = programs.limit(scene.env, alive=alive)
-    return nvml.ask(None if windows else scene.at(signs.library), scene.env, seconds, scene.tell)
+    return ask(None if windows else scene.at(signs.library), scene.env, seconds, scene.tell)
 
 
 AWAY: Final = "unreachable"
@@ -195,10 +216,10 @@ def _broken(scene: Scene, signs: Signs, report: Report) -> tuple[State, ...]:
     known = signs.devices or scene.platform.tegra or (scene.platform.wsl and signs.library)
     return (
         (report.end == "hung", BROKEN, f"the driver does not answer ({report.failure})", IF_IT_HANGS),
-        (code == nvml.DRIVER_NOT_LOADED and signs.module, BROKEN, loaded, check),
+        (code == DRIVER_NOT_LOADED and signs.module, BROKEN, loaded, check),
         # The driver's packages on a machine without a GPU, as cloud images have them.
-        (code == nvml.DRIVER_NOT_LOADED and not known, None, "", ""),
-        (code == nvml.VERSION_MISMATCH, BROKEN, reason + _versions(scene, signs), remedy),
+        (code == DRIVER_NOT_LOADED and not known, None, "", ""),
+        (code == VERSION_MISMATCH, BROKEN, reason + _versions(scene, signs), remedy),
         (not report.absent, BROKEN, reason, remedy),
         (known, BROKEN, f"NVML cannot be asked ({plain(report.failure)})", REINSTALL),
         (True, None, "", ""),
@@ -250,3 +271,48 @@ def _gpus_of_module(scene: Scene) -> list[Gpu]:
     texts = (scene.read(f"{base}/{address}/information", 8192) for address in scene.names(base))
     pattern = r"(?m)^Model:[ \t]*(\S.*)$(?:(?s:.*?)^GPU UUID:[ \t]*(GPU-[-0-9A-Za-z]+)[ \t]*$)?"
     return [Gpu("nvidia", plain(found[1]), uuid=found[2]) for found in map(partial(re.search, pattern), texts) if found]
+
+
+def ask(library: str | None, env: Mapping[str, str], seconds: float, tell: programs.Tell | None = None) -> Report:
+    """Ask NVML, for at most `seconds`. `tell` is told when it takes long.
+
+    A program does (`ask_nvml.py`): a GPU that fell off the bus hangs whoever asks the library, and a thread in
+    uninterruptible sleep holds up exec and exit. It prints the driver's version before it asks for GPUs, so that a hang
+    loses only what comes after it. `library` is a path, or a name for the system's loader; None: pynvml finds its own.
+    """
+    program = os.path.join(os.path.dirname(__file__), "ask_nvml.py")
+    # It lives with pynvml, wherever this process has that from. -P: its own folder is not for imports.
+    here = {**env, "PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path))}
+    argv = (sys.executable, "-P", "-W", "ignore", program, str(int(seconds) + 1), *([library] if library else ()))
+    result = programs.run(argv, here, seconds, whom="NVIDIA's driver", tell=tell)
+    report = parse(result.output)
+    if result.hung:
+        return report._replace(failure=f"no answer within {seconds:g} s", end="hung")
+    if not report.failure or report.code is not None:
+        return report
+    if (result.code or 0) < 0:
+        return report._replace(failure=f"the library crashed (signal {-(result.code or 0)})", end="crashed")
+    said = f"the program that asks it {result.failure or 'failed'}: {plain(result.output[-300:])}"
+    return report._replace(failure=said)
+
+
+def parse(text: str) -> Report:
+    """Read what the program printed: a JSON object a line. What is missing makes a `failure`, never an exception."""
+    import json  # noqa: PLC0415  a machine without NVIDIA's driver needs none
+
+    report = Report(failure="it ended in the middle", end="error")
+    for line in text.splitlines():
+        try:
+            row = json.loads(line)
+            if "gpus" in row:
+                row["gpus"] = [_gpu(**gpu) for gpu in row["gpus"]]
+                row = {name: value if name == "whole" else tuple(value) for name, value in row.items()}
+                row |= {"failure": "", "end": "answered"}
+            report = report._replace(**row)
+        except (ValueError, TypeError, LookupError, RecursionError):
+            continue  # a message of Python's or the library's
+    return report
+
+
+def _gpu(name: str, uuid: str | None, **facts: Any) -> Gpu:
+    return Gpu("nvidia", plain(name), uuid=uuid and plain(uuid), **facts)
