@@ -11,7 +11,7 @@ from tests import edits as edit
 from uvtorch.backend import Backend, parse
 from uvtorch.choose.decision import Decision
 from uvtorch.edits import pin
-from uvtorch.packages import configures, pinned_in
+from uvtorch.packages import configures
 from uvtorch.project import Project, Source, Target, read
 from uvtorch.project.pyproject import PyProject
 
@@ -201,44 +201,6 @@ def test_configuration_is_seen_however_it_is_spelled(text: str) -> None:
 )
 def test_anchors_and_requirements_are_no_configuration(text: str) -> None:
     assert not configures(text.encode())
-
-
-SOURCES = """\
-[project]
-name = "demo"
-
-[tool.uv.sources]
-torch = [{ index = "pt", marker = "sys_platform == 'linux'" }]
-torchvision = [
-  { index = "pt", marker = "sys_platform == 'linux'" },
-]
-torchaudio = { git = "https://example.com/audio" }
-
-[tool.uv]
-torchcodec = { index = "pt" }
-"""
-
-
-def test_plain_pins_are_seen_without_reading_toml() -> None:
-    assert pinned_in(SOURCES.encode()) == {"torch", "torchvision"}
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("sys_platform == 'linux'", "sys_platform == 'Linux'"),  # true nowhere
-        ('index = "pt", marker', 'index = "pt", extra = "gpu", marker'),
-        ('index = "pt", marker', 'index = "pt", group = "gpu", marker'),
-        ('{ git = "https://example.com/audio" }', '{ path = "audio" }  # index = "pt"'),
-        ("[tool.uv]\n", "[tool.uvtorch]\n"),
-        ("[tool.uv]\n", '[dependency-groups]\nuvtorch = ["torchvision"]\n'),
-        ("[tool.uv.sources]\n", "[ tool.uv.sources ]\n"),
-        ("\n", "\r\n"),
-    ],
-)
-def test_pins_that_need_a_closer_look_are_not(old: str, new: str) -> None:
-    assert old in SOURCES
-    assert not pinned_in(SOURCES.replace(old, new).encode())
 
 
 def test_companions_of_an_earlier_backend_go_and_exact_releases_stay() -> None:

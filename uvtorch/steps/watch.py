@@ -26,7 +26,7 @@ def names_pytorch(command: Command) -> bool:
     if other or "torch" not in texts:
         return bool(texts) or line.has("--requirements", "--script")
     path = locate.find(command.directory)
-    return path is None or not texts <= pinned_in(content(path))
+    return path is None or not texts <= pinned_in(content(path)) - extension_names()
 
 
 def watch(
