@@ -68,6 +68,20 @@ def test_a_dependency_that_brings_its_index(make: Make, command: str, machine: s
     project.versions(torch="2.15.0+cpu")
 
 
+@pytest.mark.parametrize("own", [(), ("torch>=2.6",)])
+def test_another_index_than_a_dependency_s_is_refused_before_uv_does(make: Make, own: tuple[str, ...]) -> None:
+    project = make(body("part", *own, tool='sources = { part = { path = "../part" } }\n')).put(
+        {"../part/pyproject.toml": body("torch", name="part", tool="package = false\n" + source("whl/cpu", "torch"))}
+    )
+    before = project.state()
+    for command in ("torch use auto", *([] if own else ["lock --torch-backend cu126"])):
+        assert "a dependency pins torch to cpu" in project.uvtorch(*command.split(), machine="h200-580").must(2).err
+        assert project.state() == before
+    project.uvtorch("sync", "--auto", machine="h200-580").must()
+    project.uvtorch("add", "torchvision", "--no-sync", machine="h200-580").must()
+    project.versions(torch="2.15.0+cpu", torchvision="0.29.2+cpu")
+
+
 # One workspace, one lock, one build
 
 WORKSPACE = "[tool.uv]\nenvironments = [\"sys_platform == 'linux' and platform_machine == 'x86_64'\"]\n"
@@ -86,6 +100,16 @@ def test_a_sibling_s_pin_counts_for_add(make: Make, where: str, added: str) -> N
     project = make(root).put(members("torch", "whl/cu126", "numpy"))
     project.uv("lock").must()
     project.member(where).uvtorch("add", added, "--no-sync", machine="h200-580").must()
+    project.versions(torch="2.14.1+cu126", torchvision="0.29.1+cu126")
+
+
+def test_an_extra_of_a_sibling_pins_for_all(make: Make) -> None:
+    one = body(name="one").partition("\n[tool")[0] + '[project.optional-dependencies]\nml = ["torch"]\n'
+    one += source("whl/cu126", "torch").replace(' "own" }', ' "own", extra = "ml" }')
+    two = body("one[ml]", name="two").partition("\n[tool")[0] + "[tool.uv.sources]\none = { workspace = true }\n"
+    project = make(WORKSPACE).put({"libs/one/pyproject.toml": one, "libs/two/pyproject.toml": two})
+    project.uv("lock").must()
+    project.member("libs/two").uvtorch("add", "torchvision", "--no-sync", machine="h200-580").must()
     project.versions(torch="2.14.1+cu126", torchvision="0.29.1+cu126")
 
 
@@ -156,6 +180,15 @@ def test_a_mirror_is_kept_unless_a_backend_is_asked_for(make: Make, command: str
     project.uvtorch(*command.split(), machine="h200-580").must()
     anew = "auto" in command.rsplit(maxsplit=1)[-1] and "--torch-backend" in command
     project.versions(torch="2.9.1+cu130" if anew else "2.9.1+cu128")
+
+
+@pytest.mark.parametrize("command", ["sync --auto", "add torchvision --no-sync", "add timm --no-sync"])
+def test_an_index_of_the_user_s_own_for_every_package_is_kept(make: Make, command: str) -> None:
+    index = 'index-strategy = "unsafe-best-match"\n[[tool.uv.index]]\nurl = "SERVER/house/wheels"\n'
+    project = make(body("torch==2.9.1", tool=index))
+    project.uv("lock").must()
+    project.uvtorch(*command.split(), machine="h200-580").must()
+    project.versions(torch="2.9.1+cu128")
 
 
 JETSON = """
@@ -328,10 +361,14 @@ def test_a_script_whose_pin_does_not_fit_is_named(make: Make) -> None:
         (body("torch", "torchvision", tool=source("whl/cu126", "torch")), "h200-580"),
         (body("torch==2.9.1", "torchaudio", tool=source("whl/cpu", "torch", "torchaudio")), "cpu-only"),
         (body("torch", tool=source("whl/cu126", "torch") + '\n[tool.uvtorch]\nbackend = "cu126"\n'), "cpu-only"),
+        (body("any-models"), "mi300x-gfx942"),
+        (WORKSPACE + source("whl/cpu", "torch", "torchaudio"), "cpu-only"),
     ],
 )
 def test_doctor_s_remedies_work(make: Make, text: str, machine: str) -> None:
     project = make(text)
+    if "workspace" in text:
+        project.put({"libs/one/pyproject.toml": body("torch==2.9.1", "torchaudio", name="one").partition("[tool")[0]})
     project.uv("lock").must()
     told: set[str] = set()
     for _ in range(4):

@@ -118,6 +118,22 @@ def test_a_verb_that_is_misspelt_is_guessed() -> None:
         assert refusal.value.hints == (remedy,)
 
 
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ("`uvtorch torch use auto` pins", "`uvtorch torch use auto --project 'a b'` pins"),
+        ("`uv sync` installs, `uv lock` not", "`uv sync --project 'a b'` installs, `uv lock --project 'a b'` not"),
+        ("`uvtorch torch use cpu --script s.py` pins", None),
+        ("`uvtorch --directory p add torch`; `uvtorch torch list` and `uv run x`", None),
+    ],
+)
+def test_a_remedy_is_for_the_project_that_is_meant(
+    capsys: pytest.CaptureFixture[str], told: str, shown: str | None
+) -> None:
+    Output(parse(["sync", "--auto", "--project", "a b"]), {}).warn(told)
+    assert capsys.readouterr().err == f"warning: {shown or told}\n"
+
+
 def test_messages_elsewhere_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     out = Output(parse(["-q"]), {})
     out.error(UvtorchError("long " * 60, "hint"))

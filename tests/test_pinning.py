@@ -218,13 +218,14 @@ def test_what_an_index_has_no_build_of_stays_with_the_default_index() -> None:
     """torchcodec is built for neither XPU nor ROCm before 10.0, torchtext for the CPU alone."""
     what = project("torch", "torchcodec", "torchtext", pinned=("torch", "torchcodec"))
 
-    def changed(backend: str) -> tuple[set[str], set[str]]:
-        decision = Decision(parse(backend), "2.11.0")
+    def changed(backend: str, torch: str = "2.11.0") -> tuple[set[str], set[str]]:
+        decision = Decision(parse(backend), torch)
         found = edits(pin.to, what, (), decision, "https://download.pytorch.org/whl", transitive=("torchcodec",))
         sets = {item.package for item in found if isinstance(item, edit.SetSources)}
         return sets, {item.package for item in found if isinstance(item, edit.RemoveSources)}
 
     assert changed("cu130") == ({"torch", "torchcodec"}, set())
+    assert changed("cu130", "2.10.0") == ({"torch"}, {"torchcodec"})  # untagged there, as on the default index
     assert changed("rocm7.2") == ({"torch"}, {"torchcodec"})
     assert changed("rocm10.0") == ({"torch", "torchcodec"}, set())
     assert changed("cpu") == ({"torch", "torchcodec", "torchtext"}, set())

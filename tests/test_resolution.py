@@ -257,6 +257,33 @@ def test_torchaudio_is_as_old_as_torch(make: Make, requirements: tuple[str, ...]
     assert {version.partition("+")[0] for version, _ in found["torchaudio"]} == {torch}
 
 
+@pytest.mark.parametrize("kind", ["extras", "groups"])
+def test_torchaudio_is_as_old_as_the_torch_of_each_choice(make: Make, kind: str) -> None:
+    project = make(body("torch==2.9.1"))
+    project.uvtorch("torch", "backends", "cpu", "cu126", "--as", kind).must()
+    project.uvtorch("add", "torchaudio", "--no-sync").must()
+    project.uv("lock", "--check").must()
+    own = {"2.9.1"} if kind == "groups" else set()
+    assert {version for version, _ in project.locked()["torchaudio"]} == {"2.9.1+cpu", "2.9.1+cu126"} | own
+    before = project.state()
+    project.uvtorch("torch", "use", "cpu").must()
+    project.write(body("torch==2.9.1", "torchaudio"))
+    project.uvtorch("torch", "backends", "cpu", "cu126", "--as", kind).must()
+    assert {version for version, _ in project.locked()["torchaudio"]} == {"2.9.1+cpu", "2.9.1+cu126"} | own
+    assert project.state().keys() == before.keys()
+
+
+def test_an_add_that_a_choice_cannot_serve_names_choices_that_can(make: Make) -> None:
+    project = make(body("torch==2.9.1"))
+    project.uvtorch("torch", "backends", "cpu", "cu128").must()
+    before = project.state()
+    done = project.uvtorch("add", "torch==2.14.1", "--no-sync", machine="h200-580").must(1)
+    assert "`uvtorch torch backends cpu cu130` offers others" in done.err
+    assert project.state() == before
+    project.uvtorch("torch", "backends", "cpu", "cu130", machine="h200-580").must()
+    project.uvtorch("add", "torch==2.14.1", "--no-sync", machine="h200-580").must()
+
+
 def test_torchaudio_comes_to_a_pinned_torch(make: Make) -> None:
     project = make(body("torch==2.9.1", tool=source("whl/cu126", "torch")))
     project.uv("lock").must()

@@ -124,7 +124,7 @@ class Output:
             self._write(text)
 
     def _tell(self, label: str, text: str) -> None:
-        text, indent = clean(text), " " * (len(label) + 2)
+        text, indent = clean(self._placed(text)), " " * (len(label) + 2)
         width = self._columns(sys.stderr)
         lines = wrapped(text, width - len(indent)) if width else [text]
         if self.in_color(sys.stderr):
@@ -136,6 +136,21 @@ class Output:
         else:
             label += ":"
         self._write(f"{label} " + f"\n{indent}".join(lines) + "\n")
+
+    def _placed(self, text: str) -> str:
+        """The text with its commands as they are typed here, where `--directory` or `--project` says what is meant."""
+        options = self._line.options if "`uv" in text else ()
+        words = [word for option in options if option[0] in ("--directory", "--project") for word in option if word]
+        if not words or "--script" in text:  # a script is named as seen from here
+            return text
+        import re  # noqa: PLC0415  few commands have these options
+        import shlex  # noqa: PLC0415  as above
+
+        where = shlex.join(words)
+        command = (
+            r"`(?:uv|uvtorch) (?:add |sync|lock|torch (?:use|backends) (?!-))(?![^`]*--(?:directory|project))[^`]*"
+        )
+        return re.sub(command, lambda found: f"{found[0]} {where}", text)
 
     def _write(self, text: str, *, transient: bool = False) -> None:
         if sys.stderr is not None:  # closed: print would take stdout in its place
@@ -221,7 +236,8 @@ class Output:
     def script(self, lines: "Iterable[str]") -> None:
         """Print what a dry run would do: decisions after `#`, a diff of each file, commands after `$`."""
         terminal = _is_terminal(sys.stdout)
-        for line in lines:
+        for text in lines:
+            line = self._placed(text) if text[:1] == "#" else text
             shown = clean(line.removesuffix("\r")) if terminal or line[:1] in ("#", "$") else masked(line)
             code = _DIFF.get(line[:1])
             self._print([styled(shown, code) if code and self.in_color(sys.stdout) else shown])

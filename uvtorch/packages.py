@@ -34,13 +34,15 @@ def roles() -> dict[str, str]:
 
 
 @cache
-def has_build(package: str, backend: "Backend | None") -> bool:
-    """Whether a backend's index has wheels of a PyTorch package, some day; None: whatever the backend is."""
+def has_build(package: str, backend: "Backend | None", torch: str | None = None) -> bool:
+    """Whether a backend's index has wheels of a PyTorch package for a release of torch; None: whatever these are."""
     row = next((row for row in map(str.split, _lines("packages.txt")) if row[0] == package), [])
     for first in row[2:]:
         family = first.rstrip("0123456789.")
-        version = first.removeprefix(family).split(".") if first != family else []
-        if backend and family == backend.family and tuple(map(int, version)) <= backend.version:
+        version = tuple(map(int, first.removeprefix(family).split("."))) if first != family else ()
+        if family == "torch" and torch and tuple(map(int, torch.split(".")[:2])) < version:
+            return False
+        if backend and family == backend.family and version <= backend.version:
             return True
     return backend is None or not row[2:]
 

@@ -1,6 +1,7 @@
 """Requirements and specifiers: one reading of each text, by `packaging`, and edits that keep the user's spelling."""
 
 import re
+from collections.abc import Mapping
 from functools import cache
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -75,6 +76,12 @@ def with_bound(text: str, specifier: str) -> str:
     head, semicolon, marker = text.partition(";")
     clause = f",{specifier}" if requirement.specifier else specifier
     return re.sub(_END, lambda end: clause + end[1], head, count=1) + semicolon + marker
+
+
+def within(text: str, bounds: Mapping[str, str]) -> str:
+    """A requirement within the bound of its package, where there is one."""
+    name = named_by(text)
+    return with_bound(text, bounds[name]) if name and name in bounds else text
 
 
 @cache

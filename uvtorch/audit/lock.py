@@ -12,6 +12,7 @@ from uvtorch.audit.case import Case, all_sources, entries, platforms_text, requi
 from uvtorch.audit.exports import Installed, Package, installed
 from uvtorch.audit.finding import FIX_ROOT, Edit, Finding, error, warning
 from uvtorch.backend import from_url, parse, same_url
+from uvtorch.catalog import number
 from uvtorch.edits import offer, pin
 from uvtorch.machine import Platform
 from uvtorch.markers import MAIN_PLATFORMS, holds
@@ -20,10 +21,6 @@ from uvtorch.project import Choice, Environment, Index, Project, Source
 from uvtorch.project.lock import Lock
 from uvtorch.project.lock import Package as LockedPackage
 from uvtorch.project.pyproject import PyProject
-
-TORCHCODEC_WITH_CUDA: Final = ("0.11.0", "0.14.0", "0.17.0")
-"""torchcodec's releases on PyPI that are known to hold CUDA code (read from the wheels, Linux x86_64, CPython 3.12);
-0.9.1 and 0.12.0 there hold none."""
 
 
 def _generic(case: Case, lock: Lock) -> Iterator[Finding]:
@@ -134,7 +131,7 @@ def _build_of(case: Case, package: Package, torch: str, platform: Platform) -> s
         return backend.name if case.hosts.known(package.url) else None
     # torchtext and most releases of torchcodec are the same for every backend.
     torchs = package.name in ("torch", "torchvision", "torchaudio")
-    if not torchs and not (package.name == "torchcodec" and package.version in TORCHCODEC_WITH_CUDA):
+    if not torchs and package.version not in case.catalog.with_cuda.get(package.name, ()):
         return None
     pypi, _ = case.catalog.on_pypi(torch, platform.key)
     return pypi.name if pypi else "PyPI's own build"
@@ -234,9 +231,11 @@ def _routed(case: Case, lock: Lock, names: tuple[str, ...]) -> tuple[tuple[Edit,
 
     def route(name: str, file: PyProject) -> None:
         if name in bounded:
-            pin.bound(file, [(name, f"<{case.catalog.with_cuda[name]}")])
+            cuda = case.catalog.with_cuda[name]
+            last = max((one for one in case.catalog.pairs[name] if one not in cuda), key=number)
+            pin.bound(file, [(name, f"<{next(one for one in cuda if number(one) > number(last))}")])
         elif choices:
-            offer.place(file, project, name, name, choices, base=False)
+            offer.place(file, project, name, dict.fromkeys(choices, offer.Place(name)))
         else:
             pin.like(file, project, [name] if name in own else [], pins, [] if name in own else [name])
 

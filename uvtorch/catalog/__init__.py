@@ -87,7 +87,7 @@ class Catalog(NamedTuple):
     loose: frozenset[tuple[str, str]]
     """(package, version) whose wheel does not say (all of) which torch it needs."""
     paired_pythons: dict[tuple[str, str], frozenset[str]]
-    with_cuda: dict[str, str]
+    with_cuda: dict[str, list[str]]
     """Package -> the version from which on the default index's wheel holds CUDA code."""
     lacking: dict[tuple[str, Backend], frozenset[str]]
     """(package, backend) -> torch releases of that backend for which its index has no such package."""

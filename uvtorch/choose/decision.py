@@ -166,9 +166,9 @@ def _bounds(need: Need, backend: Backend, release: str, catalog: Catalog) -> tup
 
 def _loose(wish: Wish, backend: Backend, release: str, catalog: Catalog) -> list[str]:
     """The lowest version that does not go with this build and that uv would take all the same, if there is one."""
-    cuda = None if has_build(wish.package, backend) else catalog.with_cuda.get(wish.package)
-    paired = [number(version) for version, torch in wish.versions.items() if release in torch]
-    last = max((one for one in paired if not cuda or one < number(cuda)), default=None)
+    cuda = () if has_build(wish.package, backend, release) else catalog.with_cuda.get(wish.package, ())
+    paired = (version for version, torch in wish.versions.items() if release in torch and version not in cuda)
+    last = max(map(number, paired), default=None)
     loose = [one for one in wish.versions if last and (wish.package, one) in catalog.loose and number(one) > last]
     return sorted(loose, key=number)[:1]
 

@@ -54,7 +54,7 @@ def warnings(table: Table, chosen: Row) -> Iterator[str]:
     if unknown := [gpu for gpu in cuda if judge.is_newer(gpu)]:
         known = f"is newer than uvtorch's catalog (as of {judge.catalog.as_of})"
         yield f"{labels(unknown)} {known}; {backend} is the newest build that this driver runs"
-    unbuilt = (name for name in table.need.packages if not has_build(name, backend))
+    unbuilt = (name for name in table.need.packages if not has_build(name, backend, chosen.release))
     yield from (f"{name} has no build for {backend}: it comes from the default index, for the CPU" for name in unbuilt)
     ranged = (row for row in table.rows if row.requested and row.fails("range"))
     lost = max(ranged, key=lambda row: row.order, default=None)

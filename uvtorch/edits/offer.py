@@ -3,7 +3,7 @@
 uv locks all of them apart (`conflicts`), and every machine installs one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from uvtorch.backend import Backend, marker
@@ -11,11 +11,11 @@ from uvtorch.choose import Decision
 from uvtorch.edits import pin
 from uvtorch.errors import ProjectError
 from uvtorch.markers import MAIN_PLATFORMS
-from uvtorch.packages import roles
+from uvtorch.packages import has_build, roles
 from uvtorch.project import Choice, Item, Project, Requirement, Source, Target
 from uvtorch.project.model import BASE, GROUP
 from uvtorch.project.pyproject import PyProject, SourceEntry
-from uvtorch.requirement import bare_requirement, with_extras, without_local
+from uvtorch.requirement import bare_requirement, with_extras, within, without_local
 
 ChoiceKind = Literal["extra", "group"]
 
@@ -75,6 +75,9 @@ def offer(file: PyProject, project: Project, offers: Sequence[Offer], kind: Choi
     kept = [choice.target for choice in have if choice.backend in wanted]
     if not have:
         _leave_base(file, project, model if kind == "extra" else ())
+        shared = dict(set.intersection(*(set(one.decision.bounds) for one in offers)))
+        for item in model if kind == "group" else ():
+            file.set_requirement(BASE, item.package, within(item.text, shared))
     texts = [without_local(item.text) for item in model]
     names = tuple(dict.fromkeys(("torch", *(item.package for item in model))))
     if len(names) > len({item.package for item in model}):
@@ -82,7 +85,7 @@ def offer(file: PyProject, project: Project, offers: Sequence[Offer], kind: Choi
     sources: dict[str, list[SourceEntry]] = {name: [] for name in names}
     for one in new:
         index, where = _fill(file, project, one, texts, kind, base), marker(one.decision.platforms)
-        for name in pin.built((*names, *one.decision.companions), one.backend):
+        for name in pin.built((*names, *one.decision.companions), one.backend, one.decision.torch):
             sources.setdefault(name, []).append(SourceEntry(index, where)._replace(**{kind: one.name}))
     targets = [Target(kind, one.name) for one in new]
     file.exclude_from_defaults(targets)
@@ -96,8 +99,9 @@ def _fill(file: PyProject, project: Project, one: Offer, texts: Sequence[str], k
             f"the project has {'an extra' if kind == 'extra' else 'a group'} `{one.name}` of its own",
             f"rename it, or use --as {'groups' if kind == 'extra' else 'extras'}",
         )
+    bounds = dict(one.decision.bounds)
     for text in (*texts, *pin.companion_texts(one.decision).values()):
-        file.add_requirement(Target(kind, one.name), text)
+        file.add_requirement(Target(kind, one.name), within(text, bounds))
     name, url = pin.index_for(project, one.backend, base)
     pin.write_index(file, project, name, url)
     return name
@@ -167,21 +171,30 @@ def _leave_base(file: PyProject, project: Project, moved: Sequence[Requirement])
             file.remove_sources(name)
 
 
-def place(file: PyProject, project: Project, package: str, text: str, chosen: Sequence[Choice], *, base: bool) -> None:
-    """Put a package where the chosen ones have theirs, and take it from the same indexes.
+class Place(NamedTuple):
+    """What a choice requires of a package, and the release of torch that it has, as far as that is known."""
 
-    `base`: into the project's dependencies too, where those have PyTorch packages. Not through `uv add --optional`: uv
-    refuses a source whose extra lacks the package, and without the sources it cannot solve (uv 0.13.9).
+    text: str
+    torch: str | None = None
+
+
+def place(
+    file: PyProject, project: Project, package: str, places: Mapping[Choice, Place], base: str | None = None
+) -> None:
+    """Put a package where choices have theirs, and take it from the same indexes, where these have a build for it.
+
+    `base`: its text in the project's dependencies, where those have PyTorch packages. Not through `uv add --optional`:
+    uv refuses a source whose extra lacks the package, and without the sources it cannot solve (uv 0.13.9).
     Raises ProjectError where a choice takes its packages from no index, so that this one would be PyPI's.
     """
-    text = without_local(text.strip())
-    places = {choice.target: choice.packages[0] for choice in chosen}
+    rows = {choice.target: (choice.packages[0], one.text) for choice, one in places.items()}
     if base and any(map(project.is_pinned, project.packages_in(BASE))):
-        places[BASE] = "torch"
+        rows[BASE] = ("torch", base)
     have = {source.target for source in project.own_sources if source.package == package}
+    have |= {choice.target for choice, one in places.items() if not has_build(package, choice.backend, one.torch)}
     added: list[Source] = []
-    for target, model in places.items():
-        _require(file, project, package, text, target)
+    for target, (model, text) in rows.items():
+        _require(file, project, package, without_local(text.strip()), target)
         if target not in have:
             added += _sources_like(project, package, target, model)
     if added:

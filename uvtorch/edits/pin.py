@@ -52,16 +52,16 @@ def to(
     if staying is None:
         staying = [item.text for item in project.pytorch_requirements()]
     everywhere = {named_by(text) for text in staying if "+" in text and ";" not in text}
-    direct = built((*packages, *project.pytorch_direct), decision.backend)
+    direct = built((*packages, *project.pytorch_direct), decision.backend, decision.torch)
     bounds = dict(decision.bounds)
-    others = built(("torch", *in_group(project), *transitive), decision.backend)
+    others = built(("torch", *in_group(project), *transitive), decision.backend, decision.torch)
     group = {name: name + bounds.get(name, "") for name in others if name not in direct}
     group |= companion_texts(decision)
     pinned = direct | group
     _check_foreign(project, pinned.keys())
     for package in pinned:
         file.set_sources(package, [SourceEntry(index, None if package in everywhere else where)])
-    _remove_stale(file, project, pinned.keys(), decision.backend)
+    _remove_stale(file, project, pinned.keys(), decision.backend, decision.torch)
     _set_group(file, project, group)
     _move_extensions(file, project, decision.backend)
     sweep(file, project)
@@ -74,17 +74,19 @@ def companion_texts(decision: Decision) -> dict[str, str]:
     return {name: f"{name} ; {where}" if where else name for name in decision.companions}
 
 
-def built(packages: Iterable[str], backend: Backend | None) -> dict[str, None]:
+def built(packages: Iterable[str], backend: Backend | None, torch: str | None) -> dict[str, None]:
     """Those that a backend's index has; the others' wheels on the default index go with every backend."""
-    return dict.fromkeys(name for name in packages if has_build(name, backend))
+    return dict.fromkeys(name for name in packages if has_build(name, backend, torch))
 
 
-def _remove_stale(file: PyProject, project: Project, pinned: AbstractSet[str], backend: Backend) -> None:
+def _remove_stale(
+    file: PyProject, project: Project, pinned: AbstractSet[str], backend: Backend, torch: str | None
+) -> None:
     """Take out the sources of an earlier backend's Triton, unless the user requires it, and of what this one lacks."""
     left = pinned | {item.package for item in project.requirements if item.target != GROUP}
     companions = {name for name, role in roles().items() if role == "companion"} - left
     for source in project.own_sources:
-        if source.backend and (source.package in companions or not has_build(source.package, backend)):
+        if source.backend and (source.package in companions or not has_build(source.package, backend, torch)):
             file.remove_sources(source.package)
 
 
@@ -111,15 +113,16 @@ def like(
     packages: Iterable[str],
     pins: Sequence[Source],
     transitive: Sequence[str] = (),
+    torch: str | None = None,
 ) -> None:
     """Take `packages` from where the project already takes its PyTorch packages: the same entries.
 
-    `transitive` are those that only other packages require: they are named in the group. Where the pins are a workspace
-    sibling's, its index is written here as well.
+    `torch` is its release, where that is known; `transitive` are those that only other packages require: they are named
+    in the group. Where the pins are a workspace sibling's, its index is written here as well.
     """
     model = min(pins, key=lambda pin: pin.package != "torch").package
     entries = [pin for pin in pins if pin.package == model]
-    packages, transitive = (*built(packages, pins[0].backend),), (*built(transitive, pins[0].backend),)
+    packages, transitive = (tuple(built(names, pins[0].backend, torch)) for names in (packages, transitive))
     if "torch" not in {*packages, *transitive, *project.pytorch_direct, *in_group(project)}:
         transitive = ("torch", *transitive)
     have = {source.package for source in project.sources}

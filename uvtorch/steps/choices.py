@@ -1,6 +1,7 @@
 """Projects that offer several backends: which choice fits a machine, and what uv must be told to select it."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from uvtorch import files
@@ -8,11 +9,13 @@ from uvtorch.argv import CommandLine, carried, is_set, options_for
 from uvtorch.backend import Backend
 from uvtorch.choose import Option, Ranking, rank_choices
 from uvtorch.choose.compatibility import FAMILY
+from uvtorch.edits.offer import Place
 from uvtorch.errors import MachineError, NoBuild, ProjectError
 from uvtorch.machine import Machine, Problem
 from uvtorch.project import Choice, Project, Target, selection
 from uvtorch.project.hosts import covers
 from uvtorch.project.lock import Lock, read_lock
+from uvtorch.requirement import named_by, within, without_local
 from uvtorch.session import Session
 
 
@@ -104,6 +107,24 @@ def requirements_of_choice(project: Project, choice: Choice) -> tuple[str, ...]:
             if name.count("-") >= 4:  # a wheel: its name has its version
                 texts.append("torch==" + name.split("-")[1].partition("+")[0])
     return tuple(dict.fromkeys(texts)) or ("torch",)
+
+
+def places_for(session: Session, choices: Sequence[Choice], texts: Sequence[str]) -> tuple[dict[Choice, Place], ...]:
+    """For each requirement what it is in each choice: within what its torch asks of packages that name none."""
+    found = {choice: _places(session, choice, texts) for choice in choices}
+    return tuple({choice: places[at] for choice, places in found.items()} for at in range(len(texts)))
+
+
+def _places(session: Session, choice: Choice, texts: Sequence[str]) -> list[Place]:
+    names = set(map(named_by, texts))
+    standing = (text for text in requirements_of_choice(session.workspace, choice) if named_by(text) not in names)
+    releases = () if "torch" in names else locked_releases(session.required_site.lock, (choice.backend,))
+    asked = map(without_local, (*texts, *standing, *(f"torch=={release}" for release in releases if release)))
+    if choice.backend and not choice.vendor:
+        with suppress(NoBuild):
+            decision = session.decide([*asked], choice.backend)
+            return [Place(within(text, dict(decision.bounds)), decision.torch) for text in texts]
+    return [*map(Place, texts)]
 
 
 def read(path: str, only: str | None = None) -> Lock:

@@ -21,7 +21,9 @@ from uvtorch.steps.resolve import (
     NO_SOLUTION,
     OUT_OF_REACH,
     brought,
+    check_unsaid,
     decide_for,
+    is_from_own_index,
     leaves_to_pypi,
     locked,
     newest_torch,
@@ -92,6 +94,7 @@ def follow_lock(session: Session, tx: Transaction, before: bytes) -> bool:  # no
     new = {package.name for package in lock.packages if session.project.is_pinned(package.name)}
     have = {name for name in new if f'\nname = "{name}"'.encode() in before.replace(b"\r\n", b"\n")}
     own_source = any(session.project.is_pinned(source.package) for source in session.project.sources)
+    own_source |= is_from_own_index(session)
     if session.line.verb != "add" or own_source or (new == have and not session.wanted().insists):
         return False
     return pin_transitive(session, tx, session.wanted())
@@ -117,8 +120,8 @@ def _edited(session: Session, tx: Transaction, change: Change) -> bool:
 def _into_choices(session: Session, tx: Transaction, names: Sequence[str]) -> bool:
     change = Change(session, tx)
     project = session.project
-    for name in names:
-        offer.place(change.files[0][2], project, name, name, project.selectable(), base=False)
+    for name, places in zip(names, choices.places_for(session, project.selectable(), names), strict=True):
+        offer.place(change.files[0][2], project, name, places)
     if not names or not _edited(session, tx, change):
         return False
     tx.say(f"{', '.join(names)} came along: taken from every backend choice")
@@ -137,7 +140,7 @@ def _keep_pinned(session: Session, tx: Transaction, lock: Lock, pins: Sequence[S
     file = change.files[0][2]
     if names:
         start = tx.mark()
-        pin.like(file, session.project, (), pins, names)
+        pin.like(file, session.project, (), pins, names, newest_torch(lock, pins[0].backend))
         if not change.write():
             return False
         code, said = tx.try_quietly(*choices.relock_command(session))
@@ -179,6 +182,7 @@ def pin_transitive(session: Session, tx: Transaction, wanted: Wanted) -> bool:
     backend = session.backend_for(wanted)
     if torch is None or leaves_to_pypi(session, backend):
         return False
+    check_unsaid(session, wanted)
     names, insists = brought(session), speaks_up(session, wanted)
     try:
         decision = decide_for(session, workspace_requirements(session), torch, backend)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from uvtorch.choose import Decision
 from uvtorch.locate import current_directory
-from uvtorch.requirement import named_by, with_bound, without_local
+from uvtorch.requirement import named_by, within, without_local
 from uvtorch.requirements_file import requirements_in
 from uvtorch.session import Session
 
@@ -38,6 +38,5 @@ def words_with(session: Session, requested: Sequence[Requested], decision: Decis
     bounds = dict(decision.bounds) if decision else {}
     for item in requested:
         if item.position is not None:
-            text = without_local(item.text)
-            words[item.position] = with_bound(text, bounds[item.package]) if item.package in bounds else text
+            words[item.position] = within(without_local(item.text), bounds)
     return words

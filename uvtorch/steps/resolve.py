@@ -14,15 +14,16 @@ from uvtorch.backend import Backend
 from uvtorch.catalog import number
 from uvtorch.choose import Decision
 from uvtorch.edits import pin
-from uvtorch.errors import NoBuild
+from uvtorch.errors import NoBuild, ProjectError
 from uvtorch.kept import Saved
 from uvtorch.markers import can_hold
+from uvtorch.project import Source
 from uvtorch.project.lock import Lock
 from uvtorch.requirement import allows, bare_requirement, named_by, without_local
 from uvtorch.session import Origin, Session, Wanted, decision_line
 from uvtorch.steps import choices
 from uvtorch.steps.bounds import Lowering, bound_anew, decide_lowering, lower_bounds, take_bounds_away
-from uvtorch.steps.pins import Change, torch_first, workspace_packages, workspace_requirements
+from uvtorch.steps.pins import Change, pins_of, torch_first, workspace_packages, workspace_requirements
 from uvtorch.transaction import Transaction
 
 
@@ -68,7 +69,7 @@ def pin_and_lock(session: Session, tx: Transaction, wanted: Wanted, command: Seq
     except NoBuild as refusal:  # uv may resolve another torch than the text says: overrides replace it
         if backend or tx.dry:
             raise
-        return _pin_for_resolution(session, tx, before, refusal=refusal)
+        return _pin_for_resolution(session, tx, before, wanted, refusal=refusal)
     decision = choice.decision
     if leaves_to_pypi(session, backend):
         tell_pypi(tx, decision)
@@ -91,7 +92,7 @@ def pin_and_lock(session: Session, tx: Transaction, wanted: Wanted, command: Seq
         tell_decision(tx, decision, None)
         tx.fail()
     rollback(session, tx, before)
-    return _pin_for_resolution(session, tx, before, choice)
+    return _pin_for_resolution(session, tx, before, wanted, choice)
 
 
 def _lock_pinned(
@@ -118,6 +119,7 @@ def _pin_for_resolution(
     session: Session,
     tx: Transaction,
     before: Mapping[str, Saved],
+    wanted: Wanted,
     choice: Lowering | None = None,
     refusal: NoBuild | None = None,
 ) -> bool:
@@ -138,7 +140,8 @@ def _pin_for_resolution(
     if code and choice:
         tell_decision(tx, choice.decision, None)
         tx.end(*(first if first[0] else tx.failure))
-    if newest_torch(locked(session)) is None:
+    check_unsaid(session, wanted)
+    if newest_torch(locked(session)) is None or pins_unsaid(session):
         rollback(session, tx, before)
         return False
     try:
@@ -256,6 +259,44 @@ def decide_for(session: Session, requirements: Sequence[str], torch: str, backen
     with suppress(NoBuild):
         return session.decide((*exact[:-1], f"torch<={torch}"), backend)
     return session.decide(exact, backend)
+
+
+def pins_unsaid(session: Session) -> tuple[Source, ...]:
+    """Where torch comes from, by the lock or a sibling's extra, though no source of a project's base says so.
+
+    An extra or group of one backend pins it in a workspace's member; or a dependency from a repository or a path does,
+    whose own sources uv applies: another index beside that is an error.
+    """
+    rows = ((one, project) for project in session.projects for one in project.sources)
+    found = [one for one, project in rows if one.index and project.is_pinned(one.package) and can_hold(one.marker)]
+    if found and len({one.url for one in found}) == 1:
+        return tuple(one._replace(extra=None, group=None) for one in found)
+    lock, members = locked(session), {project.name for project in session.projects}
+    local = {one.name for one in lock.packages if one.kind != "registry"} - members
+    if found or local.isdisjoint(lock.dependents("torch")):
+        return ()
+    builds = (one for one in lock.named("torch") if one.kind == "registry" and one.backend)
+    return tuple(Source("torch", one.backend.index_name, one.location, one.backend) for one in builds if one.backend)
+
+
+def check_unsaid(session: Session, wanted: Wanted) -> None:
+    """Raise ProjectError where a dependency pins torch to another backend than the one that is asked for."""
+    pins = () if pins_of(session) else pins_unsaid(session)
+    if (
+        pins
+        and speaks_up(session, wanted)
+        and (wanted.backend or session.decide(("torch",)).backend) != pins[0].backend
+    ):
+        raise ProjectError(
+            f"a dependency pins torch to {pins[0].backend}, and another index beside that is an error for uv",
+            "change the index in that dependency, or take it as a package without sources",
+        )
+
+
+def is_from_own_index(session: Session) -> bool:
+    """Whether an index of the user's own serves torch to every package, as its local version tells: PyPI has none."""
+    builds = locked(session).named("torch")
+    return any(one.kind == "registry" and not one.backend and "+" in (one.version or "") for one in builds)
 
 
 def brought(session: Session) -> tuple[str, ...]:

@@ -25,16 +25,18 @@ from uvtorch.steps.resolve import (
     brought,
     decide_for,
     decision_for_release,
+    is_from_own_index,
     leaves_to_pypi,
     locked,
     newest_torch,
+    pins_unsaid,
     rollback,
     tell_decision,
     tell_pypi,
 )
 from uvtorch.steps.script import pin_script
 from uvtorch.steps.watch import watch
-from uvtorch.transaction import Transaction, content, quoted
+from uvtorch.transaction import Transaction, UvFailedError, content, quoted
 
 
 def add(session: Session) -> int:
@@ -116,16 +118,19 @@ def _add_to_script(session: Session, warnings: Sequence[str]) -> int:
 
 def _add_pinned(session: Session, tx: Transaction, requested: Sequence[Requested]) -> None:
     texts = [item.text for item in requested]
-    pins = pins_of(session)
+    pins = pins_of(session) or pins_unsaid(session)
     wanted = session.wanted(texts)
     anew = wanted.insists and (wanted.auto or any(one.backend != wanted.backend for one in pins))
     if pins and not anew:
         _add_like(session, tx, requested, pins, wanted)
         return
+    if not wanted.insists and is_from_own_index(session):
+        tx.uv(*session.line.argv)
+        return
     if wanted.origin == Origin.LOCAL_VERSION:  # its marker may leave it out here
         wanted = session.wanted(texts, session.machine)
     backend = session.backend_for(wanted)
-    asked = (*texts, *_standing(session.project, requested))
+    asked = _asked(session, requested)
     decision = session.decide(asked, backend)
     if leaves_to_pypi(session, backend):
         tell_pypi(tx, decision)
@@ -257,7 +262,7 @@ def _add_like(
         decision = _bounds_beside(session, requested, pins)
         words = words_with(session, requested, decision) if decision and decision.bounds else words
         file = session.file()
-        pin.like(file, project, packages, pins)
+        pin.like(file, project, packages, pins, torch=decision.torch if decision else None)
         if session.edit(tx, session.required_site.manifest.path, file):
             indexes = ", ".join(dict.fromkeys(one.index for one in pins if one.index))
             tx.say(f"{', '.join(packages)} from {indexes}, as the project has it")
@@ -281,9 +286,8 @@ def _bounds_beside(session: Session, requested: Sequence[Requested], pins: Seque
     backend = pins[0].backend
     torch = newest_torch(locked(session), backend)
     fixed = (f"torch=={torch}",) if torch and "torch" not in {item.package for item in requested} else ()
-    texts = (*(item.text for item in requested), *_standing(session.project, requested), *fixed)
     try:
-        return session.decide(texts, backend)
+        return session.decide((*_asked(session, requested), *fixed), backend)
     except NoBuild:
         return None
 
@@ -292,15 +296,27 @@ def _tell_what_repins(
     session: Session, tx: Transaction, requested: Sequence[Requested], pins: Sequence[Source]
 ) -> None:
     """Say that the pinned index cannot serve what is added, and which command chooses another."""
-    backend, texts = pins[0].backend, [item.text for item in requested]
+    backend, texts = pins[0].backend, _asked(session, requested)
     with suppress(NoBuild):
-        known = backend in session.catalog.builds and session.decide(texts, backend).torch is None
-        if known and (anew := session.decide(texts)).torch is not None:
+        if not _serves(session, texts, backend) and (anew := session.decide(texts)).torch is not None:
             command = quoted(("uvtorch", *session.line.with_options("--torch-backend", "auto")))
             tx.warn(
                 f"the index of {backend}, where the project is pinned, cannot serve that; "
                 f"`{command}` chooses a build anew ({anew.backend} here)"
             )
+
+
+def _asked(session: Session, requested: Sequence[Requested]) -> tuple[str, ...]:
+    """What is added, and the project's own requirements that stay beside it."""
+    return (*(item.text for item in requested), *_standing(session.project, requested))
+
+
+def _serves(session: Session, texts: Sequence[str], backend: Backend | None) -> bool:
+    """Whether nothing is known against an index's having what these requirements ask for."""
+    if backend not in session.catalog.builds or backend is None:
+        return True
+    torch, lacking = session.decide(texts, backend).torch, session.catalog.lacking
+    return torch is not None and not any(torch in lacking.get((named_by(one) or "", backend), ()) for one in texts)
 
 
 # Several builds to choose from
@@ -321,13 +337,26 @@ def _add_to_choices(session: Session, tx: Transaction, requested: Sequence[Reque
     chosen, full = _meant(session, requested)
     have = {(item.package, item.target) for item in project.requirements}
     file = session.file()
-    for item in requested:
-        offer.place(file, project, item.package, item.text, chosen, base=full)
+    for item, own in zip(requested, choices.places_for(session, chosen, [one.text for one in requested]), strict=True):
+        texts = {place.text for place in own.values()}
+        alike = texts.pop() if len(texts) == 1 else item.text
+        offer.place(file, project, item.package, own, alike if full else None)
     places = (Target("base"), *(choice.target for choice in chosen))
     fresh = [(item.package, place) for item in requested for place in places if (item.package, place) not in have]
     names = ", ".join(item.package for item in requested)
     text = f"{names} into {', '.join(str(choice.target) for choice in chosen)}"
-    change_choices(session, tx, file, {item.position for item in requested}, text, fresh)
+    try:
+        change_choices(session, tx, file, {item.position for item in requested}, text, fresh)
+    except UvFailedError:
+        asked, offered = _asked(session, requested), [one.backend for one in chosen if one.backend]
+        with suppress(NoBuild):
+            able = [one for one in offered if _serves(session, asked, one)]
+            if able != offered and (best := session.decide(asked).backend):
+                others = " ".join(map(str, dict.fromkeys((*able, best))))
+                tx.warn(
+                    f"not every index of the choices can serve that; `uvtorch torch backends {others}` offers others"
+                )
+        raise
 
 
 def _meant(session: Session, requested: Sequence[Requested]) -> tuple[tuple[Choice, ...], bool]:

@@ -19,7 +19,7 @@ from uvtorch.steps import choices
 from uvtorch.steps.bounds import decide_lowering
 from uvtorch.steps.follow import follow_lock, pin_transitive
 from uvtorch.steps.pins import pins_of, workspace_packages, workspace_requirements
-from uvtorch.steps.resolve import locked, pin_and_lock, speaks_up
+from uvtorch.steps.resolve import check_unsaid, is_from_own_index, locked, pin_and_lock, pins_unsaid, speaks_up
 from uvtorch.steps.script import out_of_place, pin_script, put_in_place
 from uvtorch.transaction import Transaction, content, is_read_only
 
@@ -68,16 +68,23 @@ def _single(session: Session, wanted: Wanted) -> int:
     pins = pins_of(session) or _selected_pins(session)
     if pins and not (explicit and _differs(session, wanted, pins)):
         return _keep(session)
-    if not pins and not explicit and session.outside:  # uv's configuration says where torch comes from
-        return session.hand_over(*filter(None, [mismatch(session)]))
-    if not pins and not explicit and _has_variants(session):
-        said = "torch is locked with wheel variants: uv takes the one that fits, nothing is pinned"
-        return session.hand_over(said=[said])
-    project = session.project
-    own_source = any(one.kind != "index" and project.is_pinned(one.package) for one in project.sources)
-    if own_source and not explicit:
-        return session.hand_over()  # a repository, a path, a wheel: the project says where it comes from
+    if not explicit and (left := _left_to_uv(session)) is not None:
+        return session.hand_over(*filter(None, [left]))
     return _pin(session, wanted)
+
+
+def _left_to_uv(session: Session) -> str | None:
+    """A warning, or "", where something else than pins says which build comes; None: nothing does."""
+    project = session.project
+    if session.outside:  # uv's configuration says where torch comes from
+        return mismatch(session) or ""
+    if (brought := pins_unsaid(session)) and (backend := brought[0].backend):
+        return _brought_mismatch(session, backend) or ""
+    if _has_variants(session):
+        session.out.say("torch is locked with wheel variants: uv takes the one that fits, nothing is pinned")
+        return ""
+    own_source = any(one.kind != "index" and project.is_pinned(one.package) for one in project.sources)
+    return "" if own_source or is_from_own_index(session) else None
 
 
 def _has_variants(session: Session) -> bool:
@@ -248,13 +255,11 @@ def _pin_what_comes_along(session: Session, tx: Transaction, wanted: Wanted, bef
         if code:
             tx.fail()
         session.reread()
-    builds = locked(session).named("torch")
-    # A dependency may pin torch itself: uv applies the sources of path and git dependencies.
-    backend = next((build.backend for build in builds if build.backend), None)
     pinned = False
-    if backend:
+    if (pins := pins_unsaid(session)) and (backend := pins[0].backend):
+        check_unsaid(session, wanted)
         tx.warn(*filter(None, [_brought_mismatch(session, backend)]))
-    elif builds:
+    elif locked(session).named("torch"):
         _check_free(session, wanted)
         pinned = pin_transitive(session, tx, wanted)
     if line.verb == "lock" and not pinned:

@@ -5,7 +5,7 @@ from typing import Final
 
 import click
 
-from uvtorch.argv import backend_name, carried
+from uvtorch.argv import backend_name
 from uvtorch.backend import parse
 from uvtorch.edits import offer, pin
 from uvtorch.errors import ProjectError, UsageError
@@ -107,7 +107,7 @@ def _tell_next(session: Session, tx: Transaction) -> None:
     """Say what installs it: so far only files have changed."""
     what = ("run", os.path.relpath(session.required_site.manifest.path)) if session.is_script else ("sync",)
     does = "runs with it" if session.is_script else "installs it"  # a script's environment may have it already
-    tx.say(f"next: `{quoted(('uv', *what, *carried(session.line)))}` {does}")
+    tx.say(f"next: `{quoted(('uv', *what))}` {does}")
 
 
 def _pin(session: Session, tx: Transaction, wanted: Wanted) -> None:
