@@ -289,6 +289,11 @@ def test_an_index_where_uv_does_not_know_the_name(told: Told, tmp_path: Path) ->
         == "tool install --with-editable <rocm7.14> six -w torch"
     )
     assert told("pip install torch", UVTORCH_INDEX_BASE="https://example.com/whl") == "pip install -r <cu126> torch"
+    mirror = "https://example.com/whl"  # what nobody names is not installed
+    assert told("pip install six --torch-backend auto", UVTORCH_INDEX_BASE=mirror).endswith(" six --torch-backend auto")
+    assert told("pip install timm", UV_TORCH_BACKEND="auto", UVTORCH_INDEX_BASE=mirror) == "pip install timm"
+    said = told("pip install -r -", start="# warning: ", UV_TORCH_BACKEND="auto", UVTORCH_INDEX_BASE=mirror)
+    assert said.startswith("no PyTorch package is named, and the build of what comes along is left to uv; ")
     assert told("pip install torchaudio") == "pip install --torch-backend cu126 torchaudio"
     made = [path.read_text() for path in (tmp_path / "data").rglob("pyproject.toml")]
     assert len(made) == 3

@@ -256,12 +256,12 @@ class Session(Command):
                 return minor_version(text)
         site = self.required_site
         for folder in dict.fromkeys((site.manifest.directory, site.root.directory)):
-            text = _first_line(os.path.join(folder, ".python-version"))
-            if text:
+            rows = map(str.strip, (files.text(os.path.join(folder, ".python-version")) or "").splitlines())
+            if text := next((row for row in rows if row and not row.startswith("#")), ""):
                 return minor_version(text)
         text = files.text(os.path.join(self.environment, "pyvenv.cfg")) or ""
-        rows = [row.partition("=") for row in text.splitlines()]
-        settings = {key.strip(): value.strip() for key, _, value in rows}
+        pairs = [row.partition("=") for row in text.splitlines()]
+        settings = {key.strip(): value.strip() for key, _, value in pairs}
         return minor_version(
             settings.get("implementation", "") + (settings.get("version_info") or settings.get("version") or "")
         )
@@ -397,11 +397,6 @@ def decision_line(decision: Decision, torch: str | None = None) -> str:
     release = f" ({told})" if told else ""
     reason = f": {decision.reason}" if decision.reason else ""
     return f"using {decision.backend}{release}{reason}"
-
-
-def _first_line(path: str) -> str:
-    rows = (files.text(path) or "").splitlines()
-    return next((row.strip() for row in rows if row.strip() and not row.startswith("#")), "")
 
 
 _PYTHON = re.compile(

@@ -103,12 +103,17 @@ def target_of(session: Session) -> Target:
 
 
 def means(session: Session, decision: Decision, requirements: Sequence[str]) -> tuple[str, ...]:
-    """The arguments, to stand after the verb, that have uv take PyTorch packages from the decision's index."""
+    """The arguments, to stand after the verb, that have uv take PyTorch packages from the decision's index.
+
+    Empty where only an index can, and no package is named that is to come from it.
+    """
     verb, backend = session.line.verb or "", decision.backend
     assert backend, "a decision has a backend"
     official = same_url(session.index_base, DEFAULT_INDEX_BASE)
     if verb != "run" and official and not decision.bounds and knows(session, str(backend)):
         return "--torch-backend", str(backend)
+    if not requirements:
+        return ()
     folder = project_for(session, decision, backend.index_url(session.index_base), requirements)
     if verb.startswith("pip"):
         file = os.path.join(folder, "pyproject.toml")

@@ -41,6 +41,9 @@ def install(session: Session) -> int:
     decision = _decide(session, wanted, target, requirements, stays)
     anew = _other_builds(target.installed, requirements, decision) if insists else ()
     options = [*means(session, decision, requirements)]
+    if not options:
+        what = "no PyTorch package is named, and the build of what comes along is left to uv"
+        return _as_typed(session, f"{what}; name those that come along (torch, torchvision) to have it chosen")
     options += (word for name in anew for word in ("--reinstall-package", name))
     os.environ.pop("UV_TORCH_BACKEND", None)  # uv would take it for the packages that the decision is not about
     said = [f"using {decision.backend}, as the installed torch {stays.version}" if stays else decision_line(decision)]

@@ -80,16 +80,12 @@ def _left_to_uv(session: Session) -> str | None:
         return mismatch(session) or ""
     if (brought := pins_unsaid(session)) and (backend := brought[0].backend):
         return _brought_mismatch(session, backend) or ""
-    if _has_variants(session):
+    # uv's preview feature `wheel-variants` (PEP 825) found variants of torch on the index, and locked them.
+    if b"\nvariants-json" in b"".join(rows_in(content(session.required_site.lock))):
         session.out.say("torch is locked with wheel variants: uv takes the one that fits, nothing is pinned")
         return ""
     own_source = any(one.kind != "index" and project.is_pinned(one.package) for one in project.sources)
     return "" if own_source or is_from_own_index(session) else None
-
-
-def _has_variants(session: Session) -> bool:
-    """Whether uv's preview feature `wheel-variants` (PEP 825) found variants of torch on the index, and locked them."""
-    return any(b"\nvariants-json" in row for row in rows_in(content(session.required_site.lock)))
 
 
 def _script(session: Session) -> str | None:
