@@ -44,11 +44,9 @@ class Fault(NamedTuple):
 
     step: Step
     text: str
-    here: str = ""
-    """What this machine has instead: `this machine has 535.183.01`."""
 
     def __str__(self) -> str:
-        return f"{self.text}; {self.here}" if self.here else self.text
+        return self.text
 
 
 def platform_name(key: str) -> str:
@@ -171,7 +169,7 @@ class Judge:
         least = known.get((self.platform, backend, release)) or known.get((self.platform, None, release), ())
         if not number(said) or number(said) >= least:
             return None
-        return Fault("system", f"needs {name} >= {'.'.join(map(str, least))}", f"this machine has {said}")
+        return Fault("system", f"needs {name} >= {'.'.join(map(str, least))}; this machine has {said}")
 
     def driver_fault(self, backend: Backend) -> Fault | None:
         """Why the machine's NVIDIA driver does not run builds of a CUDA major, or None."""
@@ -179,13 +177,13 @@ class Judge:
             return None
         driver, major = self.machine.nvidia_driver, backend.version[0]
         if driver is None:
-            return Fault("driver", "needs an NVIDIA driver", "its version here is not known")
-        here, least = f"this machine has {driver.version}", self.least_driver(major)
+            return Fault("driver", "needs an NVIDIA driver; its version here is not known")
+        needed = f">= {self.least_driver(major)}"
         if self.cuda and self.cuda[0] < major > max(self.catalog.minimum_driver):
-            return Fault("driver", f"needs a driver for CUDA {major}", here)
-        if number(driver.version) >= number(least) or self._forward_compatible(driver, major):
+            needed = f"for CUDA {major}"
+        elif number(driver.version) >= number(self.least_driver(major)) or self._forward_compatible(driver, major):
             return None
-        return Fault("driver", f"needs a driver >= {least}", here)
+        return Fault("driver", f"needs a driver {needed}; this machine has {driver.version}")
 
     def _forward_compatible(self, driver: Driver, major: int) -> bool:
         """Whether NVIDIA's forward-compatibility package is in use: a libcuda newer than its kernel driver.
@@ -232,10 +230,9 @@ class Judge:
             return Fault("kernels", f"has no kernels for {label(gpu)}")
         if self.is_native(backend):
             return None
-        version = ".".join(map(str, backend.version))
-        driver = self.machine.nvidia_driver
-        here = f"this one is {driver.version if driver else 'none'}"
-        return Fault("driver", f"has only PTX for {label(gpu)}: needs a driver for CUDA {version}", here)
+        version, driver = ".".join(map(str, backend.version)), self.machine.nvidia_driver
+        needed = f"needs a driver for CUDA {version}; this one is {driver.version if driver else 'none'}"
+        return Fault("driver", f"has only PTX for {label(gpu)}: {needed}")
 
     @cached_property
     def _newest_native(self) -> tuple[Backend, str] | None:

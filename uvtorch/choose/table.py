@@ -107,8 +107,8 @@ def _oldest_fault(judge: Judge, used: tuple[Gpu, ...], backend: Backend, need: N
     known = [one for one in judge.catalog.builds[backend] if not requested or one in need.oldest.releases]
     if any(judge.fault(used, backend, release, need.oldest) is None for release in known):
         return None
-    here = f"requires-python allows it, and {backend} has none for it"
-    return Fault("range", f"has no wheel for {python_text(need.oldest.pythons)}", here)
+    why = f"requires-python allows it, and {backend} has none for it"
+    return Fault("range", f"has no wheel for {python_text(need.oldest.pythons)}; {why}")
 
 
 def best(rows: Iterable[Row]) -> Row | None:
