@@ -136,9 +136,9 @@ def python_text(pythons: frozenset[str]) -> str:
 
 
 def applies(text: str, platform: Platform, python: str | None = None) -> bool:
-    """Whether a requirement's marker holds on a platform, with Python 3.12 where none is given."""
-    marker = parse(text).marker
-    return marker is None or holds(str(marker), Environment(platform, python or "3.12"))
+    """Whether a requirement's marker holds on a platform; with Python 3.12 where no version of CPython is given."""
+    marker, known = parse(text).marker, python if python and python[0].isdigit() else "3.12"
+    return marker is None or holds(str(marker), Environment(platform, known))
 
 
 def local_backend(requirements: Sequence[str], machine: Machine | None = None) -> Backend | None:
