@@ -98,15 +98,15 @@ def _record(line: CommandLine, env: "Mapping[str, str]") -> tuple[str, str] | No
     config = os.path.join(environment, "pyvenv.cfg")
     if not os.path.isfile(config):
         return None
-    from uvtorch.fingerprint import fingerprint  # noqa: PLC0415  only where there is an environment
+    from uvtorch.fingerprint import fingerprint, state  # noqa: PLC0415  only where there is an environment
 
     hardware = fingerprint(env)
     if not hardware:
         return None
     names = ("pyproject.toml", "uv.lock", "uv.toml", ".python-version")
-    states = [_state(path) for path in (*(os.path.join(directory, name) for name in names), config)]
+    states = [state(path) for path in (*(os.path.join(directory, name) for name in names), config)]
     variables = sorted((name, value) for name, value in env.items() if name.startswith(("UV_", "UVTORCH_")))
-    package = _state(os.path.dirname(__file__))
+    package = state(os.path.dirname(__file__))
     inputs = (__version__, package, directory, line.verb, line.options, line.ours, variables, states, hardware)
     return os.path.join(environment, f".uvtorch-{line.verb}"), _digest(repr(inputs))
 
@@ -133,11 +133,3 @@ def _may_be_script(line: CommandLine, env: "Mapping[str, str]") -> bool:
         return b"# /// script" in files.read(os.path.join(directory, path))
     except OSError:
         return False
-
-
-def _state(path: str) -> tuple[int, int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -34,7 +34,7 @@ def fingerprint(env: "Mapping[str, str]", *, root: str = "/") -> str:
     described = env.get("UVTORCH_HARDWARE", "")
     if sys.platform != "linux" or described in ("-", "/dev/stdin"):
         return ""
-    facts = [_try(_state, described)] if described else list(_machine(root.rstrip("/")))
+    facts = [state(described)] if described else list(_machine(root.rstrip("/")))
     return "\0".join((*facts, *(f"{name}={env[name]}" for name in VARIABLES if name in env))) if facts else ""
 
 
@@ -48,7 +48,7 @@ def _machine(base: str) -> "Iterator[str]":
     yield from (kernel.release, kernel.machine, str(os.geteuid()), *devices, *versions)
     yield _try(os.confstr, "CS_GNU_LIBC_VERSION")
     yield from (_try(_read, base + path) for path in _FILES)
-    yield from (_try(_state, base + path) for path in _STATES)  # musl's loader is in /lib
+    yield from (state(base + path) for path in _STATES)  # musl's loader is in /lib
     yield from (*_names(f"{base}/dev/dri"), str(os.access(f"{base}/dev/kfd", os.R_OK | os.W_OK)))
     yield from _pci(base)
     topology, capabilities = f"{base}/sys/class/kfd/kfd/topology/nodes", f"{base}/proc/driver/nvidia/capabilities"
@@ -86,6 +86,10 @@ def _read(path: str) -> str:
         return file.read(2**20).decode("utf-8", "replace")
 
 
-def _state(path: str) -> str:
-    status = os.stat(path)
+def state(path: str) -> str:
+    """The time, size and inode of a file; empty where there is none."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return ""
     return f"{status.st_mtime_ns} {status.st_size} {status.st_ino}"

@@ -159,10 +159,8 @@ class Session(Command):
         return tx.edit(path, before, after)
 
     def begin(self, tx: Transaction, file: PyProject) -> bool:
-        """Write an edited file that uv changes in its turn: it keeps its line breaks, and is put back with the lock."""
-        manifest = self.required_site.manifest
-        tx.keep_style(manifest.path, manifest.raw)
-        return self.edit(tx, manifest.path, file)
+        """Write the project's own file, edited, that uv changes in its turn."""
+        return self.edit(tx, self.required_site.manifest.path, file)
 
     def claim_unread(self) -> bool:
         """Claim the project after it was read; whether it has changed since, so that all is to be done anew."""

@@ -43,7 +43,6 @@ class Transaction:
         self._journal = Journal(claim.place if claim else None)
         self.dry = dry
         self.code = 0
-        self._styled: dict[str, bytes] = {}
         self._interrupted: uv.Interrupted | None = None
         """Entered with the first change: until then a signal ends uvtorch as any program."""
         self._edited = False
@@ -107,10 +106,6 @@ class Transaction:
             for path in paths:
                 if path not in self._journal.files:
                     self._journal.keep(path, read(path))
-
-    def keep_style(self, path: str, raw: bytes) -> None:
-        """Keep a file's line breaks and BOM, whatever uv makes of them: `uv add` writes LF and drops a BOM."""
-        self._styled[path] = raw
 
     def edit(self, path: str, before: bytes, after: bytes) -> bool:
         """Replace a file's content; whether there was anything to change.
@@ -214,14 +209,15 @@ class Transaction:
         self._out.pass_on(text)
 
     def _restyle(self) -> None:
-        for path, model in self._styled.items():
-            now = read(path).content
-            if now is None or not (b"\r" in model or model.startswith(b"\xef\xbb\xbf")):
+        """Give files their line breaks and BOM back, whatever uv makes of them: `uv add` writes LF and drops a BOM."""
+        for path, kept in self._journal.files.items():
+            model = kept.saved.content or b""
+            if kept.is_lock or not (b"\r" in model or model.startswith(b"\xef\xbb\xbf")):
                 continue
             from uvtorch.project.script import restyled  # noqa: PLC0415  a plain `add` loads nothing that it does not need
 
-            after = restyled(now, model)
-            if after != now:
+            now = read(path).content
+            if now is not None and (after := restyled(now, model)) != now:
                 self._write(path, now, after)
 
     def _write(self, path: str, before: bytes, after: bytes) -> None:

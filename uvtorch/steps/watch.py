@@ -47,7 +47,6 @@ def watch(
         return command.hand_over(*warnings)
     with command.transaction() as tx:
         tx.guard(*paths)  # `--package` names a file that a command line alone does not tell
-        tx.keep_style(paths[0], content(paths[0]))
         tx.warn(*warnings)
         if edit is not None:
             edit(tx)

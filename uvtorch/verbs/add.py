@@ -60,9 +60,7 @@ def add(session: Session) -> int:
     if url:
         return _leave_to_uv(session, f"{url} is named as the index to use")
     with session.transaction() as tx:
-        site = session.required_site
         tx.warn(*warnings)
-        tx.keep_style(site.manifest.path, site.manifest.raw)
         if apart := project.by_local_version():
             raise ProjectError(
                 f"{' and '.join(str(one.target) for one in apart)} are told apart by the local version of torch",
