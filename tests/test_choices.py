@@ -54,12 +54,15 @@ def test_sources_state_the_choices(name: str) -> None:
     assert [row(choice) for choice in project.choices()] == EXPECTED[name]["stated"]
 
 
-@pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("name", EXPECTED)
-def test_choices_are_what_they_are_on_each_platform(name: str, platform: str) -> None:
-    rows = layout(name).choices_for(PLATFORMS[platform])
-    assert [row(choice) for choice in rows] == EXPECTED[name].get(platform, EXPECTED[name]["linux"])
-    assert len({choice.target for choice in rows}) == len(rows)
+def test_choices_are_what_they_are_on_each_platform(name: str) -> None:
+    project, expected = layout(name), EXPECTED[name]
+    rows = {platform: project.choices_for(described) for platform, described in PLATFORMS.items()}
+    assert {platform: [*map(row, choices)] for platform, choices in rows.items()} == {
+        platform: expected.get(platform, expected["linux"]) for platform in PLATFORMS
+    }
+    for choices in rows.values():
+        assert len({choice.target for choice in choices}) == len(choices)
 
 
 @pytest.mark.parametrize("name", EXPECTED)
