@@ -116,7 +116,7 @@ def test_a_lock_of_uvs_own_writing_is_read_without_parsing_it_whole() -> None:
         ("torchvision", "0.26.0", "registry", DEFAULT),
     ]
     assert [package.dependencies for package in lock.packages[:3]] == [
-        ("timm", "torch"),
+        ("timm", "torch", "numpy"),  # that of an extra, too
         (),
         ("torch", "torchvision"),
     ]
