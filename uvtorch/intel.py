@@ -8,7 +8,7 @@ from typing import NamedTuple
 class IntelGpu(NamedTuple):
     """A row of `catalog/intel.txt`."""
 
-    architecture: str  # Intel's short name for the chip: `dg2`, `bmg`, `pvc`, `mtl-h`
+    architecture: str | None  # Intel's short name for the chip: `dg2`, `bmg`, `pvc`, `mtl-h`
     supported: bool  # Whether PyTorch's XPU builds list it as supported hardware
     integrated: bool
     name: str

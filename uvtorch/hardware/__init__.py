@@ -114,7 +114,7 @@ def _look_at_bus(scene: Scene) -> None:
     found = devices(scene)
     for vendor, probe in _VENDORS:
         probe(scene, [device for device in found if device.vendor == vendor])
-    libc, tegra = scene.platform.libc or "", scene.platform.tegra
+    libc, tegra = str(scene.platform.libc), scene.platform.tegra
     if libc.startswith("musl"):
         scene.notes.append(f"This system's C library is {libc}; PyTorch has wheels for glibc only.")
     if tegra:

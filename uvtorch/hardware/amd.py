@@ -67,12 +67,11 @@ def _given(nodes: Sequence[tuple[int, Gpu]], scene: Scene) -> list[Gpu]:
     if missing:
         reason = f"an AMD GPU ({nodes[0][1].architecture}) is on the bus, but {missing}"
         remedy = "Start the container with --device /dev/kfd --device /dev/dri." if container else ""
-        scene.problems.append(Problem("amd", "unreachable", reason, remedy))
         scene.probe("kfd", "failed", reason)
+        scene.problems.append(Problem("amd", "unreachable", reason, remedy))
         return []
     if not os.access(scene.at("/dev/kfd"), os.R_OK | os.W_OK):
-        groups = "the groups render and video"
-        scene.notes.append(f"No permission to use /dev/kfd: ROCm will see no GPU until this user joins {groups}.")
+        scene.notes.append("No permission to use /dev/kfd: ROCm needs this user in the groups render and video.")
     scene.probe("kfd", "ok", _architectures(given))
     return given
 
@@ -106,7 +105,7 @@ def parse_properties(text: str) -> Gpu | None:
     gpu = gpu_of(gfx(version // 10000, version // 100 % 100, version % 100))
     return gpu._replace(
         uuid=f"GPU-{unique:016x}" if unique else None,
-        pci_id=f"{vendor & 0xFFFF:04x}:{device & 0xFFFF:04x}" if vendor and device else None,
+        pci_id=f"{vendor & 0xFFFF:04x}:{device & 0xFFFF:04x}" if device else None,
         # A node with processor cores and compute units is an APU, as the older ones are described.
         integrated=gpu.integrated or numbers.get("cpu_cores_count", 0) > 0,
     )
@@ -117,10 +116,10 @@ def _without_topology(scene: Scene, devices: Sequence[Device]) -> list[Gpu]:
     scene.probe("kfd", "absent")
     gpus = _ask_rocminfo(scene) if devices or scene.platform.wsl else []
     if devices and not gpus:
-        device, driver = devices[0].id, devices[0].driver or "no driver"
-        reason = f"an AMD GPU ({device}) is on the bus, but the kernel does not offer it for computing"
-        remedy = "" if driver in ("radeon", "vfio-pci") else "Load the amdgpu kernel module."
-        scene.problems.append(Problem("amd", "unreachable", f"{reason} (no KFD; {driver} has it)", remedy))
+        reason = f"an AMD GPU ({devices[0].id}) is on the bus, but the kernel does not offer it for computing"
+        reason += f" (no KFD; {devices[0].driver or 'no driver'} has it)"
+        remedy = "Load the amdgpu kernel module, if it supports this GPU."
+        scene.problems.append(Problem("amd", "unreachable", reason, remedy))
     return gpus
 
 

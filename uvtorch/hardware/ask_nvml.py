@@ -1,7 +1,7 @@
 """The program that asks NVML: `ask_nvml.py SECONDS [LIBRARY]`. It prints a JSON object a line.
 
-Fields of `nvml.Report`: `driver` and `cuda`, then those of GPUs; or `code` and `failure`. LIBRARY is a path or a name
-for the system's loader; without it pynvml finds its own. Run by `nvml.ask`; imports nothing of uvtorch.
+Fields of `nvidia.Report`: `driver` and `cuda`, then those of GPUs; or `code` and `failure`. LIBRARY is a path or a name
+for the system's loader; without it pynvml finds its own. Run by `nvidia.ask`; imports nothing of uvtorch.
 """
 
 import ctypes
@@ -28,7 +28,6 @@ def main(arguments: Sequence[str]) -> None:
         print(json.dumps(row), file=out, flush=True)
 
     gpus: list[dict[str, Any]] = []
-    parents: list[str | None] = []
     unsliced, lost = [], []
     try:
         for library in arguments[1:]:  # pynvml asks for `libnvidia-ml.so.1` by name, which finds what is loaded
@@ -38,17 +37,14 @@ def main(arguments: Sequence[str]) -> None:
         cuda = _optional(pynvml.nvmlSystemGetCudaDriverVersion_v2, default=older)
         version = f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else None
         say(driver=pynvml.nvmlSystemGetDriverVersion(), cuda=version)
-        count = pynvml.nvmlDeviceGetCount()
-        for number in range(count):
+        for number in range(pynvml.nvmlDeviceGetCount()):
             try:
-                parent, found = _devices(pynvml.nvmlDeviceGetHandleByIndex(number))
+                found = _devices(pynvml.nvmlDeviceGetHandleByIndex(number))
+                gpus += found
+                unsliced += [] if found else [number]
             except pynvml.NVMLError as error:
                 lost.append((number, error.value, str(error)))
-                continue
-            gpus += found
-            parents += [parent] * len(found)
-            unsliced += [] if found else [number]
-        say(whole=count - len(lost), gpus=gpus, parents=parents, unsliced=unsliced, lost=lost)
+        say(gpus=gpus, unsliced=unsliced, lost=lost)
     except pynvml.NVMLError as error:
         say(code=error.value, failure=str(error))
     except OSError as error:
@@ -56,20 +52,22 @@ def main(arguments: Sequence[str]) -> None:
     os._exit(0)
 
 
-def _devices(whole: object) -> tuple[str | None, list[dict[str, Any]]]:
-    """(None, a GPU), or (its UUID, the slices) of one in MIG mode."""
+def _devices(whole: object) -> list[dict[str, Any]]:
+    """A GPU; or the slices of one in MIG mode, with its UUID as their parent's."""
     capability = ".".join(map(str, _optional(pynvml.nvmlDeviceGetCudaComputeCapability, whole, default=()))) or None
     model = _optional(pynvml.nvmlDeviceGetName, whole, default="NVIDIA GPU")
     mig = bool(_optional(pynvml.nvmlDeviceGetMigMode, whole, default=(0,))[0])
     places = range(_optional(pynvml.nvmlDeviceGetMaxMigDeviceCount, whole, default=0) if mig else 0)
     slices = (_optional(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, whole, place) for place in places)
+    parent = _optional(pynvml.nvmlDeviceGetUUID, whole, default="") if mig else None
+    shared = {"compute_capability": capability, "mig": mig, "parent": parent}
     gpus = []
     for device in filter(None, slices) if mig else (whole,):
         memory = getattr(_optional(pynvml.nvmlDeviceGetMemoryInfo, device), "total", 0) // 2**20 or None
         name = _optional(pynvml.nvmlDeviceGetName, device, default=model)
         uuid = _optional(pynvml.nvmlDeviceGetUUID, device)
-        gpus.append({"name": name, "compute_capability": capability, "memory_mib": memory, "uuid": uuid, "mig": mig})
-    return _optional(pynvml.nvmlDeviceGetUUID, whole, default="") if mig else None, gpus
+        gpus.append({"name": name, "memory_mib": memory, "uuid": uuid, **shared})
+    return gpus
 
 
 def _optional(function: Callable[..., Any], *args: object, default: object = None) -> Any:

@@ -14,13 +14,13 @@ def probe(scene: Scene, devices: Sequence[Device]) -> None:
     """
     gpus, problems = [], []
     for device in devices:
-        row = lookup(device.id) or IntelGpu("", False, True, device.name or "Intel graphics")
+        row = lookup(device.id) or IntelGpu(None, False, True, device.name or "Intel graphics")
         lacking, remedy = _lacking(device, scene) if row.supported else ("", "")
         if lacking:
             reason = f"{row.name} ({device.id}) is on the bus, but {lacking}"
             problems.append(Problem("intel", "unreachable", reason, remedy))
         else:
-            facts = None, row.architecture or None, device.memory_mib, None, device.id
+            facts = None, row.architecture, device.memory_mib, None, device.id
             gpus.append(Gpu("intel", row.name, *facts, integrated=row.integrated))
     wsl = "Intel GPUs cannot be detected under WSL; use `--torch-backend xpu`" if scene.platform.wsl else ""
     scene.probe("intel", "failed" if problems else "ok" if gpus else "absent", wsl)

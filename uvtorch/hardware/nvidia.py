@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from operator import itemgetter
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from uvtorch.hardware import programs
 from uvtorch.hardware.programs import bracketed, plain
@@ -85,7 +85,6 @@ class Report(NamedTuple):
 
     driver: str | None = None
     cuda: str | None = None  # The newest CUDA the driver supports, `12.8`
-    whole: int = 0  # How many GPUs could be asked
     gpus: tuple[Gpu, ...] = ()  # Those that CUDA uses, in PCI bus order: whole ones, or the slices of one in MIG mode
     parents: tuple[str | None, ...] = ()  # The UUID of the GPU that a slice belongs to (empty: not known), for each
     unsliced: tuple[int, ...] = ()  # Indexes of GPUs in MIG mode without a slice
@@ -108,7 +107,7 @@ def probe(scene: Scene, devices: Sequence[Device]) -> None:
     driver = Driver(version, report.cuda) if version else None
     gpus = _gpus_of_files(scene, signs, driver) if report.absent else [*report.gpus]
     states = (*_out_of_reach(scene, signs, report), (gpus, None, "", ""), *_broken(scene, signs, report))
-    _, kind, reason, remedy = next(filter(itemgetter(0), states))
+    _, kind, reason, remedy = next(filter(itemgetter(0), states), (True, None, "", ""))
     if kind == "broken":
         remedy = WINDOWS.get((scene.platform.system, scene.platform.wsl), remedy)
         scene.problems.append(Problem("nvidia", kind, f"NVIDIA: {reason}", remedy))
@@ -126,7 +125,7 @@ def _tell(scene: Scene, report: Report, failed: Outcome) -> None:
     if report.failure:
         scene.probe("nvml", failed, plain(report.failure) + bracketed("error {}", report.code))
     else:
-        scene.probe("nvml", "ok", f"driver {report.driver}, {report.whole} GPU{'' if report.whole == 1 else 's'}")
+        scene.probe("nvml", "ok", f"driver {report.driver}, {len(report.gpus)} GPU{'s' * (len(report.gpus) != 1)}")
     for number, code, said in report.lost:
         scene.notes.append(f"NVIDIA GPU {number} does not answer: {_error(code, said)[0]}.")
     for number in report.unsliced:
@@ -176,7 +175,7 @@ def _ask(scene: Scene, signs: Signs) -> Report:
     platform = scene.platform
     windows = platform.system == "windows"
     # Windows, WSL and Jetsons have no file that tells of a loaded module.
-    alive = signs.nodes and bool(signs.module or windows or platform.wsl or platform.tegra)
+    alive = signs.nodes and any((signs.module, windows, platform.wsl, platform.tegra))
     seconds = programs.limit(scene.env, alive=alive)
     return ask(None if windows else scene.at(signs.library), scene.env, seconds, scene.tell)
 
@@ -191,13 +190,13 @@ def _out_of_reach(scene: Scene, signs: Signs, report: Report) -> tuple[State, ..
     """Where nothing here could drive a GPU, if there is one: there are no device files, and NVML says no more."""
     if signs.nodes or report.end in ("answered", "hung"):
         return ()
-    drivers = ", ".join(sorted({device.driver for device in signs.devices if device.driver}))
+    drivers = ", ".join(sorted(filter(None, {device.driver for device in signs.devices})))
     gpu = "an NVIDIA GPU" + bracketed("{}", ", ".join(device.id for device in signs.devices[:1]))
     host, with_module = bracketed("the host's driver is {}", signs.module), bracketed("kernel module {}", signs.module)
     on_bus, missing = f"{gpu} is on the bus, but", "there are neither device files nor its library"
     not_installed = f"{on_bus} NVIDIA's driver is not installed" + bracketed("{} has it", drivers)
     return (
-        (not (signs.devices or signs.module or scene.platform.tegra), None, "", ""),
+        (not any((signs.devices, signs.module, scene.platform.tegra)), None, "", ""),
         (scene.platform.container, AWAY, f"{on_bus} this container has no NVIDIA device files{host}", GIVE_CONTAINER),
         (drivers == "vfio-pci", AWAY, f"{on_bus} it is handed to virtual machines (vfio-pci)", ""),
         (report.absent and signs.devices and not signs.module, AWAY, not_installed, INSTALL),
@@ -213,7 +212,7 @@ def _broken(scene: Scene, signs: Signs, report: Report) -> tuple[State, ...]:
     reason, remedy = _error(code, report.failure)
     loaded = f"the driver {signs.module} is loaded, but its library cannot reach it"
     check = "Check that /dev/nvidiactl exists (`sudo nvidia-modprobe -c 0 -u`), else restart the machine."
-    known = signs.devices or scene.platform.tegra or (scene.platform.wsl and signs.library)
+    known = any((signs.devices, scene.platform.tegra, scene.platform.wsl and signs.library))
     return (
         (report.end == "hung", BROKEN, f"the driver does not answer ({report.failure})", IF_IT_HANGS),
         (code == DRIVER_NOT_LOADED and signs.module, BROKEN, loaded, check),
@@ -222,7 +221,6 @@ def _broken(scene: Scene, signs: Signs, report: Report) -> tuple[State, ...]:
         (code == VERSION_MISMATCH, BROKEN, reason + _versions(scene, signs), remedy),
         (not report.absent, BROKEN, reason, remedy),
         (known, BROKEN, f"NVML cannot be asked ({plain(report.failure)})", REINSTALL),
-        (True, None, "", ""),
     )
 
 
@@ -237,7 +235,6 @@ def _no_gpu(scene: Scene, signs: Signs, report: Report) -> tuple[State, ...]:
         (report.unsliced, BROKEN, "every GPU is in MIG mode and none has an instance, so CUDA sees no device", mig),
         (scene.platform.container, AWAY, given_none, GIVE_CONTAINER),
         (unseen, BROKEN, f"the driver does not see the GPU ({unseen}) that is on the bus", nvrm),
-        (True, None, "", ""),
     )
 
 
@@ -262,7 +259,7 @@ def _gpus_of_files(scene: Scene, signs: Signs, driver: Driver | None) -> list[Gp
     for chip in filter(TEGRA_CHIPS.get, re.findall(r"nvidia,(\w+)", chips)):
         capability, name = TEGRA_CHIPS[chip]
         return [Gpu("nvidia", name, capability, integrated=True)]
-    unnamed = (len(signs.devices) or int(signs.nodes)) if driver else 0
+    unnamed = max(len(signs.devices), signs.nodes) if driver else 0
     return _gpus_of_module(scene) or [Gpu("nvidia", "NVIDIA GPU")] * unnamed
 
 
@@ -283,17 +280,17 @@ def ask(library: str | None, env: Mapping[str, str], seconds: float, tell: progr
     program = os.path.join(os.path.dirname(__file__), "ask_nvml.py")
     # It lives with pynvml, wherever this process has that from. -P: its own folder is not for imports.
     here = {**env, "PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path))}
-    argv = (sys.executable, "-P", "-W", "ignore", program, str(int(seconds) + 1), *([library] if library else ()))
+    argv = (sys.executable, "-P", "-W", "ignore", program, str(int(seconds) + 1), *filter(None, (library,)))
     result = programs.run(argv, here, seconds, whom="NVIDIA's driver", tell=tell)
     report = parse(result.output)
     if result.hung:
         return report._replace(failure=f"no answer within {seconds:g} s", end="hung")
     if not report.failure or report.code is not None:
         return report
-    if (result.code or 0) < 0:
-        return report._replace(failure=f"the library crashed (signal {-(result.code or 0)})", end="crashed")
-    said = f"the program that asks it {result.failure or 'failed'}: {plain(result.output[-300:])}"
-    return report._replace(failure=said)
+    code = result.code or 0
+    if code < 0:
+        return report._replace(failure=f"the library crashed (signal {-code})", end="crashed")
+    return report._replace(failure=f"its program {result.failure or 'failed'}: {plain(result.output[-300:])}")
 
 
 def parse(text: str) -> Report:
@@ -305,14 +302,10 @@ def parse(text: str) -> Report:
         try:
             row = json.loads(line)
             if "gpus" in row:
-                row["gpus"] = [_gpu(**gpu) for gpu in row["gpus"]]
-                row = {name: value if name == "whole" else tuple(value) for name, value in row.items()}
-                row |= {"failure": "", "end": "answered"}
+                row["parents"] = [gpu.pop("parent") for gpu in row["gpus"]]
+                row["gpus"] = [Gpu("nvidia", plain(gpu.pop("name")), **gpu) for gpu in row["gpus"]]
+                row = {name: tuple(value) for name, value in row.items()} | {"failure": "", "end": "answered"}
             report = report._replace(**row)
         except (ValueError, TypeError, LookupError, RecursionError):
             continue  # a message of Python's or the library's
     return report
-
-
-def _gpu(name: str, uuid: str | None, **facts: Any) -> Gpu:
-    return Gpu("nvidia", plain(name), uuid=uuid and plain(uuid), **facts)

@@ -109,8 +109,7 @@ def _ended_with_us(child: "subprocess.Popen[bytes]") -> Iterator[None]:
         signal.raise_signal(number)
 
     numbers = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}  # Windows has no SIGHUP
-    before = {number: signal.getsignal(number) for number in numbers}
-    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+    before = {number: it for number in numbers if (it := signal.getsignal(number)) != signal.SIG_IGN}
     for number in before:
         signal.signal(number, end)
     try:

@@ -16,8 +16,7 @@ from uvtorch.machine import Driver, Gpu, Machine, Outcome, Platform, Probe, Prob
 CONTAINER_VARIABLES = ("KUBERNETES_SERVICE_HOST", "container", "APPTAINER_CONTAINER", "SINGULARITY_CONTAINER")
 """The kubelet sets the first in every pod; `container` is systemd's convention, which podman and LXC follow."""
 CONTAINER_FILES = ("/.dockerenv", "/run/.containerenv", "/.singularity.d")
-CONTAINER_GROUPS = ("/docker", "/kubepods", "/lxc", "/libpod", "/containerd", "/machine.slice/")
-
+CONTAINER_GROUPS = "/docker|/kubepods|/lxc|/libpod|/containerd|/machine.slice/"
 
 NVIDIA, AMD, INTEL = "10de", "1002", "8086"
 PCI = "/sys/bus/pci/devices"
@@ -43,8 +42,8 @@ def this_host() -> Host:
     if sys.platform == "darwin":
         facts = ("machdep.cpu.brand_string", "kern.osproductversion")
         chip, version = (plain(run(("/usr/sbin/sysctl", "-n", fact), {}, SHORT_S).output) for fact in facts)
-        known = re.fullmatch(r"[0-9]+(\.[0-9]+)*", version)
-        return Host("macos", processor("macos", uname.machine), uname.release, None, chip, version if known else None)
+        known = version if re.fullmatch(r"[0-9]+(\.[0-9]+)*", version) else None
+        return Host("macos", processor("macos", uname.machine), uname.release, None, chip, known)
     glibc = "CS_GNU_LIBC_VERSION"
     libc = os.confstr(glibc) if glibc in os.confstr_names else None
     return Host(sys.platform, processor(sys.platform, uname.machine), uname.release, libc)
@@ -65,15 +64,14 @@ class Scene:
         self.notes: list[str] = []
         self._probes: list[Probe] = []
         self._since = time.perf_counter()
-        musl = "musl" if any(name.startswith("ld-musl-") for name in self.names("/lib")) else None
+        musl = "musl" if self.exists(f"/lib/ld-musl-{host.machine}.so.1") else None
         wsl, tegra = "microsoft" in host.release.lower(), self._tegra(host)
         facts = host.libc or musl, host.os_version, wsl, self._is_container(), tegra
         self.platform = Platform(host.system, host.machine, *facts)
 
     def _is_container(self) -> bool:
-        groups = self.read("/proc/1/cgroup", 8192)
-        told = any(map(self.env.get, CONTAINER_VARIABLES)) or any(word in groups for word in CONTAINER_GROUPS)
-        return told or any(map(self.exists, CONTAINER_FILES))
+        told = any(map(self.env.get, CONTAINER_VARIABLES)) or any(map(self.exists, CONTAINER_FILES))
+        return told or re.search(CONTAINER_GROUPS, self.read("/proc/1/cgroup", 8192)) is not None
 
     def _tegra(self, host: Host) -> str | None:
         release = self.read("/etc/nv_tegra_release", 4096)
@@ -82,7 +80,7 @@ class Scene:
 
     def at(self, path: str) -> str:
         """Where an absolute path is."""
-        return path if self.root == "/" else self.root.rstrip("/") + path
+        return self.root.rstrip("/") + path
 
     def read(self, path: str, limit: int = 65536) -> str:
         """The first `limit` bytes of a file as text; empty if it cannot be read."""
@@ -215,9 +213,9 @@ def select(
     nothing (`-1`, an index too high, a word such as SLURM's `NoDevFiles`) ends the list, so that an empty value hides
     everything. `ordered`: index n means position n. `parents` gives the UUID of the GPU that a MIG slice belongs to.
     """
-    known, owners = ([(uuid or "").lower() for uuid in given] for given in (uuids, parents))
-    named = (_named(entry.strip(), known, owners) for entry in value.lower().split(","))
-    kept = list(dict.fromkeys(chain(*takewhile(bool, named))))
+    known, owners = ([str(uuid).lower() for uuid in given] for given in (uuids, parents))
+    matches = (_named(entry.strip(), known, owners) for entry in value.lower().split(","))
+    kept = list(dict.fromkeys(chain(*takewhile(bool, matches))))
     if kept and not ordered and len(kept) < len(uuids) and re.search(r"(^|,)\s*[0-9]", value):
         return list(range(len(uuids))), False
     return kept, True
