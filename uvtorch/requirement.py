@@ -44,13 +44,18 @@ def specifiers(text: str) -> SpecifierSet:
         raise UsageError(f"{text!r} is not a version specifier: {fault}") from None
 
 
-def named_by(text: str) -> str | None:
-    """The normalized name of a requirement that an index can serve; None for a URL, a path, a repository."""
+def understood(text: object) -> Requirement | None:
+    """The requirement; None where it is none, such as a group that includes another."""
     try:
-        requirement = parse(text)
+        return parse(text) if isinstance(text, str) else None
     except UsageError:
         return None
-    return None if requirement.url else normalize(requirement.name)
+
+
+def named_by(text: object) -> str | None:
+    """The normalized name of a requirement that an index can serve; None for all else, such as a URL or a path."""
+    requirement = understood(text)
+    return None if requirement is None or requirement.url else normalize(requirement.name)
 
 
 def bare_requirement(text: str) -> str:

@@ -128,7 +128,7 @@ def _replace(
         _drop(file, project, choice)
     left = gone | {BASE} if sources else gone
     for package in dict.fromkeys((*sources, *(one.package for one in project.own_sources if one.target in gone))):
-        file.set_sources(package, sources.get(package, ()), keeping=lambda target: target not in left)
+        file.set_sources(package, sources.get(package, ()), at=left)
     pin.sweep(file, project)
     _set_conflicts(file, project, targets, gone)
 
@@ -198,7 +198,7 @@ def place(
         if target not in have:
             added += _sources_like(project, package, target, model)
     if added:
-        file.set_sources(package, added, keeping=lambda _: True)
+        file.set_sources(package, added, at=())
 
 
 def _require(file: PyProject, project: Project, package: str, text: str, target: Target) -> None:
@@ -227,4 +227,4 @@ def take_away(file: PyProject, names: Sequence[str], places: Sequence[Target]) -
     for name in names:
         for target in places:
             file.remove_requirement(target, name)
-        file.set_sources(name, (), keeping=lambda target: target not in places)
+        file.set_sources(name, (), at=places)

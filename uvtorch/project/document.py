@@ -28,7 +28,7 @@ _LIKE: Final[dict[Path, Path]] = {("tool", "uv", "sources"): _INDEX, ("dependenc
 
 
 class _Row(NamedTuple):
-    """A header, a pair, or else (without a path) a comment or a blank line."""
+    """A header (the first one is empty), a pair, or else (without a path) a comment or a blank line."""
 
     head: str
     """Of a pair what is before its value."""
@@ -45,7 +45,7 @@ class _Row(NamedTuple):
 
     @property
     def indent(self) -> str:
-        return self.head[: len(self.head) - len(self.head.lstrip())]
+        return self.head[: len(self.head) - len(self.head.lstrip(" \t"))]
 
 
 _BLANK: Final = _Row("\n")
@@ -68,8 +68,8 @@ class Document:
                     tomllib.loads(tables[-1])
                     tables.append("")
             tables[-1] += line
-        rows, numbers = [*_below((), tables[0])], count()
-        for header, newline, body in (text.partition("\n") for text in tables[1:]):
+        rows, numbers = list[_Row](), count()
+        for header, newline, body in [("", "", tables[0]), *(text.partition("\n") for text in tables[1:])]:
             path = _path(header, numbers)
             rows += [_Row(header + newline, path, path), *_below(path, body)]
         for line, now in zip(lines(self._text), lines(_joined(rows)), strict=False):
@@ -85,59 +85,41 @@ class Document:
         if old == new:
             return
         self.at = path
-        found = [at for at, row in enumerate(self._rows) if row.value and row.path == path]
-        if new is not None and found:
-            self._replace(found[0], old, new)
-        elif new is not None and path == _INDEX:
-            self._change_indexes(old or [], new)
-        elif isinstance(new, dict) and isinstance(old or {}, dict):
-            for key in {**(old or {}), **new}:
-                self.change((*path, key), (old or {}).get(key), new.get(key))
+        for at, row in enumerate(self._rows):
+            if row.value and row.path == path and new is not None:
+                self._rows[at] = row._replace(value=_edited(row.value, row.indent, old, new))
+                return
+        old = old or type(new)()
+        if path == _INDEX:
+            stay, added = _aligned(old, new)
+            old, new = dict(enumerate(old)), dict(enumerate([*stay, *added]))
+        if isinstance(new, dict) and isinstance(old, dict):
+            for key in {**old, **new}:
+                self.change((*path, key), old.get(key), new.get(key))
         else:
             self._drop(path)
             if new is not None:
                 self._add(path, new)
 
-    def _replace(self, at: int, old: object, new: object) -> None:
-        row = self._rows[at]
-        if isinstance(old, list) and isinstance(new, list):
-            value = _edited(row.value, row.indent, old, new)
-        else:
-            value = written(new, row.indent)
-        self._rows[at] = row._replace(value=value)
-
-    def _change_indexes(self, old: list[Any], new: list[Any]) -> None:
-        stay, added = _aligned(old, new)
-        for position in reversed(range(len(old))):
-            self.change((*_INDEX, position), old[position], stay[position])
-        for position, table in enumerate(added, len(old)):
-            self._insert((*_INDEX, position), table)
-
     def _add(self, path: Path, value: object) -> None:
         """A new pair, behind those of its table."""
-        beside = [
-            at
-            for at, row in enumerate(self._rows)
-            if row.path and _within(row.path, path[:-1]) and _within(path, row.table)
-        ]
-        if beside:
-            row = self._rows[beside[-1]]
-            self._rows[beside[-1] + 1 : beside[-1] + 1] = _pair(path[len(row.table) :], value, row.table, row.indent)
-        elif path[:-1]:
-            self._insert(path[:-1], {path[-1]: value})
-        else:
-            self._rows[:0] = [*_pair(path, value), _BLANK]
+        rows = self._rows
+        beside = [at for at, row in enumerate(rows) if _within(row.path, path[:-1]) and _within(path, row.table)]
+        at = beside[-1] if beside else self._begin(path[:-1])
+        above, keys = rows[at], path[len(rows[at].table) :]
+        text = f"{above.indent}{tomlkit.key(map(str, keys)).as_string()} = {written(value, above.indent)}\n"
+        rows[at + 1 : at + 1] = [*_below(above.table, text), *[_BLANK] * (at == 0)]
 
-    def _insert(self, path: Path, table: dict[Any, Any]) -> None:
-        """A new table with blank lines around it. Comments right above the header that follows stay with that."""
+    def _begin(self, path: Path) -> int:
+        """A new header with blank lines around it; where it is. Comments right above the next one stay with that."""
         rows, at = self._rows, self._place(path)
-        while 0 < at < len(rows) and rows[at - 1].head.lstrip().startswith("#"):
+        while at < len(rows) and rows[at - 1].head.lstrip().startswith("#"):
             at -= 1
         name = tomlkit.key([key for key in path if isinstance(key, str)]).as_string()
-        header = f"[{name}]\n" if isinstance(path[-1], str) else f"[[{name}]]\n"
-        pairs = [row for key, value in table.items() for row in _pair((key,), value, path)]
-        above, below = [_BLANK] * (at > 0 and rows[at - 1].head.strip() != ""), [_BLANK] * (at < len(rows))
-        rows[at:at] = [*above, _Row(header, path, path), *pairs, *below]
+        header = _Row(f"[{name}]\n" if isinstance(path[-1], str) else f"[[{name}]]\n", path, path)
+        gap = rows[at - 1].head.strip() != ""
+        rows[at:at] = [*[_BLANK] * gap, header, *[_BLANK] * (at < len(rows))]
+        return at + gap
 
     def _place(self, path: Path) -> int:
         """Where a new table goes: above those in it, else below the last of those that are nearest to it."""
@@ -146,14 +128,15 @@ class Document:
         for at, table in headers:
             if _within(table, path) or _within(table, like):
                 return at
-        shared = [(sum(_within(table, like[:size]) for size in range(len(like))), at) for at, table in headers]
-        nearest = max(shared, default=(0, -1))[1]
-        return next((at for at, _ in headers if at > nearest), len(self._rows))
+        nearest = max((sum(_within(table, like[:size]) for size in range(len(like))), at) for at, table in headers)
+        return next((at for at, _ in headers if at > nearest[1]), len(self._rows))
 
     def _drop(self, path: Path) -> None:
         """What is at `path` removed, in whichever form it is written, with a header that has no pair left below it."""
-        ours = {row for row in self._rows if row.path and _within(row.path, path)}
-        emptied = {row.table for row in ours} - {row.table for row in self._rows if row.value and row not in ours}
+        ours = {row for row in self._rows if _within(row.path, path)}
+        emptied = (
+            {row.table for row in ours} - {row.table for row in self._rows if row.value and row not in ours} - {()}
+        )
         kept: list[_Row] = []
         for row in self._rows:
             if row.is_header and row.table in emptied:
@@ -163,37 +146,44 @@ class Document:
         self._rows[:] = kept
 
 
-def _edited(array: str, outer: str, old: list[Any], new: list[Any]) -> str:
-    """An array with elements replaced where they were, removed, or added at the end: tomlkit misplaces comments.
-
-    Strings on one line stay there. Else each element gets a line, as uv does it, with the comments above and behind it.
-    """
-    if "\n" not in array and not (old and isinstance(old[0], str)):
+def _edited(text: str, outer: str, old: Any, new: Any) -> str:
+    """A value that means something else. In an array, what stays keeps its spelling and its comments."""
+    if not isinstance(old, list) or not isinstance(new, list):
         return written(new, outer)
-    values, gaps, comma = _taken_apart(array)
+    values, gaps, comma = _taken_apart(text)
+    if "\n" in text:
+        return _edited_lines(values, gaps, comma, outer, old, new)
+    if not isinstance((*old, 0)[0], str):
+        return written(new, outer)
+    known = dict(zip(map(repr, old), values, strict=True))
+    texts = [known.get(repr(value)) or written(value) for value in new]
+    return f"[{gaps[0]}{', '.join(texts)}{comma}{gaps[-1]}]" if new else "[]"
+
+
+def _edited_lines(values: list[str], gaps: list[str], comma: str, outer: str, old: list[Any], new: list[Any]) -> str:
+    """An array of several lines: an element a line, as uv does it, with the comments that are above and behind each."""
     indent = next((gap.rpartition("\n")[2] for gap in reversed(gaps[:-1]) if "\n" in gap), outer + "    ")
     ends = [*[indent] * len(values), outer]
-    lines_between = [gap if "\n" in gap else f"\n{end}" for gap, end in zip(gaps, ends, strict=True)]
+    gaps = [gap if "\n" in gap else f"\n{end}" for gap, end in zip(gaps, ends, strict=True)]
     stay, added = _aligned(old, new)
     for at in reversed(range(len(old))):
         if stay[at] is None:
-            above, below = lines_between[at : at + 2]
-            lines_between[at : at + 2] = [above.rpartition("\n")[0] + "\n" + below.partition("\n")[2]]
+            gaps[at : at + 2] = [gaps[at].rpartition("\n")[0] + "\n" + gaps[at + 1].partition("\n")[2]]
             del values[at]
         elif stay[at] != old[at]:
             values[at] = written(stay[at], indent)
     for value in added:
-        behind, _, below = lines_between[-1].partition("\n")
-        lines_between[-1:] = [f"{behind}\n{indent}", f"\n{below}"]
+        behind, _, below = gaps[-1].partition("\n")
+        gaps[-1:] = [f"{behind}\n{indent}", f"\n{below}"]
         values.append(written(value, indent))
-    comma *= bool(values)
-    if "\n" in array:
-        return f"[{','.join(map(add, lines_between, values))}{comma}{lines_between[-1]}]"
-    return f"[{gaps[0]}{', '.join(values)}{comma}{gaps[-1]}]" if values else "[]"
+    return f"[{','.join(map(add, gaps, values))}{comma * bool(values)}{gaps[-1]}]"
 
 
 def _taken_apart(array: str) -> tuple[list[str], list[str], str]:
-    """The elements; what is before, between and behind them but for the commas; the comma behind the last."""
+    """The elements; what is before, between and behind them but for the commas; the comma behind the last.
+
+    tomlkit's own insertions and removals misplace comments, and with them commas.
+    """
     values: list[str] = []
     gaps, comma = [""], ","
     for token in cast("Array", tomlkit.value(array))._iter_items():
@@ -234,11 +224,7 @@ def written(value: object, indent: str | None = None) -> str:
     if isinstance(value, str):  # in single quotes where that saves escapes
         literal = '"' in value and "'" not in value and value.isprintable()
         return tomlkit.string(value, literal=literal).as_string()
-    return str(value[0] if isinstance(value, tuple) else tomlkit.item(value).as_string())
-
-
-def _pair(keys: Path, value: object, table: Path = (), indent: str = "") -> list[_Row]:
-    return [*_below(table, f"{indent}{tomlkit.key(map(str, keys)).as_string()} = {written(value, indent)}\n")]
+    return str(tomlkit.item(value).as_string())
 
 
 def _below(table: Path, body: str) -> Iterator[_Row]:
@@ -269,6 +255,6 @@ def _joined(rows: list[_Row]) -> str:
     return "".join(row.head + row.value + row.tail for row in rows)
 
 
-def _within(path: Path, prefix: Path) -> bool:
+def _within(path: Path | None, prefix: Path) -> bool:
     """Whether `path` is `prefix` or lies below it."""
-    return path[: len(prefix)] == prefix
+    return path is not None and path[: len(prefix)] == prefix

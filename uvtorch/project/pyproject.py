@@ -10,18 +10,18 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, Final, NamedTuple, NoReturn
 
-from packaging.requirements import Requirement
-
 from uvtorch.backend import same_url
-from uvtorch.errors import ProjectError, UsageError
+from uvtorch.errors import ProjectError
 from uvtorch.packages import normalize
 from uvtorch.project.model import BASE, GROUP, Item, Source, Target
 from uvtorch.project.script import as_project, find_block
 from uvtorch.project.shape import check
-from uvtorch.requirement import parse
+from uvtorch.requirement import understood
 
 Table = dict[str, Any]
 Keys = tuple[str, ...]
+_Meaning = Callable[[Any], Hashable]
+_Check = Callable[[Any], bool]
 
 _UV: Final = ("tool", "uv")
 _INDEX: Final = (*_UV, "index")
@@ -40,6 +40,9 @@ class SourceEntry(NamedTuple):
     group: str | None = None
 
 
+_Entry = SourceEntry | Source
+
+
 class PyProject:
     """pyproject.toml, or a script's inline metadata block, as bytes in the file's own style.
 
@@ -52,7 +55,7 @@ class PyProject:
         self.script = script
         self._origin = origin
         self._block = find_block(raw, origin, script=script)
-        self._before = self._block.parsed(origin, _number)
+        self._before = self._block.parsed(origin)
         check(as_project(self._before) if script else self._before, origin)
         self._data = copy.deepcopy(self._before)
 
@@ -64,17 +67,24 @@ class PyProject:
         One of that URL that has no name gets it. `moving`: one of that name gets another URL, which is an error else.
         `flat`: it is a page of links, for an index that is yet to be written.
         """
-        indexes = self._get(_INDEX)
-        same = [index for index in indexes if same_url(index.get("url") or "", url)]
-        found = [index for index in indexes if index.get("name") == name]
-        found += [index for index in same if not index.keys() & {"name", "default"}]
-        index: Table = found[0] if found else {"name": name, "url": url} | ({"format": "flat"} if flat else {})
-        if found and index not in same and not moving:
+        index = self._index(name, url)
+        if index is None:
+            index = {"name": name, "url": url} | ({"format": "flat"} if flat else {})
+            self.put(_INDEX, [*self._get(_INDEX), index])
+        elif not same_url(index.get("url", ""), url):
             hint = f"rename the index {name} in tool.uv.index, or give it that URL"
-            self._refuse(f"the index {name} has another URL: {index.get('url')}, not {url}", hint)
-        index |= ({"name": name} if index in same else {"url": url}) | ({"explicit": True} if explicit else {})
-        if not found:
-            self.put(_INDEX, [*indexes, index])
+            if not moving:
+                self._refuse(f"the index {name} has another URL: {index.get('url')}, not {url}", hint)
+            index["url"] = url
+        index |= {"name": name} | ({"explicit": True} if explicit else {})
+
+    def _index(self, name: str, url: str) -> Table | None:
+        """The index of that name, else one of that URL that has none."""
+        for index in self._get(_INDEX):
+            if index.get("name") == name:
+                return index  # type: ignore[no-any-return]
+        nameless = (index for index in self._get(_INDEX) if not index.keys() & {"name", "default"})
+        return next((index for index in nameless if same_url(index.get("url", ""), url)), None)
 
     def move_index_base(self, url: str) -> None:
         """`[tool.uvtorch] index-base` is this URL, where there is one."""
@@ -91,18 +101,12 @@ class PyProject:
         rows = [row for name, have in self._get(_SOURCES).items() if normalize(name) not in gone for row in _rows(have)]
         return {row["index"] for row in rows if "index" in row}
 
-    def set_sources(
-        self,
-        package: str,
-        entries: Sequence[SourceEntry | Source],
-        *,
-        keeping: Callable[[Target], bool] = lambda _: False,
-    ) -> None:
-        """The package's sources are exactly these, in any order, after those for what is kept; none: it has none."""
+    def set_sources(self, package: str, entries: Sequence[_Entry], at: Collection[Target] | None = None) -> None:
+        """The package's sources (`at`: those for these places) are exactly these, in any order; none: it has none."""
         path = self._spelled(_SOURCES, package)
         have = _rows(self._get(path))
         keys = ("index", "extra", "group", "marker")
-        want = [row for row in have if keeping(self._place(row))]
+        want = [row for row in have if at is not None and self._place(row) not in at]
         want += [{key: value for key in keys if (value := getattr(row, key)) is not None} for row in entries]
         if (merged := _merged(have, want, _meaning)) != have:
             self.put(path, merged or None)
@@ -120,7 +124,7 @@ class PyProject:
     def add_requirement(self, target: Target, text: str) -> None:
         """The target lists the requirement. A bare name is content with any requirement of that package."""
         path = self._target_path(target)
-        meaning = _package if _NAME.fullmatch(text) else _requirement
+        meaning = _package if _NAME.fullmatch(text) else understood
         if meaning(text) not in map(meaning, self._get(path)):
             self.put(path, [*self._get(path), text])
 
@@ -128,7 +132,7 @@ class PyProject:
         """The target lists the package once, as this requirement, which takes the place of those it had."""
         path, package = self._target_path(target), normalize(package)
         have = self._get(path)
-        merged = _merged(have, texts, _requirement, lambda item: _package(item) == package)
+        merged = _merged(have, texts, understood, lambda item: _package(item) == package)
         if merged != [*have]:
             self.put(path, merged)
 
@@ -199,7 +203,7 @@ class PyProject:
         try:
             document.change((), self._before, self._data)
             raw = self._block.with_text(str(document)).encode()
-            written = find_block(raw, self._origin, script=self.script).parsed(self._origin, _number)
+            written = find_block(raw, self._origin, script=self.script).parsed(self._origin)
         except Exception as error:  # whatever tomlkit raises
             where = ".".join(map(str, document.at)) or "that line"
             hint = f"write {where} as plain tables and lists, one key a line"
@@ -223,32 +227,23 @@ class PyProject:
         return (*table, next((key for key in self._get(table) if normalize(key) == normalize(name)), name))
 
     def _target_path(self, target: Target) -> Keys:
-        if self.script and target.kind != "base" and target != GROUP:
+        if not self.script:
+            table = {"base": ("project",), "extra": _EXTRAS, "group": _GROUPS}[target.kind]
+            return self._spelled(table, target.name or "dependencies")
+        if target not in (BASE, GROUP):
             self._refuse(f"a script has no {target.kind}s: {target.name}")
-        if self.script or target.kind == "base":
-            return ("dependencies",) if self.script else ("project", "dependencies")
-        return self._spelled(_GROUPS if target.kind == "group" else _EXTRAS, target.name or "")
-
-
-def _number(text: str) -> tuple[str]:
-    """A number with a point as its text in a tuple: it compares as written, and nan equals itself."""
-    return (text,)
+        return ("dependencies",)
 
 
 def _pruned(data: Any) -> Any:
-    """The document without empty tables, and without an empty list of indexes: they mean the same as absent ones."""
+    """What to compare: without empty tables and an empty list of indexes, which mean the same as none. nan is nan."""
     if not isinstance(data, dict):
-        return data
+        return repr(data)
     pruned = {key: _pruned(value) for key, value in data.items()}
-    return {key: value for key, value in pruned.items() if value != {} and (key, value) != ("index", [])}
+    return {key: value for key, value in pruned.items() if value != {} and (key, value) != ("index", "[]")}
 
 
-def _merged(
-    have: Iterable[Any],
-    want: Iterable[Any],
-    meaning: Callable[[Any], Hashable],
-    mine: Callable[[Any], bool] = lambda _: True,
-) -> list[Any]:
+def _merged(have: Iterable[Any], want: Iterable[Any], meaning: _Meaning, mine: _Check = bool) -> list[Any]:
     """The list with what is wanted, in any order, in the place of what is `mine`; what is in both stays as it is."""
     missing = {meaning(item): item for item in want}
     kept = [item if not mine(item) or missing.pop(meaning(item), None) else None for item in have]
@@ -269,14 +264,6 @@ def _meaning(entry: Any) -> Hashable:
     return frozenset((key, value if key in ("index", "marker") else normalize(value)) for key, value in plain.items())
 
 
-def _requirement(text: object) -> Requirement | None:
-    """What the text means; None where it is not a requirement, such as a group that includes another."""
-    try:
-        return parse(text) if isinstance(text, str) else None
-    except UsageError:
-        return None
-
-
 def _package(requirement: object) -> str | None:
-    read = _requirement(requirement)
+    read = understood(requirement)
     return normalize(read.name) if read else None

@@ -3,7 +3,7 @@
 import copy
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from difflib import SequenceMatcher
 from typing import Any, NamedTuple
 
@@ -30,11 +30,11 @@ class Block(NamedTuple):
         text = self.file[self.start : self.end].replace("\r\n", "\n")
         return re.sub(r"(?m)^# ?", "", text) if self.commented else text
 
-    def parsed(self, origin: str, parse_float: Callable[[str], Any] = float) -> dict[str, Any]:
+    def parsed(self, origin: str) -> dict[str, Any]:
         """What it says. Raises ProjectError where it is not TOML, with its line in the file."""
         fault = f"{origin}: its inline metadata is not TOML" if self.commented else f"{origin} is not TOML"
         try:
-            data = tomllib.loads("\n" * self.file.count("\n", 0, self.start) + self.text, parse_float=parse_float)
+            data = tomllib.loads("\n" * self.file.count("\n", 0, self.start) + self.text)
             copy.deepcopy(data)  # dots in a key nest deeper than Python copies, and than uv reads (0.13.9 stops at 80)
         except ValueError as error:  # besides TOMLDecodeError: a number with more digits than Python reads
             raise ProjectError(f"{fault}: {error}") from None
@@ -107,11 +107,10 @@ def as_project(block: Mapping[str, object]) -> dict[str, object]:
     as that group's, so that it comes and goes with its backend.
     """
     project = {key: block[key] for key in ("dependencies", "requires-python") if key in block}
-    listed = project.get("dependencies")
-    rows: list[object] = listed if isinstance(listed, list) else []
-    companions = [row for row in rows if isinstance(row, str) and roles().get(named_by(row) or "") == "companion"]
-    if companions:
-        project["dependencies"] = [row for row in rows if row not in companions]
+    listed, companions = project.get("dependencies"), list[object]()
+    if isinstance(listed, list):
+        companions = [row for row in listed if roles().get(named_by(row) or "") == "companion"]
+        project["dependencies"] = [row for row in listed if row not in companions]
     groups = {ANCHORS: companions} if companions else {}
     return {"project": project, "dependency-groups": groups, "tool": block.get("tool", {})}
 

@@ -108,10 +108,9 @@ class _File:
 
     def _listed(self, key: str, texts: Iterable[str], target: Target, via: str | None = None) -> Iterator[Requirement]:
         for text in texts:
-            try:
-                parsed = requirement.parse(text)
-            except UsageError:
-                raise self.error(f"`{key}` holds {text!r}, which is not a requirement") from None
+            parsed = requirement.understood(text)
+            if parsed is None:
+                raise self.error(f"`{key}` holds {text!r}, which is not a requirement")
             extras = tuple(sorted(map(normalize, parsed.extras)))
             yield Requirement(normalize(parsed.name), text, target, extras, via, self.inherited)
 
