@@ -124,12 +124,12 @@ def ranked(backends: Iterable[Backend]) -> list[Backend]:
 def is_known(table: Table) -> bool:
     """Whether the catalog knows a release that the request admits, for the machine's family."""
     served = {row.release for row in table.rows if row.backend.family == table.hardware.family}
-    return any(release in served or not _unseen(table, release) for release in table.need.releases)
+    return any(release in served or not _unseen(table, [release]) for release in table.need.releases)
 
 
-def _unseen(table: Table, release: str) -> list[Backend]:
-    """The backends of the machine's family that probably have a release, though nobody has seen it there."""
-    backends = table.judge.catalog.unseen.get(release, ())
+def _unseen(table: Table, releases: Iterable[str]) -> list[Backend]:
+    """The backends of the machine's family that probably have these releases, though nobody has seen them there."""
+    backends = (backend for release in releases for backend in table.judge.catalog.unseen.get(release, ()))
     return [backend for backend in backends if backend.family == table.hardware.family]
 
 
@@ -145,23 +145,19 @@ def floor(need: Need, catalog: Catalog) -> tuple[int, ...]:
 
 def askable(table: Table) -> tuple[Backend, ...]:
     """The indexes that may have a release the catalog does not know, best first."""
-    judge, need, catalog = table.judge, table.need, table.judge.catalog
-    backends = [backend for release in need.releases for backend in _unseen(table, release)] or [*_growing(table)]
-    lacking = {backend for package, backend in catalog.lacking if package in need.packages}
-    able = (backend for backend in dict.fromkeys(backends) if backend not in lacking)
-    fitting = (backend for backend in able if not judge.unknown_fault(table.hardware.gpus, backend))
-    return tuple(sorted(fitting, key=judge.preference, reverse=True))
+    judge, need = table.judge, table.need
+    backends = dict.fromkeys(_unseen(table, need.releases) or _growing(table))
+    lacking = {backend for package, backend in judge.catalog.lacking if package in need.packages}
+    unfit = (one for one in backends if one in lacking or judge.unknown_fault(table.hardware.gpus, one))
+    return tuple(sorted(backends.keys() - unfit, key=judge.preference, reverse=True))
 
 
-def _growing(table: Table) -> Iterator[Backend]:
+def _growing(table: Table) -> list[Backend]:
     """The backends of the machine's family that get more builds: an index that ended before does not."""
     catalog, family = table.judge.catalog, table.hardware.family
     low, newest = floor(table.need, catalog), number(catalog.newest)
-    before = max((known for known in map(number, catalog.releases) if known <= low), default=newest)
-    for backend, index in catalog.of(family).items():
-        if number(next(reversed(index))) >= before:
-            yield backend
-    for release in catalog.unseen if low >= newest else ():
-        yield from _unseen(table, release)
-    if low > newest:
-        yield from (backend for backend in catalog.announced if backend.family == family)
+    before = max(known for known in map(number, catalog.releases) if known <= low)
+    backends = [backend for backend, index in catalog.of(family).items() if number(next(reversed(index))) >= before]
+    backends += _unseen(table, catalog.unseen) if low >= newest else []
+    backends += [backend for backend in catalog.announced if low > newest and backend.family == family]
+    return backends
