@@ -6,8 +6,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 from uvtorch.errors import MachineError
 
 SCHEMA = 1
-SIZE_LIMIT = 1024 * 1024
-"""The largest description that is read, in bytes. A machine with 16 GPUs in 112 MIG slices takes 30,000."""
+SIZE_LIMIT = 1024 * 1024  # Of a description, in bytes. A machine with 16 GPUs in 112 MIG slices takes 30,000.
 
 ProblemKind = Literal["broken", "unreachable"]
 Outcome = Literal["ok", "absent", "failed", "skipped"]
@@ -107,9 +106,8 @@ def _plain(value: Any) -> Any:
 def from_json(text: str | bytes, origin: str) -> Machine:
     """Read a description; `origin` names it in errors. Only `schema`, `platform.system` and `.machine` are required.
 
-    Bytes may be UTF-8 with or without a byte order mark, or UTF-16, which PowerShell's `>` writes. Fields that this
-    version does not know are passed over. Raises MachineError for anything that is not a description of schema 1 of at
-    most `SIZE_LIMIT` bytes, and for text that would act on a terminal.
+    Bytes may be UTF-8 with or without a byte order mark, or UTF-16, which PowerShell's `>` writes. Unknown fields are
+    passed over. Raises MachineError for all but descriptions of schema 1, and for text that would act on a terminal.
     """
     import json  # noqa: PLC0415  who only handles the types, as the choice does, needs no JSON
 

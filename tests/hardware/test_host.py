@@ -44,6 +44,12 @@ def test_this_host_is_told_as_the_kernel_has_it() -> None:
     assert here.libc is None or here.libc.split()[0] in ("glibc", "musl")
 
 
+def test_musl_is_told_by_its_loader(tmp_path: Path) -> None:
+    assert platform({}, tmp_path, LINUX._replace(libc=None)).libc is None
+    assert platform({"/lib/ld-musl-x86_64.so.1": ""}, tmp_path, LINUX._replace(libc=None)).libc == "musl"
+    assert platform({}, tmp_path).libc == LINUX.libc
+
+
 @pytest.mark.parametrize(
     ("release", "wsl"),
     [
@@ -136,8 +142,9 @@ def test_apple_silicon_has_its_gpu(detect: Detect) -> None:
     assert (found.notes, found.probes[0].outcome) == ((), "ok")
 
 
-def test_rosetta_is_told(detect: Detect) -> None:
-    found = detect(Scene(Host("macos", "x86_64", chip="Apple M3")))
+@pytest.mark.parametrize("chip", ["Apple M3", "VirtualApple @ 2.50GHz processor"])
+def test_rosetta_is_told(chip: str, detect: Detect) -> None:
+    found = detect(Scene(Host("macos", "x86_64", chip=chip)))
     assert found.gpus == ()
     assert "Rosetta" in found.notes[0]
     assert "2.2.2" in found.notes[0]

@@ -101,6 +101,13 @@ def test_a_gpu_bound_to_nouveau_on_a_machine_without_nvidias_driver(detect: Dete
     assert problem.remedy == "Install NVIDIA's driver to use it."
 
 
+def test_gpus_that_are_all_given_to_virtual_machines_are_unreachable(detect: Detect) -> None:
+    files = {**pci("0000:01:00.0", "10de:2684", "vfio-pci"), **pci("0000:02:00.0", "10de:2684", "vfio-pci")}
+    [problem] = detect(Scene(files=files, nvml=Nvml(init=9))).problems
+    assert (problem.kind, problem.remedy) == ("unreachable", "")
+    assert "handed to virtual machines (vfio-pci)" in problem.reason
+
+
 def test_a_container_without_device_files_tells_the_hosts_driver(detect: Detect) -> None:
     scene = Scene(files={**module("570.124.06"), **pci("0000:01:00.0", "10de:2330", "nvidia")})
     machine = detect(scene._replace(env={"KUBERNETES_SERVICE_HOST": "10.0.0.1"}))

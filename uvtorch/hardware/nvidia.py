@@ -171,7 +171,7 @@ def find_library(scene: Scene) -> str | None:
 
 def _ask(scene: Scene, signs: Signs) -> Report:
     if signs.library is None:
-        return Report(code=LIBRARY_NOT_FOUND, failure=f"{LIBRARY} not found", end="error")
+        return Report(failure=f"{LIBRARY} not found", end="error")
     platform = scene.platform
     windows = platform.system == "windows"
     # Windows, WSL and Jetsons have no file that tells of a loaded module.
