@@ -103,8 +103,8 @@ def _record(line: CommandLine, env: "Mapping[str, str]") -> tuple[str, str] | No
     hardware = fingerprint(env)
     if not hardware:
         return None
-    names = ("pyproject.toml", "uv.lock", "uv.toml", ".python-version")
-    states = [state(path) for path in (*(os.path.join(directory, name) for name in names), config)]
+    names = ("pyproject.toml", "uv.lock", "uv.toml", ".python-version", config)
+    states = [state(os.path.join(directory, name)) for name in names]
     variables = sorted((name, value) for name, value in env.items() if name.startswith(("UV_", "UVTORCH_")))
     package = state(os.path.dirname(__file__))
     inputs = (__version__, package, directory, line.verb, line.options, line.ours, variables, states, hardware)

@@ -148,19 +148,18 @@ class Session(Command):
         """Whether the command works on a script with inline metadata."""
         return self.required_site.manifest.script
 
-    def edit(self, tx: Transaction, path: str, file: PyProject) -> bool:
-        """Write an edited file; whether it changed. A dry run goes on as if it were written."""
-        after = file.render()
+    def edit(self, tx: Transaction, file: PyProject, path: str | None = None) -> bool:
+        """Write an edited file, the project's own or that at `path`; whether it changed.
+
+        A dry run goes on as if it were written.
+        """
+        path, after = path or self.required_site.manifest.path, file.render()
         before = self._unwritten.get(path, (file.raw,))[0]
         if tx.dry and after != before:
             self._unwritten[path] = (before, after)
         else:
             self._unwritten.pop(path, None)
         return tx.edit(path, before, after)
-
-    def begin(self, tx: Transaction, file: PyProject) -> bool:
-        """Write the project's own file, edited, that uv changes in its turn."""
-        return self.edit(tx, self.required_site.manifest.path, file)
 
     def claim_unread(self) -> bool:
         """Claim the project after it was read; whether it has changed since, so that all is to be done anew."""

@@ -32,7 +32,7 @@ def change_choices(
     if sync:
         tx.warn(*sync[1])
     before = content(site.lock)
-    session.begin(tx, file)
+    session.edit(tx, file)
     if line.has("--requirements") or not set(line.positionals_at) <= set(ours):
         tx.uv(*session.without_sync(word for at, word in enumerate(line.argv) if at not in ours))
     if locking:

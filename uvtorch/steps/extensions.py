@@ -106,7 +106,7 @@ def _take(session: Session, requested: Sequence[Requested], match: Match, choice
         tx.say(f"{', '.join(rows)}, built for torch {match.torch}: {where}")
         tx.warn(*(() if choice else match.decision.warnings))
         before = content(session.required_site.lock)
-        session.begin(tx, file)
+        session.edit(tx, file)
         tx.uv(*words_with(session, requested, match.decision))
         follow_and_sync(session, tx, before)
     return tx.code

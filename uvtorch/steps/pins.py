@@ -124,7 +124,7 @@ class Change:
         changed, told = False, [*_beside_pins(self.session)] if self._pins else []
         first = self._pins and not pins_of(self.session)
         for path, _, file in self.files:
-            changed |= self.session.edit(self.tx, path, file)
+            changed |= self.session.edit(self.tx, file, path)
         self.session.reread()
         if changed:
             self.tx.warn(*told)

@@ -261,7 +261,7 @@ def _add_like(
         words = words_with(session, requested, decision) if decision and decision.bounds else words
         file = session.file()
         pin.like(file, project, packages, pins, torch=decision.torch if decision else None)
-        if session.edit(tx, session.required_site.manifest.path, file):
+        if session.edit(tx, file):
             indexes = ", ".join(dict.fromkeys(one.index for one in pins if one.index))
             tx.say(f"{', '.join(packages)} from {indexes}, as the project has it")
     code = tx.attempt(*words)

@@ -93,7 +93,7 @@ def set_choices(
     warnings. Raises ProjectError, NoBuild.
     """
     session.claim()
-    site, project = session.required_site, session.project
+    project = session.project
     have = offer.stated(project)
     kind = _checked_kind(session, named)
     model = [item.text for item in offer.model_requirements(project)]
@@ -105,7 +105,7 @@ def set_choices(
             change.write()
         file = session.file()
         offer.offer(file, session.project, offers, kind, session.index_base)
-        session.edit(tx, site.manifest.path, file)
+        session.edit(tx, file)
         session.reread()
         names = ", ".join(str(one.backend) for one in offers)
         tx.say(f"offering {names} as {kind}s: `uvtorch sync --auto` takes what fits, `uv sync --{kind} NAME` any")

@@ -100,7 +100,7 @@ def fix_files(session: Session, tx: Transaction, case: Case) -> Iterator[Finding
         file, found = session.file(), _audited(case)
         yield from (finding for finding in found if finding.fixable)
         upgrade = _edit(file, found)
-        if not session.edit(tx, session.required_site.manifest.path, file) and not upgrade:
+        if not session.edit(tx, file) and not upgrade:
             return
         if case.lock is not None or not case.script:  # a script is locked only where its user wants that
             words = [word for name in upgrade for word in ("--upgrade-package", name)]

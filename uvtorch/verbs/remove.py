@@ -24,16 +24,16 @@ def remove(session: Session) -> int:
     file = session.file()
     if any(name in extension_names() for name in gone):
         extensions.remove(file, project, session.env, gone)
-    if not any(project.is_pinned(name) for name in gone):
-        return watch(session, lambda tx: session.begin(tx, file))
-    if project.selectable():
+    pinned = any(project.is_pinned(name) for name in gone)
+    if pinned and project.selectable():
         return _remove_from_choices(session)
-    names = (*gone, *pin.in_group(project))
-    pin.unpin(file, project, users_of(session, names, without=gone), gone, choices.target_of(session.line))
-    if not session.is_script:
-        return watch(session, lambda tx: session.begin(tx, file))
+    if pinned:
+        names = (*gone, *pin.in_group(project))
+        pin.unpin(file, project, users_of(session, names, without=gone), gone, choices.target_of(session.line))
+    if not (pinned and session.is_script):
+        return watch(session, lambda tx: session.edit(tx, file))
     with session.transaction() as tx:
-        session.begin(tx, file)
+        session.edit(tx, file)
         tx.uv(*session.line.argv)
     return tx.code
 

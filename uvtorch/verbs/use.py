@@ -114,7 +114,7 @@ def _pin(session: Session, tx: Transaction, wanted: Wanted) -> None:
     if offer.stated(session.project):
         file = session.file()
         offer.withdraw(file, session.project)
-        session.edit(tx, session.required_site.manifest.path, file)
+        session.edit(tx, file)
         session.reread()
     if session.is_script:
         packages = pin_script(session, tx, wanted)
