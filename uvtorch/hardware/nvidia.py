@@ -113,7 +113,7 @@ def probe(scene: Scene, devices: Sequence[Device]) -> None:
         scene.problems.append(Problem("nvidia", kind, f"NVIDIA: {reason}", remedy))
     elif kind:
         scene.problems.append(Problem("nvidia", kind, reason, remedy))
-        gpus, driver = [], None  # a driver that cannot be reached decides nothing
+        gpus, driver = [], None if report.failure else driver  # one that cannot be reached decides nothing
     scene.driver = driver
     _tell(scene, report, "failed" if kind == "broken" else "absent")
     alike = len({(gpu.name, gpu.compute_capability) for gpu in gpus}) == 1
@@ -190,17 +190,18 @@ def _out_of_reach(scene: Scene, signs: Signs, report: Report) -> tuple[State, ..
     """Where nothing here could drive a GPU, if there is one: there are no device files, and NVML says no more."""
     if signs.nodes or report.end in ("answered", "hung"):
         return ()
+    away = signs.library is None or scene.platform.container
     drivers = ", ".join(sorted(filter(None, {device.driver for device in signs.devices})))
     gpu = "an NVIDIA GPU" + bracketed("{}", ", ".join(device.id for device in signs.devices[:1]))
     host, with_module = bracketed("the host's driver is {}", signs.module), bracketed("kernel module {}", signs.module)
     on_bus, missing = f"{gpu} is on the bus, but", "there are neither device files nor its library"
     not_installed = f"{on_bus} NVIDIA's driver is not installed" + bracketed("{} has it", drivers)
     return (
-        (not any((signs.devices, signs.module, scene.platform.tegra)), None, "", ""),
+        (away and not any((signs.devices, signs.module, scene.platform.tegra)), None, "", ""),
         (scene.platform.container, AWAY, f"{on_bus} this container has no NVIDIA device files{host}", GIVE_CONTAINER),
         (drivers == "vfio-pci", AWAY, f"{on_bus} it is handed to virtual machines (vfio-pci)", ""),
-        (report.absent and signs.devices and not signs.module, AWAY, not_installed, INSTALL),
-        (report.absent, AWAY, f"{gpu} is here{with_module}, but {missing}", INSTALL),
+        (away and signs.devices and not signs.module, AWAY, not_installed, INSTALL),
+        (away, AWAY, f"{gpu} is here{with_module}, but {missing}", INSTALL),
     )
 
 
