@@ -167,6 +167,16 @@ def test_a_lower_bound_in_the_way_is_lowered_and_told(make: Make, command: str, 
     assert project.data["project"]["dependencies"] == [f"torch>={release}"]
 
 
+def test_a_lower_bound_in_the_way_is_named_where_it_stays(make: Make) -> None:
+    project = make(body("torch>=2.15.0"))
+    done = project.uvtorch("sync", "--auto", machine="h100-570").must(2)
+    assert "hint: `--torch-backend auto` lowers torch>=2.15.0 and takes cu126" in done.err
+    script = project.path / "s.py"
+    script.write_text('# /// script\n# requires-python = ">=3.11"\n# dependencies = ["torch>=2.15.0"]\n# ///\n')
+    done = project.uvtorch("torch", "use", "auto", "--script", "s.py", machine="h100-570").must()
+    assert "lowered torch>=2.15.0 to torch" in done.err
+
+
 def test_a_bound_that_only_the_index_cannot_meet_is_lowered_as_well(make: Make) -> None:
     """Pairs do not tell which torchvision an index has: 0.29.2 goes with torch 2.14, and is not on cu126."""
     project = make(body("torch>=2.6", "torchvision>=0.29.2"))

@@ -141,28 +141,19 @@ def _pin_for_resolution(
         tell_decision(tx, choice.decision, None)
         tx.end(*(first if first[0] else tx.failure))
     check_unsaid(session, wanted)
-    if newest_torch(locked(session)) is None or pins_unsaid(session):
+    torch = newest_torch(locked(session))
+    if torch is None or pins_unsaid(session):
         rollback(session, tx, before)
         return False
     try:
-        pin_resolved(session, tx)
+        decision = decide_for(session, workspace_requirements(session), torch, None)
     except NoBuild as error:
         raise refusal or error from None
-    bound_anew(session, tx, lowered)
-    return True
-
-
-def pin_resolved(session: Session, tx: Transaction) -> None:
-    """Pin for the torch that uv resolved without a pin, and lock again. Raises NoBuild where no build of it fits."""
-    torch = newest_torch(locked(session))
-    assert torch is not None
-    decision = decide_for(session, workspace_requirements(session), torch, None)
-    change = Change(session, tx)
-    change.to(decision, (), brought(session))
-    _keep_within(session, change, decision)
-    change.write()
+    write_pins(session, tx, Lowering(decision), anew=False, transitive=brought(session))
     tx.uv(*choices.relock_command(session))
     tell_decision(tx, decision, newest_torch(locked(session), decision.backend))
+    bound_anew(session, tx, lowered)
+    return True
 
 
 def speaks_up(session: Session, wanted: Wanted) -> bool:
@@ -261,14 +252,19 @@ def decide_for(session: Session, requirements: Sequence[str], torch: str, backen
     return session.decide(exact, backend)
 
 
+def selected_pins(session: Session) -> tuple[Source, ...]:
+    """Sources for an extra or a group alone: of a member, or of a root whose choices a member cannot select."""
+    rows = [(one, project) for project in session.projects for one in project.sources if one.index]
+    return tuple(one for one, project in rows if project.is_pinned(one.package) and can_hold(one.marker))
+
+
 def pins_unsaid(session: Session) -> tuple[Source, ...]:
     """Where torch comes from, by the lock or a sibling's extra, though no source of a project's base says so.
 
     An extra or group of one backend pins it in a workspace's member; or a dependency from a repository or a path does,
     whose own sources uv applies: another index beside that is an error.
     """
-    rows = ((one, project) for project in session.projects for one in project.sources)
-    found = [one for one, project in rows if one.index and project.is_pinned(one.package) and can_hold(one.marker)]
+    found = selected_pins(session)
     if found and len({one.url for one in found}) == 1:
         return tuple(one._replace(extra=None, group=None) for one in found)
     lock, members = locked(session), {project.name for project in session.projects}

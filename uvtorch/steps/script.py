@@ -8,7 +8,7 @@ from uvtorch.argv import carried
 from uvtorch.requirement import without_local
 from uvtorch.session import Session, Wanted
 from uvtorch.steps import choices
-from uvtorch.steps.bounds import Lowering, decide_lowering
+from uvtorch.steps.bounds import Lowering, decide_lowering, without_bound
 from uvtorch.steps.pins import pins_of, torch_first, workspace_packages, workspace_requirements
 from uvtorch.steps.resolve import (
     decide_for,
@@ -47,6 +47,7 @@ def pin_script(session: Session, tx: Transaction, wanted: Wanted) -> tuple[str, 
         return ()
     along = torch_first(name for name in versions if name not in direct)
     changed = write_pins(session, tx, choice, anew, along)
+    tx.say(*(f"lowered {one.before} to {without_bound(one.before)}" for one in choice.lowered))
     tell_decision(tx, choice.decision, None, f"{', '.join(along)} came along: " if along else "")
     return (*workspace_packages(session), *choice.decision.companions) if changed else ()
 

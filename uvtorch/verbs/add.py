@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple
 
 from uvtorch.backend import Backend, from_url
 from uvtorch.choose import Decision
@@ -10,11 +9,11 @@ from uvtorch.edits import offer, pin
 from uvtorch.errors import NoBuild, ProjectError, UsageError
 from uvtorch.kept import Saved
 from uvtorch.packages import begins_with, extension_names
-from uvtorch.project import Choice, Project, Source, Target
+from uvtorch.project import Choice, Source, Target
 from uvtorch.project.model import GROUP
 from uvtorch.project.outside import given
 from uvtorch.requirement import bare_requirement, named_by
-from uvtorch.session import Origin, Session, Wanted, requirements_of
+from uvtorch.session import Origin, Session, requirements_of
 from uvtorch.steps import choices
 from uvtorch.steps.change_choices import change_choices
 from uvtorch.steps.follow import follow_and_sync, unfit
@@ -66,10 +65,11 @@ def add(session: Session) -> int:
                 f"{' and '.join(str(one.target) for one in apart)} are told apart by the local version of torch",
                 f"write {requested[0].package} into each, with its local version",
             )
+        adding = Adding(session, tx, requested)
         if project.selectable():
-            _add_to_choices(session, tx, requested)
+            adding.to_choices()
         else:
-            _add_pinned(session, tx, requested)
+            adding.pinned()
     return tx.code
 
 
@@ -111,270 +111,226 @@ def _add_to_script(session: Session, warnings: Sequence[str]) -> int:
     return tx.code
 
 
-# One build for the project
+class Adding:
+    """One `add` of PyTorch packages, within its transaction."""
 
+    def __init__(self, session: Session, tx: Transaction, requested: Sequence[Requested]) -> None:
+        self.session, self.tx, self.requested = session, tx, requested
+        self.texts = [item.text for item in requested]
+        self.packages = tuple(dict.fromkeys(item.package for item in requested))
+        replaced = {item.package for item in requested if item.text.strip() != bare_requirement(item.text)}
+        self.standing = tuple(text for text in requirements_of(session.project) if named_by(text) not in replaced)
+        """The project's own requirements that stay as they are: uv replaces one that is added with a specifier."""
+        self.asked = (*self.texts, *self.standing)
+        self.wanted = session.wanted(self.texts)
+        self.before = content(session.required_site.lock)
 
-def _add_pinned(session: Session, tx: Transaction, requested: Sequence[Requested]) -> None:
-    texts = [item.text for item in requested]
-    pins = pins_of(session) or pins_unsaid(session)
-    wanted = session.wanted(texts)
-    anew = wanted.insists and (wanted.auto or any(one.backend != wanted.backend for one in pins))
-    if pins and not anew:
-        _add_like(session, tx, requested, pins, wanted)
-        return
-    if not wanted.insists and is_from_own_index(session):
-        tx.uv(*session.line.argv)
-        return
-    if wanted.origin == Origin.LOCAL_VERSION:  # its marker may leave it out here
-        wanted = session.wanted(texts, session.machine)
-    backend = session.backend_for(wanted)
-    asked = _asked(session, requested)
-    decision = session.decide(asked, backend)
-    if leaves_to_pypi(session, backend):
-        tell_pypi(tx, decision)
-        tx.uv(*session.line.argv)
-        return
-    session.begin_script()
-    _add_chosen(session, tx, requested, Chosen(asked, decision, backend))
-    if not session.is_script:
-        tx.say(f"the pin counts {_for_whom(decision)}: `uvtorch torch backends --help` shows how to offer several")
+    # One build for the project
 
+    def pinned(self) -> None:
+        """From where the project's others come, else from the index that is chosen."""
+        session, tx, wanted = self.session, self.tx, self.wanted
+        pins = pins_of(session) or pins_unsaid(session)
+        anew = wanted.insists and (wanted.auto or any(one.backend != wanted.backend for one in pins))
+        if pins and not anew:
+            self.like(pins)
+            return
+        if not wanted.insists and is_from_own_index(session):
+            tx.uv(*session.line.argv)
+            return
+        if wanted.origin == Origin.LOCAL_VERSION:  # its marker may leave it out here
+            wanted = session.wanted(self.texts, session.machine)
+        backend = session.backend_for(wanted)
+        decision = session.decide(self.asked, backend)
+        if leaves_to_pypi(session, backend):
+            tell_pypi(tx, decision)
+            tx.uv(*session.line.argv)
+            return
+        session.begin_script()
+        self.chosen(decision, backend)
+        if not session.is_script:
+            systems = dict.fromkeys(key.partition("_")[0].capitalize() for key in sorted(decision.platforms or ()))
+            who = "for all who install the project" + (f" on {' or '.join(systems)}" if systems else "")
+            tx.say(f"the pin counts {who}: `uvtorch torch backends --help` shows how to offer several")
 
-def _for_whom(decision: Decision) -> str:
-    systems = dict.fromkeys(key.partition("_")[0].capitalize() for key in sorted(decision.platforms or ()))
-    return "for all who install the project" + (f" on {' or '.join(systems)}" if systems else "")
+    def chosen(self, decision: Decision, backend: Backend | None) -> None:
+        """Pin, let uv add, and see whether it resolved the torch that was chosen for.
 
+        `backend`: the one that somebody names. Where something is known to bear on what uv resolves, the environment
+        waits for the lock, and uv's words for the outcome.
+        """
+        session, tx = self.session, self.tx
+        start = tx.mark()
+        follows = not (session.is_script or session.frozen)
+        careful = follows and session.may_resolve_otherwise
+        command, said = self.pin(decision), ""
+        if careful:
+            code, said = tx.try_quietly(*session.without_sync(command))
+        else:
+            tell_decision(tx, decision, None)
+            code = tx.attempt(*command)
+        changed = follows and not tx.dry and self._resolves_otherwise(decision, backend, code)
+        if changed:
+            self.for_resolution(decision, backend, start, spoken=code != 0 and not careful)
+        elif code:
+            tx.end(code, said)
+        elif careful:
+            tx.tell(said)
+            tell_decision(tx, decision, None if tx.dry else newest_torch(locked(session), decision.backend))
+        follow_and_sync(session, tx, self.before, late=careful or changed)
 
-class Chosen(NamedTuple):
-    """What was decided for the requirements that are asked for, from a backend that somebody names (None: nobody)."""
+    def pin(self, decision: Decision, transitive: Sequence[str] = ()) -> list[str]:
+        """Write the pins of a decision; the arguments with which uv adds under them."""
+        change = Change(self.session, self.tx)
+        keeping = (*self.standing, *(item.text for item in self.requested if item.position is None))
+        change.to(decision, self.packages, transitive, keeping=keeping)
+        change.write()
+        return words_with(self.session, self.requested, decision)
 
-    asked: tuple[str, ...]
-    decision: Decision
-    backend: Backend | None
+    def _resolves_otherwise(self, decision: Decision, backend: Backend | None, code: int) -> bool:
+        """Whether uv found no solution under the pin, or an older torch that asks for another build or more bounds."""
+        if code:
+            return code == NO_SOLUTION and backend is None
+        self.session.reread()
+        torch = newest_torch(locked(self.session), decision.backend)
+        better = decision_for_release(self.session, self.asked, torch, decision, backend) if torch else decision
+        return better.backend != decision.backend or not set(better.bounds) <= set(decision.bounds)
 
+    def for_resolution(
+        self, before: Decision, backend: Backend | None, start: Mapping[str, Saved], *, spoken: bool
+    ) -> None:
+        """Add without the pin, choose for what uv resolves then, and add anew under that. `spoken`: uv has said why.
 
-def _add_chosen(session: Session, tx: Transaction, requested: Sequence[Requested], chosen: Chosen) -> None:
-    """Pin, let uv add, and see whether it resolved the torch that was chosen for.
+        Anew, for the bounds that uv wrote without the pin are those of the default index's releases.
+        """
+        session, tx, first = self.session, self.tx, self.tx.failure
+        rollback(session, tx, start)
+        code, said = tx.try_quietly(*session.without_sync(words_with(session, self.requested, None)))
+        session.reread()
+        torch, transitive = newest_torch(locked(session)), brought(session)
+        if code or torch is None:
+            tx.end(*(first if first[0] else (code, "" if spoken else said)))
+        rollback(session, tx, start)
+        decision = decide_for(session, self.asked, torch, backend)
+        if (decision.backend, decision.bounds) == (before.backend, before.bounds):  # no other way
+            tx.end(*(first if first[0] else (NO_SOLUTION, "")))
+        tx.uv(*session.without_sync(self.pin(decision, transitive)))
+        session.reread()
+        tell_decision(tx, decision, newest_torch(locked(session), decision.backend))
 
-    Where something is known to bear on that, the environment waits for the lock, and uv's words for the outcome.
-    """
-    before = content(session.required_site.lock)
-    start = tx.mark()
-    decision = chosen.decision
-    follows = not (session.is_script or session.frozen)
-    careful = follows and session.may_resolve_otherwise
-    command, said = _pinned_command(session, tx, requested, decision), ""
-    if careful:
-        code, said = tx.try_quietly(*session.without_sync(command))
-    else:
-        tell_decision(tx, decision, None)
-        code = tx.attempt(*command)
-    changed = follows and not tx.dry and _resolves_otherwise(session, chosen, code)
-    if changed:
-        _add_for_resolution(session, tx, requested, chosen, start, spoken=code != 0 and not careful)
-    elif code:
-        tx.end(code, said)
-    elif careful:
-        tx.tell(said)
-        tell_decision(tx, decision, None if tx.dry else newest_torch(locked(session), decision.backend))
-    follow_and_sync(session, tx, before, late=careful or changed)
+    # Where the project is pinned already
 
+    def like(self, pins: Sequence[Source]) -> None:
+        """Add packages to a project that is pinned: from where its others come."""
+        session, tx = self.session, self.tx
+        words = [*session.line.argv]
+        if self.wanted.origin == Origin.LOCAL_VERSION:
+            words = words_with(session, self.requested, None)
+        if not self._is_settled():
+            decision = self._beside(pins[0].backend)
+            words = words_with(session, self.requested, decision) if decision and decision.bounds else words
+            file = session.file()
+            pin.like(file, session.project, self.packages, pins, torch=decision.torch if decision else None)
+            if session.edit(tx, file):
+                indexes = ", ".join(dict.fromkeys(one.index for one in pins if one.index))
+                tx.say(f"{', '.join(self.packages)} from {indexes}, as the project has it")
+        code = tx.attempt(*words)
+        if code:
+            self._tell_what_repins(pins[0].backend)
+            tx.end(code, "")
+        follow_and_sync(session, tx, self.before)
 
-def _standing(project: Project, requested: Sequence[Requested]) -> tuple[str, ...]:
-    """The project's own requirements that stay as they are: uv replaces one that is added with a specifier."""
-    replaced = {item.package for item in requested if item.text.strip() != bare_requirement(item.text)}
-    return tuple(text for text in requirements_of(project) if named_by(text) not in replaced)
+    def _is_settled(self) -> bool:
+        """Whether all of these have sources, and torch is named: then there is nothing to edit."""
+        requirements = self.session.project.requirements
+        have = {source.package for source in self.session.project.sources}
+        grouped = {item.package for item in requirements if item.target == GROUP}
+        named = {*self.packages, *(item.package for item in requirements)}
+        return have.issuperset(self.packages) and grouped.isdisjoint(self.packages) and "torch" in named
 
+    def _beside(self, backend: Backend | None) -> Decision | None:
+        """What the torch that the project has asks of what is added: torchaudio names no torch by itself."""
+        torch = newest_torch(locked(self.session), backend)
+        fixed = (f"torch=={torch}",) if torch and "torch" not in self.packages else ()
+        try:
+            return self.session.decide((*self.asked, *fixed), backend)
+        except NoBuild:
+            return None
 
-def _pinned_command(
-    session: Session,
-    tx: Transaction,
-    requested: Sequence[Requested],
-    decision: Decision,
-    transitive: Sequence[str] = (),
-) -> list[str]:
-    """Write the pins of a decision; the arguments with which uv adds under them."""
-    own = _standing(session.project, requested)
-    keeping = (*own, *(item.text for item in requested if item.position is None))
-    change = Change(session, tx)
-    change.to(decision, tuple(dict.fromkeys(item.package for item in requested)), transitive, keeping=keeping)
-    change.write()
-    return words_with(session, requested, decision)
-
-
-def _add_for_resolution(
-    session: Session,
-    tx: Transaction,
-    requested: Sequence[Requested],
-    chosen: Chosen,
-    start: Mapping[str, Saved],
-    *,
-    spoken: bool,
-) -> None:
-    """Add without the pin, choose for what uv resolves then, and add anew under that. `spoken`: uv has said why.
-
-    Anew, for the bounds that uv wrote without the pin are those of the default index's releases.
-    """
-    first = tx.failure
-    rollback(session, tx, start)
-    code, said = tx.try_quietly(*session.without_sync(words_with(session, requested, None)))
-    session.reread()
-    torch, transitive = newest_torch(locked(session)), brought(session)
-    if code or torch is None:
-        tx.end(*(first if first[0] else (code, "" if spoken else said)))
-    rollback(session, tx, start)
-    decision = decide_for(session, chosen.asked, torch, chosen.backend)
-    if (decision.backend, decision.bounds) == (chosen.decision.backend, chosen.decision.bounds):  # no other way
-        tx.end(*(first if first[0] else (NO_SOLUTION, "")))
-    tx.uv(*session.without_sync(_pinned_command(session, tx, requested, decision, transitive)))
-    session.reread()
-    tell_decision(tx, decision, newest_torch(locked(session), decision.backend))
-
-
-def _resolves_otherwise(session: Session, chosen: Chosen, code: int) -> bool:
-    """Whether uv found no solution under the pin, or an older torch that another build or other bounds serve better."""
-    if code:
-        return code == NO_SOLUTION and chosen.backend is None
-    session.reread()
-    decision, torch = chosen.decision, newest_torch(locked(session), chosen.decision.backend)
-    if torch is None:
-        return False
-    better = decision_for_release(session, chosen.asked, torch, decision, chosen.backend)
-    return better.backend != decision.backend or not set(better.bounds) <= set(decision.bounds)
-
-
-# Where the project is pinned already
-
-
-def _add_like(
-    session: Session, tx: Transaction, requested: Sequence[Requested], pins: Sequence[Source], wanted: Wanted
-) -> None:
-    """Add packages to a project that is pinned: from where its others come."""
-    project = session.project
-    packages = tuple(dict.fromkeys(item.package for item in requested))
-    words = [*session.line.argv]
-    if wanted.origin == Origin.LOCAL_VERSION:
-        words = words_with(session, requested, None)
-    before = content(session.required_site.lock)
-    if not _is_settled(project, packages):
-        decision = _bounds_beside(session, requested, pins)
-        words = words_with(session, requested, decision) if decision and decision.bounds else words
-        file = session.file()
-        pin.like(file, project, packages, pins, torch=decision.torch if decision else None)
-        if session.edit(tx, file):
-            indexes = ", ".join(dict.fromkeys(one.index for one in pins if one.index))
-            tx.say(f"{', '.join(packages)} from {indexes}, as the project has it")
-    code = tx.attempt(*words)
-    if code:
-        _tell_what_repins(session, tx, requested, pins)
-        tx.end(code, "")
-    follow_and_sync(session, tx, before)
-
-
-def _is_settled(project: Project, packages: Sequence[str]) -> bool:
-    """Whether all of these have sources, and torch is named: then there is nothing to edit."""
-    have = {source.package for source in project.sources}
-    named = {item.package for item in project.requirements}
-    grouped = {item.package for item in project.requirements if item.target == GROUP}
-    return have.issuperset(packages) and not grouped.intersection(packages) and "torch" in {*named, *packages}
-
-
-def _bounds_beside(session: Session, requested: Sequence[Requested], pins: Sequence[Source]) -> Decision | None:
-    """What the torch that the project has asks of the packages that are added: torchaudio names no torch by itself."""
-    backend = pins[0].backend
-    torch = newest_torch(locked(session), backend)
-    fixed = (f"torch=={torch}",) if torch and "torch" not in {item.package for item in requested} else ()
-    try:
-        return session.decide((*_asked(session, requested), *fixed), backend)
-    except NoBuild:
-        return None
-
-
-def _tell_what_repins(
-    session: Session, tx: Transaction, requested: Sequence[Requested], pins: Sequence[Source]
-) -> None:
-    """Say that the pinned index cannot serve what is added, and which command chooses another."""
-    backend, texts = pins[0].backend, _asked(session, requested)
-    with suppress(NoBuild):
-        if not _serves(session, texts, backend) and (anew := session.decide(texts)).torch is not None:
-            command = quoted(("uvtorch", *session.line.with_options("--torch-backend", "auto")))
-            tx.warn(
-                f"the index of {backend}, where the project is pinned, cannot serve that; "
-                f"`{command}` chooses a build anew ({anew.backend} here)"
-            )
-
-
-def _asked(session: Session, requested: Sequence[Requested]) -> tuple[str, ...]:
-    """What is added, and the project's own requirements that stay beside it."""
-    return (*(item.text for item in requested), *_standing(session.project, requested))
-
-
-def _serves(session: Session, texts: Sequence[str], backend: Backend | None) -> bool:
-    """Whether nothing is known against an index's having what these requirements ask for."""
-    if backend not in session.catalog.builds or backend is None:
-        return True
-    torch, lacking = session.decide(texts, backend).torch, session.catalog.lacking
-    return torch is not None and not any(torch in lacking.get((named_by(one) or "", backend), ()) for one in texts)
-
-
-# Several builds to choose from
-
-
-def _add_to_choices(session: Session, tx: Transaction, requested: Sequence[Requested]) -> None:
-    """Into every choice, with the sources that torch has there; into one if one is named.
-
-    Other requirements of the same command line go where uv puts them. Raises ProjectError where a choice has no index
-    to take them from, UsageError for what is not written in the requirement itself; and as `_meant`.
-    """
-    project = session.project
-    if session.line.has("--extra", "--marker", "-m") or any(item.position is None for item in requested):
-        raise UsageError(
-            "the project offers several builds of PyTorch, and each gets a requirement as it is typed",
-            f"with its extras and marker: `uvtorch add \"{requested[0].package} ; sys_platform == 'linux'\"`",
-        )
-    chosen, full = _meant(session, requested)
-    have = {(item.package, item.target) for item in project.requirements}
-    file = session.file()
-    for item, own in zip(requested, choices.places_for(session, chosen, [one.text for one in requested]), strict=True):
-        texts = {place.text for place in own.values()}
-        alike = texts.pop() if len(texts) == 1 else item.text
-        offer.place(file, project, item.package, own, alike if full else None)
-    places = (Target("base"), *(choice.target for choice in chosen))
-    fresh = [(item.package, place) for item in requested for place in places if (item.package, place) not in have]
-    names = ", ".join(item.package for item in requested)
-    text = f"{names} into {', '.join(str(choice.target) for choice in chosen)}"
-    try:
-        change_choices(session, tx, file, {item.position for item in requested}, text, fresh)
-    except UvFailedError:
-        asked, offered = _asked(session, requested), [one.backend for one in chosen if one.backend]
+    def _tell_what_repins(self, backend: Backend | None) -> None:
+        """Say that the pinned index cannot serve what is added, and which command chooses another."""
+        session = self.session
         with suppress(NoBuild):
-            able = [one for one in offered if _serves(session, asked, one)]
-            if able != offered and (best := session.decide(asked).backend):
-                others = " ".join(map(str, dict.fromkeys((*able, best))))
-                tx.warn(
-                    f"not every index of the choices can serve that; `uvtorch torch backends {others}` offers others"
+            if not self._serves(backend) and (anew := session.decide(self.asked)).torch is not None:
+                command = quoted(("uvtorch", *session.line.with_options("--torch-backend", "auto")))
+                self.tx.warn(
+                    f"the index of {backend}, where the project is pinned, cannot serve that; "
+                    f"`{command}` chooses a build anew ({anew.backend} here)"
                 )
-        raise
 
+    def _serves(self, backend: Backend | None) -> bool:
+        """Whether nothing is known against an index's having what is asked for."""
+        catalog = self.session.catalog
+        if backend is None or backend not in catalog.builds:
+            return True
+        torch, names = self.session.decide(self.asked, backend).torch, map(named_by, self.asked)
+        return torch is not None and not any(torch in catalog.lacking.get((one or "", backend), ()) for one in names)
 
-def _meant(session: Session, requested: Sequence[Requested]) -> tuple[tuple[Choice, ...], bool]:
-    """The choices that the command line means, and whether those are all.
+    # Several builds to choose from
 
-    Raises UsageError for a target that is no choice, NoBuild where a backend is named that no choice has.
-    """
-    project, target = session.project, choices.target_of(session.line)
-    offered = offer.editable(project)
-    chosen = choices.choices_in(target, offered)
-    if target is not None and not chosen:
-        names = ", ".join(str(choice.target) for choice in offered)
-        raise UsageError(
-            f"{requested[0].package} in {target} would come from PyPI, whatever backend is chosen",
-            f"without a target it goes into every choice ({names}); `uv add` puts it there as it is",
-        )
-    wanted = session.wanted([item.text for item in requested])
-    if wanted.backend and wanted.insists:
-        stated = {row.target for row in project.choices() if row.backend == wanted.backend}
-        chosen = tuple(choice for choice in chosen if choice.target in stated)
-        if not chosen:
-            raise choices.no_such_choice(project.choices(), wanted.backend)
-    return chosen, target is None and len(chosen) == len(offered)
+    def to_choices(self) -> None:
+        """Into every choice, with the sources that torch has there; into one if one is named.
+
+        Other requirements of the same command line go where uv puts them. Raises ProjectError where a choice has no
+        index to take them from, UsageError for what is not written in the requirement itself; and as `_meant`.
+        """
+        session, project = self.session, self.session.project
+        if session.line.has("--extra", "--marker", "-m") or any(item.position is None for item in self.requested):
+            raise UsageError(
+                "the project offers several builds of PyTorch, and each gets a requirement as it is typed",
+                f"with its extras and marker: `uvtorch add \"{self.packages[0]} ; sys_platform == 'linux'\"`",
+            )
+        chosen, full = self._meant()
+        have = {(item.package, item.target) for item in project.requirements}
+        file = session.file()
+        for item, own in zip(self.requested, choices.places_for(session, chosen, self.texts), strict=True):
+            texts = {place.text for place in own.values()}
+            alike = texts.pop() if len(texts) == 1 else item.text
+            offer.place(file, project, item.package, own, alike if full else None)
+        places = (Target("base"), *(choice.target for choice in chosen))
+        fresh = [(name, place) for name in self.packages for place in places if (name, place) not in have]
+        text = f"{', '.join(self.packages)} into {', '.join(str(choice.target) for choice in chosen)}"
+        try:
+            change_choices(session, self.tx, file, {item.position for item in self.requested}, text, fresh)
+        except UvFailedError:
+            self._tell_what_offers([one.backend for one in chosen if one.backend])
+            raise
+
+    def _tell_what_offers(self, offered: Sequence[Backend]) -> None:
+        """Say that the index of a choice cannot serve what is added, and which command offers others."""
+        with suppress(NoBuild):
+            able = [one for one in offered if self._serves(one)]
+            if len(able) < len(offered) and (best := self.session.decide(self.asked).backend):
+                others = quoted(("uvtorch", "torch", "backends", *dict.fromkeys(map(str, (*able, best)))))
+                self.tx.warn(f"not every index of the choices can serve that; `{others}` offers others")
+
+    def _meant(self) -> tuple[tuple[Choice, ...], bool]:
+        """The choices that the command line means, and whether those are all.
+
+        Raises UsageError for a target that is no choice, NoBuild where a backend is named that no choice has.
+        """
+        project, target = self.session.project, choices.target_of(self.session.line)
+        offered = offer.editable(project)
+        chosen = choices.choices_in(target, offered)
+        if target is not None and not chosen:
+            names = ", ".join(str(choice.target) for choice in offered)
+            raise UsageError(
+                f"{self.packages[0]} in {target} would come from PyPI, whatever backend is chosen",
+                f"without a target it goes into every choice ({names}); `uv add` puts it there as it is",
+            )
+        if self.wanted.backend and self.wanted.insists:
+            stated = {row.target for row in project.choices() if row.backend == self.wanted.backend}
+            chosen = tuple(choice for choice in chosen if choice.target in stated)
+            if not chosen:
+                raise choices.no_such_choice(project.choices(), self.wanted.backend)
+        return chosen, target is None and len(chosen) == len(offered)

@@ -1,7 +1,8 @@
 """`uvtorch sync|run|export --auto` and `lock --torch-backend`: the build that fits this machine."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from uvtorch import cache, files
 from uvtorch.argv import is_set
@@ -9,7 +10,6 @@ from uvtorch.backend import Backend
 from uvtorch.choose import Option, rank_choices
 from uvtorch.errors import NoBuild, UsageError
 from uvtorch.locate import current_directory
-from uvtorch.markers import can_hold
 from uvtorch.packages import normalize, rows_in
 from uvtorch.project import Choice, Source, selection
 from uvtorch.project.script import script_block
@@ -19,7 +19,15 @@ from uvtorch.steps import choices
 from uvtorch.steps.bounds import decide_lowering
 from uvtorch.steps.follow import follow_lock, pin_transitive
 from uvtorch.steps.pins import pins_of, workspace_packages, workspace_requirements
-from uvtorch.steps.resolve import check_unsaid, is_from_own_index, locked, pin_and_lock, pins_unsaid, speaks_up
+from uvtorch.steps.resolve import (
+    check_unsaid,
+    is_from_own_index,
+    locked,
+    pin_and_lock,
+    pins_unsaid,
+    selected_pins,
+    speaks_up,
+)
 from uvtorch.steps.script import out_of_place, pin_script, put_in_place
 from uvtorch.transaction import Transaction, content, is_read_only
 
@@ -65,7 +73,7 @@ def sync(session: Session) -> int:
 def _single(session: Session, wanted: Wanted) -> int:
     """The verb in a project of one build."""
     explicit = speaks_up(session, wanted)
-    pins = pins_of(session) or _selected_pins(session)
+    pins = pins_of(session) or selected_pins(session)
     if pins and not (explicit and _differs(session, wanted, pins)):
         return _keep(session)
     if not explicit and (left := _left_to_uv(session)) is not None:
@@ -105,16 +113,6 @@ def _unseen(session: Session) -> str:
     if command.startswith(("http://", "https://")):
         return "from a URL"
     return "from standard input" if command == "-" and session.site is None else ""
-
-
-def _selected_pins(session: Session) -> tuple[Source, ...]:
-    """Sources for an extra or a group alone: of a member, or of a root whose choices a member cannot select."""
-    return tuple(
-        one
-        for project in session.projects
-        for one in project.sources
-        if one.index and project.is_pinned(one.package) and can_hold(one.marker)
-    )
 
 
 def _differs(session: Session, wanted: Wanted, pins: Sequence[Source]) -> bool:
@@ -225,12 +223,25 @@ def _pin(session: Session, wanted: Wanted) -> int:
         if session.is_script:
             _pin_script(session, tx, wanted)
         elif packages:
-            if pin_and_lock(session, tx, wanted, line.argv if line.verb == "lock" else None):
+            try:
+                pinned = pin_and_lock(session, tx, wanted, line.argv if line.verb == "lock" else None)
+            except NoBuild as error:
+                raise NoBuild(str(error), *error.hints, *_lowering(session)) from None
+            if pinned:
                 follow_lock(session, tx, b"")
             _finish(session, tx, locked_already=True)
         else:
             _pin_what_comes_along(session, tx, wanted, before)
     return tx.code
+
+
+def _lowering(session: Session) -> Iterator[str]:
+    """The remedy where a lower bound alone, as `uv add` writes it, stands in the way of every build."""
+    with suppress(NoBuild):
+        choice = decide_lowering(session, workspace_requirements(session), None)
+        lowered = " and ".join(one.before for one in choice.lowered)
+        if lowered:
+            yield f"`--torch-backend auto` lowers {lowered} and takes {choice.decision.backend}"
 
 
 def _finish(session: Session, tx: Transaction, *, locked_already: bool) -> None:
