@@ -237,10 +237,12 @@ class PyProject:
 
 def _pruned(data: Any) -> Any:
     """What to compare: without empty tables and an empty list of indexes, which mean the same as none. nan is nan."""
+    if isinstance(data, list):
+        return [*map(_pruned, data)]
     if not isinstance(data, dict):
         return repr(data)
     pruned = {key: _pruned(value) for key, value in data.items()}
-    return {key: value for key, value in pruned.items() if value != {} and (key, value) != ("index", "[]")}
+    return {key: value for key, value in pruned.items() if value != {} and (key, value) != ("index", [])}
 
 
 def _merged(have: Iterable[Any], want: Iterable[Any], meaning: _Meaning, mine: _Check = bool) -> list[Any]:
