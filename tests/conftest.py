@@ -10,6 +10,7 @@ The guard: no test reaches the network, the machine's own GPUs, or a program tha
 - uv's and uvtorch's variables are not those of whoever runs the tests.
 """
 
+import gc
 import ipaddress
 import os
 import sys
@@ -108,6 +109,12 @@ sys.addaudithook(_guard)
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "processes: uvtorch may start programs that the test did not make")
+
+
+def pytest_collection_finish() -> None:
+    """What was collected lives to the end: the search for garbage, a tenth of the tests' time, passes over it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -207,9 +207,6 @@ def test_a_fault_is_found_and_mended_and_then_gone(empty: Empty, fault: Fault) -
         site.check(fault.backend)
     else:
         site.uv("lock", "--check").must()
-    after = site.state()
-    assert findings(site, "--fix", code=0, machine=fault.machine) == []
-    assert site.state() == after
 
 
 def test_choices_mended_have_one_build_each(empty: Empty) -> None:
@@ -219,6 +216,9 @@ def test_choices_mended_have_one_build_each(empty: Empty) -> None:
     site.uvtorch("torch", "doctor", "--fix", "--dry-run").must()
     assert site.state() == preview
     findings(site, "--fix", code=0)
+    after = site.state()
+    assert findings(site, "--fix", code=0) == []
+    assert site.state() == after
     for extra, wanted in (("cpu", "+cpu"), ("cu130", "+cu130")):
         site.uv("sync", "--locked", "--extra", extra).must()
         assert {version[-len(wanted) :] for name, version in site.installed().items() if name.startswith("torch")} == {
