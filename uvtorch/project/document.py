@@ -123,13 +123,11 @@ class Document:
 
     def _place(self, path: Path) -> int:
         """Where a new table goes: above those in it, else below the last of those that are nearest to it."""
-        like = _LIKE.get(path, path)
-        headers = [(at, row.table) for at, row in enumerate(self._rows) if row.is_header]
-        for at, table in headers:
-            if _within(table, path) or _within(table, like):
-                return at
-        nearest = max((sum(_within(table, like[:size]) for size in range(len(like))), at) for at, table in headers)
-        return next((at for at, _ in headers if at > nearest[1]), len(self._rows))
+        rows, like = self._rows, _LIKE.get(path, path)
+        *headers, end = [at for at, row in enumerate(rows) if row.is_header] + [len(rows)]
+        above = [at for at in headers if _within(rows[at].table, path) or _within(rows[at].table, like)]
+        nearest = max(headers, key=lambda at: (sum(_within(rows[at].table, like[:n]) for n in range(len(like))), at))
+        return [*above, *(at for at in headers if at > nearest), end][0]
 
     def _drop(self, path: Path) -> None:
         """What is at `path` removed, in whichever form it is written, with a header that has no pair left below it."""
@@ -221,9 +219,8 @@ def written(value: object, indent: str | None = None) -> str:
             return f"[{', '.join(map(written, value))}]"
         deeper = indent + "    "
         return "".join(["[\n", *(f"{deeper}{written(item, deeper)},\n" for item in value), indent, "]"])
-    if isinstance(value, str):  # in single quotes where that saves escapes
-        literal = '"' in value and "'" not in value and value.isprintable()
-        return tomlkit.string(value, literal=literal).as_string()
+    if isinstance(value, str) and '"' in value and "'" not in value and value.isprintable():  # that spares escapes
+        return tomlkit.string(value, literal=True).as_string()
     return str(tomlkit.item(value).as_string())
 
 

@@ -80,11 +80,9 @@ class PyProject:
 
     def _index(self, name: str, url: str) -> Table | None:
         """The index of that name, else one of that URL that has none."""
-        for index in self._get(_INDEX):
-            if index.get("name") == name:
-                return index  # type: ignore[no-any-return]
-        nameless = (index for index in self._get(_INDEX) if not index.keys() & {"name", "default"})
-        return next((index for index in nameless if same_url(index.get("url", ""), url)), None)
+        named = [index for index in self._get(_INDEX) if index.get("name") == name]
+        nameless = [index for index in self._get(_INDEX) if not index.keys() & {"name", "default"}]
+        return next(iter(named + [index for index in nameless if same_url(index.get("url", ""), url)]), None)
 
     def move_index_base(self, url: str) -> None:
         """`[tool.uvtorch] index-base` is this URL, where there is one."""
