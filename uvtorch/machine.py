@@ -99,8 +99,8 @@ def _plain(value: Any) -> Any:
     if not hasattr(value, "_fields"):
         return [_plain(item) for item in value] if isinstance(value, tuple) else value
     facts = {name: _plain(fact) for name, fact in value._asdict().items()}
-    brief = facts if isinstance(value, Gpu) else ("tegra",)
-    return {name: fact for name, fact in facts.items() if name not in brief or (fact is not None and fact is not False)}
+    brief = facts if isinstance(value, Gpu) else ("tegra",)  # those that stand there only where they say something
+    return {name: fact for name, fact in facts.items() if name not in brief or not (fact is None or fact is False)}
 
 
 def from_json(text: str | bytes, origin: str) -> Machine:
@@ -124,8 +124,7 @@ def from_json(text: str | bytes, origin: str) -> Machine:
             raise ValueError(f"its schema {schema} is newer than this uvtorch, which reads {SCHEMA}")
         machine: Machine = _read(Machine, top, "", "it")
     except (ValueError, RecursionError) as error:
-        invalid = isinstance(error, (json.JSONDecodeError, UnicodeError, RecursionError))
-        reason = f"it is not valid JSON ({error})" if invalid else error
+        reason = error if type(error) is ValueError else f"it is not valid JSON ({error})"
         raise MachineError(f"{origin} is not a description of a machine: {reason}", hint) from None
     platform = machine.platform
     return machine._replace(platform=platform._replace(machine=processor(platform.system, platform.machine)))
@@ -161,12 +160,9 @@ def _read(kind: Any, value: Any, name: str, place: str) -> Any:
         return _checked(kind, value, name, place)
     if not isinstance(value, dict):
         raise ValueError(f"{place} must be an object")
-    given = {}
-    for field, of in row.__annotations__.items():
-        if value.get(field) is not None or field not in row._field_defaults:
-            where = f'"{field}"' if row is Machine else f"{place}.{field}"
-            given[field] = _read(of, value.get(field), field, where)
-    return row(**given)
+    given = [field for field in row._fields if value.get(field) is not None or field not in row._field_defaults]
+    of, where = row.__annotations__, '"{}"' if row is Machine else place + ".{}"
+    return row(**{field: _read(of[field], value.get(field), field, where.format(field)) for field in given})
 
 
 def _checked(kind: Any, value: Any, name: str, place: str) -> Any:
