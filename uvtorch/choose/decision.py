@@ -70,9 +70,14 @@ def choose(machine: Machine, request: Request, catalog: Catalog) -> Decision:
     UsageError for a request that cannot be read or contradicts itself: no requirement, two local versions, a local
     version beside another `request.backend`. Which of option, environment and configuration counts, the caller knows.
     """
-    named = _named(machine, request)
+    local, asked = local_backend(request.requirements, machine), request.backend
+    if local and asked and local != asked:
+        raise UsageError(
+            f"the requirement names the backend {local}, but {asked} is asked for",
+            f"leave out one of them: the local version +{local.name}, or --torch-backend {asked}",
+        )
     table = evaluate(machine, request, catalog)
-    if named:
+    if named := asked or local:
         return _obey(table, named)
     if request.python and not request.python[0].isdigit():
         said = f"PyTorch is built for CPython only, and this project's Python is {request.python}."
@@ -91,16 +96,6 @@ def choose(machine: Machine, request: Request, catalog: Catalog) -> Decision:
 
 def _refuse(table: Table, said: str, *hints: str) -> Decision:
     return Decision(None, refusal=said, hints=hints, table=table)
-
-
-def _named(machine: Machine, request: Request) -> Backend | None:
-    local, asked = local_backend(request.requirements, machine), request.backend
-    if local and asked and local != asked:
-        raise UsageError(
-            f"the requirement names the backend {local}, but {asked} is asked for",
-            f"leave out one of them: the local version +{local.name}, or --torch-backend {asked}",
-        )
-    return asked or local
 
 
 def after_asking(decision: Decision, found: Backend | None, request: Request, catalog: Catalog) -> Decision:
@@ -250,8 +245,7 @@ def why_not(table: Table, backend: Backend) -> str | None:
     judge, used, rows = table.judge, table.hardware.gpus, table.of(backend)
     if judge.unsupported:
         return judge.unsupported
-    unknown = judge.unknown_fault(used, backend)
-    counts = bool(used) or backend.family == "cpu"
+    unknown, counts = judge.unknown_fault(used, backend), bool(used) or backend.family == "cpu"
     if not counts and not (unknown and unknown.step == "platform"):
         problems = (one.reason for one in judge.machine.problems if FAMILY.get(one.vendor) == backend.family)
         return next(problems, f"{backend} needs an {MAKER[backend.family]} GPU, and none is visible here")
