@@ -68,11 +68,11 @@ def labels(gpus: Iterable[Gpu]) -> str:
 
 def summary(machine: Machine) -> str:
     """A machine in a line: `Linux x86_64; glibc 2.39; NVIDIA H100 (9.0); driver 570.124.06 (CUDA 12.8)`."""
-    driver, system = machine.nvidia_driver, machine.platform.libc or machine.platform.os_version
-    parts = [platform_name(machine.platform.key), *([system] if system else []), labels(machine.gpus) or "no GPU"]
+    platform, driver = machine.platform, machine.nvidia_driver
+    parts = [platform_name(platform.key), platform.libc or platform.os_version, labels(machine.gpus) or "no GPU"]
     if driver:
         parts.append(f"driver {driver.version}{f' (CUDA {driver.cuda})' if driver.cuda else ''}")
-    return "; ".join(parts)
+    return "; ".join(filter(None, parts))
 
 
 def capability(gpu: Gpu) -> tuple[int, int] | None:
