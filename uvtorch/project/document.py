@@ -5,6 +5,7 @@ over the file is reached through a proxy that loses what is appended; an array l
 lines below each header by themselves, and a table is what stands in the file.
 """
 
+import re
 import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -63,7 +64,7 @@ class Document:
     def _rows(self) -> list[_Row]:
         tables = [""]
         for line in lines(self._text):
-            if line.lstrip().startswith("["):
+            if re.match(r"[ \t]*\[.*\][ \t]*(#.*)?$", line):
                 with suppress(ValueError):  # within a string or an array it is no header: what is above it is not whole
                     tomllib.loads(tables[-1])
                     tables.append("")
