@@ -381,6 +381,14 @@ def test_gfx90a_is_not_given_a_rocm_build_of_torch_2_12_whose_code_objects_are_i
         assert (fault is None) == fits
 
 
+def test_a_jetsons_gpu_counts_as_a_card_does() -> None:
+    both = machine("arm 540.4.0 8.7 8.0")
+    orin = both._replace(gpus=(both.gpus[0]._replace(integrated=True), both.gpus[1]))
+    assert evaluate(orin, Request(), CATALOG).hardware.gpus == orin.gpus
+    assert evaluate(orin, Request(), CATALOG, backend("cu126")).hardware.gpus == orin.gpus
+    assert evaluate(machine("linux apu:gfx1151 gfx1100"), Request(), CATALOG).hardware.gpus[0].architecture == "gfx1100"
+
+
 def test_an_amd_gpu_of_unknown_architecture_is_refused_with_the_variable_that_names_it() -> None:
     amd = machine("linux gfx1100")
     nameless = amd._replace(gpus=(amd.gpus[0]._replace(architecture=None),))

@@ -339,7 +339,7 @@ def select(judge: Judge) -> Hardware:
     refused: Hardware | None = None
     visible = {gpu.vendor for gpu in judge.machine.gpus}
     for integrated, vendor in product((False, True), FAMILY):
-        mine = [gpu for gpu in judge.machine.gpus if (gpu.integrated, gpu.vendor) == (integrated, vendor)]
+        mine = [gpu for gpu in judge.machine.gpus if (_is_second(gpu), gpu.vendor) == (integrated, vendor)]
         gpus, idle = _usable(judge, mine)
         passed += idle
         broken = _broken(judge.machine, vendor, gpus) if gpus or vendor not in visible else None
@@ -368,7 +368,12 @@ def for_backend(judge: Judge, backend: Backend) -> tuple[Gpu, ...]:
     gpus = tuple(gpu for gpu in judge.machine.gpus if FAMILY.get(gpu.vendor) == backend.family)
     if backend.family != "rocm":
         gpus = tuple(gpu for gpu in gpus if not _hopeless(judge, gpu)) or gpus
-    return tuple(gpu for gpu in gpus if not gpu.integrated) or gpus
+    return tuple(gpu for gpu in gpus if not _is_second(gpu)) or gpus
+
+
+def _is_second(gpu: Gpu) -> bool:
+    """Whether cards come before it: a GPU in the processor, but for a Jetson's."""
+    return gpu.integrated and gpu.vendor != "nvidia"
 
 
 def _broken(machine: Machine, vendor: str, gpus: tuple[Gpu, ...]) -> Hardware | None:
