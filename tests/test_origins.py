@@ -113,6 +113,16 @@ def test_an_extra_of_a_sibling_pins_for_all(make: Make) -> None:
     project.versions(torch="2.14.1+cu126", torchvision="0.29.1+cu126")
 
 
+def test_choices_of_a_sibling_say_nothing_of_a_member_that_asks_for_none(make: Make) -> None:
+    two = body("one", name="two").partition("\n[tool")[0] + "[tool.uv.sources]\none = { workspace = true }\n"
+    project = make(WORKSPACE).put({"libs/one/pyproject.toml": body("torch", name="one").partition("\n[tool")[0]})
+    project.put({"libs/two/pyproject.toml": two})
+    project.member("libs/one").uvtorch("torch", "backends", "cpu", "cu126").must()
+    other = project.member("libs/two")
+    assert "warning" not in other.uvtorch("export", "--auto", machine="h100-570").must().err
+    other.uvtorch("torch", "doctor", machine="h100-570").must()
+
+
 def test_torchaudio_is_as_old_as_the_torch_of_a_sibling(make: Make) -> None:
     project = make(WORKSPACE).put(members("torch==2.9.1", "whl/cu130", "numpy"))
     project.uv("lock").must()
@@ -351,6 +361,11 @@ def test_a_script_whose_pin_does_not_fit_is_named(make: Make) -> None:
 
 # What doctor names works
 
+ON_SOME = body("torch ; sys_platform == 'linux'", "torch==2.9.1 ; sys_platform == 'darwin'", "torchvision")
+ON_SOME = ON_SOME.partition("\n[tool.uv]")[0] + source("whl/cu130", "torch", "torchvision").replace(
+    ' "own" }', ' "own", marker = "sys_platform != \'darwin\'" }'
+)
+
 
 @pytest.mark.parametrize(
     ("text", "machine"),
@@ -362,6 +377,7 @@ def test_a_script_whose_pin_does_not_fit_is_named(make: Make) -> None:
         (body("torch==2.9.1", "torchaudio", tool=source("whl/cpu", "torch", "torchaudio")), "cpu-only"),
         (body("torch", tool=source("whl/cu126", "torch") + '\n[tool.uvtorch]\nbackend = "cu126"\n'), "cpu-only"),
         (body("any-models"), "mi300x-gfx942"),
+        (ON_SOME, "h200-580"),
         (WORKSPACE + source("whl/cpu", "torch", "torchaudio"), "cpu-only"),
     ],
 )

@@ -16,7 +16,7 @@ from uvtorch.catalog import number
 from uvtorch.edits import offer, pin
 from uvtorch.machine import Platform
 from uvtorch.markers import MAIN_PLATFORMS, holds
-from uvtorch.packages import ANCHORS, has_build, roles
+from uvtorch.packages import has_build, roles
 from uvtorch.project import Choice, Environment, Index, Project, Source
 from uvtorch.project.lock import Lock
 from uvtorch.project.lock import Package as LockedPackage
@@ -61,7 +61,8 @@ def _leaks(case: Case, lock: Lock) -> dict[tuple[str, str], dict[str, None]]:
     projects = together(case.project)
     known = [index.url for index in chain(*(one.indexes for one in projects))]
     local = {package.name for package in lock.packages if package.kind not in ("registry", "virtual")}
-    local -= {case.project.root_name, *(one.name for one in projects)}
+    members = case.site.members() if case.site and not case.script else ()
+    local -= {case.project.root_name, *(one.name for one in (*projects, *members))}
     found: dict[tuple[str, str], dict[str, None]] = {}
     for package in lock.packages:
         foreign = package.kind == "registry" and not same_url(package.location, *known)
@@ -161,8 +162,13 @@ def _mixed(case: Case, lock: Lock, mix: Mix, seen: Sequence[Installed]) -> Findi
     # The odd ones, be it torch itself, are those that no source reaches; else the lock is older than the sources.
     sourced = {one.package for one in case.project.sources if one.kind == "index" and one.backend}
     names = tuple(name for name, _, _ in mix)
-    others = tuple(name for name in names if name not in sourced & required(case.project))
+    others = tuple(name for name in names if name not in sourced & _required_always(case.project))
     return error("mixed-builds", what, *(_routed(case, lock, others) if others else ((), names)))
+
+
+def _required_always(project: Project) -> set[str]:
+    """What the project and its members require on every platform: where they do not, a source does not reach it."""
+    return {item.package for one in together(project) for item in one.requirements if item.marker is None}
 
 
 def _strays(case: Case, lock: Lock, seen: Sequence[Installed], explained: set[str]) -> Iterator[Finding]:
@@ -224,8 +230,7 @@ def _routed(case: Case, lock: Lock, names: tuple[str, ...]) -> tuple[tuple[Edit,
     pins = [one for one in project.sources if one.backend and one.kind == "index" and one.target.kind == "base"]
     pins = [one for one in pins if project.is_pinned(one.package)]
     moved = _movable(project, choices, {one.package for one in pins}, names)
-    own = {item.package for item in project.requirements if item.target.name != ANCHORS}
-    own |= {item.package for member in project.members for item in member.requirements}
+    own = _required_always(project) - {item.package for item in project.grouped}
     # Without a build for this backend: the newest of the default index that has no CUDA code.
     bounded = [name for name in moved if not choices and not any(has_build(name, one.backend) for one in pins)]
 
