@@ -1,6 +1,6 @@
 """Lower bounds as `uv add` writes them, and lowering one that stands in the way of every build for a machine."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -27,34 +27,37 @@ class Lowered(NamedTuple):
     before: str
 
 
-class Lowering(NamedTuple):
-    """What was decided, and the lower bounds that have to go for it."""
-
-    decision: Decision
-    lowered: tuple[Lowered, ...] = ()
-
-
-def decide_lowering(session: Session, requirements: Sequence[str], backend: Backend | None) -> Lowering:
-    """The decision; where only a lower bound like the one that `uv add` writes stands in its way, without that bound.
+def decide_lowering(
+    session: Session, requirements: Sequence[str], backend: Backend | None
+) -> tuple[Decision, tuple[Lowered, ...]]:
+    """The decision; where only a lower bound like the one that `uv add` writes stands in its way, without such bounds.
 
     Only a single `>=` of a direct requirement counts: nobody asked for it. Raises NoBuild as `Session.decide` does.
     """
-    refusal: NoBuild | None = None
+    decision, refusal = None, None
     try:
         decision = session.decide(requirements, backend)
         if decision.torch or not _knows(session, decision.backend):
-            return Lowering(decision)
+            return decision, ()
     except NoBuild as error:
         refusal = error
     if lowered := tuple(lower_bounds(session)):
-        texts = {one.before: without_bound(one.before) for one in lowered}
         with suppress(NoBuild):
-            found = session.decide([texts.get(text, text) for text in requirements], backend)
+            found = session.decide(without_bounds(requirements, lowered), backend)
             if found.torch or refusal:
-                return Lowering(found, lowered)
-    if refusal:
-        raise refusal
-    return Lowering(decision)
+                return found, lowered
+    if decision is None:
+        raise refusal or AssertionError
+    return decision, ()
+
+
+def would_lower(session: Session, requirements: Sequence[str]) -> Iterator[str]:
+    """The remedy where such a lower bound alone stands in the way of every build."""
+    with suppress(NoBuild):
+        decision, lowered = decide_lowering(session, requirements, None)
+        if lowered:
+            texts = " and ".join(one.before for one in lowered)
+            yield f"`--torch-backend auto` lowers {texts} and takes {decision.backend}"
 
 
 def _knows(session: Session, backend: Backend | None) -> bool:
@@ -75,6 +78,12 @@ def without_bound(text: str) -> str:
     """`torch[opt]>=2.15.0 ; m` without its specifier."""
     _, semicolon, tail = text.partition(";")
     return bare_requirement(text) + (f" ;{tail}" if semicolon else "")
+
+
+def without_bounds(requirements: Iterable[str], lowered: Iterable[Lowered]) -> tuple[str, ...]:
+    """The same requirements, those that are lowered without their bounds."""
+    texts = {one.before: without_bound(one.before) for one in lowered}
+    return tuple(texts.get(text, text) for text in requirements)
 
 
 def bound_anew(session: Session, tx: Transaction, lowered: Sequence[Lowered], kind: str | None = None) -> None:

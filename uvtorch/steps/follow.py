@@ -5,7 +5,6 @@ from contextlib import suppress
 
 from uvtorch.argv import torch_backend
 from uvtorch.catalog import number
-from uvtorch.choose import Decision
 from uvtorch.command import Command
 from uvtorch.edits import offer, pin
 from uvtorch.errors import MachineError, NoBuild
@@ -19,17 +18,13 @@ from uvtorch.steps import choices
 from uvtorch.steps.pins import Change, pins_of, torch_first, workspace_packages, workspace_requirements
 from uvtorch.steps.resolve import (
     NO_SOLUTION,
-    OUT_OF_REACH,
     brought,
-    check_unsaid,
-    decide_for,
     is_from_own_index,
-    leaves_to_pypi,
     locked,
     newest_torch,
+    pin_and_lock,
+    pin_transitive,
     rollback,
-    speaks_up,
-    tell_decision,
 )
 from uvtorch.transaction import Transaction, content
 
@@ -92,12 +87,36 @@ def follow_lock(session: Session, tx: Transaction, before: bytes) -> bool:  # no
     if pins := pins_of(session):
         return _keep_pinned(session, tx, lock, pins, before)
     new = {package.name for package in lock.packages if session.project.is_pinned(package.name)}
-    have = {name for name in new if f'\nname = "{name}"'.encode() in before.replace(b"\r\n", b"\n")}
     own_source = any(session.project.is_pinned(source.package) for source in session.project.sources)
-    own_source |= is_from_own_index(session)
-    if session.line.verb != "add" or own_source or (new == have and not session.wanted().insists):
+    if session.line.verb != "add" or own_source or is_from_own_index(session):
+        return False
+    if all(_was_locked(name, before) for name in new) and not session.wanted().insists:
         return False
     return pin_transitive(session, tx, session.wanted())
+
+
+def pin_project(
+    session: Session, tx: Transaction, wanted: Wanted, command: Sequence[str] | None = None, *, lock: bool
+) -> bool:
+    """Pin the whole workspace for what it names, else for the torch that comes along, and lock; whether it is pinned.
+
+    `lock`: for what comes along uv resolves first. `command`: the user's own `uv lock`.
+    """
+    if workspace_packages(session):
+        pinned = pin_and_lock(session, tx, wanted, command)
+        if pinned:
+            follow_lock(session, tx, b"")
+        elif command:
+            tx.uv(*command)
+        return pinned
+    code, said = tx.try_quietly(*(command or choices.relock_command(session))) if lock else (0, "")
+    if code:
+        tx.end(code, said)
+    session.reread()
+    pinned = pin_transitive(session, tx, wanted)
+    if command and not pinned:
+        tx.tell(said)
+    return pinned
 
 
 def _torch_is_gone(session: Session, tx: Transaction, before: bytes) -> bool:
@@ -135,28 +154,37 @@ def _keep_pinned(session: Session, tx: Transaction, lock: Lock, pins: Sequence[S
     if other and (names or wanted.origin == Origin.OPTION) and pin_transitive(session, tx, wanted):
         return True
     if not any(one.backend for one in pins):  # a private mirror: what comes along now is its business too
-        names = tuple(name for name in brought(session) if f'\nname = "{name}"'.encode() not in before)
-    change = Change(session, tx)
-    file = change.files[0][2]
+        names = tuple(name for name in brought(session) if not _was_locked(name, before))
     if names:
-        start = tx.mark()
-        pin.like(file, session.project, (), pins, names, newest_torch(lock, pins[0].backend))
-        if not change.write():
-            return False
-        code, said = tx.try_quietly(*choices.relock_command(session))
-        if code and code != NO_SOLUTION:
-            tx.fail()
-        along = f"{', '.join(names)} came along"
-        if code:
-            rollback(session, tx, start)
-            tx.warn(f"{along} from the default index: the index of the project's torch cannot serve what needs it")
-            return False
-        tx.tell(said)
-        tx.say(f"{along}: taken from the project's index")
-        return True
-    pin.unpin(file, session.project, users_of(session, pin.in_group(session.project)))
+        return _take_along(session, tx, pins, names, newest_torch(lock, pins[0].backend))
+    change = Change(session, tx)
+    pin.unpin(change.files[0][2], session.project, users_of(session, pin.in_group(session.project)))
     _edited(session, tx, change)
     return False  # what goes from the group changes no environment
+
+
+def _take_along(
+    session: Session, tx: Transaction, pins: Sequence[Source], names: Sequence[str], torch: str | None
+) -> bool:
+    """Name in the group what came along, with the project's sources; a warning where its index cannot serve that."""
+    start, change, along = tx.mark(), Change(session, tx), f"{', '.join(names)} came along"
+    pin.like(change.files[0][2], session.project, (), pins, names, torch)
+    if not change.write():
+        return False
+    code, said = tx.try_quietly(*choices.relock_command(session))
+    if code and code != NO_SOLUTION:
+        tx.fail()
+    if code:
+        rollback(session, tx, start)
+        tx.warn(f"{along} from the default index: the index of the project's torch cannot serve what needs it")
+        return False
+    tx.tell(said)
+    tx.say(f"{along}: taken from the project's index")
+    return True
+
+
+def _was_locked(name: str, before: bytes) -> bool:
+    return f'\nname = "{name}"'.encode() in before.replace(b"\r\n", b"\n")
 
 
 def users_of(session: Session, names: Iterable[str], without: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:
@@ -171,65 +199,3 @@ def users_of(session: Session, names: Iterable[str], without: Iterable[str] = ()
         compiled = {item.package for item in project.requirements if item.package in extension_names()} - without
         users["torch"] += tuple(sorted(compiled))
     return users
-
-
-def pin_transitive(session: Session, tx: Transaction, wanted: Wanted) -> bool:
-    """Pin for the PyTorch packages that only other packages need, as the lock has them, and lock again.
-
-    Whether anything was written. Where no build fits, a warning: nobody asked for torch by name.
-    """
-    torch = newest_torch(locked(session))
-    backend = session.backend_for(wanted)
-    if torch is None or leaves_to_pypi(session, backend):
-        return False
-    check_unsaid(session, wanted)
-    names, insists = brought(session), speaks_up(session, wanted)
-    try:
-        decision = decide_for(session, workspace_requirements(session), torch, backend)
-        code, said = _lock_with(session, tx, decision, names, patient=insists)
-        if code == NO_SOLUTION and not insists and decision.torch != torch:  # an older one does not do
-            decision = session.decide((f"torch=={torch}",), backend)
-            code, said = _lock_with(session, tx, decision, names, patient=insists)
-    except NoBuild as error:
-        if insists:
-            raise
-        tx.warn(unfit(torch, error))
-        return False
-    if code and (insists or code not in (NO_SOLUTION, OUT_OF_REACH)):
-        tx.fail()
-    if code:  # without uvtorch the command would have worked
-        why = f"torch {torch} came along from PyPI: what needs it cannot be solved with {decision.backend}"
-        if code == OUT_OF_REACH:
-            why = f"torch {torch} came along from PyPI, as uv could not lock it from the index of {decision.backend}; "
-            why += f"`uvtorch torch use {decision.backend}` tries again"
-        tx.warn(why)
-    if code != 0:
-        return False
-    tx.tell(said)
-    prefix = f"{', '.join(names)} came along: " if names else ""
-    tell_decision(tx, decision, newest_torch(locked(session), decision.backend), prefix)
-    return True
-
-
-def _lock_with(
-    session: Session, tx: Transaction, decision: Decision, names: Sequence[str], *, patient: bool
-) -> tuple[int | None, str]:
-    """Pin what came along and lock again; uv's exit code and words, and the files as before where it fails.
-
-    None: the pins stand already.
-    """
-    before = tx.mark()
-    change = Change(session, tx)
-    change.to(decision, (), names)
-    if not change.write():
-        return None, ""
-    code, said = tx.try_quietly(*choices.relock_command(session), patient=patient)
-    if code:
-        rollback(session, tx, before)
-    return code, said
-
-
-def unfit(torch: str, error: NoBuild) -> str:
-    """The warning for a torch that came along and has no build for this machine: nobody asked for it by name."""
-    why = ". ".join([str(error).rstrip("."), *error.hints[:1]])
-    return f"{f'torch {torch}'.strip()} came along from PyPI and may not run here: {why}"

@@ -7,8 +7,9 @@ At most two more runs of `uv lock` follow from that.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from typing import NamedTuple, NoReturn
 
 from uvtorch.backend import Backend
 from uvtorch.catalog import number
@@ -22,7 +23,7 @@ from uvtorch.project.lock import Lock
 from uvtorch.requirement import allows, bare_requirement, named_by, without_local
 from uvtorch.session import Origin, Session, Wanted, decision_line
 from uvtorch.steps import choices
-from uvtorch.steps.bounds import Lowering, bound_anew, decide_lowering, lower_bounds, take_bounds_away
+from uvtorch.steps.bounds import Lowered, bound_anew, decide_lowering, lower_bounds, take_bounds_away, would_lower
 from uvtorch.steps.pins import Change, pins_of, torch_first, workspace_packages, workspace_requirements
 from uvtorch.transaction import Transaction
 
@@ -50,142 +51,245 @@ def _is_required(lock: Lock) -> bool:
     return False
 
 
+class Outcome(NamedTuple):
+    """What became of one run of uv."""
+
+    code: int
+    said: str
+    torch: str | None
+    """The release that uv locked, None: none; empty where the lock tells nothing."""
+    told: bool = False
+    """Whether the decision has been told."""
+
+
+class Pinning:
+    """What a build is chosen for. A command says how it writes the pins and what uv is asked to resolve under them."""
+
+    loud = False
+    """uv speaks, and syncs, at the first run: nothing is known that has it resolve another torch than is expected."""
+    patient = True
+    """Whether uv waits for an index that cannot be reached."""
+
+    def __init__(self, session: Session, tx: Transaction, wanted: Wanted, requirements: Iterable[str]) -> None:
+        self.session = session
+        self.tx = tx
+        self.wanted = wanted
+        self.requirements = tuple(requirements)
+        self._locks = not (tx.dry or session.is_script or session.frozen)
+
+    @property
+    def backend(self) -> Backend | None:
+        """The one that somebody names."""
+        return self.session.backend_for(self.wanted)
+
+    def write(self, decision: Decision | None, along: Sequence[str]) -> Sequence[str]:
+        """Write the pins, with those of packages that came along (None: take all out); uv's arguments after that."""
+        raise NotImplementedError
+
+    def loosen(self) -> bool:
+        """Have `write` leave out what may stand in the way and nobody asked for; whether there is such a thing."""
+        return False
+
+    def settle(self, decision: Decision | None, refusal: NoBuild | None = None) -> Decision | None:
+        """Pin for what the text suggests (None: nothing, and `refusal` says why), then for what uv makes of it.
+
+        The decision that holds in the end, told. None, and the files as before: uv resolves no torch, or a dependency
+        says where it comes from. Where uv fails everything is undone; raises NoBuild where no build fits.
+        """
+        start, first = self.tx.mark(), None
+        if decision:
+            first = self._under(decision)
+            if first.code == NO_SOLUTION and self.loosen():
+                rollback(self.session, self.tx, start)
+                first = self._under(decision)
+            if better := self._better(decision, first):
+                if set(better.bounds) <= set(decision.bounds):
+                    return self._told(decision, first)
+                rollback(self.session, self.tx, start)
+                return self._told(better, self._under(better))
+            rollback(self.session, self.tx, start)
+            if first.code == 0 and first.torch is None:  # overridden or excluded: nothing to choose
+                return None
+        free = self._under(None)
+        if free.code and refusal:
+            raise refusal
+        if free.code:
+            self.end(decision, first if first and first.code else free)
+        along, other_says = brought(self.session), says_dependency(self.session, self.wanted)
+        rollback(self.session, self.tx, start)
+        if free.torch is None or other_says:
+            return None
+        try:
+            return self._told(*self.for_release(free.torch, along))
+        except NoBuild as error:
+            raise refusal or error from None
+
+    def for_release(self, torch: str, along: Sequence[str]) -> tuple[Decision, Outcome]:
+        """Pin for the torch that uv resolved without pins; an older one only if what needs it admits that.
+
+        Raises NoBuild where no build of it fits.
+        """
+        start = self.tx.mark()
+        decision = decide_for(self.session, self.requirements, torch, self.backend)
+        outcome = self._under(decision, along)
+        if outcome.code == NO_SOLUTION and decision.torch != torch:
+            rollback(self.session, self.tx, start)
+            decision = self.session.decide((f"torch=={torch}",), self.backend)
+            outcome = self._under(decision, along)
+        if outcome.code:
+            rollback(self.session, self.tx, start)
+        return decision, outcome
+
+    def _under(self, decision: Decision | None, along: Sequence[str] = ()) -> Outcome:
+        session, tx, backend = self.session, self.tx, decision.backend if decision else None
+        words, loud = self.write(decision, along), self.loud
+        if decision and loud:
+            tell_decision(tx, decision, None)
+        code, said = (tx.attempt(*words), "") if loud else tx.try_quietly(*words, patient=self.patient)
+        self.loud = False  # once is enough
+        session.reread()
+        tells = self._locks and not code and os.path.exists(session.required_site.lock)
+        return Outcome(code, said, newest_torch(locked(session), backend) if tells else "", loud)
+
+    def _better(self, decision: Decision, outcome: Outcome) -> Decision | None:
+        """What serves the torch best that uv locked under a decision; None: another backend, or there is no torch."""
+        if outcome.code:
+            if self.backend or outcome.code != NO_SOLUTION or not self._locks:
+                self.end(decision, outcome)
+            return None
+        if not outcome.torch:
+            return None if outcome.torch is None else decision
+        better = decision_for_release(self.session, self.requirements, outcome.torch, decision, self.backend)
+        return better if better.backend == decision.backend else None
+
+    def _told(self, decision: Decision, outcome: Outcome) -> Decision:
+        if outcome.code:
+            self.end(decision, outcome)
+        self.tx.tell(outcome.said)
+        if not outcome.told:
+            tell_decision(self.tx, decision, outcome.torch)
+        return decision
+
+    def end(self, decision: Decision | None, outcome: Outcome) -> NoReturn:
+        """Undo everything and end as uv did."""
+        if decision and not outcome.told:
+            tell_decision(self.tx, decision, None)
+        self.tx.end(outcome.code, outcome.said)
+
+
+class WorkspacePinning(Pinning):
+    """Pins in every file of the workspace, and `uv lock`; `command` is the user's own.
+
+    An explicit word for a backend takes local versions out of the requirements, and lowers a lower bound that alone
+    stands in the way.
+    """
+
+    def __init__(self, session: Session, tx: Transaction, wanted: Wanted, command: Sequence[str] | None = None) -> None:
+        self.anew = speaks_up(session, wanted)
+        requirements = workspace_requirements(session)
+        super().__init__(session, tx, wanted, map(without_local, requirements) if self.anew else requirements)
+        self.command = command or choices.relock_command(session)
+        self.lowered: Sequence[Lowered] = ()
+
+    def write(self, decision: Decision | None, along: Sequence[str] = ()) -> Sequence[str]:
+        """See Pinning."""
+        self.edit(decision, along)
+        return self.command
+
+    def edit(self, decision: Decision | None, along: Sequence[str] = ()) -> bool:
+        """Write the pins and the bounds that go with them; whether that changed anything."""
+        change = Change(self.session, self.tx)
+        take_bounds_away(change, self.lowered)
+        if decision is None:
+            change.take_out()
+        if self.anew or decision is None:
+            change.strip_local_versions()
+        if decision:
+            change.to(decision, (), along, keeping=() if self.anew else None)
+            bounds = dict(decision.bounds)
+            names = workspace_packages(self.session)
+            pin.bound(change.files[0][2], [(name, bounds[name]) for name in names if name in bounds])
+        return change.write()
+
+    def loosen(self) -> bool:
+        """See Pinning: lower bounds like those that `uv add` writes may ask for what this index lacks."""
+        if not self.anew or self.lowered:
+            return False
+        self.lowered = tuple(lower_bounds(self.session))
+        return bool(self.lowered)
+
+    def decide(self) -> Decision:
+        """What the requirements' text suggests. Raises NoBuild."""
+        if self.anew:
+            decision, self.lowered = decide_lowering(self.session, self.requirements, self.backend)
+            return decision
+        try:
+            return self.session.decide(self.requirements, self.backend)
+        except NoBuild as error:
+            raise NoBuild(str(error), *error.hints, *would_lower(self.session, self.requirements)) from None
+
+
 def pin_and_lock(session: Session, tx: Transaction, wanted: Wanted, command: Sequence[str] | None = None) -> bool:
     """Pin the whole workspace to the build for this machine (or to the one asked for) and lock; whether it is pinned.
 
-    Nothing is pinned where uv resolves no torch. An explicit word for a backend takes local versions out of the
-    requirements, and lowers a lower bound that alone stands in the way. `command`: the user's own `uv lock`.
+    Nothing is pinned where uv resolves no torch. `command`: the user's own `uv lock`.
     """
-    backend = session.backend_for(wanted)
-    site = session.required_site
-    before = tx.mark()
-    requirements = workspace_requirements(session)
-    if anew := speaks_up(session, wanted):
-        requirements = tuple(map(without_local, requirements))
+    pinning, decision, refusal = WorkspacePinning(session, tx, wanted, command), None, None
     try:
-        choice = (
-            decide_lowering(session, requirements, backend) if anew else Lowering(session.decide(requirements, backend))
-        )
-    except NoBuild as refusal:  # uv may resolve another torch than the text says: overrides replace it
-        if backend or tx.dry:
+        decision = pinning.decide()
+    except NoBuild as error:  # uv may resolve another torch than the text says: overrides replace it
+        if pinning.backend or tx.dry:
             raise
-        return _pin_for_resolution(session, tx, before, wanted, refusal=refusal)
-    decision = choice.decision
-    if leaves_to_pypi(session, backend):
+        refusal = error
+    if decision and leaves_to_pypi(session, pinning.backend):
         tell_pypi(tx, decision)
         return False
-    relock = command or choices.relock_command(session)
-    choice, code, said = _lock_pinned(session, tx, before, choice, relock, anew=anew)
-    if code == 0:
-        torch = None if tx.dry else newest_torch(locked(session), decision.backend)
-        if torch is None and not tx.dry and os.path.exists(site.lock):  # overridden or excluded: nothing to choose
-            rollback(session, tx, before)
-            return False
-        better = decision_for_release(session, requirements, torch, decision, backend) if torch else decision
-        if better.backend == decision.backend:
-            tx.tell(said)
-            _keep_beside(session, tx, decision, better)
-            tell_decision(tx, decision, torch)
-            bound_anew(session, tx, choice.lowered)
-            return True
-    elif backend or code != NO_SOLUTION:
-        tell_decision(tx, decision, None)
-        tx.fail()
-    rollback(session, tx, before)
-    return _pin_for_resolution(session, tx, before, wanted, choice)
-
-
-def _lock_pinned(
-    session: Session,
-    tx: Transaction,
-    before: Mapping[str, Saved],
-    choice: Lowering,
-    relock: Sequence[str],
-    *,
-    anew: bool,
-) -> tuple[Lowering, int, str]:
-    """Pin and lock; once more with bounds lowered that may ask for what this index lacks. Uv's code and words."""
-    write_pins(session, tx, choice, anew)
-    code, said = tx.try_quietly(*relock)
-    if code == NO_SOLUTION and anew and not choice.lowered:
-        rollback(session, tx, before)
-        choice = choice._replace(lowered=tuple(lower_bounds(session)))
-        write_pins(session, tx, choice, anew)
-        code, said = tx.try_quietly(*relock)
-    return choice, code, said
-
-
-def _pin_for_resolution(
-    session: Session,
-    tx: Transaction,
-    before: Mapping[str, Saved],
-    wanted: Wanted,
-    choice: Lowering | None = None,
-    refusal: NoBuild | None = None,
-) -> bool:
-    """Resolve without a pin, choose for what came out, pin, lock again.
-
-    Raises `refusal`, why the text had no build, where what uv resolves has none either.
-    """
-    first = tx.failure
-    lowered = choice.lowered if choice else ()
-    change = Change(session, tx)
-    change.take_out()
-    take_bounds_away(change, lowered)
-    change.strip_local_versions()
-    change.write()
-    code, _ = tx.try_quietly(*choices.relock_command(session))
-    if code and refusal:
-        raise refusal
-    if code and choice:
-        tell_decision(tx, choice.decision, None)
-        tx.end(*(first if first[0] else tx.failure))
-    check_unsaid(session, wanted)
-    torch = newest_torch(locked(session))
-    if torch is None or pins_unsaid(session):
-        rollback(session, tx, before)
+    if pinning.settle(decision, refusal) is None:
         return False
-    try:
-        decision = decide_for(session, workspace_requirements(session), torch, None)
-    except NoBuild as error:
-        raise refusal or error from None
-    write_pins(session, tx, Lowering(decision), anew=False, transitive=brought(session))
-    tx.uv(*choices.relock_command(session))
-    tell_decision(tx, decision, newest_torch(locked(session), decision.backend))
-    bound_anew(session, tx, lowered)
+    bound_anew(session, tx, pinning.lowered)
     return True
+
+
+def pin_transitive(session: Session, tx: Transaction, wanted: Wanted) -> bool:
+    """Pin for the PyTorch packages that only other packages need, as the lock has them, and lock again.
+
+    Whether anything was pinned. Where no build fits, a warning: nobody asked for torch by name.
+    """
+    torch, pinning = newest_torch(locked(session)), WorkspacePinning(session, tx, wanted)
+    if torch is None or leaves_to_pypi(session, pinning.backend) or says_dependency(session, wanted):
+        return False
+    names, insists = brought(session), speaks_up(session, wanted)
+    pinning.patient = insists
+    try:
+        decision, outcome = pinning.for_release(torch, names)
+    except NoBuild as error:
+        if insists:
+            raise
+        tx.warn(unfit(torch, error))
+        return False
+    if outcome.code and (insists or outcome.code not in (NO_SOLUTION, OUT_OF_REACH)):
+        tx.end(outcome.code, outcome.said)
+    if outcome.code:  # without uvtorch the command would have worked
+        why = f": what needs it cannot be solved with {decision.backend}"
+        if outcome.code == OUT_OF_REACH:
+            why = f", as uv could not lock it from the index of {decision.backend}; "
+            why += f"`uvtorch torch use {decision.backend}` tries again"
+        tx.warn(f"torch {torch} came along from PyPI{why}")
+        return False
+    tx.tell(outcome.said)
+    tell_decision(tx, decision, outcome.torch, f"{', '.join(names)} came along: " if names else "")
+    return True
+
+
+def unfit(torch: str, error: NoBuild) -> str:
+    """The warning for a torch that came along and has no build for this machine: nobody asked for it by name."""
+    why = ". ".join([str(error).rstrip("."), *error.hints[:1]])
+    return f"{f'torch {torch}'.strip()} came along from PyPI and may not run here: {why}"
 
 
 def speaks_up(session: Session, wanted: Wanted) -> bool:
     """Whether the user names a backend, or `auto`, in so many words: then what stands in the way gives way."""
     return wanted.origin == Origin.OPTION and not session.line.ours_has("--auto")
-
-
-def write_pins(session: Session, tx: Transaction, choice: Lowering, anew: bool, transitive: Sequence[str] = ()) -> bool:
-    """Write the pins and the bounds that go with them; `anew`: local versions in the requirements give way."""
-    change = Change(session, tx)
-    take_bounds_away(change, choice.lowered)
-    if anew:
-        change.strip_local_versions()
-    change.to(choice.decision, (), transitive, keeping=() if anew else None)
-    _keep_within(session, change, choice.decision)
-    return change.write()
-
-
-def _keep_beside(session: Session, tx: Transaction, decision: Decision, resolved: Decision) -> None:
-    """Write the bounds that the torch which uv resolved asks for beyond those of the decision, and lock again."""
-    if set(resolved.bounds) - set(decision.bounds):
-        change = Change(session, tx)
-        _keep_within(session, change, resolved)
-        if change.write():
-            tx.uv(*choices.relock_command(session), "--quiet")
-
-
-def _keep_within(session: Session, change: Change, decision: Decision) -> None:
-    """Write the bounds of a decision for the packages that the workspace names."""
-    bounds = dict(decision.bounds)
-    names = workspace_packages(session)
-    pin.bound(change.files[0][2], [(name, bounds[name]) for name in names if name in bounds])
 
 
 def leaves_to_pypi(session: Session, backend: Backend | None) -> bool:
@@ -275,18 +379,17 @@ def pins_unsaid(session: Session) -> tuple[Source, ...]:
     return tuple(Source("torch", one.backend.index_name, one.location, one.backend) for one in builds if one.backend)
 
 
-def check_unsaid(session: Session, wanted: Wanted) -> None:
-    """Raise ProjectError where a dependency pins torch to another backend than the one that is asked for."""
+def says_dependency(session: Session, wanted: Wanted) -> bool:
+    """Whether a dependency says where torch comes from. Raises ProjectError where another backend is asked for."""
     pins = () if pins_of(session) else pins_unsaid(session)
-    if (
-        pins
-        and speaks_up(session, wanted)
-        and (wanted.backend or session.decide(("torch",)).backend) != pins[0].backend
-    ):
+    if not pins:
+        return False
+    if speaks_up(session, wanted) and (wanted.backend or session.decide(("torch",)).backend) != pins[0].backend:
         raise ProjectError(
             f"a dependency pins torch to {pins[0].backend}, and another index beside that is an error for uv",
             "change the index in that dependency, or take it as a package without sources",
         )
+    return True
 
 
 def is_from_own_index(session: Session) -> bool:

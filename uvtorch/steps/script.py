@@ -5,19 +5,17 @@ import tomllib
 
 from uvtorch import uv
 from uvtorch.argv import carried
-from uvtorch.requirement import without_local
 from uvtorch.session import Session, Wanted
 from uvtorch.steps import choices
-from uvtorch.steps.bounds import Lowering, decide_lowering, without_bound
-from uvtorch.steps.pins import pins_of, torch_first, workspace_packages, workspace_requirements
+from uvtorch.steps.bounds import without_bound
+from uvtorch.steps.pins import pins_of, torch_first, workspace_packages
 from uvtorch.steps.resolve import (
+    WorkspacePinning,
     decide_for,
     decision_for_release,
     leaves_to_pypi,
-    speaks_up,
     tell_decision,
     tell_pypi,
-    write_pins,
 )
 from uvtorch.transaction import Transaction
 
@@ -27,29 +25,23 @@ def pin_script(session: Session, tx: Transaction, wanted: Wanted) -> tuple[str, 
 
     Packages that come with others are named among the dependencies. Raises NoBuild where nothing fits.
     """
-    backend, direct = session.backend_for(wanted), workspace_packages(session)
+    direct, pinning = workspace_packages(session), WorkspacePinning(session, tx, wanted)
     versions = {} if direct and pins_of(session) else _resolved(session)
     torch = versions.get("torch", "").partition("+")[0]
     if not direct and not torch:
         return ()
-    requirements, anew = workspace_requirements(session), speaks_up(session, wanted)
-    if not direct and not backend:
-        choice = Lowering(decide_for(session, requirements, torch, None))
-    elif anew:
-        choice = decide_lowering(session, tuple(map(without_local, requirements)), backend)
-    else:
-        choice = Lowering(session.decide(requirements, backend))
-    if torch:
-        decision = decision_for_release(session, requirements, torch, choice.decision, backend)
-        choice = choice._replace(decision=decision)
-    if leaves_to_pypi(session, backend):
-        tell_pypi(tx, choice.decision)
+    named = direct or pinning.backend
+    decision = pinning.decide() if named else decide_for(session, pinning.requirements, torch, None)
+    if torch and named:
+        decision = decision_for_release(session, pinning.requirements, torch, decision, pinning.backend)
+    if leaves_to_pypi(session, pinning.backend):
+        tell_pypi(tx, decision)
         return ()
     along = torch_first(name for name in versions if name not in direct)
-    changed = write_pins(session, tx, choice, anew, along)
-    tx.say(*(f"lowered {one.before} to {without_bound(one.before)}" for one in choice.lowered))
-    tell_decision(tx, choice.decision, None, f"{', '.join(along)} came along: " if along else "")
-    return (*workspace_packages(session), *choice.decision.companions) if changed else ()
+    changed = pinning.edit(decision, along)
+    tx.say(*(f"lowered {one.before} to {without_bound(one.before)}" for one in pinning.lowered))
+    tell_decision(tx, decision, None, f"{', '.join(along)} came along: " if along else "")
+    return (*workspace_packages(session), *decision.companions) if changed else ()
 
 
 def _resolved(session: Session) -> dict[str, str]:

@@ -1,13 +1,12 @@
 """`uvtorch add`: PyTorch packages with the index that serves this machine; all else as uv has it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 from uvtorch.backend import Backend, from_url
 from uvtorch.choose import Decision
 from uvtorch.edits import offer, pin
 from uvtorch.errors import NoBuild, ProjectError, UsageError
-from uvtorch.kept import Saved
 from uvtorch.packages import begins_with, extension_names
 from uvtorch.project import Choice, Source, Target
 from uvtorch.project.model import GROUP
@@ -16,22 +15,18 @@ from uvtorch.requirement import bare_requirement, named_by
 from uvtorch.session import Origin, Session, requirements_of
 from uvtorch.steps import choices
 from uvtorch.steps.change_choices import change_choices
-from uvtorch.steps.follow import follow_and_sync, unfit
+from uvtorch.steps.follow import follow_and_sync
 from uvtorch.steps.pins import Change, pins_of
 from uvtorch.steps.requested import Requested, requested_by, words_with
 from uvtorch.steps.resolve import (
-    NO_SOLUTION,
-    brought,
-    decide_for,
-    decision_for_release,
+    Pinning,
     is_from_own_index,
     leaves_to_pypi,
     locked,
     newest_torch,
     pins_unsaid,
-    rollback,
-    tell_decision,
     tell_pypi,
+    unfit,
 )
 from uvtorch.steps.script import pin_script
 from uvtorch.steps.watch import watch
@@ -111,18 +106,21 @@ def _add_to_script(session: Session, warnings: Sequence[str]) -> int:
     return tx.code
 
 
-class Adding:
-    """One `add` of PyTorch packages, within its transaction."""
+class Adding(Pinning):
+    """One `add` of PyTorch packages, within its transaction.
+
+    Where something is known to bear on what uv resolves, the environment waits for the lock, and uv's words for the
+    outcome.
+    """
 
     def __init__(self, session: Session, tx: Transaction, requested: Sequence[Requested]) -> None:
-        self.session, self.tx, self.requested = session, tx, requested
+        self.requested = requested
         self.texts = [item.text for item in requested]
         self.packages = tuple(dict.fromkeys(item.package for item in requested))
         replaced = {item.package for item in requested if item.text.strip() != bare_requirement(item.text)}
         self.standing = tuple(text for text in requirements_of(session.project) if named_by(text) not in replaced)
         """The project's own requirements that stay as they are: uv replaces one that is added with a specifier."""
-        self.asked = (*self.texts, *self.standing)
-        self.wanted = session.wanted(self.texts)
+        super().__init__(session, tx, session.wanted(self.texts), (*self.texts, *self.standing))
         self.before = content(session.required_site.lock)
 
     # One build for the project
@@ -139,84 +137,33 @@ class Adding:
             tx.uv(*session.line.argv)
             return
         if wanted.origin == Origin.LOCAL_VERSION:  # its marker may leave it out here
-            wanted = session.wanted(self.texts, session.machine)
-        backend = session.backend_for(wanted)
-        decision = session.decide(self.asked, backend)
-        if leaves_to_pypi(session, backend):
+            self.wanted = session.wanted(self.texts, session.machine)
+        decision = session.decide(self.requirements, self.backend)
+        if leaves_to_pypi(session, self.backend):
             tell_pypi(tx, decision)
             tx.uv(*session.line.argv)
             return
         session.begin_script()
-        self.chosen(decision, backend)
-        if not session.is_script:
-            systems = dict.fromkeys(key.partition("_")[0].capitalize() for key in sorted(decision.platforms or ()))
+        self.loud = synced = session.is_script or session.frozen or not session.may_resolve_otherwise
+        settled = self.settle(decision)
+        if settled is None:
+            tx.uv(*session.line.argv)
+        follow_and_sync(session, tx, self.before, late=settled is not None and not (synced and settled is decision))
+        if settled and not session.is_script:
+            systems = dict.fromkeys(key.partition("_")[0].capitalize() for key in sorted(settled.platforms or ()))
             who = "for all who install the project" + (f" on {' or '.join(systems)}" if systems else "")
             tx.say(f"the pin counts {who}: `uvtorch torch backends --help` shows how to offer several")
 
-    def chosen(self, decision: Decision, backend: Backend | None) -> None:
-        """Pin, let uv add, and see whether it resolved the torch that was chosen for.
-
-        `backend`: the one that somebody names. Where something is known to bear on what uv resolves, the environment
-        waits for the lock, and uv's words for the outcome.
-        """
-        session, tx = self.session, self.tx
-        start = tx.mark()
-        follows = not (session.is_script or session.frozen)
-        careful = follows and session.may_resolve_otherwise
-        command, said = self.pin(decision), ""
-        if careful:
-            code, said = tx.try_quietly(*session.without_sync(command))
-        else:
-            tell_decision(tx, decision, None)
-            code = tx.attempt(*command)
-        changed = follows and not tx.dry and self._resolves_otherwise(decision, backend, code)
-        if changed:
-            self.for_resolution(decision, backend, start, spoken=code != 0 and not careful)
-        elif code:
-            tx.end(code, said)
-        elif careful:
-            tx.tell(said)
-            tell_decision(tx, decision, None if tx.dry else newest_torch(locked(session), decision.backend))
-        follow_and_sync(session, tx, self.before, late=careful or changed)
-
-    def pin(self, decision: Decision, transitive: Sequence[str] = ()) -> list[str]:
-        """Write the pins of a decision; the arguments with which uv adds under them."""
-        change = Change(self.session, self.tx)
-        keeping = (*self.standing, *(item.text for item in self.requested if item.position is None))
-        change.to(decision, self.packages, transitive, keeping=keeping)
-        change.write()
-        return words_with(self.session, self.requested, decision)
-
-    def _resolves_otherwise(self, decision: Decision, backend: Backend | None, code: int) -> bool:
-        """Whether uv found no solution under the pin, or an older torch that asks for another build or more bounds."""
-        if code:
-            return code == NO_SOLUTION and backend is None
-        self.session.reread()
-        torch = newest_torch(locked(self.session), decision.backend)
-        better = decision_for_release(self.session, self.asked, torch, decision, backend) if torch else decision
-        return better.backend != decision.backend or not set(better.bounds) <= set(decision.bounds)
-
-    def for_resolution(
-        self, before: Decision, backend: Backend | None, start: Mapping[str, Saved], *, spoken: bool
-    ) -> None:
-        """Add without the pin, choose for what uv resolves then, and add anew under that. `spoken`: uv has said why.
-
-        Anew, for the bounds that uv wrote without the pin are those of the default index's releases.
-        """
-        session, tx, first = self.session, self.tx, self.tx.failure
-        rollback(session, tx, start)
-        code, said = tx.try_quietly(*session.without_sync(words_with(session, self.requested, None)))
-        session.reread()
-        torch, transitive = newest_torch(locked(session)), brought(session)
-        if code or torch is None:
-            tx.end(*(first if first[0] else (code, "" if spoken else said)))
-        rollback(session, tx, start)
-        decision = decide_for(session, self.asked, torch, backend)
-        if (decision.backend, decision.bounds) == (before.backend, before.bounds):  # no other way
-            tx.end(*(first if first[0] else (NO_SOLUTION, "")))
-        tx.uv(*session.without_sync(self.pin(decision, transitive)))
-        session.reread()
-        tell_decision(tx, decision, newest_torch(locked(session), decision.backend))
+    def write(self, decision: Decision | None, along: Sequence[str]) -> Sequence[str]:
+        """See Pinning: the words with which uv adds under the pins."""
+        session = self.session
+        if decision:
+            change = Change(session, self.tx)
+            keeping = (*self.standing, *(item.text for item in self.requested if item.position is None))
+            change.to(decision, self.packages, along, keeping=keeping)
+            change.write()
+        words = words_with(session, self.requested, decision)
+        return words if self.loud else session.without_sync(words)
 
     # Where the project is pinned already
 
@@ -253,7 +200,7 @@ class Adding:
         torch = newest_torch(locked(self.session), backend)
         fixed = (f"torch=={torch}",) if torch and "torch" not in self.packages else ()
         try:
-            return self.session.decide((*self.asked, *fixed), backend)
+            return self.session.decide((*self.requirements, *fixed), backend)
         except NoBuild:
             return None
 
@@ -261,7 +208,7 @@ class Adding:
         """Say that the pinned index cannot serve what is added, and which command chooses another."""
         session = self.session
         with suppress(NoBuild):
-            if not self._serves(backend) and (anew := session.decide(self.asked)).torch is not None:
+            if not self._serves(backend) and (anew := session.decide(self.requirements)).torch is not None:
                 command = quoted(("uvtorch", *session.line.with_options("--torch-backend", "auto")))
                 self.tx.warn(
                     f"the index of {backend}, where the project is pinned, cannot serve that; "
@@ -273,7 +220,7 @@ class Adding:
         catalog = self.session.catalog
         if backend is None or backend not in catalog.builds:
             return True
-        torch, names = self.session.decide(self.asked, backend).torch, map(named_by, self.asked)
+        torch, names = self.session.decide(self.requirements, backend).torch, map(named_by, self.requirements)
         return torch is not None and not any(torch in catalog.lacking.get((one or "", backend), ()) for one in names)
 
     # Several builds to choose from
@@ -310,7 +257,7 @@ class Adding:
         """Say that the index of a choice cannot serve what is added, and which command offers others."""
         with suppress(NoBuild):
             able = [one for one in offered if self._serves(one)]
-            if len(able) < len(offered) and (best := self.session.decide(self.asked).backend):
+            if len(able) < len(offered) and (best := self.session.decide(self.requirements).backend):
                 others = quoted(("uvtorch", "torch", "backends", *dict.fromkeys(map(str, (*able, best)))))
                 self.tx.warn(f"not every index of the choices can serve that; `{others}` offers others")
 

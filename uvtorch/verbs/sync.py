@@ -1,8 +1,7 @@
 """`uvtorch sync|run|export --auto` and `lock --torch-backend`: the build that fits this machine."""
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 
 from uvtorch import cache, files
 from uvtorch.argv import is_set
@@ -17,17 +16,9 @@ from uvtorch.requirement import without_local
 from uvtorch.session import Session, Wanted
 from uvtorch.steps import choices
 from uvtorch.steps.bounds import decide_lowering
-from uvtorch.steps.follow import follow_lock, pin_transitive
+from uvtorch.steps.follow import follow_lock, pin_project
 from uvtorch.steps.pins import pins_of, workspace_packages, workspace_requirements
-from uvtorch.steps.resolve import (
-    check_unsaid,
-    is_from_own_index,
-    locked,
-    pin_and_lock,
-    pins_unsaid,
-    selected_pins,
-    speaks_up,
-)
+from uvtorch.steps.resolve import is_from_own_index, locked, pins_unsaid, selected_pins, speaks_up
 from uvtorch.steps.script import out_of_place, pin_script, put_in_place
 from uvtorch.transaction import Transaction, content, is_read_only
 
@@ -120,7 +111,7 @@ def _differs(session: Session, wanted: Wanted, pins: Sequence[Source]) -> bool:
     backend = wanted.backend
     if backend is None:
         requirements = [without_local(text) for text in workspace_requirements(session)] or ["torch"]
-        backend = decide_lowering(session, requirements, None).decision.backend
+        backend = decide_lowering(session, requirements, None)[0].backend
     return any(one.backend != backend for one in pins)
 
 
@@ -196,7 +187,7 @@ def _judged(session: Session, backend: Backend | None) -> Option:
 
 def _remedy(session: Session, backend: Backend | None) -> str:
     try:
-        better = decide_lowering(session, workspace_requirements(session) or ("torch",), None).decision.backend
+        better = decide_lowering(session, workspace_requirements(session) or ("torch",), None)[0].backend
     except NoBuild:
         return ""
     # A local version in the requirements (`torch==2.6.0+cpu`) leaves no other backend to name.
@@ -214,66 +205,26 @@ def _pin(session: Session, wanted: Wanted) -> int:
     """Write the choice once, then let uv run: undone if uv fails."""
     if session.claim_unread():  # somebody changed the project in the meantime
         return sync(session)
-    line, site = session.line, session.required_site
-    packages = workspace_packages(session)
+    line, site, fixed = session.line, session.required_site, _fixed(session)
     if session.is_script and not speaks_up(session, wanted) and is_read_only(site.manifest.path):
         return session.hand_over(f"{session.project.origin} is read-only: which PyTorch build it gets is not chosen")
+    if fixed and (workspace_packages(session) or (locked(session).named("torch") and not pins_unsaid(session))):
+        raise _fixed_error(session, wanted, fixed)
     with session.transaction() as tx:
-        before = content(site.lock)
-        if packages:
-            _check_free(session, wanted)
         if session.is_script:
             _pin_script(session, tx, wanted)
-        elif packages:
-            try:
-                pinned = pin_and_lock(session, tx, wanted, line.argv if line.verb == "lock" else None)
-            except NoBuild as error:
-                raise NoBuild(str(error), *error.hints, *_lowering(session)) from None
-            if pinned:
-                follow_lock(session, tx, b"")
-            _finish(session, tx, locked_already=True)
-        else:
-            _pin_what_comes_along(session, tx, wanted, before)
+            return tx.code
+        command = line.argv if line.verb == "lock" else None
+        lock = not fixed and bool(command or wanted.backend or not os.path.exists(site.lock))
+        pinned = pin_project(session, tx, wanted, command, lock=lock)
+        if not pinned and (brought := pins_unsaid(session)) and (backend := brought[0].backend):
+            tx.warn(*filter(None, [_brought_mismatch(session, backend)]))
+        if line.verb == "run":
+            # Whether the program fails is no reason to undo the pins; whether uv can lock them is.
+            tx.become(line.argv)
+        elif command is None or fixed:
+            tx.uv(*line.argv)
     return tx.code
-
-
-def _lowering(session: Session) -> Iterator[str]:
-    """The remedy where a lower bound alone, as `uv add` writes it, stands in the way of every build."""
-    with suppress(NoBuild):
-        choice = decide_lowering(session, workspace_requirements(session), None)
-        lowered = " and ".join(one.before for one in choice.lowered)
-        if lowered:
-            yield f"`--torch-backend auto` lowers {lowered} and takes {choice.decision.backend}"
-
-
-def _finish(session: Session, tx: Transaction, *, locked_already: bool) -> None:
-    line = session.line
-    if line.verb == "run":
-        # Whether the program fails is no reason to undo the pins; whether uv can lock them is.
-        tx.become(line.argv)
-    elif line.verb != "lock" or not locked_already:
-        tx.uv(*line.argv)
-
-
-def _pin_what_comes_along(session: Session, tx: Transaction, wanted: Wanted, before: bytes) -> None:
-    """Pin for a torch that only other packages need, as uv resolves it; plain uv where there is none."""
-    line = session.line
-    fixed, said = _fixed(session), ""
-    if fixed is None and (not before or line.verb == "lock" or wanted.backend):
-        code, said = tx.try_quietly(*(line.argv if line.verb == "lock" else choices.relock_command(session)))
-        if code:
-            tx.fail()
-        session.reread()
-    pinned = False
-    if (pins := pins_unsaid(session)) and (backend := pins[0].backend):
-        check_unsaid(session, wanted)
-        tx.warn(*filter(None, [_brought_mismatch(session, backend)]))
-    elif locked(session).named("torch"):
-        _check_free(session, wanted)
-        pinned = pin_transitive(session, tx, wanted)
-    if line.verb == "lock" and not pinned:
-        tx.tell(said)
-    _finish(session, tx, locked_already=fixed is None)
 
 
 def _brought_mismatch(session: Session, backend: Backend) -> str | None:
@@ -291,15 +242,14 @@ def _fixed(session: Session) -> str | None:
     return found or next((name for name in ("UV_LOCKED", "UV_FROZEN") if is_set(session.env, name)), None)
 
 
-def _check_free(session: Session, wanted: Wanted) -> None:
-    """Raise UsageError if the lock must not change."""
-    if fixed := _fixed(session):
-        origin = session.project.origin
-        script, commit = (f" --script {origin}", "") if session.is_script else ("", " and commit both files")
-        raise UsageError(
-            f"{origin} has to change for a build that fits, and {fixed} does not allow that",
-            f"run `uvtorch torch use {session.backend_for(wanted) or 'auto'}{script}` once{commit}",
-        )
+def _fixed_error(session: Session, wanted: Wanted, fixed: str) -> UsageError:
+    """The error where the lock must not change, and has to."""
+    origin = session.project.origin
+    script, commit = (f" --script {origin}", "") if session.is_script else ("", " and commit both files")
+    return UsageError(
+        f"{origin} has to change for a build that fits, and {fixed} does not allow that",
+        f"run `uvtorch torch use {session.backend_for(wanted) or 'auto'}{script}` once{commit}",
+    )
 
 
 def _pin_script(session: Session, tx: Transaction, wanted: Wanted) -> None:

@@ -12,9 +12,9 @@ from uvtorch.errors import ProjectError, UsageError
 from uvtorch.index_query import check_mirror
 from uvtorch.session import Origin, Session, Wanted
 from uvtorch.steps import choices
-from uvtorch.steps.follow import follow_lock, pin_transitive
+from uvtorch.steps.follow import pin_project
 from uvtorch.steps.pins import Change, workspace_packages, workspace_requirements
-from uvtorch.steps.resolve import locked, pin_and_lock
+from uvtorch.steps.resolve import locked
 from uvtorch.steps.script import pin_script, put_in_place
 from uvtorch.steps.verb import Verb
 from uvtorch.transaction import Transaction, quoted
@@ -124,14 +124,7 @@ def _pin(session: Session, tx: Transaction, wanted: Wanted) -> None:
         if packages:
             put_in_place(session, tx, packages)
         return
-    if workspace_packages(session):
-        pin_and_lock(session, tx, wanted)
-        follow_lock(session, tx, b"")
-        return
-    if not locked(session).named("torch"):  # dynamic dependencies; a torch that only comes along, not locked yet
-        code, _ = tx.try_quietly(*choices.relock_command(session))
-        if code:
-            tx.fail()
-    if not locked(session).named("torch"):
+    named = workspace_packages(session)
+    pinned = pin_project(session, tx, wanted, lock=not locked(session).named("torch"))
+    if not (pinned or named or locked(session).named("torch")):
         raise ProjectError(f"{session.project.origin} requires no PyTorch package", "`uvtorch add torch` adds it")
-    pin_transitive(session, tx, wanted)
