@@ -21,7 +21,8 @@ from uvtorch.project import Project
 from uvtorch.project import read as read_project
 from uvtorch.project import workspace as workspaces
 from uvtorch.project.hosts import check_index_url
-from uvtorch.project.outside import Outside, configured, given, of_pytorch
+from uvtorch.project.model import Index
+from uvtorch.project.outside import configured, given, of_pytorch
 from uvtorch.project.pyproject import PyProject
 from uvtorch.project.script import begin_script, script_block
 from uvtorch.project.workspace import Manifest, Workspace
@@ -235,7 +236,7 @@ class Session(Command):
         return self.project.config.index_base or (own if known else DEFAULT_INDEX_BASE)
 
     @cached_property
-    def outside(self) -> tuple[Outside, ...]:
+    def outside(self) -> tuple[Index, ...]:
         """The PyTorch indexes that uv is given for every package, by options, variables and configuration files."""
         root = self.required_site.root
         data = {} if root.script else root.data
@@ -384,7 +385,7 @@ def requirements_of(project: Project) -> tuple[str, ...]:
     and without what tells them apart.
     """
     items = project.pytorch_requirements()
-    together = [item.text for item in items if item.target.normalized not in project.conflict_members]
+    together = [item.text for item in items if item.target not in project.conflict_members]
     return tuple(together or [without_local(item.text) for item in items])
 
 

@@ -17,7 +17,6 @@ from uvtorch.machine import Machine
 from uvtorch.markers import EVERYWHERE, PYTHONS, holds
 from uvtorch.project import Choice, Environment, Index, Project, Source
 from uvtorch.project.lock import Lock
-from uvtorch.project.outside import Outside
 from uvtorch.project.pyproject import SourceEntry
 from uvtorch.project.workspace import Workspace
 
@@ -56,7 +55,7 @@ class Case(NamedTuple):
     exports: Mapping[Selection, Export | None] = MappingProxyType({})
     """What uv exports for each selection that can be told apart; empty where that was not asked."""
     python: str | None = None
-    outside: tuple[Outside, ...] = ()
+    outside: tuple[Index, ...] = ()
     """The PyTorch indexes that uv is given for every package, outside of pyproject.toml."""
     base: str = DEFAULT_INDEX_BASE  # Where PyTorch's indexes are
     site: Workspace | None = None

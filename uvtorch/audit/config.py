@@ -106,7 +106,7 @@ def _conflicts(case: Case) -> Iterator[Finding]:
     See https://docs.astral.sh/uv/concepts/projects/config/#conflicting-dependencies.
     """
     project = case.project
-    own = [one for one in project.sources if project.declared(one.target.kind, one.target.name)]
+    own = [one for one in project.sources if one.target in project.targets]
     pairs = [pair for pair in combinations(own, 2) if _clash(project, *pair)]
     targets = dict.fromkeys(source.target for pair in pairs for source in pair)
     if targets:

@@ -14,10 +14,10 @@ from typing import Any, Final, NamedTuple
 from uvtorch.errors import UsageError
 from uvtorch.machine import Platform
 from uvtorch.markers import PYTHONS, holds
-from uvtorch.packages import ANCHORS, normalize
 from uvtorch.project import Environment, Project, Target
 from uvtorch.project.choices import reached
 from uvtorch.project.lock import Lock
+from uvtorch.project.model import GROUP
 from uvtorch.requirement import specifiers
 
 _NAME: Final = re.compile(r'name = "([^"\\]+)"')
@@ -98,7 +98,7 @@ def selections(project: Project) -> tuple[Selection, ...]:
     every = dict.fromkeys(chain(*map(_declared, owners)))
     names = {project.root_name, None} | {owner.name for owner in owners}
     items = [item for item in chain(*chain(*(owner.conflicts for owner in owners))) if item.package in names]
-    apart = {item.target.normalized for item in items if item.target}
+    apart = {item.target for item in items if item.target}
     edges = [*chain(*(owner.brings for owner in owners))]
     bound = [target for target in every if reached((target,), edges) & apart]
     return tuple(_selection(owners, bound, chosen) for chosen in (None, *filter(apart.__contains__, every)))
@@ -107,17 +107,16 @@ def selections(project: Project) -> tuple[Selection, ...]:
 def _selection(owners: tuple[Project, ...], bound: list[Target], chosen: Target | None) -> Selection:
     """What is bound to conflict sets is left out, but for what is chosen."""
     others = [target for target in bound if target != chosen]
-    defaults = {Target("group", normalize(name)) for name in chain(*(owner.default_groups for owner in owners))}
+    defaults = {Target("group", name) for name in chain(*(owner.default_groups for owner in owners))}
     label = [f"--{one.kind} {one.name}" for one in (chosen,) if one and one not in defaults]
     label += [f"--no-group {target.name}" for target in others if target in defaults]
-    anchors = [Target("group", ANCHORS)] if any(ANCHORS in owner.groups for owner in owners) else []
+    anchors = [GROUP] if any(GROUP in owner.targets for owner in owners) else []
     options = [word for target in (*others, *anchors) for word in (f"--no-{target.kind}", target.name or "")]
     return Selection(" ".join(label), ("--all-extras", "--all-groups", *options))
 
 
 def _declared(owner: Project) -> list[Target]:
-    groups = (Target("group", name) for name in owner.groups if name != ANCHORS)
-    return [target.normalized for target in (*(Target("extra", name) for name in owner.extras), *groups)]
+    return [target for target in owner.targets if target != GROUP]
 
 
 class Installed(NamedTuple):

@@ -51,7 +51,7 @@ def editable(project: Project) -> tuple[Choice, ...]:
     """
     rows = [*project.choices(), *(row for platform in MAIN_PLATFORMS for row in project.choices_for(platform))]
     rows = [row for row in rows if row.kind != "base"]
-    found = {row.target: row for row in reversed(rows) if project.declared(row.kind, row.name)}
+    found = {row.target: row for row in reversed(rows) if row.target in project.targets}
     if rows and not found:
         root = project.root_name or "the root"
         raise ProjectError(
@@ -94,7 +94,7 @@ def offer(file: PyProject, project: Project, offers: Sequence[Offer], kind: Choi
 
 def _fill(file: PyProject, project: Project, one: Offer, texts: Sequence[str], kind: ChoiceKind, base: str) -> str:
     """Write the requirements of a new choice and its index; the index's name."""
-    if project.declared(kind, one.name):
+    if Target(kind, one.name) in project.targets:
         raise ProjectError(
             f"the project has {'an extra' if kind == 'extra' else 'a group'} `{one.name}` of its own",
             f"rename it, or use --as {'groups' if kind == 'extra' else 'extras'}",
@@ -136,11 +136,10 @@ def _replace(
 def _set_conflicts(file: PyProject, project: Project, targets: Sequence[Target], gone: set[Target]) -> None:
     """The project's conflict sets without what is gone, and one that holds all the choices."""
     choices = [Item(target.kind, target.name or "") for target in targets if target.kind != "base"]
-    removed = {target.normalized for target in gone}
     sets: list[Sequence[Item]] = []
     for items in project.own_conflicts:
-        members = [item for item in items if item.target is None or item.target.normalized not in removed]
-        if len(members) > 1 and not {item._replace(package=None) for item in members} <= {*choices}:
+        members = [item for item in items if item.target not in gone]
+        if len(members) > 1 and not {item.target for item in members} <= {*targets}:
             sets.append(members)
     file.set_conflicts([*sets, *([choices] if len(choices) > 1 else [])])
 

@@ -10,10 +10,10 @@ https://docs.astral.sh/uv/guides/integration/pytorch/#configuring-accelerators-w
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
-from uvtorch.backend import Backend, parse
+from uvtorch.backend import parse
 from uvtorch.machine import Platform
 from uvtorch.markers import Environment, can_hold, holds
-from uvtorch.packages import normalize, roles
+from uvtorch.packages import roles
 from uvtorch.project.hosts import vendor
 from uvtorch.project.model import BASE, GROUP, Choice, Config, Index, Item, Origin, Requirement, Source, Target
 
@@ -114,21 +114,20 @@ class Project(NamedTuple):
 
     @property
     def conflict_members(self) -> frozenset[Target]:
-        """The extras and groups that stand in a conflict set, also of other projects; their names normalized."""
-        return frozenset(item.target.normalized for items in self.conflicts for item in items if item.target)
+        """The extras and groups that stand in a conflict set, also of other projects."""
+        return frozenset(item.target for items in self.conflicts for item in items if item.target)
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The extras and groups declared, the groups last."""
+        return (*(Target("extra", name) for name in self.extras), *(Target("group", name) for name in self.groups))
 
     @property
     def brings(self) -> tuple[tuple[Target, Target], ...]:
-        """(an extra or group, another that it brings in), normalized: `include-group`, `gpu = ["proj[cu128]"]`."""
-        included = [(Target("group", outer), Target("group", inner)) for outer, inner in self.includes]
+        """(an extra or group, another that it brings in): `include-group`, `gpu = ["proj[cu128]"]`."""
+        included = ((Target("group", outer), Target("group", inner)) for outer, inner in self.includes)
         own = (item for item in self.requirements if item.package == self.name and item.target != BASE)
-        asked = [(item.target, Target("extra", extra)) for item in own for extra in item.extras]
-        return tuple((outer.normalized, inner.normalized) for outer, inner in (*included, *asked))
-
-    def declared(self, kind: str, name: str | None) -> str | None:
-        """The file's own spelling of an extra or group; None if there is no such one."""
-        names = self.extras if kind == "extra" else self.groups
-        return next((item for item in names if normalize(item) == normalize(name or "")), None)
+        return (*included, *((item.target, Target("extra", extra)) for item in own for extra in item.extras))
 
     def choices(self) -> tuple[Choice, ...]:
         """The backend choices that sources state, on any platform; a name has a row for each backend it can mean."""
@@ -149,8 +148,8 @@ class Project(NamedTuple):
         for item in self.requirements:
             local = item.text.partition(";")[0].partition("+")[2].partition(",")[0].strip()
             backend = parse(local) if local and item.package == "torch" else None
-            if backend and item.target.normalized in self.conflict_members:
-                found[item.target] = Choice(item.target.kind, item.target.name, backend, (item.package,))
+            if backend and item.target in self.conflict_members:
+                found[item.target] = Choice(item.target, backend, (item.package,))
         return tuple(found.values()) if len(found) > 1 else ()
 
     def choices_for(self, place: Environment | Platform) -> tuple[Choice, ...]:
@@ -165,15 +164,15 @@ class Project(NamedTuple):
         for target in (*named, *_unpinned_alternatives(self, named)):
             if builds := _builds(self, target, place):
                 found[target] = _choice(self, target, builds)
-        base = _base(self, list(found.values()), place) if rows else None
-        of_members = [*_of_members(self, lambda member: member.choices_for(place))] if rows else []
-        for row in (*([base] if base else []), *of_members):
+        if rows and (base := _base(self, list(found.values()), place)):
+            found[BASE] = base
+        for row in _of_members(self, lambda member: member.choices_for(place)) if rows else ():
             found.setdefault(row.target, row)
         return tuple(sorted(found.values(), key=lambda row: row.kind == "base"))
 
 
 def conflicting(project: Project, target: Target) -> frozenset[Target]:
-    """The extras and groups that stand in a conflict set with this one, under their declared spelling."""
+    """The extras and groups that stand in a conflict set with this one."""
     sets = [members for items in project.conflicts if target in (members := _targets(project, items))]
     return frozenset().union(*sets) - {target}
 
@@ -186,26 +185,19 @@ def reached(start: Iterable[Node], edges: Iterable[tuple[Node, Node]]) -> set[No
     return found
 
 
-class _Build(NamedTuple):
-    """Where a package comes from, as `Choice` has it."""
-
-    backend: Backend | None
-    origin: Origin
-    stated: bool = True
-    vendor: str | None = None
-
-
-def _build(source: Source) -> _Build:
+def _build(source: Source) -> Choice:
+    """What a source says by itself."""
     if source.is_pypi:
-        return _Build(None, "pypi")
-    return _Build(source.named, "index" if source.backend else "unknown", vendor=vendor(source.url or ""))
+        return Choice(source.target, None, (source.package,), "pypi")
+    origin: Origin = "index" if source.backend else "unknown"
+    return Choice(source.target, source.named, (source.package,), origin, vendor=vendor(source.url or ""))
 
 
-def _choice(project: Project, target: Target, builds: dict[str, _Build]) -> Choice:
+def _choice(project: Project, target: Target, builds: dict[str, Choice]) -> Choice:
     """One row of packages and where each comes from: torch's build (else the first stated one) speaks for all."""
     main = builds.get("torch", min(builds.values(), key=lambda build: not build.stated))
-    alike = tuple(name for name, build in builds.items() if build[:2] == main[:2])
-    return Choice(*target, main.backend, alike, main.origin, main.stated, _aliases(project, target), main.vendor)
+    alike = (name for name, build in builds.items() if (build.backend, build.origin) == (main.backend, main.origin))
+    return main._replace(target=target, packages=tuple(alike), aliases=_aliases(project, target))
 
 
 def _torch_first(names: Iterable[str]) -> tuple[str, ...]:
@@ -218,13 +210,14 @@ def _stated(project: Project) -> Iterator[Choice]:
         # A selector offers a choice even where its marker is a mistake; without one, such a marker pins nothing.
         offers = source.target != BASE or can_hold(source.marker)
         if source.chooses and offers and project.is_pytorch(source.package) and _reachable(project, source):
-            yield _choice(project, source.target, {source.package: _build(source)})
+            yield _build(source)._replace(aliases=_aliases(project, source.target))
 
 
 def _reachable(project: Project, source: Source) -> bool:
     """Whether this project can select it. From a member, the root's extras cannot be named, its groups can."""
-    of_root = source.inherited and source.target != BASE
-    return not of_root or bool(project.declared("extra", source.extra) if source.extra else project.pytorch_packages())
+    if not source.inherited or source.target == BASE:
+        return True
+    return source.target in project.targets if source.extra else bool(project.pytorch_packages())
 
 
 def _of_members(project: Project, rows: Callable[[Project], tuple[Choice, ...]]) -> Iterator[Choice]:
@@ -232,41 +225,40 @@ def _of_members(project: Project, rows: Callable[[Project], tuple[Choice, ...]])
 
     Together, those are their own; otherwise the extra, group or base of whatever requirement asks for the member.
     """
-    found = [(member, row) for member in project.members for row in rows(member)]
-    for member, row in found:
-        for target in [row.target] if project.together else _asking(project, member, row):
-            aliases = row.aliases if project.together else _aliases(project, target)
-            yield row._replace(kind=target.kind, name=target.name, aliases=aliases)
+    for member, row in ((one, row) for one in project.members for row in rows(one)):
+        if project.together:
+            yield row
+            continue
+        for target in _asking(project, member, row):
+            yield row._replace(target=target, aliases=_aliases(project, target))
 
 
 def _asking(project: Project, member: Project, row: Choice) -> Iterator[Target]:
     """Where the project requires a member so that it gets one of the member's choices."""
     for item in project.requirements:
-        base = row.kind == "base" and item.target == BASE
-        if item.package == member.name and (base or (row.kind == "extra" and normalize(row.name or "") in item.extras)):
+        asked = [Target("extra", extra) for extra in item.extras] + [BASE] * (item.target == BASE)
+        if item.package == member.name and row.target in asked:
             yield item.target
 
 
 def _aliases(project: Project, target: Target) -> tuple[str, ...]:
     """The extras (`gpu = ["proj[cu128]"]`) or groups (`include-group`) that bring a target in, at any depth."""
-    names = project.groups if target.kind == "group" else project.extras
-    bringing = reached({target.normalized}, [(inner, outer) for outer, inner in project.brings])
-    return tuple(name for name in names if Target(target.kind, name).normalized in bringing and name != target.name)
+    bringing = reached({target}, [(inner, outer) for outer, inner in project.brings]) - {target}
+    return tuple(one.name for one in project.targets if one in bringing and one.kind == target.kind and one.name)
 
 
-def _builds(project: Project, target: Target, place: Environment | Platform) -> dict[str, _Build]:
+def _builds(project: Project, target: Target, place: Environment | Platform) -> dict[str, Choice]:
     """Where each PyTorch package that a target brings comes from on a platform, torch first.
 
     Its own sources come before those of the base, and the first of several counts. A package without one comes from an
     index that is not explicit, else from PyPI.
     """
-    default = _Build(None, "pypi", stated=False)
-    for index in reversed(project.indexes):
-        if index.backend and not index.explicit:
-            default = _Build(index.backend, "index", stated=False)
+    default = Choice(target, None, (), "pypi", stated=False)
+    if backend := next((index.backend for index in project.indexes if index.backend and not index.explicit), None):
+        default = default._replace(backend=backend, origin="index")
     sources = [one for one in project.sources_on(place) if one.chooses and one.target in (BASE, target)]
-    own_first = sorted(sources, key=lambda source: source.target != target)
-    bound = {source.package: _build(source) for source in reversed(own_first)}
+    sources.sort(key=lambda source: source.target != target)
+    bound = {source.package: _build(source) for source in reversed(sources)}
     required = [item for item in _required(project, target) if project.is_pytorch(item.package)]
     names = [item.package for item in required if holds(item.marker, place)]
     # A source without its requirement is a fault that uv refuses; until it is fixed the source speaks.
@@ -292,7 +284,7 @@ def _base(project: Project, named: list[Choice], place: Environment | Platform) 
     apart = _apart(project)
     for row in named:  # the first source that leaks into the base
         if row.stated and row.target not in apart and set(row.packages) & set(builds):
-            return row._replace(kind="base", name=None, stated=False, aliases=())
+            return row._replace(target=BASE, stated=False, aliases=())
     # Triton alone is no build of PyTorch.
     return _choice(project, BASE, builds) if any(map(project.is_pinned, builds)) else None
 
@@ -315,10 +307,9 @@ def _targets(project: Project, items: Iterable[Item]) -> set[Target]:
     """The extras and groups of a conflict set that can be selected from this project."""
     found = set()
     for item in items:
-        spelled = project.declared(item.kind, item.name)
-        of_root = item.kind == "group" and item.package == project.root_name and not spelled
-        if item.kind != "package" and (of_root or item.package in (None, project.name)):
-            found.add(Target(item.kind, spelled or item.name))
+        of_root = item.kind == "group" and item.package == project.root_name and item.target not in project.targets
+        if item.target and (of_root or item.package in (None, project.name)):
+            found.add(item.target)
     return found
 
 

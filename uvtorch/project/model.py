@@ -19,7 +19,10 @@ not say, or that is another vendor's."""
 
 
 class Target(NamedTuple):
-    """Where a requirement stands: `project.dependencies` (`base`), an extra or a dependency group."""
+    """Where a requirement stands: `project.dependencies` (`base`), an extra or a dependency group.
+
+    It is printed as the file spells it, and equal to any other spelling of it.
+    """
 
     kind: TargetKind
     name: str | None = None
@@ -29,9 +32,17 @@ class Target(NamedTuple):
         return f"{self.kind} {self.name}" if self.name else self.kind
 
     @property
-    def normalized(self) -> "Target":
-        """The same, however the file spells it."""
-        return Target(self.kind, self.name and normalize(self.name))
+    def _meaning(self) -> tuple[str, str]:
+        return self.kind, normalize(self.name or "")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Target) and self._meaning == other._meaning
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self._meaning)
 
 
 BASE = Target("base")
@@ -73,6 +84,8 @@ class Index(NamedTuple):
     inherited: bool = False
     legacy: bool = False
     """It is one of `index-url` and `extra-index-url`, which can be neither named nor explicit."""
+    origin: str | None = None
+    """The option, variable or file that names it; None: pyproject.toml."""
 
     @property
     def label(self) -> str:
@@ -143,8 +156,7 @@ class Item(NamedTuple):
 class Choice(NamedTuple):
     """A way to choose a build of PyTorch: an extra, a dependency group, or neither (`base`)."""
 
-    kind: TargetKind
-    name: str | None
+    target: Target
     backend: Backend | None
     """What the URL names; it is PyTorch's own build only where `origin` is `index`. None: see `origin`."""
     packages: tuple[str, ...]
@@ -158,9 +170,14 @@ class Choice(NamedTuple):
     """The devices that a vendor's own build is for (`hosts.vendor`)."""
 
     @property
-    def target(self) -> Target:
-        """The extra, the group or the base as a Target."""
-        return Target(self.kind, self.name)
+    def kind(self) -> TargetKind:
+        """Which of the three it is."""
+        return self.target.kind
+
+    @property
+    def name(self) -> str | None:
+        """The name of the extra or group."""
+        return self.target.name
 
 
 class Config(NamedTuple):

@@ -9,12 +9,12 @@ import os
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from uvtorch import files
 from uvtorch.argv import CommandLine, is_set
-from uvtorch.backend import Backend
 from uvtorch.project.hosts import pytorch_backend
+from uvtorch.project.model import Index
 
 _GIVEN = (
     ("--default-index", "UV_DEFAULT_INDEX"),
@@ -25,38 +25,24 @@ _GIVEN = (
 """Options with their variables, those of the default index first."""
 
 
-class Outside(NamedTuple):
-    """An index, and the option, variable or file that names it."""
-
-    origin: str
-    name: str | None
-    url: str
-    explicit: bool = False
-    default: bool = False
-
-    @property
-    def backend(self) -> Backend | None:
-        """The backend whose builds it serves, where its URL says so."""
-        return pytorch_backend(self.url)
-
-
-def given(line: CommandLine, env: Mapping[str, str]) -> Iterator[Outside]:
+def given(line: CommandLine, env: Mapping[str, str]) -> Iterator[Index]:
     """The indexes of the command line, else of the variables."""
     for option, variable in _GIVEN:
         values = line.values(option)
         for text in values or env.get(variable, "").split():
             named = "=" in text.partition("://")[0]
             name, url = (text.partition("=")[0], text.partition("=")[2]) if named else (None, text)
-            yield Outside(option if values else variable, name, url, default=(option, variable) in _GIVEN[:2])
+            default, origin = (option, variable) in _GIVEN[:2], option if values else variable
+            yield Index(name, url, default=default, backend=pytorch_backend(url), origin=origin)
 
 
-def configured(directory: str, data: Mapping[str, Any], line: CommandLine, env: Mapping[str, str]) -> Iterator[Outside]:
+def configured(directory: str, data: Mapping[str, Any], line: CommandLine, env: Mapping[str, str]) -> Iterator[Index]:
     """The indexes of uv's configuration files, for a project in `directory` whose pyproject.toml says `data`."""
     for path, settings in tables(directory, data, line, env):
         for table in _list(settings, "index") if path else ():
-            if isinstance(table, Mapping) and isinstance(table.get("url"), str):
+            if isinstance(table, Mapping) and isinstance(url := table.get("url"), str):
                 flags = {key: bool(table.get(key)) for key in ("explicit", "default")}
-                yield Outside(os.path.relpath(path), table.get("name"), table["url"], **flags)
+                yield Index(table.get("name"), url, backend=pytorch_backend(url), origin=os.path.relpath(path), **flags)
 
 
 def tables(
@@ -73,7 +59,7 @@ def tables(
         yield from ((path, _read(path)) for path in _of_user_and_system(env))
 
 
-def of_pytorch(found: Iterable[Outside], bases: Iterable[str]) -> Iterator[Outside]:
+def of_pytorch(found: Iterable[Index], bases: Iterable[str]) -> Iterator[Index]:
     """Those that serve PyTorch's builds to every package; a default index stands in for PyPI unless below a base."""
     for one in found:
         own = any(one.url.startswith(base.rstrip("/") + "/") for base in bases)

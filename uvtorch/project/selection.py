@@ -3,9 +3,8 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from uvtorch.packages import normalize
 from uvtorch.project.choices import Project, conflicting, reached
-from uvtorch.project.model import Choice, Target, TargetKind
+from uvtorch.project.model import Choice, Target
 
 
 class Asked(NamedTuple):
@@ -20,30 +19,33 @@ class Asked(NamedTuple):
     all_groups: bool = False
     no_default_groups: bool = False
 
-    def given(self, kind: TargetKind) -> set[str]:
-        """The extras or the groups that are asked for, normalized."""
-        return _normal({"base": (), "extra": self.extras, "group": (*self.groups, *self.only_groups)}[kind])
+    @property
+    def given(self) -> set[Target]:
+        """The extras and groups that are asked for."""
+        return _targets(self.extras, (*self.groups, *self.only_groups))
 
-    def excluded(self, kind: TargetKind) -> set[str]:
-        """Those that shall not come, normalized."""
-        return _normal({"base": (), "extra": self.no_extras, "group": self.no_groups}[kind])
+    @property
+    def excluded(self) -> set[Target]:
+        """Those that shall not come."""
+        return _targets(self.no_extras, self.no_groups)
+
+
+def _targets(extras: Iterable[str], groups: Iterable[str]) -> set[Target]:
+    return {*(Target("extra", name) for name in extras), *(Target("group", name) for name in groups)}
 
 
 NOTHING_ASKED = Asked()
 
 
-def _normal(names: Iterable[str | None]) -> set[str]:
-    return {normalize(name) for name in names if name}
-
-
 def named(choices: Iterable[Choice], asked: Asked) -> tuple[Choice, ...]:
     """The choices that the user's options name, directly or by an alias; those win over any other."""
-    return tuple(one for one in choices if asked.given(one.kind) & _normal((one.name, *one.aliases)))
+    given = asked.given
+    return tuple(one for one in choices if any(Target(one.kind, name) in given for name in (one.name, *one.aliases)))
 
 
 def open_to(choices: Iterable[Choice], asked: Asked) -> tuple[Choice, ...]:
     """The choices left when those that the user excludes (`--no-extra`, `--no-group`) are gone."""
-    return tuple(one for one in choices if not asked.excluded(one.kind) & _normal([one.name]))
+    return tuple(one for one in choices if one.target not in asked.excluded)
 
 
 def settled(choices: Iterable[Choice], asked: Asked) -> bool:
@@ -60,15 +62,12 @@ def selection(project: Project, chosen: Choice, asked: Asked = NOTHING_ASKED) ->
     Default groups that conflict with it, or that choose another backend, are switched off. A default group that
     includes such a group goes as well: uv refuses it otherwise.
     """
-    own = _normal([chosen.name])
-    defaults = () if asked.no_default_groups else project.default_groups
-    unasked = _normal(defaults) if chosen.kind == "group" else set()
-    there = own <= asked.given(chosen.kind) | unasked or (chosen.kind == "extra" and asked.all_extras)
-    options = [] if there else [f"--{chosen.kind}", chosen.name or ""]
-    kept = asked.excluded("group") | (own if chosen.kind == "group" else set())
-    choosing = {row.name for row in project.choices() if row.kind == "group"}
-    against = {target.normalized for target in conflicting(project, chosen.target)}
-    for group in [group for group in defaults if normalize(group) not in kept]:
-        if group in choosing or against & reached({Target("group", normalize(group))}, project.brings):
-            options += ["--no-group", group]
+    defaults = [Target("group", name) for name in project.default_groups if not asked.no_default_groups]
+    there = chosen.target in (*asked.given, *defaults) or (chosen.kind == "extra" and asked.all_extras)
+    options = [] if there or chosen.kind == "base" else [f"--{chosen.kind}", chosen.name or ""]
+    choosing = {row.target for row in project.choices()}
+    against = conflicting(project, chosen.target)
+    for group in [group for group in defaults if group not in (chosen.target, *asked.excluded)]:
+        if group in choosing or against & reached({group}, project.brings):
+            options += ["--no-group", group.name or ""]
     return tuple(options)

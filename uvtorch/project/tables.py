@@ -147,7 +147,7 @@ class _File:
         if default := self.uv.get("index-url"):
             yield self._index(default, default=True, legacy=True)
 
-    def _index(self, url: str, name: str | None = None, **flags: bool) -> Index:
+    def _index(self, url: str, name: str | None = None, **flags: Any) -> Index:
         return Index(name, url, backend=pytorch_backend(url), inherited=self.inherited, **flags)
 
     def sources(self, indexes: tuple[Index, ...], config: Config) -> Iterator[Source]:
@@ -162,8 +162,8 @@ class _File:
     def _source(self, package: str, kind: SourceKind, entry: Tables, index: Index | None, config: Config) -> Source:
         url = index.url if index else {**entry, "index": None, "workspace": None}[kind]
         ours = package in roles() or package in config.packages
-        backend = pytorch_backend(url, None if ours else package) if url and kind != "git" else None
         extra, group = entry.get("extra"), entry.get("group")
+        backend = pytorch_backend(url, None if ours else package) if url and kind != "git" else None
         return Source(
             package=package,
             index=entry.get("index"),

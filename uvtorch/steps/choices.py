@@ -224,9 +224,7 @@ def target_of(line: CommandLine) -> Target | None:
 
 def choices_in(target: Target | None, choices: Sequence[Choice]) -> tuple[Choice, ...]:
     """The choices that a target means: None means all."""
-    if target is None:
-        return tuple(choices)
-    return tuple(choice for choice in choices if choice.target.normalized == target.normalized)
+    return tuple(choice for choice in choices if target in (None, choice.target))
 
 
 def sync_command(session: Session) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -16,6 +16,7 @@ from uvtorch.errors import NoBuild, ProjectError, UsageError
 from uvtorch.machine import Machine
 from uvtorch.packages import ANCHORS
 from uvtorch.project import Choice, Project, selection
+from uvtorch.project.model import BASE
 from uvtorch.requirement import without_local
 from uvtorch.session import Session
 from uvtorch.steps import choices
@@ -70,8 +71,8 @@ def _single(project: Project, machine: Machine) -> tuple[Choice, ...]:
     pins = [one for one in project.pins(machine.platform) if one.kind == "index"]
     main = next((one for one in pins if one.package == "torch"), pins[0] if pins else None)
     if main is None:
-        return (Choice("base", None, None, packages, "pypi", stated=False),)
-    return (Choice("base", None, main.backend, packages, "index" if main.backend else "unknown"),)
+        return (Choice(BASE, None, packages, "pypi", stated=False),)
+    return (Choice(BASE, main.backend, packages, "index" if main.backend else "unknown"),)
 
 
 def _row(choice: Choice, option: Option, best: bool) -> tuple[str, ...]:

@@ -315,8 +315,7 @@ def _complete(session: Session, named: tuple[Choice, ...], said: selection.Asked
 
     uv 0.13.8 takes a source only where its own extra or group is asked for: by the alias alone comes PyPI's build.
     """
-    own = {normalize(name) for name in (*said.extras, *said.groups, *said.only_groups)}
-    if len(named) != 1 or said.only_groups or normalize(named[0].name or "") in own:
+    if len(named) != 1 or said.only_groups or named[0].target in said.given:
         return session.hand_over()
     extra = selection.selection(session.workspace, named[0], said)
     told = f"using {' '.join(extra)} with what stands for it: its index is taken where it is named itself"
