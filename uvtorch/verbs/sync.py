@@ -165,12 +165,12 @@ def _given(session: Session) -> tuple[str, Backend | None] | None:
         backend = next((one for one in pins if one.package == "torch"), pins[0]).backend
     elif outside := next(iter(session.outside), None):
         clause, backend = f"{outside.origin} has uv take torch from {outside.url}", outside.backend
+    elif base is not None and base.origin != "pypi":  # it may be a member's choice that the root asks for
+        backend = base.backend
     elif not session.project.pytorch_packages() and selected_pins(session):
         return None  # whether torch is installed at all, a sibling's extra says
-    elif base is None or base.origin == "pypi":  # a base may be a member's choice that the root asks for
-        return f"{subject} takes torch from PyPI on this platform", None
     else:
-        backend = base.backend
+        return f"{subject} takes torch from PyPI on this platform", None
     return (clause or f"{subject} pins {backend}", backend) if backend else None
 
 
