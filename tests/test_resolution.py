@@ -257,6 +257,7 @@ def test_what_somebody_asked_for_is_not_lowered(make: Make, requirement: str) ->
         (("torchaudio", "first-models"), "sync --auto", "2.6.0"),
         (("torchaudio", "torch", "old-models"), "torch use cpu", "2.8.0"),
         (("old-models",), "add torch torchaudio --optional audio --no-sync", "2.8.0"),
+        (("torchaudio",), "add torch==2.9.1 --no-sync", "2.9.1"),
         (("first-models",), "add torch torchaudio --torch-backend cpu --no-sync", "2.6.0"),
     ],
 )
@@ -299,6 +300,17 @@ def test_torchaudio_comes_to_a_pinned_torch(make: Make) -> None:
     project.uv("lock").must()
     project.uvtorch("add", "torchaudio", "--no-sync", machine="h100-570").must()
     project.versions(torch="2.9.1+cu126", torchaudio="2.9.1+cu126")
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_torchaudio_follows_to_an_older_torch(make: Make, several: bool) -> None:
+    tool = "" if several else source("whl/cu126", "torch", "torchaudio")
+    project = make(body("torch==2.11.0", "torchaudio", tool=tool))
+    if several:
+        project.uvtorch("torch", "backends", "cpu", "cu126").must()
+    for torch in ("2.9.1", *([] if several else ["2.11.0"])):
+        project.uvtorch("add", f"torch=={torch}", "--no-sync", machine="h100-570").must()
+        assert {version.partition("+")[0] for version, _ in project.locked()["torchaudio"]} == {torch}
 
 
 # Local versions

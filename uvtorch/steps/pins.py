@@ -86,17 +86,22 @@ class Change:
                 pin.to(file, project, self._overridden(path, project), decision, session.index_base, staying=())
         path, project, file = own
         shared += self._overridden(path, project)
-        if pinned and not (shared or transitive or project.pytorch_packages() or project.own_indexes):
-            return
-        pin.to(
-            file,
-            project,
-            tuple(dict.fromkeys(shared)),
-            decision,
-            session.index_base,
-            transitive=transitive,
-            staying=requirements_of(project) if keeping is None else keeping,
-        )
+        if shared or transitive or project.pytorch_packages() or project.own_indexes or not pinned:
+            pin.to(
+                file,
+                project,
+                tuple(dict.fromkeys(shared)),
+                decision,
+                session.index_base,
+                transitive=transitive,
+                staying=requirements_of(project) if keeping is None else keeping,
+            )
+        self.bound(decision, packages)
+
+    def bound(self, decision: Decision, added: Sequence[str] = ()) -> None:
+        """Keep the packages that the workspace names within a decision's bounds; those `added` have theirs already."""
+        names = set(workspace_packages(self.session)) - set(added)
+        pin.bound(self.files[0][2], [(name, limit) for name, limit in decision.bounds if name in names])
 
     def _overridden(self, path: str, project: Project) -> tuple[str, ...]:
         """The pinned packages that the workspace's root overrides: sources reach these in its file alone."""

@@ -14,7 +14,6 @@ from typing import NamedTuple, NoReturn
 from uvtorch.backend import Backend
 from uvtorch.catalog import number
 from uvtorch.choose import Decision
-from uvtorch.edits import pin
 from uvtorch.errors import NoBuild, ProjectError
 from uvtorch.kept import Saved
 from uvtorch.markers import can_hold
@@ -206,9 +205,6 @@ class WorkspacePinning(Pinning):
             change.strip_local_versions()
         if decision:
             change.to(decision, (), along, keeping=() if self.anew else None)
-            bounds = dict(decision.bounds)
-            names = workspace_packages(self.session)
-            pin.bound(change.files[0][2], [(name, bounds[name]) for name in names if name in bounds])
         return change.write()
 
     def loosen(self) -> bool:

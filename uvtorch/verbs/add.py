@@ -11,6 +11,7 @@ from uvtorch.packages import begins_with, extension_names
 from uvtorch.project import Choice, Source, Target
 from uvtorch.project.model import GROUP
 from uvtorch.project.outside import given
+from uvtorch.project.pyproject import PyProject
 from uvtorch.requirement import bare_requirement, named_by
 from uvtorch.session import Origin, Session, requirements_of
 from uvtorch.steps import choices
@@ -117,8 +118,8 @@ class Adding(Pinning):
         self.requested = requested
         self.texts = [item.text for item in requested]
         self.packages = tuple(dict.fromkeys(item.package for item in requested))
-        replaced = {item.package for item in requested if item.text.strip() != bare_requirement(item.text)}
-        self.standing = tuple(text for text in requirements_of(session.project) if named_by(text) not in replaced)
+        self.replaced = {item.package for item in requested if item.text.strip() != bare_requirement(item.text)}
+        self.standing = tuple(text for text in requirements_of(session.project) if named_by(text) not in self.replaced)
         """The project's own requirements that stay as they are: uv replaces one that is added with a specifier."""
         super().__init__(session, tx, session.wanted(self.texts), (*self.texts, *self.standing))
         self.before = content(session.required_site.lock)
@@ -178,6 +179,10 @@ class Adding(Pinning):
             words = words_with(session, self.requested, decision) if decision and decision.bounds else words
             file = session.file()
             pin.like(file, session.project, self.packages, pins, torch=decision.torch if decision else None)
+            others = {name: limit for name, limit in decision.bounds if name != "torch"} if decision else {}
+            stale = {one.package for one in session.project.grouped if "<" in one.text} - {"torch", *others}
+            file.leave_group(stale if decision else set())
+            pin.bound(file, [(name, limit) for name, limit in others.items() if name not in self.packages])
             if session.edit(tx, file):
                 indexes = ", ".join(dict.fromkeys(one.index for one in pins if one.index))
                 tx.say(f"{', '.join(self.packages)} from {indexes}, as the project has it")
@@ -188,12 +193,12 @@ class Adding(Pinning):
         follow_and_sync(session, tx, self.before)
 
     def _is_settled(self) -> bool:
-        """Whether all of these have sources, and torch is named: then there is nothing to edit."""
+        """Whether all of these have sources, torch is named and stays: then there is nothing to edit."""
         requirements = self.session.project.requirements
         have = {source.package for source in self.session.project.sources}
         grouped = {item.package for item in requirements if item.target == GROUP}
         named = {*self.packages, *(item.package for item in requirements)}
-        return have.issuperset(self.packages) and grouped.isdisjoint(self.packages) and "torch" in named
+        return have.issuperset(self.packages) and grouped.isdisjoint(self.packages) and "torch" in named - self.replaced
 
     def _beside(self, backend: Backend | None) -> Decision | None:
         """What the torch that the project has asks of what is added: torchaudio names no torch by itself."""
@@ -244,6 +249,8 @@ class Adding(Pinning):
             texts = {place.text for place in own.values()}
             alike = texts.pop() if len(texts) == 1 else item.text
             offer.place(file, project, item.package, own, alike if full else None)
+        if "torch" in self.replaced:
+            self._bound_others(file, chosen)
         places = (Target("base"), *(choice.target for choice in chosen))
         fresh = [(name, place) for name in self.packages for place in places if (name, place) not in have]
         text = f"{', '.join(self.packages)} into {', '.join(str(choice.target) for choice in chosen)}"
@@ -252,6 +259,16 @@ class Adding(Pinning):
         except UvFailedError:
             self._tell_what_offers([one.backend for one in chosen if one.backend])
             raise
+
+    def _bound_others(self, file: PyProject, chosen: Sequence[Choice]) -> None:
+        """Keep what else the choices hold within what another torch asks of it."""
+        for choice in chosen:
+            texts = choices.requirements_of_choice(self.session.project, choice)
+            others = [text for text in texts if named_by(text) not in self.packages]
+            rows = choices.places_for(self.session, [choice], [*self.texts, *others])[len(self.texts) :]
+            for text, row in zip(others, rows, strict=True):
+                if row[choice].text != text:
+                    file.set_requirement(choice.target, named_by(text) or "", row[choice].text)
 
     def _tell_what_offers(self, offered: Sequence[Backend]) -> None:
         """Say that the index of a choice cannot serve what is added, and which command offers others."""
