@@ -141,6 +141,18 @@ def test_killed_with_uv_that_was_writing(torn: bytes, directory: Path) -> None:
     assert re.fullmatch(r"put back pyproject\.toml and uv\.lock: `a test` \(process \d+\) was killed", told)
 
 
+def test_a_temporary_file_of_somebody_else_s_stays(directory: Path) -> None:
+    """It was there before the command that was killed."""
+    theirs = directory / ".tmpOther1"
+    theirs.write_text("half written")
+    os.utime(theirs, ns=(0, theirs.stat().st_mtime_ns - 10**9))
+    fake = fake_uv(directory, "echo >.tmpZ09abc; kill -9 $PPID $$")
+    assert in_child(lambda: apply(plan(directory), fake)) == -signal.SIGKILL
+    repair(directory)
+    assert theirs.read_text() == "half written"
+    assert not (directory / ".tmpZ09abc").exists()
+
+
 def test_uv_goes_on_after_uvtorch_was_killed(directory: Path) -> None:
     """The next command waits for uv, then repairs."""
     fake = fake_uv(directory, f"kill -9 $PPID; sleep 0.3; {WRITES}; touch ../uv-ended")

@@ -220,10 +220,10 @@ class Journal:
 
         Raises ProjectError where that fails.
         """
-        self._begun = True
+        self._begun, began = True, os.lstat(self._place or "").st_mtime_ns
         self._read(inside)
         for path in self.files:
-            _sweep(os.path.dirname(path))
+            _sweep(os.path.dirname(path), began)
         if done := self.undo(tell, torn=True):
             tell(f"put back {' and '.join(map(relative, done))}: {owner} was killed")
         self.end(_MOST)
@@ -248,13 +248,13 @@ class Journal:
         self.names, self.files = set(rows[0].split()), found
 
 
-def _sweep(directory: str) -> None:
-    """Temporary files beside a project's, ours and those of uv's lock, whose writers are dead."""
+def _sweep(directory: str, began: int) -> None:
+    """Temporary files beside a project's, ours and uv's, of writers that are dead: what is older is somebody else's."""
     import re  # noqa: PLC0415  an `add` that changes nothing loads nothing that it does not need
 
     with suppress(OSError):
         for name in os.listdir(directory):
             if re.fullmatch(r"\.uvtorch-[0-9a-f]{12}|\.tmp[A-Za-z0-9]{6}", name):
                 path = os.path.join(directory, name)
-                if os.path.isfile(path):
+                if os.path.isfile(path) and os.stat(path).st_mtime_ns >= began:
                     os.unlink(path)
