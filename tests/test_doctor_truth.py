@@ -139,9 +139,9 @@ def test_cuda_code_beside_a_backend_that_its_package_is_not_built_for_is_bounded
     lock = made_up(("torch", "2.14.1+rocm7.2", rocm), ("torchcodec", "0.17.0", ""))
     (found,) = [one for one in judged(pinned, lock) if one.code != "companion-missing"]
     assert found.code == "mixed-builds"
-    (edit,) = found.edits
+    (edit,) = found.edits.values()
     file = PyProject(pinned.encode(), "pyproject.toml")
-    edit.make(file)
+    edit(file)
     assert found.upgrade == ("torchcodec",)
     assert b'"torchcodec<0.14' in file.render()
     older = made_up(("torch", "2.14.1+rocm7.2", rocm), ("torchcodec", "0.13.0", ""))

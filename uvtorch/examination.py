@@ -23,28 +23,30 @@ def examine(session: Session) -> Case:
 
 def _examine(session: Session) -> Case:
     site = session.site
-    options = carried(session.line)
-    if site and site.manifest.script:
-        options = (*options, "--script", os.path.relpath(site.manifest.path))
+    script = site is not None and site.manifest.script
     try:
         path: str | None = uv.find(session.env)
     except UvNotFound:
         path = None
-    case = Case(session.machine, session.catalog, uv=path, options=options)
+    own = ("--script", os.path.relpath(site.manifest.path)) if site and script else ()
+    case = Case(session.machine, session.catalog, uv=path, options=(*carried(session.line), *own), script=script)
     if site is None:
         return case
-    place = environment_of(session) if site.manifest.script and path else session.environment
+    place = environment_of(session) if script and path else session.environment
+    choices = [one for one in session.workspace.choices_for(session.machine.platform) if one.kind != "base"]
+    options = fitting(session, session.machine, choices).ranking.options if choices else ()
     case = case._replace(
         project=session.workspace,
         lock=_lock(site.lock),
         python=session.python,
         outside=session.outside,
         base=session.index_base,
-        site=site,
+        root=os.path.relpath(site.root.directory),
         members=tuple(member for _, member in session.siblings) if site.manifest is site.root else (),
+        names=frozenset(project.name for project in session.projects),
         installed=environment.read(place) if place else None,
         requirements=requirements_of(session.workspace),
-        rank=lambda machine, choices: fitting(session, machine, choices).ranking.options,
+        choices=tuple(zip(choices, options, strict=True)),
     )
     return case._replace(exports=_exports(case))
 

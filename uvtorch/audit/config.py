@@ -1,100 +1,81 @@
 """What is wrong in pyproject.toml itself. Pure."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import chain, combinations, product
+from itertools import combinations, product
 from typing import Final
 
-from uvtorch.audit.case import Case, all_sources, ends_in_backend, entries, entry, places
-from uvtorch.audit.finding import FIX_ROOT, USE, Edit, Finding, error, warning
+from uvtorch.audit.case import Case, places
+from uvtorch.audit.finding import FIX_ROOT, NO_EDITS, USE, Edits, Finding, error, warning
 from uvtorch.backend import Backend, marker, same_url
-from uvtorch.catalog import since
 from uvtorch.choose import Decision, Request, choose
+from uvtorch.edits import offer
 from uvtorch.errors import UsageError
 from uvtorch.machine import Machine
 from uvtorch.markers import EVERYWHERE, can_hold, dead
-from uvtorch.project import Index, Item, Project, Source, Target
+from uvtorch.packages import roles
+from uvtorch.project import Index, Project, Source
 from uvtorch.project.choices import conflicting
+from uvtorch.project.hosts import catalogued
 from uvtorch.project.model import BASE
 from uvtorch.project.pyproject import PyProject, SourceEntry
 from uvtorch.requirement import parse, without_local
-
-
-def _own(project: Project) -> tuple[Index, ...]:
-    return tuple(index for index in project.indexes if not index.inherited)
-
 
 # Indexes
 
 
 def _outside(case: Case) -> Iterator[Finding]:
-    pinned = bool(case.pins or case.project.selectable() or case.project.by_local_version())
+    pinned = case.pins or case.project.selectable() or case.project.by_local_version()
     for one in case.outside:
-        what = (
-            f"{one.origin} gives uv the index {one.url} for every package: numpy, jinja2 and whatever else it has come "
-        )
-        fix = None if pinned else ("uvtorch", "torch", "use", str(one.backend))
-        what += "from it, mostly old versions. Remove it there"
-        what += "; the fix writes it into the project, for PyTorch's packages alone." if fix else "."
-        yield Finding("index-outside", "error", what, fix)
+        what = f"{one.origin} gives uv the index {one.url} for every package: numpy, jinja2 and whatever else it has "
+        what += "come from it, mostly old versions. Remove it there"
+        what += "." if pinned else "; the fix writes it into the project, for PyTorch's packages alone."
+        yield error("index-outside", what, fix=None if pinned else (*USE, str(one.backend)))
 
 
 def _not_explicit(case: Case) -> Iterator[Finding]:
-    hosts = case.hosts
     for index in case.project.indexes:
-        if index.explicit or not hosts.known(index.url) or (index.default and not hosts.own(index.url)):
-            continue  # a default index that is a mirror stands in for PyPI, with all that PyPI has
-        what = f"The index `{index.label}` is not explicit: uv takes numpy, jinja2 and whatever else it "
-        what += f"finds there from it, mostly old versions, and looks nowhere else for them.{_advice(index)}"
-        in_root = index.inherited and not (index.legacy or index.default)
-        yield error("index-not-explicit", what, _explicit(case, index), fix=FIX_ROOT if in_root else None)
+        # A default index that is a mirror stands in for PyPI, with all that PyPI has.
+        if index.explicit or not case.serves_pytorch(index) or (index.default and not case.is_own(index.url)):
+            continue
+        what = f"The index `{index.label}` is not explicit: uv takes numpy, jinja2 and whatever else it finds there "
+        what += "from it, mostly old versions, and looks nowhere else for them."
+        elsewhere = index.legacy or index.default
+        if index.inherited:
+            what += " It stands in the pyproject.toml of the workspace's root."
+        elif elsewhere:
+            what += " Define it in `[[tool.uv.index]]` with `explicit = true`, and name it in `[tool.uv.sources]`."
+        fix = FIX_ROOT if index.inherited and not elsewhere else None
+        yield error("index-not-explicit", what, _explicit(case, index), fix=fix)
 
 
-def _advice(index: Index) -> str:
-    if index.inherited:
-        return " It stands in the pyproject.toml of the workspace's root."
-    if index.legacy:
-        return " Define it in `[[tool.uv.index]]` with `explicit = true`, and name it in `[tool.uv.sources]`."
-    instead = " It is the default index too; give it `explicit = true` instead of `default = true`."
-    return instead if index.default else ""
-
-
-def _explicit(case: Case, index: Index) -> tuple[Edit, ...]:
+def _explicit(case: Case, index: Index) -> Edits:
     """The edits that make an index explicit and keep taking PyTorch's packages from it; none where that is unclear."""
     project = case.project
     name = index.name or (index.backend.index_name if index.backend else "pytorch")
     taken = index.name is None and name in {other.name for other in project.indexes}
-    if index.inherited or index.legacy or index.default or taken or project.by_local_version():
-        return ()
-    named = {source.index for source in all_sources(project)}
-    if index.name not in named and not case.hosts.own(index.url) and project.choices():
-        return ()
-
-    define = partial(PyProject.set_index, name=name, url=index.url)
-    return (Edit(name, define), *_sources_for(case, index, name))
-
-
-def _sources_for(case: Case, index: Index, name: str) -> Iterator[Edit]:
-    """The sources of the PyTorch packages that have none yet."""
-    project = case.project
-    if any(source.target.kind != "base" for source in project.sources):
-        return
-    model = [entry(source) for source in entries(project, "torch") if source.kind == "index"]
-    if not model:
-        model = [SourceEntry(name, marker(_decided(case, index.backend).platforms) if index.backend else None)]
-    sourced = {source.package for source in project.sources}
-    lacking = (package for package in project.pytorch_packages() if package not in sourced)
-    yield from (Edit(one, partial(PyProject.set_sources, package=one, entries=model)) for one in lacking)
+    unclear = index.inherited or index.legacy or index.default or taken or project.by_local_version()
+    named = index.name in {source.index for source in project.every_source}
+    if unclear or not (named or case.is_own(index.url) or not project.choices()):
+        return NO_EDITS
+    edits = {f"index {name}": partial(PyProject.set_index, name=name, url=index.url)}
+    if all(source.target == BASE for source in project.sources):
+        entries: list[Source | SourceEntry] = [one for one in project.own_sources if one.package == "torch"]
+        if not entries:
+            where = marker(_decided(case, index.backend).platforms) if index.backend else None
+            entries = [SourceEntry(name, where)]
+        for package in set(project.pytorch_packages()) - {source.package for source in project.sources}:
+            edits[package] = partial(PyProject.set_sources, package=package, entries=entries)
+    return edits
 
 
 def _unused(case: Case) -> Iterator[Finding]:
-    named, hosts = {source.index for source in all_sources(case.project)}, case.hosts
-    for index in _own(case.project):
-        unused = index.explicit and index.name not in named and (ends_in_backend(index) or hosts.own(index.url))
-        if index.name and unused:
-            what = f"No source names the index `{index.name}`: it is explicit, so nothing comes from it."
-            yield warning("index-unused", what, [Edit(index.name, partial(PyProject.remove_index, name=index.name))])
+    named = {source.index for source in case.project.every_source}
+    for name, index in case.project.own_indexes.items():
+        if name and name not in named and index.explicit and (index.ends_in_backend or case.is_own(index.url)):
+            what = f"No source names the index `{name}`: it is explicit, so nothing comes from it."
+            yield warning("index-unused", what, {f"index {name}": partial(PyProject.remove_index, name=name)})
 
 
 # Extras and groups
@@ -108,20 +89,13 @@ def _conflicts(case: Case) -> Iterator[Finding]:
     project = case.project
     own = [one for one in project.sources if one.target in project.targets]
     pairs = [pair for pair in combinations(own, 2) if _clash(project, *pair)]
-    targets = dict.fromkeys(source.target for pair in pairs for source in pair)
+    targets = tuple(dict.fromkeys(source.target for pair in pairs for source in pair))
     if targets:
         names = " and ".join(f"the {target.kind} `{target.name}`" for target in targets)
         what = f"{names[0].upper()}{names[1:]} take PyTorch from different indexes and are not declared as "
         what += "conflicting: uv resolves them together, and cannot lock the project."
-        yield error("conflicts-missing", what, _declared_apart(project, targets))
-
-
-def _declared_apart(project: Project, targets: Iterable[Target]) -> tuple[Edit, ...]:
-    """The edit of `conflicts`; none where it would have to write what is declared for other members."""
-    if project.root_name is not None or any(item.kind == "package" for item in chain(*project.conflicts)):
-        return ()
-    sets = (*project.conflicts, tuple(Item(one.kind, one.name or "") for one in targets if one.kind != "base"))
-    return (Edit("", lambda file: file.set_conflicts(sets)),)
+        edits = {"conflicts": partial(offer.set_conflicts, project=project, targets=targets)}
+        yield error("conflicts-missing", what, NO_EDITS if project.root_name else edits)
 
 
 def _clash(project: Project, one: Source, other: Source) -> bool:
@@ -136,17 +110,18 @@ def _clash(project: Project, one: Source, other: Source) -> bool:
 
 
 def _markers(case: Case) -> Iterator[Finding]:
-    project = case.project
-    for source in project.sources:
+    for source in case.project.own_sources:
         faults = _faults(source.marker)
-        if faults and project.is_pytorch(source.package) and not source.inherited:
-            never = "never" in " ".join(faults)
-            what = f"A source of {source.package} ({source.index or source.url}) has a marker that does not do what it "
-            what += f"says: {'; '.join(faults)}."
-            what += " The source may never apply, and PyPI's build is taken." if never else ""
-            again = source.backend and source.target.kind == "base" and case.hosts.known(source.url)
-            fix = ("uvtorch", "torch", "use", str(source.backend)) if never and again else None
-            yield (error if never else warning)("marker-never-true", what, fix=fix)
+        if not faults or not case.project.is_pytorch(source.package):
+            continue
+        what = f"A source of {source.package} ({source.index or source.url}) has a marker that does not do what it "
+        what += f"says: {'; '.join(faults)}."
+        if "never" not in " ".join(faults):
+            yield warning("marker-never-true", what)
+            continue
+        again = source.target == BASE and catalogued(source.url or "", source.package)
+        what += " The source may never apply, and PyPI's build is taken."
+        yield error("marker-never-true", what, fix=(*USE, str(again)) if again else None)
 
 
 def _faults(text: str | None) -> tuple[str, ...]:
@@ -156,29 +131,25 @@ def _faults(text: str | None) -> tuple[str, ...]:
     return dead(text) or (f"`{text}` is never true",)
 
 
-def _torch_pins(case: Case) -> Iterator[tuple[Source, Backend]]:
-    """The own sources of torch that name an index whose builds the catalog knows."""
-    hosts = case.hosts
-    for source in entries(case.project, "torch"):
-        backend, plain = source.backend, not _faults(source.marker)
-        if plain and backend and backend in case.catalog.builds and hosts.known(source.url):
-            yield source, backend
-
-
 def releases(case: Case) -> Iterator[Finding]:
     """Requirements that were raised beyond what the pinned index has; uv says no more than `no version of torch`.
 
     Not one of `CHECKS`: where uv is content with the lock, an override or a constraint says otherwise.
     """
     torch = [item for item in case.project.requirements if item.package == "torch"]
-    for (source, backend), item in product(_torch_pins(case), torch):
-        index, target = case.catalog.builds[backend], source.target
+    for source, item in product(_of_torch(case), torch):
+        backend, target = catalogued(source.url or "", "torch"), source.target
+        index = case.catalog.builds.get(backend) if backend and not _faults(source.marker) else None
         together = target in (BASE, item.target) and places(source.marker) & places(item.marker)
         allowed = _allowed(case, item.text) if together else []
-        if allowed and index.keys().isdisjoint(allowed):
+        if index and allowed and index.keys().isdisjoint(allowed):
             what = f"The project requires `{item.text}`, and the index of {backend} has no such torch, only "
             what += f"{next(iter(index))} to {list(index)[-1]}: uv cannot lock the project."
-            yield error("release-missing", what, fix=USE if target == BASE else None)
+            yield error("release-missing", what, fix=(*USE, "auto") if target == BASE else None)
+
+
+def _of_torch(case: Case) -> list[Source]:
+    return [source for source in case.project.own_sources if source.package == "torch"]
 
 
 def _allowed(case: Case, text: str) -> list[str]:
@@ -194,31 +165,21 @@ def _allowed(case: Case, text: str) -> list[str]:
 
 
 def _companions(case: Case) -> Iterator[Finding]:
-    for source in (one for one in entries(case.project, "torch") if _lacks_companion(case, one)):
-        names = ", ".join(_decided(case, source.backend).companions)
-        what = f"torch comes from {source.backend}, and needs {names}, which only that index has: without a source and "
-        what += "a requirement of its own uv cannot lock the project."
-        fix = ("uvtorch", "torch", "use", str(source.backend)) if source.target.kind == "base" else None
-        yield error("companion-missing", what, fix=fix)
-
-
-def _lacks_companion(case: Case, source: Source) -> bool:
-    """Whether torch comes from ROCm's or XPU's index, to be sure, and no Triton does."""
-    required = {item.target for item in case.project.requirements if item.package == "torch"}
-    target, backend = source.target, source.backend
-    explicit = any(index.explicit for index in case.project.indexes if index.name == source.index)
-    if not explicit or backend is None or backend.family not in ("rocm", "xpu"):
-        return False
-    if _has_companion(case, source, backend):
-        return False
-    return target in required or (target.kind == "base" and bool(required))
-
-
-def _has_companion(case: Case, source: Source, backend: Backend) -> bool:
-    """Whether the project takes a Triton from the same index."""
-    rows = (packages for first, _, packages in case.catalog.companions if since(backend, (first,)))
-    known = {package for packages in rows for package in packages}
-    return any(other.package in known and same_url(other.url, source.url) for other in all_sources(case.project))
+    """Torch comes from ROCm's or XPU's index, to be sure, and no Triton does."""
+    project = case.project
+    explicit = {index.name for index in project.indexes if index.explicit}
+    tritons = [one for one in project.every_source if roles().get(one.package) == "companion"]
+    required = {item.target for item in project.requirements if item.package == "torch"}
+    for source in _of_torch(case):
+        base = source.target == BASE
+        asked = source.index in explicit and (source.target in required or (base and required))
+        names = _decided(case, source.backend).companions if asked and source.backend else ()
+        if names and not same_url(source.url, *(one.url for one in tritons)):
+            what = (
+                f"torch comes from {source.backend}, and needs {', '.join(names)}, which only that index has: without "
+            )
+            what += "a source and a requirement of its own uv cannot lock the project."
+            yield error("companion-missing", what, fix=(*USE, str(source.backend)) if base else None)
 
 
 def _decided(case: Case, backend: Backend | None) -> Decision:

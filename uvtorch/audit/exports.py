@@ -8,7 +8,7 @@ Python and the extras and groups that are selected. `uv export --format pylock.t
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from itertools import chain, product
+from itertools import product
 from typing import Any, Final, NamedTuple
 
 from uvtorch.errors import UsageError
@@ -94,12 +94,12 @@ def selections(project: Project) -> tuple[Selection, ...]:
 
     uv resolves the extras and groups of no conflict set together, so they are looked at together.
     """
-    owners = (project, *project.members) if project.together else (project,)
-    every = dict.fromkeys(chain(*map(_declared, owners)))
-    names = {project.root_name, None} | {owner.name for owner in owners}
-    items = [item for item in chain(*chain(*(owner.conflicts for owner in owners))) if item.package in names]
+    owners = project.with_members if project.together else (project,)
+    every = dict.fromkeys(target for owner in owners for target in owner.targets if target != GROUP)
+    names = {project.root_name, None, *(owner.name for owner in owners)}
+    items = (item for owner in owners for items in owner.conflicts for item in items if item.package in names)
     apart = {item.target for item in items if item.target}
-    edges = [*chain(*(owner.brings for owner in owners))]
+    edges = [edge for owner in owners for edge in owner.brings]
     bound = [target for target in every if reached((target,), edges) & apart]
     return tuple(_selection(owners, bound, chosen) for chosen in (None, *filter(apart.__contains__, every)))
 
@@ -107,16 +107,13 @@ def selections(project: Project) -> tuple[Selection, ...]:
 def _selection(owners: tuple[Project, ...], bound: list[Target], chosen: Target | None) -> Selection:
     """What is bound to conflict sets is left out, but for what is chosen."""
     others = [target for target in bound if target != chosen]
-    defaults = {Target("group", name) for name in chain(*(owner.default_groups for owner in owners))}
-    label = [f"--{one.kind} {one.name}" for one in (chosen,) if one and one not in defaults]
-    label += [f"--no-group {target.name}" for target in others if target in defaults]
+    defaults = {Target("group", name) for owner in owners for name in owner.default_groups}
+    label = [f"--no-group {target.name}" for target in others if target in defaults]
+    if chosen and chosen not in defaults:
+        label.insert(0, f"--{chosen.kind} {chosen.name}")
     anchors = [GROUP] if any(GROUP in owner.targets for owner in owners) else []
     options = [word for target in (*others, *anchors) for word in (f"--no-{target.kind}", target.name or "")]
     return Selection(" ".join(label), ("--all-extras", "--all-groups", *options))
-
-
-def _declared(owner: Project) -> list[Target]:
-    return [target for target in owner.targets if target != GROUP]
 
 
 class Installed(NamedTuple):
@@ -141,7 +138,7 @@ def installed(
     for selection, export in exports.items():
         for platform, python in product(platforms, _pythons(export.requires_python)) if export else ():
             environment = Environment(platform, python)
-            if export and supports(lock, environment):
+            if export and lock.supports(environment):
                 packages = tuple(package for package in export.packages if holds(package.marker, environment))
                 found[platform.key, selection.label, packages] = Installed(platform, selection.label, packages)
     return tuple(found.values())
@@ -153,8 +150,3 @@ def _pythons(requires_python: str) -> tuple[str, ...]:
     except UsageError:
         return PYTHONS
     return tuple(python for python in PYTHONS if any(allowed.contains(f"{python}.{micro}") for micro in (0, 99)))
-
-
-def supports(lock: Lock, environment: Environment) -> bool:
-    """Whether the lock is made for an environment (`[tool.uv] environments`)."""
-    return not lock.supported or any(holds(marker, environment) for marker in lock.supported)

@@ -1,7 +1,8 @@
 """What is wrong with a project, why it matters, and what fixes it."""
 
-from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple
 
 from uvtorch.project.pyproject import PyProject
 
@@ -15,14 +16,12 @@ ROOT = "{root}"
 FIX_ROOT: Command = ("uvtorch", "--project", ROOT, "torch", "doctor", "--fix")
 """The same for what stands in the pyproject.toml of the workspace's root."""
 
-USE: Command = ("uvtorch", "torch", "use", "auto")
+USE: Command = ("uvtorch", "torch", "use")
 
+Edits = Mapping[str, Callable[[PyProject], None]]
+"""Changes of pyproject.toml, by the package or the `index NAME` whose entry they replace."""
 
-class Edit(NamedTuple):
-    """A change of pyproject.toml, and the package or the index whose entry it replaces ("": none)."""
-
-    touches: str
-    make: Callable[[PyProject], None]
+NO_EDITS: Final[Edits] = MappingProxyType({})
 
 
 class Finding(NamedTuple):
@@ -33,7 +32,7 @@ class Finding(NamedTuple):
     """`error`: an environment does not work, or not everywhere; `warning`: it works by luck, or leaves a GPU idle."""
     message: str  # What is wrong and why it matters, in sentences
     command: Command | None = None  # The argv of what fixes it; None where a person has to decide
-    edits: tuple[Edit, ...] = ()
+    edits: Edits = NO_EDITS
     """With `command` `FIX`: the edits of pyproject.toml, after which the project is locked again."""
     upgrade: tuple[str, ...] = ()
     """With `command` `FIX`: what to resolve again, as values of `uv lock --upgrade-package`."""
@@ -43,19 +42,14 @@ class Finding(NamedTuple):
         """Whether `doctor --fix` fixes it, in pyproject.toml and uv.lock alone."""
         return bool(self.edits or self.upgrade)
 
-    @property
-    def touched(self) -> frozenset[str]:
-        """What its edits replace: two findings that touch the same are fixed one after the other."""
-        return frozenset(edit.touches for edit in self.edits if edit.touches)
-
 
 def error(
-    code: str, message: str, edits: Sequence[Edit] = (), upgrade: tuple[str, ...] = (), fix: Command | None = None
+    code: str, message: str, edits: Edits = NO_EDITS, upgrade: tuple[str, ...] = (), fix: Command | None = None
 ) -> Finding:
     """An error that a command fixes, or these edits and another resolution; for a person to decide without either."""
-    return Finding(code, "error", message, fix or (FIX if edits or upgrade else None), tuple(edits), upgrade)
+    return Finding(code, "error", message, fix or (FIX if edits or upgrade else None), edits, upgrade)
 
 
-def warning(code: str, message: str, edits: Sequence[Edit] = (), fix: Command | None = None) -> Finding:
+def warning(code: str, message: str, edits: Edits = NO_EDITS, fix: Command | None = None) -> Finding:
     """The same as a warning."""
     return error(code, message, edits, fix=fix)._replace(severity="warning")

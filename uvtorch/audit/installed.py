@@ -7,8 +7,8 @@ from uvtorch.audit.case import Case
 from uvtorch.audit.exports import Package
 from uvtorch.audit.finding import Finding, error, warning
 from uvtorch.audit.lock import torchaudio_breaks
-from uvtorch.backend import Backend, from_url
-from uvtorch.choose import cannot_run, leaves_idle
+from uvtorch.audit.machine import judge, needs_a_look
+from uvtorch.backend import from_url
 from uvtorch.environment import Build, Trial, Venv, expects_gpu
 
 
@@ -19,35 +19,38 @@ def _not_whole(case: Case, place: Venv) -> Iterator[Finding]:
             yield error("installed-broken", what, fix=(*case.sync, "--reinstall-package", build.name))
 
 
-def _mixed(case: Case, place: Venv) -> Iterator[Finding]:
-    if place.torch and (others := _others(place)):
-        builds = ", ".join(f"{build.name} {build.version} ({build.backend})" for build in (place.torch, *others))
+def _torch(case: Case, place: Venv) -> Iterator[Finding]:
+    """Whether the installed torch fits the packages beside it, what the lock and the pins say, and the machine."""
+    torch = place.torch
+    if torch is None:
+        return
+    others = [build for build in place.builds if torch.backend and build.backend not in (None, torch.backend)]
+    if others:
+        builds = ", ".join(f"{build.name} {build.version} ({build.backend})" for build in (torch, *others))
         what = f"{place.shown} has builds of different backends: {builds}. Their compiled parts do not fit together."
         yield error("installed-mixed", what, fix=case.sync)
+    yield from _differs(case, place, torch)
+    for audio in place.builds:
+        if audio.name == "torchaudio" and torchaudio_breaks(torch.version, audio.version):
+            what = f"{place.shown} has torchaudio {audio.version} with torch {torch.version}: importing it fails."
+            yield error("installed-torchaudio", what, fix=case.sync)
+    if not others and not case.broken:
+        yield from _suits(case, place, torch)
 
 
-def _others(place: Venv) -> list[Build]:
-    """The builds of other backends than torch's."""
-    backend = place.torch.backend if place.torch else None
-    return [build for build in place.builds if backend and build.backend not in (None, backend)]
+def _differs(case: Case, place: Venv, torch: Build) -> Iterator[Finding]:
+    """The installed torch is none of those that the lock has for this platform; for a script, not what it pins.
 
-
-def _differs(case: Case, place: Venv) -> Iterator[Finding]:
-    """The installed torch is none of those that the lock has for this platform."""
-    torch, locked = place.torch, case.locked_torch()
-    if torch and locked and not any(_is(torch, package) for package in locked):
+    Without a lock uv does not notice that a script's environment has another build.
+    """
+    locked, built = case.locked_torch(), f" (built for {torch.backend})" if torch.backend else ""
+    what = f"{place.shown} has torch {torch.version}{built}, and the {'lock has' if locked else 'script pins'}"
+    if locked and not any(_is(torch, package) for package in locked):
         versions = " or ".join(dict.fromkeys(package.version or "?" for package in locked))
-        built = f" (built for {torch.backend})" if torch.backend else ""
-        what = f"{place.shown} has torch {torch.version}{built}, and the lock has {versions} for this platform."
-        yield warning("installed-differs", what, fix=case.sync)
-
-
-def _unpinned(case: Case, place: Venv) -> Iterator[Finding]:
-    """A script's environment has another build than the script pins: without a lock uv does not notice."""
-    torch, pins = place.torch, {pin.backend for pin in case.pins if pin.package == "torch"}
-    if case.script and case.lock is None and torch and torch.backend and pins - {None, torch.backend} == pins != set():
-        what = f"The script pins {', '.join(map(str, pins))}, and its environment has torch {torch.version} (built for "
-        yield error("installed-differs", f"{what}{torch.backend}).", fix=case.sync)
+        yield warning("installed-differs", f"{what} {versions} for this platform.", fix=case.sync)
+    pins = {pin.backend for pin in case.pins if pin.package == "torch"}
+    if case.script and case.lock is None and torch.backend and pins and not pins & {None, torch.backend}:
+        yield error("installed-differs", f"{what} {', '.join(map(str, pins))}.", fix=case.sync)
 
 
 def _is(torch: Build, package: Package) -> bool:
@@ -57,34 +60,14 @@ def _is(torch: Build, package: Package) -> bool:
     return backend is not None and backend == torch.backend and package.release == torch.release
 
 
-def _mismatch(case: Case, place: Venv) -> Iterator[Finding]:
-    torch, audio = place.torch, next((build for build in place.builds if build.name == "torchaudio"), None)
-    if torch and audio and torchaudio_breaks(torch.version, audio.version):
-        what = f"{place.shown} has torchaudio {audio.version} with torch {torch.version}: importing it fails."
-        yield error("installed-torchaudio", what, fix=case.sync)
-
-
-def _suits(case: Case, place: Venv) -> Iterator[Finding]:
-    """What a build that no pin names, of which enough has been said, is worth here."""
+def _suits(case: Case, place: Venv, torch: Build) -> Iterator[Finding]:
+    """What a build that no pin names, of which enough has been said, is worth here, if `case.sync` gives another."""
     pinned = {pin.backend for pin in case.pins if pin.backend}
-    torch, backend = place.torch, place.torch and place.torch.backend
-    if torch and backend and backend not in pinned and not case.broken and not _others(place):
-        what = f"torch {torch.version} in {place.shown} is built for {backend}"
-        yield from _worth(case, backend, torch.release, bool(pinned), what)
-
-
-def _worth(case: Case, backend: Backend, release: str, pinned: bool, what: str) -> Iterator[Finding]:
-    if wrong := cannot_run(case.machine, backend, release, case.catalog):
-        if case.machine.gpus or pinned or backend.family != "cu":  # a CUDA build works without a GPU, too
-            yield error("installed-cannot-run", f"{what} and does not run on this machine: {wrong}.", fix=case.sync)
-    elif (pinned or _offers_gpu(case)) and (idle := leaves_idle(case.machine, backend, release, case.catalog)):
-        yield warning("installed-idle", f"{what} and leaves the GPU idle: {idle}.", fix=case.sync)
-
-
-def _offers_gpu(case: Case) -> bool:
-    """Whether the project offers a build for this machine's GPU, besides others."""
-    fitting = (choice.backend for choice, option in case.choices() if option.fits)
-    return any(backend and backend.family != "cpu" for backend in fitting)
+    offered = {choice.backend.family for choice, option in case.choices if option.fits and choice.backend}
+    if torch.backend and torch.backend not in pinned and (pinned or needs_a_look(case, torch.backend)):
+        what = f"torch {torch.version} in {place.shown} is built for {torch.backend}, which"
+        found = judge(case, torch.backend, torch.release, what, installed=True)
+        yield from (one for one in found if one.code != "installed-idle" or pinned or offered - {"cpu"})
 
 
 def tried(case: Case, trial: Trial) -> Iterator[Finding]:
@@ -101,4 +84,4 @@ def tried(case: Case, trial: Trial) -> Iterator[Finding]:
         yield error("gpu-unseen", f"{what}driver may be too old, or its device files out of reach.")
 
 
-CHECKS: Final = (_not_whole, _mixed, _differs, _unpinned, _mismatch, _suits)
+CHECKS: Final = (_not_whole, _torch)

@@ -1,47 +1,42 @@
-"""What the machine makes of the project's pins and choices. Pure."""
+"""What the machine makes of the project's pins and choices, and of any build. Pure."""
 
 from collections.abc import Iterator
-from typing import Final
 
 from uvtorch.audit.case import Case
 from uvtorch.audit.finding import USE, Finding, error, warning
 from uvtorch.backend import Backend, from_url
 from uvtorch.choose import Request, cannot_run, choose, leaves_idle
 from uvtorch.environment import expects_gpu
+from uvtorch.project.hosts import catalogued
 
 
-def _gpus(case: Case) -> Iterator[Finding]:
+def gpus(case: Case) -> Iterator[Finding]:
+    """The GPUs whose driver does not answer."""
     for problem in case.machine.problems:
         if problem.kind == "broken":
             what = f"{problem.reason}. No PyTorch build can use this GPU until that is fixed. {problem.remedy}"
             yield error("gpu-broken", what.strip())
 
 
-def _builds(case: Case) -> Iterator[Finding]:
+def builds(case: Case) -> Iterator[Finding]:
     """What the project's choices, its pin, else PyPI's build that the lock has are worth here."""
     pins = [pin for pin in case.pins if case.project.is_pinned(pin.package) and not pin.is_pypi]
     if case.broken:
         return
-    if choices := case.choices():
-        if not any(option.fits for _, option in choices):
-            yield _none_fits(case, choices[0][1].reason)
+    if case.choices:
+        if not any(option.fits for _, option in case.choices):
+            yield _none_fits(case, case.choices[0][1].reason)
     elif pins:
         pin = min(pins, key=lambda pin: pin.package != "torch")
-        if pin.backend and case.hosts.known(pin.url):
-            subject = "The script" if case.script else "The project"
-            yield from _suits(case, pin.backend, f"{subject} pins {pin.backend}, which")
+        if backend := catalogued(pin.url or "", pin.package):
+            yield from judge(case, backend, case.release(), f"The {case.kind} pins {backend}, which")
     else:
-        yield from _unpinned(case)
-
-
-def _unpinned(case: Case) -> Iterator[Finding]:
-    release = case.release()
-    of_pytorch = any("+" in one.version or from_url(one.url) for one in case.locked_torch())
-    backend, _ = case.catalog.on_pypi(release, case.machine.platform.key)
-    # CUDA builds work without a GPU, too.
-    if backend and (case.machine.gpus or backend.family != "cu") and not of_pytorch:
-        what = f"Nothing pins PyTorch, so torch {release} comes from PyPI, built for {backend}, which"
-        yield from _suits(case, backend, what)
+        release = case.release()
+        backend, _ = case.catalog.on_pypi(release, case.machine.platform.key)
+        of_pytorch = any("+" in one.version or from_url(one.url) for one in case.locked_torch())
+        if backend and needs_a_look(case, backend) and not of_pytorch:
+            what = f"Nothing pins PyTorch, so torch {release} comes from PyPI, built for {backend}, which"
+            yield from judge(case, backend, release, what)
 
 
 def _none_fits(case: Case, why: str) -> Finding:
@@ -54,16 +49,21 @@ def _none_fits(case: Case, why: str) -> Finding:
     return warning("no-choice-fits", what, fix=fix)
 
 
-def _suits(case: Case, backend: Backend, what: str) -> Iterator[Finding]:
-    machine, release = case.machine, case.release()
-    if wrong := cannot_run(machine, backend, release, case.catalog):
+def needs_a_look(case: Case, backend: Backend) -> bool:
+    """Whether a build that nobody asked for can be wrong here: one for CUDA works without a GPU, too."""
+    return bool(case.machine.gpus) or backend.family != "cu"
+
+
+def judge(
+    case: Case, backend: Backend, release: str | None, what: str, *, installed: bool = False
+) -> Iterator[Finding]:
+    """What is wrong with a build on this machine; `what` begins the sentence."""
+    fix = case.sync if installed else (*USE, "auto")
+    if wrong := cannot_run(case.machine, backend, release, case.catalog):
+        code = "installed-cannot-run" if installed else "cannot-run-here"
         # Without such a GPU the build still imports, and computes on the processor.
-        fails = backend.family == "cpu" or expects_gpu(backend, machine.gpus)
-        yield (error if fails else warning)(
-            "cannot-run-here", f"{what} does not run on this machine: {wrong}.", fix=USE
-        )
-    elif idle := leaves_idle(machine, backend, release, case.catalog):
-        yield warning("gpu-idle", f"{what} does not use this machine's GPU: {idle}.", fix=USE)
-
-
-CHECKS: Final = (_gpus, _builds)
+        fails = installed or backend.family == "cpu" or expects_gpu(backend, case.machine.gpus)
+        yield (error if fails else warning)(code, f"{what} does not run on this machine: {wrong}.", fix=fix)
+    elif idle := leaves_idle(case.machine, backend, release, case.catalog):
+        code = "installed-idle" if installed else "gpu-idle"
+        yield warning(code, f"{what} does not use this machine's GPU: {idle}.", fix=fix)

@@ -3,7 +3,8 @@
 uv locks all of them apart (`conflicts`), and every machine installs one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Literal, NamedTuple
 
 from uvtorch.backend import Backend, marker
@@ -130,10 +131,12 @@ def _replace(
     for package in dict.fromkeys((*sources, *(one.package for one in project.own_sources if one.target in gone))):
         file.set_sources(package, sources.get(package, ()), at=left)
     pin.sweep(file, project)
-    _set_conflicts(file, project, targets, gone)
+    set_conflicts(file, project, targets, gone)
 
 
-def _set_conflicts(file: PyProject, project: Project, targets: Sequence[Target], gone: set[Target]) -> None:
+def set_conflicts(
+    file: PyProject, project: Project, targets: Iterable[Target], gone: AbstractSet[Target] = frozenset()
+) -> None:
     """The project's conflict sets without what is gone, and one that holds all the choices."""
     choices = [Item(target.kind, target.name or "") for target in targets if target.kind != "base"]
     sets: list[Sequence[Item]] = []

@@ -86,6 +86,21 @@ class Project(NamedTuple):
         return tuple(item for item in self.requirements if item.target == GROUP)
 
     @property
+    def with_members(self) -> "tuple[Project, ...]":
+        """The project, and the members that were read along."""
+        return (self, *self.members)
+
+    @property
+    def every_source(self) -> tuple[Source, ...]:
+        """The sources of the project and of those members."""
+        return tuple(source for project in self.with_members for source in project.sources)
+
+    @property
+    def every_requirement(self) -> tuple[Requirement, ...]:
+        """The requirements of the project and of those members: what a source reaches."""
+        return tuple(item for project in self.with_members for item in project.requirements)
+
+    @property
     def own_sources(self) -> tuple[Source, ...]:
         """The sources that are not the workspace root's."""
         return tuple(source for source in self.sources if not source.inherited)

@@ -18,6 +18,8 @@ _FOREIGN: Final = (
 _VENDOR: Final = (
     r"(?i)/jp[0-9]+/|//developer\.download\.nvidia\.com/compute/redist/jp/|/(?P<gfx>gfx[0-9a-fx]+(-[a-z]+)?)(?=/|$)"
 )
+_VENDORS_OWN: Final = "jetson|nvidia|rocm-rel|/xpu/us"
+"""Parts of URLs of NVIDIA's, AMD's and Intel's indexes, which may end in a backend's name."""
 _LOOPBACK: Final = r"localhost|127\.[0-9.]+|::1"
 
 
@@ -48,6 +50,16 @@ def pytorch_backend(url: str, package: str | None = None) -> Backend | None:
     foreign = re.fullmatch(_FOREIGN, host) or vendor(url) or "/sbsa/" in url
     mirror = not foreign and (package is None or package in roles())
     return from_url(url) if mirror or host in _PYTORCH else None
+
+
+def catalogued(url: str, package: str | None = None) -> Backend | None:
+    """The same, None for builds of a vendor's own under PyTorch's names, of which the catalog knows nothing."""
+    return None if re.search(_VENDORS_OWN, url) else pytorch_backend(url, package)
+
+
+def is_below(url: str, *bases: str | None) -> bool:
+    """Whether an index is one of those that are under a base."""
+    return url.startswith(tuple(f"{base.rstrip('/')}/" for base in bases if base))
 
 
 def check_index_url(text: str, origin: str) -> str:

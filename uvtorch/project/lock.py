@@ -78,6 +78,10 @@ class Lock(NamedTuple):
     supported: tuple[str, ...] = ()
     """The markers of the environments that the lock is made for; empty: all."""
 
+    def supports(self, environment: Environment) -> bool:
+        """Whether the lock is made for an environment (`[tool.uv] environments`)."""
+        return not self.supported or any(holds(marker, environment) for marker in self.supported)
+
     def named(self, name: str) -> tuple[Package, ...]:
         """All builds of a package, by its normalized name."""
         return tuple(package for package in self.packages if package.name == name)
@@ -129,7 +133,8 @@ def stray(lock: Lock, project: Project, environment: Environment) -> tuple[Packa
     With one pin, that is any build from elsewhere; in a project of several choices, whose base may well be PyPI's,
     a package of which no choice has a build. Empty where the project chooses nothing on that platform.
     """
-    sources = [one for one in project.sources_on(environment) if one.url and (one.backend or vendor(one.url))]
+    there = (source for one in project.with_members for source in one.sources_on(environment))
+    sources = [one for one in there if one.url and (one.backend or vendor(one.url))]
     several = any(source.target != BASE for source in sources)
     found: list[Package] = []
     for name in filter(project.is_pinned, dict.fromkeys(package.name for package in lock.packages)):

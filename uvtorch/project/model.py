@@ -93,6 +93,12 @@ class Index(NamedTuple):
         return self.name or self.url
 
     @property
+    def ends_in_backend(self) -> bool:
+        """Whether its URL is laid out as PyTorch's are: it ends in the backend's name and nothing else."""
+        url = self.url.rstrip("/").removesuffix("/+simple").removesuffix("/simple")
+        return self.backend is not None and url.endswith(f"/{self.backend.name}")
+
+    @property
     def is_pypi(self) -> bool:
         """Whether it is PyPI itself, under whatever name, or stands in for it as the project's default index."""
         host = self.url.partition("://")[2].partition("/")[0].rpartition("@")[2].partition(":")[0].lower().split(".")

@@ -13,7 +13,7 @@ from typing import Any
 
 from uvtorch import files
 from uvtorch.argv import CommandLine, is_set
-from uvtorch.project.hosts import pytorch_backend
+from uvtorch.project.hosts import is_below, pytorch_backend
 from uvtorch.project.model import Index
 
 _GIVEN = (
@@ -62,9 +62,8 @@ def tables(
 def of_pytorch(found: Iterable[Index], bases: Iterable[str]) -> Iterator[Index]:
     """Those that serve PyTorch's builds to every package; a default index stands in for PyPI unless below a base."""
     for one in found:
-        own = any(one.url.startswith(base.rstrip("/") + "/") for base in bases)
         alike = "torch" in f"{one.name} {one.url}" and not one.default
-        if one.backend and not one.explicit and (own or alike):
+        if one.backend and not one.explicit and (alike or is_below(one.url, *bases)):
             yield one
 
 

@@ -3,23 +3,24 @@
 import gc
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import click
 
 from uvtorch import audit, environment, uv
 from uvtorch.audit import FIX, Case, Finding, config, installed, machine
-from uvtorch.audit.case import required
 from uvtorch.audit.finding import ROOT, error, warning
 from uvtorch.errors import UvNotFound, UvTooOld
 from uvtorch.examination import ask, examine
 from uvtorch.output import Output
 from uvtorch.packages import dependents
-from uvtorch.project.pyproject import PyProject
+from uvtorch.project import Project
 from uvtorch.session import Session
 from uvtorch.steps.verb import Verb
 from uvtorch.transaction import Transaction
+
+LOCK: Final = ("uvtorch", "lock")
 
 ROUNDS: Final = 4
 """How often `--fix` edits and locks: what one round brings to light, the next fixes."""
@@ -27,11 +28,10 @@ ROUNDS: Final = 4
 
 def diagnose(case: Case, env: Mapping[str, str], trial: environment.Trial | None = None) -> tuple[Finding, ...]:
     """Every finding: the machine's, uv's, the project's, the environment's."""
-    gpus, builds = machine.CHECKS
-    found = [*gpus(case), *_uv(env), *(audited := _audited(case))]
+    found = [*machine.gpus(case), *_uv(env), *(audited := _audited(case))]
     if not any(finding.severity == "error" for finding in audited):
         found += _lock_state(case)
-    found += builds(case)
+    found += machine.builds(case)
     if case.installed is not None:
         found += [finding for check in installed.CHECKS for finding in check(case, case.installed)]
     if trial is not None:
@@ -41,10 +41,9 @@ def diagnose(case: Case, env: Mapping[str, str], trial: environment.Trial | None
 
 def _typed(case: Case, finding: Finding) -> Finding:
     """The finding with its command as it has to be typed here: for the same project or script."""
-    if finding.command is None or case.site is None:
+    if finding.command is None or case.root is None:
         return finding
-    root = os.path.relpath(case.site.root.directory)
-    words = tuple(root if word == ROOT else word for word in finding.command)
+    words = tuple(case.root if word == ROOT else word for word in finding.command)
     return finding._replace(command=words if "--project" in words else (*words, *case.options))
 
 
@@ -76,53 +75,51 @@ def _lock_state(case: Case) -> Iterator[Finding]:
     code, _, said = ask(case, "lock", "--check" if case.lock else "--dry-run", "--offline", "--no-python-downloads")
     projects = (case.project, *case.members)
     missing = [row for one in projects for row in config.releases(case._replace(project=one))] if code else []
+    unsolved = "No solution found" in said
+    # uv resolves only where the lock does not do, so a resolution that lacks the network says as much.
     if missing:
         yield from missing
-    # uv resolves only where the lock does not do, so a resolution that lacks the network says as much.
-    elif code and ("No solution found" in said or "Failed to " in said) and "network" not in said.lower():
+    elif code and (unsolved or "Failed to " in said) and "network" not in said.lower():
         yield error("cannot-lock", f"uv cannot lock the project: {' '.join(said.partition('cause: ')[2].split())}")
-    elif case.lock is None:
-        concerns = case.project.pytorch_packages() or not required(case.project).isdisjoint(dependents())
-        if concerns and not case.script:
-            what = "There is no uv.lock: which build of PyTorch is installed is decided anew by each `uv sync`."
-            yield warning("lock-missing", what, fix=("uvtorch", "lock"))
-    elif "No solution found" in said or "needs to be updated" in said:
+    elif case.lock and (unsolved or "needs to be updated" in said):
         what = "uv.lock is out of date: it does not follow from pyproject.toml any more, and `uv sync --locked` fails."
-        yield error("lock-outdated", what, fix=("uvtorch", "lock"))
+        yield error("lock-outdated", what, fix=LOCK)
+    elif case.lock is None and not case.script and _concerns(case.project):
+        what = "There is no uv.lock: which build of PyTorch is installed is decided anew by each `uv sync`."
+        yield warning("lock-missing", what, fix=LOCK)
+
+
+def _concerns(project: Project) -> bool:
+    """Whether torch is installed, as far as that is known."""
+    return bool(project.pytorch_packages()) or any(one.package in dependents() for one in project.every_requirement)
 
 
 def fix_files(session: Session, tx: Transaction, case: Case) -> Iterator[Finding]:
-    """Make the edits that the findings call for, as far as they do not touch the same, and lock; then look again.
+    """Make the edits that the findings call for and lock; then look again. Yields what it works on.
 
-    Yields what it works on.
+    Of two findings that touch the same, the first counts.
     """
     for _ in range(1 if tx.dry else ROUNDS):
-        file, found = session.file(), _audited(case)
-        yield from (finding for finding in found if finding.fixable)
-        upgrade = _edit(file, found)
+        file, found = session.file(), [finding for finding in _audited(case) if finding.fixable]
+        yield from found
+        edits = {key: edit for finding in reversed(found) for key, edit in finding.edits.items()}
+        for edit in edits.values():
+            edit(file)
+        upgrade = dict.fromkeys(name for finding in found for name in finding.upgrade)
         if not session.edit(tx, file) and not upgrade:
             return
         if case.lock is not None or not case.script:  # a script is locked only where its user wants that
-            words = [word for name in upgrade for word in ("--upgrade-package", name)]
-            code, said = tx.try_quietly("lock", *words, *case.options)
-            if code:  # another index need not have the release that was locked
-                tx.uv("lock", *(word.partition("==")[0] for word in words), *case.options)
-            tx.tell(said if code == 0 else "")
+            _lock(tx, case, upgrade)
         session.reread()
         case = examine(session)
 
 
-def _edit(file: PyProject, findings: Sequence[Finding]) -> list[str]:
-    """Make those edits that do not touch the same; what is to be resolved again with them."""
-    touched: set[str] = set()
-    upgrade: dict[str, None] = {}
-    for finding in findings:
-        if not touched & finding.touched:
-            touched |= finding.touched
-            upgrade.update(dict.fromkeys(finding.upgrade))
-            for edit in finding.edits:
-                edit.make(file)
-    return [*upgrade]
+def _lock(tx: Transaction, case: Case, upgrade: Iterable[str]) -> None:
+    words = [word for name in upgrade for word in ("--upgrade-package", name)]
+    code, said = tx.try_quietly("lock", *words, *case.options)
+    if code:  # another index need not have the release that was locked
+        tx.uv("lock", *(word.partition("==")[0] for word in words), *case.options)
+    tx.tell(said if code == 0 else "")
 
 
 # Saying
@@ -152,10 +149,10 @@ def _header(case: Case, trial: environment.Trial | None) -> Iterator[tuple[str, 
     yield from (("", problem.reason) for problem in case.machine.problems if problem.kind != "broken")
     version = uv.ask(case.uv, ["--version"])[1].strip() or "unknown version" if case.uv else ""
     yield "uv", f"{version} ({case.uv})" if case.uv else "none"
-    if case.site is None:
+    if case.root is None:
         yield "project", "none here"
         return
-    yield "script" if case.script else "project", _project(case)
+    yield case.kind, _project(case)
     yield "installed", _installed(case.installed)
     if trial is not None and not trial.failure:
         worked = ", ".join(name for name, fault in trial.devices if not fault) or "no GPU"
@@ -211,7 +208,7 @@ def doctor(session: Session, script: str | None, as_json: bool, fix: bool, trial
         session.claim()
     case = examine(session)
     worked_on: list[Finding] = []
-    if (fix or session.dry) and case.site:
+    if (fix or session.dry) and case.root:
         with session.transaction() as tx:
             worked_on += fix_files(session, tx, case)
         if tx.code or tx.dry:
