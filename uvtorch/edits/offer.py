@@ -75,10 +75,7 @@ def offer(file: PyProject, project: Project, offers: Sequence[Offer], kind: Choi
     dropped = [choice for choice in have if choice.backend not in wanted]
     kept = [choice.target for choice in have if choice.backend in wanted]
     if not have:
-        _leave_base(file, project, model if kind == "extra" else ())
-        shared = dict(set.intersection(*(set(one.decision.bounds) for one in offers)))
-        for item in model if kind == "group" else ():
-            file.set_requirement(BASE, item.package, within(item.text, shared))
+        _leave_base(file, project, model, offers, kind)
     texts = [without_local(item.text) for item in model]
     names = tuple(dict.fromkeys(("torch", *(item.package for item in model))))
     if len(names) > len({item.package for item in model}):
@@ -162,10 +159,19 @@ def _drop(file: PyProject, project: Project, choice: Choice) -> None:
         file.remove_requirement(choice.target, name)
 
 
-def _leave_base(file: PyProject, project: Project, moved: Sequence[Requirement]) -> None:
-    """What a project without choices gives up: the requirements that are `moved`, a single pin's group."""
-    for item in moved:
-        file.remove_requirement(BASE, item.package)
+def _leave_base(
+    file: PyProject, project: Project, model: Sequence[Requirement], offers: Sequence[Offer], kind: ChoiceKind
+) -> None:
+    """What a project without choices gives up: a single pin's group; for extras its requirements as well.
+
+    For groups these stay, within the bounds that all choices share.
+    """
+    shared = dict(set.intersection(*(set(one.decision.bounds) for one in offers)))
+    for item in model:
+        if kind == "extra":
+            file.remove_requirement(BASE, item.package)
+        else:
+            file.set_requirement(BASE, item.package, within(item.text, shared))
     grouped = project.packages_in(GROUP)
     if grouped <= roles().keys():
         file.leave_group(grouped)

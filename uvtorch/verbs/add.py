@@ -151,9 +151,12 @@ class Adding(Pinning):
             tx.uv(*session.line.argv)
         follow_and_sync(session, tx, self.before, late=settled is not None and not (synced and settled is decision))
         if settled and not session.is_script:
-            systems = dict.fromkeys(key.partition("_")[0].capitalize() for key in sorted(settled.platforms or ()))
-            who = "for all who install the project" + (f" on {' or '.join(systems)}" if systems else "")
-            tx.say(f"the pin counts {who}: `uvtorch torch backends --help` shows how to offer several")
+            self._tell_for_whom(settled)
+
+    def _tell_for_whom(self, decision: Decision) -> None:
+        systems = dict.fromkeys(key.partition("_")[0].capitalize() for key in sorted(decision.platforms or ()))
+        who = "for all who install the project" + (f" on {' or '.join(systems)}" if systems else "")
+        self.tx.say(f"the pin counts {who}: `uvtorch torch backends --help` shows how to offer several")
 
     def write(self, decision: Decision | None, along: Sequence[str]) -> Sequence[str]:
         """See Pinning: the words with which uv adds under the pins."""
