@@ -47,7 +47,7 @@ def nowhere(home: Any, tmp_path: Path) -> Project:
 def test_without_a_project_the_machine_and_uv_are_looked_at(nowhere: Project) -> None:
     assert doctor(nowhere, code=0) == {}
     report = nowhere.uvtorch("torch", "doctor", machine="h200-580").must().out
-    assert "NVIDIA H200, driver 580.95.05" in report
+    assert "NVIDIA H200 (9.0); driver 580.95.05" in report
     assert "none here" in report
     assert report.endswith("No problems found.\n")
     assert set(doctor(nowhere, machine="broken-mismatch")) == {"gpu-broken"}

@@ -287,28 +287,22 @@ class _Parser:
         return value
 
 
-def carried(line: CommandLine, *, to_lock: bool = True) -> tuple[str, ...]:
-    """The options of a command that the `lock` and `sync` which follow from it need as well, without `--upgrade…`.
+_FOLLOWING = {
+    "lock": (_LOCK_VALUES, _LOCK_FLAGS),
+    "sync": (_LOCK_VALUES, _LOCK_FLAGS, _INSTALL_VALUES, _INSTALL_FLAGS),
+    "pip compile": (_LOCK_VALUES,),
+}
+"""What else than the global options a command of uv's takes that follows from another."""
+_ONCE = "--upgrade --upgrade-package --upgrade-group --refresh --locked --frozen"
 
-    Not `to_lock`: those that every command of uv's takes.
+
+def forwarded(line: CommandLine, verb: str = "", *, again: bool = True) -> tuple[str, ...]:
+    """The options that mean the same to the command of uv's that follows from this one.
+
+    `again`: uv has locked or will, so that nothing is upgraded twice, and what may change is not the user's to forbid.
     """
-    known = options(GLOBAL_VALUES, GLOBAL_FLAGS, _LOCK_VALUES if to_lock else "")
-    return _words(line, known - {"--upgrade-package", "--upgrade-group"})
-
-
-def options_for(line: CommandLine, verb: str) -> tuple[str, ...]:
-    """The options of `add` and `remove` that mean the same to the `lock` or `sync` which follows from them."""
-    known = options(GLOBAL_VALUES, GLOBAL_FLAGS, _LOCK_VALUES, _LOCK_FLAGS)
-    if verb == "sync":
-        known = (known | options(_INSTALL_VALUES, _INSTALL_FLAGS)) - options(
-            "--upgrade --upgrade-package --upgrade-group"
-        )
-    return _words(line, known)
-
-
-def _words(line: CommandLine, known: frozenset[str]) -> tuple[str, ...]:
-    given = [option for option in line.options if option[0] in known]
-    return tuple(word for option in given for word in option if word is not None)
+    known = options(GLOBAL_VALUES, GLOBAL_FLAGS, *_FOLLOWING.get(verb, ())) - options(_ONCE if again else "")
+    return tuple(word for option in line.options if option[0] in known for word in option if word is not None)
 
 
 def torch_backend(line: CommandLine) -> str | None:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from uvtorch import environment, files, uv
-from uvtorch.argv import carried
+from uvtorch.argv import forwarded
 from uvtorch.audit import Case, Export, Selection, read_export, selections
 from uvtorch.errors import ProjectError, UvNotFound
 from uvtorch.project.lock import Lock, read_lock
@@ -29,7 +29,7 @@ def _examine(session: Session) -> Case:
     except UvNotFound:
         path = None
     own = ("--script", os.path.relpath(site.manifest.path)) if site and script else ()
-    case = Case(session.machine, session.catalog, uv=path, options=(*carried(session.line), *own), script=script)
+    case = Case(session.machine, session.catalog, uv=path, options=(*forwarded(session.line), *own), script=script)
     if site is None:
         return case
     place = environment_of(session) if script and path else session.environment

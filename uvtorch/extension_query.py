@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from uvtorch.argv import carried
+from uvtorch.argv import forwarded
 from uvtorch.backend import Backend, same_url
 from uvtorch.catalog import number
 from uvtorch.choose import Decision, Request, choose
@@ -106,7 +106,7 @@ class Query(NamedTuple):
         url, own = index.located(backend, "", base), backend.index_url(base)
         places = ["--index", url, *(["--index", own] if own != url else []), "--emit-index-annotation"]
         texts = [item.text, torch, *self.request.requirements]
-        versions = self._ask([*places, *carried(self.session.line)], texts, url)
+        versions = self._ask([*places, *forwarded(self.session.line, "pip compile")], texts, url)
         # Another index may have the package as well, with builds for who knows which torch.
         return versions if same_url(url, versions.get(f"{item.package} from")) else {}
 

@@ -8,6 +8,7 @@ from uvtorch.project import Source, selection
 from uvtorch.requirement import without_local
 from uvtorch.session import Session, Wanted, decision_line
 from uvtorch.steps import choices, route
+from uvtorch.steps.pins import pin_here
 from uvtorch.steps.resolve import leaves_to_pypi
 
 
@@ -49,8 +50,8 @@ def _pin(session: Session) -> Source | None:
         named = () if best is None else (fit.choices[best],)
     targets = [row.target for row in named]
     found = [one for one in project.sources_on(machine.platform) if one.kind == "index" and one.target in targets]
-    found += [one for each in session.projects for one in each.pins(machine.platform) if one.kind == "index"]
-    return next((one for one in found if one.package == "torch"), found[0] if found else None)
+    pin = pin_here(session.projects, machine.platform)
+    return min([*found, *([pin] if pin else [])], key=lambda one: one.package != "torch", default=None)
 
 
 def _like(session: Session, pin: Source, wanted: Wanted, requirements: Sequence[str]) -> Decision:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from uvtorch.argv import options_for
+from uvtorch.argv import forwarded
 from uvtorch.project import Target
 from uvtorch.project.pyproject import PyProject
 from uvtorch.session import Session
@@ -36,7 +36,7 @@ def change_choices(
     if line.has("--requirements") or not set(line.positionals_at) <= set(ours):
         tx.uv(*session.without_sync(word for at, word in enumerate(line.argv) if at not in ours))
     if locking:
-        tx.uv("lock", *options_for(line, "lock"))
+        tx.uv("lock", *forwarded(line, "lock", again=False))
         if bounding:
             bound_fresh(session, tx, fresh, line.value("--bounds"))
         follow_lock(session, tx, before)

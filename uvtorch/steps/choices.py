@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from uvtorch import files
-from uvtorch.argv import CommandLine, carried, is_set, options_for
+from uvtorch.argv import CommandLine, forwarded, is_set
 from uvtorch.backend import Backend
 from uvtorch.choose import Option, Ranking, rank_choices
 from uvtorch.choose.compatibility import FAMILY
@@ -251,11 +251,9 @@ def sync_command(session: Session) -> tuple[tuple[str, ...], tuple[str, ...]]:
             target = None
     if target and line.verb == "add":
         named = (f"--{target.kind}", target.name or "", *named)
-    return ("sync", *inexact, *extra, *named, *options_for(line, "sync")), warnings
+    return ("sync", *inexact, *extra, *named, *forwarded(line, "sync")), warnings
 
 
 def relock_command(session: Session) -> tuple[str, ...]:
     """The `uv lock` that resolves as the command did, and upgrades nothing more."""
-    words = options_for(session.line, "lock") if session.line.verb in ("add", "remove") else carried(session.line)
-    dropped = ("--upgrade", "-U", "--locked", "--refresh")
-    return ("lock", *(word for word in words if word not in dropped))
+    return ("lock", *forwarded(session.line, "lock"))

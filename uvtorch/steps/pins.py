@@ -6,6 +6,7 @@ from typing import Any
 
 from uvtorch.choose import Decision
 from uvtorch.edits import pin
+from uvtorch.machine import Platform
 from uvtorch.markers import can_hold
 from uvtorch.project import Project, Source, Target
 from uvtorch.project.model import BASE
@@ -35,6 +36,12 @@ def pins_of(session: Session) -> tuple[Source, ...]:
         if found:
             return found
     return ()
+
+
+def pin_here(projects: Iterable[Project], platform: Platform) -> Source | None:
+    """The source that gives a platform torch, else another PyTorch package, from an index whatever is selected."""
+    pins = (one for project in projects for one in project.pins(platform) if one.kind == "index")
+    return min(pins, key=lambda pin: pin.package != "torch", default=None)
 
 
 def workspace_packages(session: Session) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from uvtorch import atomic, environment, files, uv
-from uvtorch.argv import carried, is_set
+from uvtorch.argv import forwarded, is_set
 from uvtorch.backend import DEFAULT_INDEX_BASE, from_url, same_url
 from uvtorch.choose import Decision
 from uvtorch.environment import Venv
@@ -91,7 +91,7 @@ def target_of(session: Session) -> Target:
     if line.verb == "run" and session.site and not line.has("--no-project"):
         return Target(session.python)
     apart = (line.verb or "").startswith("tool ") or line.has("--system") or is_set(session.env, "UV_SYSTEM_PYTHON")
-    command = ["python", "find", *carried(line, to_lock=False), "--no-project", *(["--system"] if apart else [])]
+    command = ["python", "find", *forwarded(line), "--no-project", *(["--system"] if apart else [])]
     command += [python] if (python := line.value("--python")) else []
     _, out, _ = uv.ask(session.uv, command)
     found = environment.read(os.path.dirname(os.path.dirname(out.strip()))) if out.strip() else None

@@ -4,7 +4,7 @@ import os
 import tomllib
 
 from uvtorch import uv
-from uvtorch.argv import carried
+from uvtorch.argv import forwarded
 from uvtorch.session import Session, Wanted
 from uvtorch.steps import choices
 from uvtorch.steps.bounds import without_bound
@@ -47,7 +47,7 @@ def pin_script(session: Session, tx: Transaction, wanted: Wanted) -> tuple[str, 
 def _resolved(session: Session) -> dict[str, str]:
     """The PyTorch packages that uv resolves for a script, with their versions; none where it cannot be resolved."""
     path = session.required_site.manifest.path
-    command = ("export", *carried(session.line), "--quiet", "--script", path, "--format", "pylock.toml")
+    command = ("export", *forwarded(session.line, "lock"), "--quiet", "--script", path, "--format", "pylock.toml")
     code, out, _ = uv.ask(session.uv, command)
     rows = tomllib.loads(out).get("packages", []) if code == 0 else []
     return {row["name"]: row.get("version", "") for row in rows if session.project.is_pinned(row["name"])}
@@ -79,7 +79,7 @@ def out_of_place(session: Session) -> tuple[str, ...]:
 def environment_of(session: Session) -> str | None:
     """Where uv keeps the script's environment; None where it has made none yet, and would name a Python outside."""
     path = session.required_site.manifest.path
-    code, out, _ = uv.ask(session.uv, ("python", "find", *carried(session.line, to_lock=False), "--script", path))
+    code, out, _ = uv.ask(session.uv, ("python", "find", *forwarded(session.line), "--script", path))
     place = os.path.dirname(os.path.dirname(out.strip()))
     kept = os.path.basename(os.path.dirname(place)).startswith("environments-")  # in uv's cache
     return place if code == 0 and kept else None

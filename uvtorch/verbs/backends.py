@@ -21,7 +21,7 @@ from uvtorch.requirement import without_local
 from uvtorch.session import Session
 from uvtorch.steps import choices
 from uvtorch.steps.bounds import Lowered, bound_anew, lower_bounds, take_bounds_away, without_bound
-from uvtorch.steps.pins import Change
+from uvtorch.steps.pins import Change, pin_here
 from uvtorch.steps.verb import Verb, hardware_option, machine_of
 
 
@@ -68,8 +68,7 @@ def _single(project: Project, machine: Machine) -> tuple[Choice, ...]:
     packages = project.pytorch_packages()
     if not packages:
         return ()
-    pins = [one for one in project.pins(machine.platform) if one.kind == "index"]
-    main = next((one for one in pins if one.package == "torch"), pins[0] if pins else None)
+    main = pin_here([project], machine.platform)
     if main is None:
         return (Choice(BASE, None, packages, "pypi", stated=False),)
     return (Choice(BASE, main.backend, packages, "index" if main.backend else "unknown"),)

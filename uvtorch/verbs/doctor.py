@@ -11,6 +11,7 @@ import click
 from uvtorch import audit, environment, uv
 from uvtorch.audit import FIX, Case, Finding, config, installed, machine
 from uvtorch.audit.finding import ROOT, error, warning
+from uvtorch.choose.compatibility import summary
 from uvtorch.errors import UvNotFound, UvTooOld
 from uvtorch.examination import ask, examine
 from uvtorch.output import Output
@@ -143,9 +144,7 @@ def report(out: Output, case: Case, findings: Sequence[Finding], trial: environm
 
 
 def _header(case: Case, trial: environment.Trial | None) -> Iterator[tuple[str, str]]:
-    platform, driver = case.machine.platform, case.machine.nvidia_driver
-    gpus = ", ".join(dict.fromkeys(gpu.name for gpu in case.machine.gpus)) or "no GPU"
-    yield "machine", f"{platform.system} {platform.machine}, {gpus}" + (f", driver {driver.version}" if driver else "")
+    yield "machine", summary(case.machine)
     yield from (("", problem.reason) for problem in case.machine.problems if problem.kind != "broken")
     version = uv.ask(case.uv, ["--version"])[1].strip() or "unknown version" if case.uv else ""
     yield "uv", f"{version} ({case.uv})" if case.uv else "none"

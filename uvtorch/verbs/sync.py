@@ -17,7 +17,7 @@ from uvtorch.session import Session, Wanted
 from uvtorch.steps import choices
 from uvtorch.steps.bounds import decide_lowering
 from uvtorch.steps.follow import follow_lock, pin_project
-from uvtorch.steps.pins import pins_of, workspace_packages, workspace_requirements
+from uvtorch.steps.pins import pin_here, pins_of, workspace_packages, workspace_requirements
 from uvtorch.steps.resolve import is_from_own_index, locked, pins_unsaid, selected_pins, speaks_up
 from uvtorch.steps.script import out_of_place, pin_script, put_in_place
 from uvtorch.transaction import Transaction, content, is_read_only
@@ -38,20 +38,15 @@ def sync(session: Session) -> int:
     Raises UvtorchError where it cannot be done.
     """
     line = session.line
-    script = _script(session)
-    if line.verb == "run" and line.has("--with", "--with-requirements", "--with-editable"):
-        from uvtorch.steps.beside import join  # noqa: PLC0415  only `--with` needs it, and it costs 10 ms
-
-        join(Session(line, session.env, script) if script else session)
-    if line.verb == "run" and line.has("--no-project", "--no-sync", "--help"):
-        return session.hand_over()
-    if script:
+    if script := _script(session):
         session = Session(line, session.env, script)
-    if line.verb == "run" and (kind := _unseen(session)):
-        warning = f"a script {kind} is run as it is: which PyTorch build it gets is not chosen"
-        return session.hand_over(*([warning] if session.wanted() != Wanted() else []))
-    if line.verb == "run" and session.site is None:  # uv runs programs outside of projects as well
-        return session.hand_over()
+    if line.verb == "run":
+        if line.has("--with", "--with-requirements", "--with-editable"):
+            from uvtorch.steps.beside import join  # noqa: PLC0415  only `--with` needs it, and it costs 10 ms
+
+            join(session)
+        if (warnings := _runs_as_it_is(session)) is not None:
+            return session.hand_over(*warnings)
     wanted = session.wanted()
     auto = wanted.backend or wanted.auto or (line.verb != "lock" and session.project.config.auto)
     if session.sources_off or not auto:
@@ -77,8 +72,8 @@ def _left_to_uv(session: Session) -> str | None:
     project = session.project
     if session.outside:  # uv's configuration says where torch comes from
         return mismatch(session) or ""
-    if (brought := pins_unsaid(session)) and (backend := brought[0].backend):
-        return _brought_mismatch(session, backend) or ""
+    if (brought := pins_unsaid(session)) and brought[0].backend:
+        return mismatch(session, brought[0].backend) or ""
     # uv's preview feature `wheel-variants` (PEP 825) found variants of torch on the index, and locked them.
     if b"\nvariants-json" in b"".join(rows_in(content(session.required_site.lock))):
         session.out.say("torch is locked with wheel variants: uv takes the one that fits, nothing is pinned")
@@ -98,12 +93,18 @@ def _script(session: Session) -> str | None:
     return path if script_block(files.text(path) or "") is not None else None
 
 
-def _unseen(session: Session) -> str:
-    """Where a script comes from that `run` is given and that cannot be looked at; empty for all else."""
-    command = "" if session.line.has("--module", "-m") else "".join(session.line.positionals[:1])
-    if command.startswith(("http://", "https://")):
-        return "from a URL"
-    return "from standard input" if command == "-" and session.site is None else ""
+def _runs_as_it_is(session: Session) -> tuple[str, ...] | None:
+    """The warnings where `run` is given nothing that a build can be chosen for; None where one can."""
+    line = session.line
+    if line.has("--no-project", "--no-sync", "--help"):
+        return ()
+    command = "" if line.has("--module", "-m") else "".join(line.positionals[:1])
+    origin = "a URL" if command.startswith(("http://", "https://")) else ""
+    if command == "-" and session.site is None:
+        origin = "standard input"
+    if origin and session.wanted() != Wanted():
+        return (f"a script from {origin} is run as it is: which PyTorch build it gets is not chosen",)
+    return () if origin or session.site is None else None  # uv runs programs outside of projects as well
 
 
 def _differs(session: Session, wanted: Wanted, pins: Sequence[Source]) -> bool:
@@ -125,8 +126,7 @@ def _keep(session: Session) -> int:
     if session.is_script and line.verb in ("run", "sync"):
         anew = [word for name in out_of_place(session) for word in ("--reinstall-package", name)]
         return session.hand_over(*warnings, options=anew)
-    leaves_lock = line.has("--frozen", "--locked", "--check", "--dry-run") or session.frozen
-    if line.verb in ("run", "export") or session.is_script or leaves_lock:
+    if line.verb in ("run", "export") or session.is_script or line.has("--dry-run") or _fixed(session):
         cache.remember(session, (), (), warnings)
         return session.hand_over(*warnings)
     if session.claim_unread():
@@ -142,27 +142,35 @@ def _keep(session: Session) -> int:
     return tx.code
 
 
-def mismatch(session: Session) -> str | None:
-    """The warning that the pinned build does not run here, or leaves the GPU idle, and what changes that."""
-    if not workspace_packages(session) and not locked(session).named("torch"):
+def mismatch(session: Session, brought: Backend | None = None) -> str | None:
+    """The warning that the build which comes here does not run, or leaves the GPU idle, and what changes that.
+
+    `brought`: a dependency says that it is this one.
+    """
+    given = (f"a dependency pins torch to {brought}", brought) if brought else _given(session)
+    if given is None:
         return None
-    given = _given(session)
-    option = _judged(session, given[1]) if given else None
-    if given is None or option is None or option.fits:
+    who, backend = given
+    releases = choices.locked_releases(session.required_site.lock, (backend,))
+    request = session.request(workspace_requirements(session) or ("torch",))
+    option = rank_choices(session.machine, request, (backend,), session.catalog, releases).options[0]
+    if option.fits:
         return None
-    return f"{given[0]}, but {_clause(option)}{_remedy(session, given[1])}"
+    clause = f"it {option.reason}" if option.reason.startswith(("is ", "would ")) else option.reason
+    remedy = "; change the index in that dependency" if brought else _remedy(session, backend)
+    return f"{who}, but {clause}{remedy}"
 
 
 def _given(session: Session) -> tuple[str, Backend | None] | None:
-    """Who says which torch comes here, and its backend (None: PyPI's); None: an index that does not say."""
+    """Who says which torch comes here, and its backend (None: PyPI's); None: nothing, or an index that does not say."""
+    if not workspace_packages(session) and not locked(session).named("torch"):
+        return None
     subject = os.path.basename(session.required_site.manifest.path) if session.is_script else "the project"
     place = session.machine.platform
-    projects = (session.workspace, *(project for _, project in session.siblings))
-    pins = [one for project in projects for one in project.pins(place) if one.kind == "index"]
     base = next((row for row in session.workspace.choices_for(place) if row.kind == "base"), None)
     clause, backend = "", None
-    if pins:
-        backend = next((one for one in pins if one.package == "torch"), pins[0]).backend
+    if pin := pin_here((session.workspace, *session.projects[1:]), place):
+        backend = pin.backend
     elif outside := next(iter(session.outside), None):
         clause, backend = f"{outside.origin} has uv take torch from {outside.url}", outside.backend
     elif base is not None and base.origin != "pypi":  # it may be a member's choice that the root asks for
@@ -172,17 +180,6 @@ def _given(session: Session) -> tuple[str, Backend | None] | None:
     else:
         return f"{subject} takes torch from PyPI on this platform", None
     return (clause or f"{subject} pins {backend}", backend) if backend else None
-
-
-def _clause(option: Option) -> str:
-    return f"it {option.reason}" if option.reason.startswith(("is ", "would ")) else option.reason
-
-
-def _judged(session: Session, backend: Backend | None) -> Option:
-    """How a build that is pinned does here, with the torch that is locked."""
-    releases = choices.locked_releases(session.required_site.lock, (backend,))
-    request = session.request(workspace_requirements(session) or ("torch",))
-    return rank_choices(session.machine, request, (backend,), session.catalog, releases).options[0]
 
 
 def _remedy(session: Session, backend: Backend | None) -> str:
@@ -217,22 +214,14 @@ def _pin(session: Session, wanted: Wanted) -> int:
         command = line.argv if line.verb == "lock" else None
         lock = not fixed and bool(command or wanted.backend or not os.path.exists(site.lock))
         pinned = pin_project(session, tx, wanted, command, lock=lock)
-        if not pinned and (brought := pins_unsaid(session)) and (backend := brought[0].backend):
-            tx.warn(*filter(None, [_brought_mismatch(session, backend)]))
+        if not pinned and (brought := pins_unsaid(session)) and brought[0].backend:
+            tx.warn(*filter(None, [mismatch(session, brought[0].backend)]))
         if line.verb == "run":
             # Whether the program fails is no reason to undo the pins; whether uv can lock them is.
             tx.become(line.argv)
         elif command is None or fixed:
             tx.uv(*line.argv)
     return tx.code
-
-
-def _brought_mismatch(session: Session, backend: Backend) -> str | None:
-    """The warning that the build which a dependency brings does not fit here."""
-    option = _judged(session, backend)
-    if option.fits:
-        return None
-    return f"a dependency pins torch to {backend}, but {_clause(option)}; change the index in that dependency"
 
 
 def _fixed(session: Session) -> str | None:
