@@ -1,6 +1,6 @@
 """What `choose` decides; and what a project already has, judged by the same table. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from uvtorch.backend import Backend
@@ -290,6 +290,7 @@ def rank_choices(
     catalog: Catalog,
     torch: Sequence[str | None] = (),
     requirements: Sequence[tuple[str, ...]] = (),
+    last: Collection[int] = (),
 ) -> Ranking:
     """Pick the best of the backends that a project offers.
 
@@ -298,7 +299,8 @@ def rank_choices(
     it runs here or not. `requirements`: those of each choice, where they are not `request.requirements` for all. The
     order is that of `choose`: builds that use the GPU, newest torch first; then the CPU build, with a warning if a GPU
     stays idle; then None. Without a GPU a CPU build comes before a larger one that would run as well. Between equals a
-    named backend comes before PyPI's. `request.backend` does not count.
+    named backend comes before PyPI's. `last`: the places of those that are taken only where no other fits.
+    `request.backend` does not count.
     """
     wanted = requirements or [request.requirements] * len(backends)
     first = evaluate(machine, request, catalog)
@@ -318,7 +320,7 @@ def rank_choices(
     fitting = [place for place, option in enumerate(options) if option.fits]
     if fitting and not first.hardware.refusal:
         unused = first.hardware.warnings if first.hardware.family == "cpu" else ()
-        return Ranking(max(fitting, key=order), options, unused)
+        return Ranking(max([at for at in fitting if at not in last] or fitting, key=order), options, unused)
     return _spare(first.hardware, options)
 
 

@@ -43,36 +43,26 @@ def fitting(
     project = session.workspace
     rows = tuple(project.choices_for(machine.platform) if choices is None else choices)
 
-    def among(places: Sequence[int]) -> Ranking:
-        backends = [rows[place].backend for place in places]
-        ranking = rank_choices(
-            machine,
-            session.request(()),
-            backends,
-            session.catalog,
-            torch=locked_releases(session.required_site.lock, backends) if use_lock else (),
-            requirements=[requirements_of_choice(project, rows[place]) for place in places],
-        )
-        options = [Option(None, None, False, "its index or wheel does not say what it was built for")] * len(rows)
-        for place, option in zip(places, ranking.options, strict=True):
-            options[place] = option
-        best = None if ranking.best is None else places[ranking.best]
-        warnings = ranking.warnings
-        for place, row in enumerate(rows):
-            if vendor := _of_vendor(machine, row):
-                options[place] = vendor
-                if vendor.fits:  # made for exactly this machine
-                    best, warnings = place, ()
-        return Ranking(best, tuple(options), warnings)
-
-    known = [place for place, choice in enumerate(rows) if choice.origin != "unknown"]
-    ranking = among(known)
-    named = [place for place in known if rows[place].kind != "base" or rows[place].stated]
-    if len(named) < len(known):
-        without_base = among(named)
-        if without_base.best is not None and without_base.options[without_base.best].fits:
-            ranking = ranking._replace(best=without_base.best)
-    return Fitting(rows, ranking)
+    known = [at for at, choice in enumerate(rows) if choice.origin != "unknown"]
+    backends = [rows[at].backend for at in known]
+    ranking = rank_choices(
+        machine,
+        session.request(()),
+        backends,
+        session.catalog,
+        torch=locked_releases(session.required_site.lock, backends) if use_lock else (),
+        requirements=[requirements_of_choice(project, rows[at]) for at in known],
+        last=[place for place, at in enumerate(known) if rows[at].kind == "base" and not rows[at].stated],
+    )
+    options = dict(zip(known, ranking.options, strict=True))
+    best, warnings = None if ranking.best is None else known[ranking.best], ranking.warnings
+    for at, row in enumerate(rows):
+        if vendor := _of_vendor(machine, row):
+            options[at] = vendor
+            if vendor.fits:  # made for exactly this machine
+                best, warnings = at, ()
+    unknown = Option(None, None, False, "its index or wheel does not say what it was built for")
+    return Fitting(rows, Ranking(best, tuple(options.get(at, unknown) for at in range(len(rows))), warnings))
 
 
 def _of_vendor(machine: Machine, choice: Choice) -> Option | None:

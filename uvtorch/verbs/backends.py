@@ -28,39 +28,38 @@ from uvtorch.steps.verb import Verb, hardware_option, machine_of
 def listing(session: Session, described: str | None, as_json: bool) -> None:
     """Print the project's choices, whether each fits this machine (or a described one), and the one `--auto` takes."""
     session.required_site  # noqa: B018  a project must be there
-    machine = machine_of(session, described)
-    project = session.workspace
+    machine, project = machine_of(session, described), session.workspace
     offered = project.choices_for(machine.platform) or project.by_local_version()
-    rows = offered or _single(project, machine)
-    fit = choices.fitting(session, machine, rows)
-    options = fit.ranking.options
-    best, warnings = fit.best, fit.ranking.warnings
-    if problem := choices.broken_driver(machine, fit):  # --auto refuses
-        best, warnings = None, (f"{problem.reason}: --auto refuses to choose",)
-    unpinned = not offered and [row.origin for row in rows] == ["pypi"] and machine.platform.system != "macos"
-    if unpinned:  # --auto does not take PyPI's build, but writes a pin
-        best, warnings = None, ()
+    fit = choices.fitting(session, machine, offered or _single(project, machine))
+    best, lines = _taken(session, machine, fit, pinned=bool(offered))
+    rows = [*zip(fit.choices, fit.ranking.options, strict=True)]
     if as_json:
-        told = [_described(*row) for row in zip(rows, options, strict=True)]
+        told = [
+            {"kind": choice.kind, "name": choice.name, "backend": choice.backend and str(choice.backend)}
+            | {"fits": option.fits, "reason": option.reason}
+            for choice, option in rows
+        ]
         session.out.json({"schema": 1, "choices": told, "selected": best.name if best else None})
-    elif not rows:
-        session.out.text("The project requires no PyTorch package.")
+    elif rows:
+        table = [_row(choice, option, choice is best) for choice, option in rows]
+        session.out.table(table, ("", "option", "build", "fits", "why, or why not"))
+        session.out.text(*lines)
     else:
-        lines = [_row(choice, option, choice is best) for choice, option in zip(rows, options, strict=True)]
-        session.out.table(lines, ("", "option", "build", "fits", "why, or why not"))
-        if unpinned:
-            session.out.text(
-                "Nothing is pinned: `uvtorch sync --auto` pins the build that `uvtorch torch explain` shows."
-            )
-        elif best is not None:
-            words = " ".join(selection.selection(project, best)) or "no option"
-            session.out.text(f"* --auto takes this one here: {words}")
-        session.out.text(*(f"warning: {warning}" for warning in warnings))
+        session.out.text("The project requires no PyTorch package.")
 
 
-def _described(choice: Choice, option: Option) -> dict[str, object]:
-    backend = str(choice.backend) if choice.backend else None
-    return {"kind": choice.kind, "name": choice.name, "backend": backend, "fits": option.fits, "reason": option.reason}
+def _taken(
+    session: Session, machine: Machine, fit: choices.Fitting, *, pinned: bool
+) -> tuple[Choice | None, Sequence[str]]:
+    """The choice that `--auto` takes on a machine, and what is to be said of it."""
+    best = fit.best
+    if problem := choices.broken_driver(machine, fit):
+        return None, [f"warning: {problem.reason}: --auto refuses to choose"]
+    if not pinned and [row.origin for row in fit.choices] == ["pypi"] and machine.platform.system != "macos":
+        return None, ["Nothing is pinned: `uvtorch sync --auto` pins the build that `uvtorch torch explain` shows."]
+    words = " ".join(selection.selection(session.workspace, best)) or "no option" if best else ""
+    taken = [f"* --auto takes this one here: {words}"] if best else []
+    return best, [*taken, *(f"warning: {warning}" for warning in fit.ranking.warnings)]
 
 
 def _single(project: Project, machine: Machine) -> tuple[Choice, ...]:
