@@ -74,4 +74,4 @@ def test_sync_loads_nothing_of_what_only_scripts_and_with_need() -> None:
     """In a process of its own: 10 ms of every `sync --auto`."""
     asked = "import sys; import uvtorch.verbs.sync; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
-    assert {"uvtorch.environment", "uvtorch.steps.beside", "json", "hashlib", "click"}.isdisjoint(run.stdout.split())
+    assert {"uvtorch.environment", "uvtorch.steps.route", "json", "hashlib", "click"}.isdisjoint(run.stdout.split())

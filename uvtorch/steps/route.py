@@ -15,16 +15,20 @@ from typing import Any, NamedTuple
 from uvtorch import atomic, environment, files, uv
 from uvtorch.argv import forwarded, is_set
 from uvtorch.backend import DEFAULT_INDEX_BASE, from_url, same_url
-from uvtorch.choose import Decision
+from uvtorch.choose import Decision, Request
 from uvtorch.environment import Venv
-from uvtorch.errors import UvtorchError
+from uvtorch.errors import UsageError, UvtorchError
 from uvtorch.named import arguments
 from uvtorch.packages import roles
+from uvtorch.project import Source, selection
 from uvtorch.project.outside import given, tables
 from uvtorch.project.script import script_block
-from uvtorch.requirement import named_by
+from uvtorch.requirement import named_by, without_local
 from uvtorch.requirements_file import requirements_in
-from uvtorch.session import Session, minor_version
+from uvtorch.session import Session, Wanted, decision_line, minor_version
+from uvtorch.steps import choices
+from uvtorch.steps.pins import pin_here
+from uvtorch.steps.resolve import leaves_to_pypi
 
 INDEX_OPTIONS = ("--index", "--default-index", "--index-url", "--extra-index-url", "--find-links", "--no-index")
 _IN_FILE = r"^\s*(?:--(?:extra-)?index(?:-url)?|--find-links|--no-index|-i|-f|\[?(?:tool\.uv\.)?sources)\b"
@@ -86,15 +90,13 @@ def _file_names_index(path: str) -> bool:
 
 
 def target_of(session: Session) -> Target:
-    """The Python and the environment that uv would install into."""
+    """The Python and the environment that uv would install into, a project's own aside."""
     line = session.line
-    if line.verb == "run" and session.site and not line.has("--no-project"):
-        return Target(session.python)
     apart = (line.verb or "").startswith("tool ") or line.has("--system") or is_set(session.env, "UV_SYSTEM_PYTHON")
-    command = ["python", "find", *forwarded(line), "--no-project", *(["--system"] if apart else [])]
-    command += [python] if (python := line.value("--python")) else []
-    _, out, _ = uv.ask(session.uv, command)
-    found = environment.read(os.path.dirname(os.path.dirname(out.strip()))) if out.strip() else None
+    named = [python for python in (line.value("--python"),) if python]
+    command = ["python", "find", *forwarded(line), "--no-project", *(["--system"] if apart else []), *named]
+    place = uv.ask(session.uv, command)[1].strip()
+    found = environment.read(os.path.dirname(os.path.dirname(place))) if place else None
     version = line.value("--python-version") or (found.python if found else None)
     if version is None:
         version = uv.ask(session.uv, [*command, "--show-version"])[1].strip()
@@ -110,15 +112,15 @@ def means(session: Session, decision: Decision, requirements: Sequence[str]) -> 
     verb, backend = session.line.verb or "", decision.backend
     assert backend, "a decision has a backend"
     official = same_url(session.index_base, DEFAULT_INDEX_BASE)
-    if verb != "run" and official and not decision.bounds and knows(session, str(backend)):
+    if official and not decision.bounds and knows(session, str(backend)):
         return "--torch-backend", str(backend)
     if not requirements:
         return ()
     folder = project_for(session, decision, backend.index_url(session.index_base), requirements)
-    if verb.startswith("pip"):
-        file = os.path.join(folder, "pyproject.toml")
-        return ("-r", file) if verb == "pip install" else (file,)
-    return "--with-editable", folder
+    if verb.startswith("tool"):
+        return "--with-editable", folder
+    file = os.path.join(folder, "pyproject.toml")
+    return ("-r", file) if verb == "pip install" else (file,)
 
 
 def knows(session: Session, backend: str) -> bool:
@@ -157,6 +159,69 @@ def project_for(session: Session, decision: Decision, url: str, requirements: Se
             f"cannot write {folder}: {error.strerror}", "name another place: XDG_DATA_HOME=/path/that/can/be/written"
         ) from None
     return folder
+
+
+# `run --with`: beside the project's packages, or without a project
+
+
+def join(session: Session) -> None:
+    """Add to the command line what has uv take the PyTorch packages of `--with` from the project's index, else ours.
+
+    uv lays them over the project's environment: torch of another build would take the place of the project's. Raises
+    UsageError where the command asks for such a build.
+    """
+    line = session.line
+    requirements = named(session)
+    if not requirements or names_index(session):
+        return
+    wanted = session.wanted(requirements, session.machine if any("+" in text for text in requirements) else None)
+    inside = session.site is not None and not line.has("--no-project")
+    pin = _pin(session) if inside else None
+    if leaves_to_pypi(session, wanted.backend):
+        return
+    if pin is not None:
+        decision, url = _like(session, pin, wanted, requirements), pin.url or ""
+    else:
+        python = session.python if inside else target_of(session).python
+        decision = session.settle(Request(requirements, python, backend=wanted.backend))
+        url = decision.backend.index_url(session.index_base) if decision.backend else ""
+        session.out.say(decision_line(decision))
+        session.out.warn(*decision.warnings)
+    folder = project_for(session, decision, url, requirements)
+    line.argv = line.with_options("--with-editable", folder)
+
+
+def _pin(session: Session) -> Source | None:
+    """The source of torch, or of another PyTorch package, in the project's environment as the command selects it."""
+    project, machine = session.workspace, session.machine
+    rows = project.selectable()
+    wanted, said = session.wanted(), choices.options_of(session)
+    named = selection.named(rows, said)
+    if rows and not named and (wanted.auto or wanted.backend or project.config.auto):  # `sync` selects the same one
+        fit = choices.fitting(session, machine, selection.open_to(project.choices_for(machine.platform), said))
+        best = choices.choice_of(project, fit.choices, wanted.backend) if wanted.backend else fit.ranking.best
+        named = () if best is None else (fit.choices[best],)
+    targets = [row.target for row in named]
+    found = [one for one in project.sources_on(machine.platform) if one.kind == "index" and one.target in targets]
+    pin = pin_here(session.projects, machine.platform)
+    return min([*found, *([pin] if pin else [])], key=lambda one: one.package != "torch", default=None)
+
+
+def _like(session: Session, pin: Source, wanted: Wanted, requirements: Sequence[str]) -> Decision:
+    """The project's own build, which nobody may ask otherwise."""
+    asked, offered = wanted.backend, session.workspace.selectable()
+    if wanted.auto and wanted.insists and not (offered or session.line.ours_has("--auto")):
+        asked = session.decide(requirements).backend
+    if asked and wanted.insists and asked != pin.backend:
+        raise UsageError(
+            f"--with asks for {', '.join(requirements)} from {asked}, and the project pins {pin.backend or pin.url}",
+            "`uvtorch torch backends` lists what it offers"
+            if offered
+            else f"`uvtorch torch use {asked}` pins the project anew",
+            "with `--no-project` the command runs without the project",
+        )
+    texts = [*map(without_local, requirements)]
+    return session.decide(texts, pin.backend) if pin.backend else Decision(None)
 
 
 _PROJECT = """\

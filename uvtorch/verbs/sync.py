@@ -42,7 +42,7 @@ def sync(session: Session) -> int:
         session = Session(line, session.env, script)
     if line.verb == "run":
         if line.has("--with", "--with-requirements", "--with-editable"):
-            from uvtorch.steps.beside import join  # noqa: PLC0415  only `--with` needs it, and it costs 10 ms
+            from uvtorch.steps.route import join  # noqa: PLC0415  only `--with` needs it, and it costs 10 ms
 
             join(session)
         if (warnings := _runs_as_it_is(session)) is not None:
