@@ -1,20 +1,22 @@
 """What uv's new lock calls for: PyTorch packages that other packages brought, and those that nothing needs any more."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 
-from uvtorch.argv import torch_backend
+from uvtorch.argv import forwarded, torch_backend
 from uvtorch.catalog import number
 from uvtorch.command import Command
 from uvtorch.edits import offer, pin
 from uvtorch.errors import MachineError, NoBuild
 from uvtorch.markers import MAIN_PLATFORMS
 from uvtorch.packages import extension_names, rows_in
-from uvtorch.project import Environment, Source
+from uvtorch.project import Environment, Source, Target
 from uvtorch.project.lock import Lock, stray
+from uvtorch.project.pyproject import PyProject
 from uvtorch.requirement import named_by
 from uvtorch.session import Origin, Session, Wanted
 from uvtorch.steps import choices
+from uvtorch.steps.bounds import bound_fresh
 from uvtorch.steps.pins import Change, pins_of, torch_first, workspace_packages, workspace_requirements
 from uvtorch.steps.resolve import (
     NO_SOLUTION,
@@ -199,3 +201,35 @@ def users_of(session: Session, names: Iterable[str], without: Iterable[str] = ()
         compiled = {item.package for item in project.requirements if item.package in extension_names()} - without
         users["torch"] += tuple(sorted(compiled))
     return users
+
+
+def change_choices(
+    session: Session,
+    tx: Transaction,
+    file: PyProject,
+    ours: Collection[int | None],
+    text: str,
+    fresh: Sequence[tuple[str, Target]] = (),
+) -> None:
+    """Write the edits of `file`, run uv's own command for the words that are not `ours`, by their places, and lock.
+
+    Bare requirements that are `fresh` are bounded by what was locked, as `uv add` does. `text` is the decision to say.
+    """
+    line, site = session.line, session.required_site
+    locking = not session.frozen
+    bounding = bool(fresh) and locking and not line.has("--raw")
+    tx.say(text + ("; bounds follow from the lock, as with `uv add`" if bounding else ""))
+    sync = None if session.unsynced else choices.sync_command(session)
+    if sync:
+        tx.warn(*sync[1])
+    before = content(site.lock)
+    session.edit(tx, file)
+    if line.has("--requirements") or not set(line.positionals_at) <= set(ours):
+        tx.uv(*session.without_sync(word for at, word in enumerate(line.argv) if at not in ours))
+    if locking:
+        tx.uv("lock", *forwarded(line, "lock", again=False))
+        if bounding:
+            bound_fresh(session, tx, fresh, line.value("--bounds"))
+        follow_lock(session, tx, before)
+    if sync:
+        tx.uv(*sync[0])

@@ -15,8 +15,7 @@ from uvtorch.project.pyproject import PyProject
 from uvtorch.requirement import bare_requirement, named_by
 from uvtorch.session import Origin, Session, requirements_of
 from uvtorch.steps import choices
-from uvtorch.steps.change_choices import change_choices
-from uvtorch.steps.follow import follow_and_sync
+from uvtorch.steps.follow import change_choices, follow_and_sync
 from uvtorch.steps.pins import Change, pins_of
 from uvtorch.steps.requested import Requested, requested_by, words_with
 from uvtorch.steps.resolve import (

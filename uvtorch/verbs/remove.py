@@ -5,8 +5,7 @@ from uvtorch.packages import extension_names, normalize, roles
 from uvtorch.project import Project, Target
 from uvtorch.session import Session
 from uvtorch.steps import choices
-from uvtorch.steps.change_choices import change_choices
-from uvtorch.steps.follow import users_of
+from uvtorch.steps.follow import change_choices, users_of
 from uvtorch.steps.watch import watch
 
 
