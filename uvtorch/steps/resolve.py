@@ -95,20 +95,42 @@ class Pinning:
         The decision that holds in the end, told. None, and the files as before: uv resolves no torch, or a dependency
         says where it comes from. Where uv fails everything is undone; raises NoBuild where no build fits.
         """
-        start, first = self.tx.mark(), None
-        if decision:
-            first = self._under(decision)
-            if first.code == NO_SOLUTION and self.loosen():
-                rollback(self.session, self.tx, start)
-                first = self._under(decision)
-            if better := self._better(decision, first):
-                if set(better.bounds) <= set(decision.bounds):
-                    return self._told(decision, first)
-                rollback(self.session, self.tx, start)
-                return self._told(better, self._under(better))
+        start = self.tx.mark()
+        if decision is None:
+            return self._without_pins(start, refusal)
+        first = self._under(decision)
+        if first.code == NO_SOLUTION and self.loosen():
             rollback(self.session, self.tx, start)
-            if first.code == 0 and first.torch is None:  # overridden or excluded: nothing to choose
-                return None
+            first = self._under(decision)
+        if first.code and (self.backend or first.code != NO_SOLUTION or not self._locks):
+            self.end(decision, first)
+        better = self._better(decision, first)
+        if better is decision:
+            return self._told(decision, first)
+        rollback(self.session, self.tx, start)
+        if better:
+            return self._told(better, self._under(better))
+        if first.torch is None:  # overridden or excluded: nothing to choose
+            return None
+        return self._without_pins(start, refusal, decision, first)
+
+    def _better(self, decision: Decision, outcome: Outcome) -> Decision | None:
+        """The same, or with the bounds that the torch which uv locked asks for; None: another backend, or no torch."""
+        if outcome.code or not outcome.torch:
+            return None if outcome.code or outcome.torch is None else decision
+        better = decision_for_release(self.session, self.requirements, outcome.torch, decision, self.backend)
+        if better.backend != decision.backend:
+            return None
+        return decision if set(better.bounds) <= set(decision.bounds) else better
+
+    def _without_pins(
+        self,
+        start: Mapping[str, Saved],
+        refusal: NoBuild | None,
+        decision: Decision | None = None,
+        first: Outcome | None = None,
+    ) -> Decision | None:
+        """Resolve without pins, and pin for what comes out. `first`: what came of the `decision` before."""
         free = self._under(None)
         if free.code and refusal:
             raise refusal
@@ -149,17 +171,6 @@ class Pinning:
         session.reread()
         tells = self._locks and not code and os.path.exists(session.required_site.lock)
         return Outcome(code, said, newest_torch(locked(session), backend) if tells else "", loud)
-
-    def _better(self, decision: Decision, outcome: Outcome) -> Decision | None:
-        """What serves the torch best that uv locked under a decision; None: another backend, or there is no torch."""
-        if outcome.code:
-            if self.backend or outcome.code != NO_SOLUTION or not self._locks:
-                self.end(decision, outcome)
-            return None
-        if not outcome.torch:
-            return None if outcome.torch is None else decision
-        better = decision_for_release(self.session, self.requirements, outcome.torch, decision, self.backend)
-        return better if better.backend == decision.backend else None
 
     def _told(self, decision: Decision, outcome: Outcome) -> Decision:
         if outcome.code:

@@ -2,6 +2,7 @@
 
 import os
 import tomllib
+from collections.abc import Iterable, Sequence
 
 from uvtorch import uv
 from uvtorch.argv import forwarded
@@ -53,17 +54,23 @@ def _resolved(session: Session) -> dict[str, str]:
     return {row["name"]: row.get("version", "") for row in rows if session.project.is_pinned(row["name"])}
 
 
-def put_in_place(session: Session, tx: Transaction, packages: tuple[str, ...], *, begin: bool = False) -> None:
-    """Put the builds that are pinned now into the script's environment (`begin`: make it), and into its lock.
+def reinstalled(packages: Iterable[str]) -> tuple[str, ...]:
+    """The options that have uv put these in anew: it keeps what satisfies a requirement, whatever its index."""
+    return tuple(word for name in packages for word in ("--reinstall-package", name))
 
-    uv keeps an installed torch whose version satisfies the requirement, whatever its index.
+
+def put_in_place(session: Session, tx: Transaction, packages: Sequence[str] = (), *, begin: bool = False) -> None:
+    """Lock the project; for a script put the builds that are pinned now into its lock and its environment.
+
+    `begin`: make that environment.
     """
-    site = session.required_site
-    anew = [word for name in packages for word in ("--reinstall-package", name)]
-    if begin or environment_of(session):
-        tx.uv("sync", *choices.relock_command(session)[1:], "--script", site.manifest.path, *anew)
+    site, relock = session.required_site, choices.relock_command(session)
+    if not session.is_script:
+        tx.uv(*relock)
+    elif begin or environment_of(session):
+        tx.uv("sync", *relock[1:], "--script", site.manifest.path, *reinstalled(packages))
     elif os.path.exists(site.lock):
-        tx.uv(*choices.relock_command(session), "--script", site.manifest.path)
+        tx.uv(*relock, "--script", site.manifest.path)
 
 
 def out_of_place(session: Session) -> tuple[str, ...]:

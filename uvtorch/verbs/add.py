@@ -129,14 +129,17 @@ class Adding(Pinning):
         """From where the project's others come, else from the index that is chosen."""
         session, tx, wanted = self.session, self.tx, self.wanted
         pins = pins_of(session) or pins_unsaid(session)
-        anew = wanted.insists and (wanted.auto or any(one.backend != wanted.backend for one in pins))
-        if pins and not anew:
+        if pins and not (wanted.insists and (wanted.auto or any(one.backend != wanted.backend for one in pins))):
             self.like(pins)
-            return
-        if not wanted.insists and is_from_own_index(session):
+        elif not wanted.insists and is_from_own_index(session):
             tx.uv(*session.line.argv)
-            return
-        if wanted.origin == Origin.LOCAL_VERSION:  # its marker may leave it out here
+        else:
+            self.chosen()
+
+    def chosen(self) -> None:
+        """From the index that serves this machine, or that somebody names."""
+        session, tx = self.session, self.tx
+        if self.wanted.origin == Origin.LOCAL_VERSION:  # its marker may leave it out here
             self.wanted = session.wanted(self.texts, session.machine)
         decision = session.decide(self.requirements, self.backend)
         if leaves_to_pypi(session, self.backend):

@@ -11,6 +11,7 @@ from uvtorch.requirement import allows, named_by
 from uvtorch.session import Origin, Session, Wanted, decision_line
 from uvtorch.steps.resolve import leaves_to_pypi
 from uvtorch.steps.route import Target, knows, means, named, names_index, settings, target_of
+from uvtorch.steps.script import reinstalled
 
 
 def install(session: Session) -> int:
@@ -44,7 +45,7 @@ def install(session: Session) -> int:
     if not options:
         what = "no PyTorch package is named, and the build of what comes along is left to uv"
         return _as_typed(session, f"{what}; name those that come along (torch, torchvision) to have it chosen")
-    options += (word for name in anew for word in ("--reinstall-package", name))
+    options += reinstalled(anew)
     os.environ.pop("UV_TORCH_BACKEND", None)  # uv would take it for the packages that the decision is not about
     said = [f"using {decision.backend}, as the installed torch {stays.version}" if stays else decision_line(decision)]
     if session.line.verb == "tool install" and options[0] == "--torch-backend":  # uv's receipt does not hold it

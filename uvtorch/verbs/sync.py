@@ -19,8 +19,8 @@ from uvtorch.steps.bounds import decide_lowering
 from uvtorch.steps.follow import follow_lock, pin_project
 from uvtorch.steps.pins import pin_here, pins_of, workspace_packages, workspace_requirements
 from uvtorch.steps.resolve import is_from_own_index, locked, pins_unsaid, selected_pins, speaks_up
-from uvtorch.steps.script import out_of_place, pin_script, put_in_place
-from uvtorch.transaction import Transaction, content, is_read_only
+from uvtorch.steps.script import out_of_place, pin_script, put_in_place, reinstalled
+from uvtorch.transaction import content, is_read_only
 
 
 def sync(session: Session) -> int:
@@ -121,11 +121,9 @@ def _differs(session: Session, wanted: Wanted, pins: Sequence[Source]) -> bool:
 
 def _keep(session: Session) -> int:
     """The project says where its packages come from: uv does the rest, and a build that does not fit is told."""
-    line = session.line
-    warnings = [text for text in (mismatch(session),) if text]
+    line, warnings = session.line, tuple(filter(None, [mismatch(session)]))
     if session.is_script and line.verb in ("run", "sync"):
-        anew = [word for name in out_of_place(session) for word in ("--reinstall-package", name)]
-        return session.hand_over(*warnings, options=anew)
+        return session.hand_over(*warnings, options=reinstalled(out_of_place(session)))
     if line.verb in ("run", "export") or session.is_script or line.has("--dry-run") or _fixed(session):
         cache.remember(session, (), (), warnings)
         return session.hand_over(*warnings)
@@ -202,24 +200,20 @@ def _pin(session: Session, wanted: Wanted) -> int:
     """Write the choice once, then let uv run: undone if uv fails."""
     if session.claim_unread():  # somebody changed the project in the meantime
         return sync(session)
-    line, site, fixed = session.line, session.required_site, _fixed(session)
-    if session.is_script and not speaks_up(session, wanted) and is_read_only(site.manifest.path):
-        return session.hand_over(f"{session.project.origin} is read-only: which PyTorch build it gets is not chosen")
-    if fixed and (workspace_packages(session) or (locked(session).named("torch") and not pins_unsaid(session))):
-        raise _fixed_error(session, wanted, fixed)
+    _check_free(session, wanted)
+    if session.is_script:
+        return _pin_script(session, wanted)
+    line = session.line
+    command = line.argv if line.verb == "lock" else None
+    lock = not _fixed(session) and bool(command or wanted.backend or not os.path.exists(session.required_site.lock))
     with session.transaction() as tx:
-        if session.is_script:
-            _pin_script(session, tx, wanted)
-            return tx.code
-        command = line.argv if line.verb == "lock" else None
-        lock = not fixed and bool(command or wanted.backend or not os.path.exists(site.lock))
         pinned = pin_project(session, tx, wanted, command, lock=lock)
         if not pinned and (brought := pins_unsaid(session)) and brought[0].backend:
             tx.warn(*filter(None, [mismatch(session, brought[0].backend)]))
         if line.verb == "run":
             # Whether the program fails is no reason to undo the pins; whether uv can lock them is.
             tx.become(line.argv)
-        elif command is None or fixed:
+        elif command is None or _fixed(session):
             tx.uv(*line.argv)
     return tx.code
 
@@ -231,29 +225,34 @@ def _fixed(session: Session) -> str | None:
     return found or next((name for name in ("UV_LOCKED", "UV_FROZEN") if is_set(session.env, name)), None)
 
 
-def _fixed_error(session: Session, wanted: Wanted, fixed: str) -> UsageError:
-    """The error where the lock must not change, and has to."""
-    origin = session.project.origin
-    script, commit = (f" --script {origin}", "") if session.is_script else ("", " and commit both files")
-    return UsageError(
-        f"{origin} has to change for a build that fits, and {fixed} does not allow that",
-        f"run `uvtorch torch use {session.backend_for(wanted) or 'auto'}{script}` once{commit}",
-    )
+def _check_free(session: Session, wanted: Wanted) -> None:
+    """Raise UsageError if the lock has to change and must not."""
+    fixed = _fixed(session)
+    if fixed and (workspace_packages(session) or (locked(session).named("torch") and not pins_unsaid(session))):
+        origin = session.project.origin
+        script, commit = (f" --script {origin}", "") if session.is_script else ("", " and commit both files")
+        raise UsageError(
+            f"{origin} has to change for a build that fits, and {fixed} does not allow that",
+            f"run `uvtorch torch use {session.backend_for(wanted) or 'auto'}{script}` once{commit}",
+        )
 
 
-def _pin_script(session: Session, tx: Transaction, wanted: Wanted) -> None:
+def _pin_script(session: Session, wanted: Wanted) -> int:
     """Pin a script, which is told, since that edits it; the build that is said is the one that runs."""
     line, name = session.line, session.project.origin
-    packages = pin_script(session, tx, wanted)
-    if packages:
-        tx.say(f"{name} names its index from now on; `uvtorch torch use none --script {name}` takes it out")
-    if line.verb == "run":
+    if not speaks_up(session, wanted) and is_read_only(session.required_site.manifest.path):
+        return session.hand_over(f"{name} is read-only: which PyTorch build it gets is not chosen")
+    with session.transaction() as tx:
+        packages = pin_script(session, tx, wanted)
         if packages:
+            tx.say(f"{name} names its index from now on; `uvtorch torch use none --script {name}` takes it out")
+        if packages and line.verb == "run":
             put_in_place(session, tx, packages, begin=True)
-        tx.become(line.argv)
-    else:
-        anew = [word for name in packages for word in ("--reinstall-package", name)]
-        tx.uv(*line.with_options(*(anew if line.verb == "sync" else ())))
+        if line.verb == "run":
+            tx.become(line.argv)
+        else:
+            tx.uv(*line.with_options(*(reinstalled(packages) if line.verb == "sync" else ())))
+    return tx.code
 
 
 # Several builds to choose from

@@ -11,7 +11,6 @@ from uvtorch.edits import offer, pin
 from uvtorch.errors import ProjectError, UsageError
 from uvtorch.index_query import check_mirror
 from uvtorch.session import Origin, Session, Wanted
-from uvtorch.steps import choices
 from uvtorch.steps.follow import pin_project
 from uvtorch.steps.pins import Change, workspace_packages, workspace_requirements
 from uvtorch.steps.resolve import locked
@@ -77,10 +76,7 @@ def _move(session: Session, tx: Transaction, wanted: Wanted | None) -> None:
     change.write()
     if not wanted:
         tx.say(f"PyTorch comes from {base} now")
-        if session.is_script:
-            put_in_place(session, tx, ())
-        else:
-            tx.uv(*choices.relock_command(session))
+        put_in_place(session, tx)
 
 
 def _take_out(session: Session, tx: Transaction) -> None:
@@ -96,10 +92,7 @@ def _take_out(session: Session, tx: Transaction) -> None:
         tx.say("no PyTorch package is pinned here")
         return
     tx.say("the pins are out: uv takes PyTorch from the default index")
-    if session.is_script:
-        put_in_place(session, tx, packages)
-    else:
-        tx.uv(*choices.relock_command(session))
+    put_in_place(session, tx, packages)
     _tell_next(session, tx)
 
 
