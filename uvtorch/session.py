@@ -304,15 +304,16 @@ class Session(Command):
             or any(item.package in known for item in self.project.requirements)
         )
 
-    def wanted(self, requirements: Sequence[str] = (), machine: Machine | None = None) -> Wanted:
+    def wanted(self, requirements: Sequence[str] = (), *, here: bool = False) -> Wanted:
         """What asks for a backend: the option, else a local version, else the environment.
 
-        `requirements` are those of the command line; their local versions count where their markers hold on `machine`
-        (None: anywhere). Raises UsageError for a contradiction within the command line and for a value that names no
+        `requirements` are those of the command line; their local versions count wherever their markers hold (`here`: on
+        this machine). Raises UsageError for a contradiction within the command line and for a value that names no
         backend.
         """
         option = torch_backend(self.line)
-        local = local_backend(requirements, machine) if any("+" in text for text in requirements) else None
+        named = any("+" in text for text in requirements)
+        local = local_backend(requirements, self.machine if here else None) if named else None
         if option and option != "auto":
             backend = parse(option)
             if local and backend and local.name != backend.name:

@@ -1,6 +1,6 @@
 """Lower bounds as `uv add` writes them, and lowering one that stands in the way of every build for a machine."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -114,16 +114,11 @@ def bound_anew(session: Session, tx: Transaction, lowered: Sequence[Lowered], ki
         tx.say(f"lowered {' and '.join(dict.fromkeys(told))}")
 
 
-def bound_fresh(session: Session, tx: Transaction, fresh: Sequence[tuple[str, Target]], kind: str | None) -> None:
-    """Bound bare requirements that were just written by the lowest version that is locked, as `uv add` does."""
-    session.reread()
-    path = session.required_site.manifest.path
-    bare = [
-        Lowered(path, item.target, item.package, item.text)
-        for item in session.project.requirements
-        if (item.package, item.target) in fresh and not item.via and not parse(item.text).specifier
-    ]
-    bound_anew(session, tx, bare, kind)
+def unbounded(session: Session, have: Collection[tuple[str, Target]]) -> list[Lowered]:
+    """The bare requirements of the project's PyTorch packages beside those that it had."""
+    path, items = session.required_site.manifest.path, session.project.pytorch_requirements()
+    new = [item for item in items if (item.package, item.target) not in have and not item.via]
+    return [Lowered(path, one.target, one.package, one.text) for one in new if not parse(one.text).specifier]
 
 
 def take_bounds_away(change: Change, lowered: Sequence[Lowered]) -> None:

@@ -75,7 +75,7 @@ def _wanted(session: Session) -> list[Extension]:
 
 
 def _backend(session: Session, requested: Sequence[Requested]) -> Backend | None:
-    wanted = session.wanted([item.text for item in requested], session.machine)
+    wanted = session.wanted([item.text for item in requested], here=True)
     pins = () if wanted.insists else pins_of(session)
     return (pins[0].backend if pins else None) or session.backend_for(wanted)
 

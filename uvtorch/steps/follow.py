@@ -10,13 +10,13 @@ from uvtorch.edits import offer, pin
 from uvtorch.errors import MachineError, NoBuild
 from uvtorch.markers import MAIN_PLATFORMS
 from uvtorch.packages import extension_names, rows_in
-from uvtorch.project import Environment, Source, Target
+from uvtorch.project import Environment, Source
 from uvtorch.project.lock import Lock, stray
 from uvtorch.project.pyproject import PyProject
 from uvtorch.requirement import named_by
 from uvtorch.session import Origin, Session, Wanted
 from uvtorch.steps import choices
-from uvtorch.steps.bounds import bound_fresh
+from uvtorch.steps.bounds import bound_anew, unbounded
 from uvtorch.steps.pins import Change, pins_of, torch_first, workspace_packages, workspace_requirements
 from uvtorch.steps.resolve import (
     NO_SOLUTION,
@@ -67,7 +67,7 @@ def strays(session: Session, lock: Lock) -> tuple[str, ...]:
     return torch_first(named - set(workspace_packages(session)))
 
 
-def follow_lock(session: Session, tx: Transaction, before: bytes) -> bool:  # noqa: PLR0911  one return for each case
+def follow_lock(session: Session, tx: Transaction, before: bytes) -> bool:
     """See to what uv's new lock calls for; whether the project was edited and locked again.
 
     PyTorch packages that other packages brought are named in the group `uvtorch`, or in every backend choice, so that
@@ -88,13 +88,16 @@ def follow_lock(session: Session, tx: Transaction, before: bytes) -> bool:  # no
         return _into_choices(session, tx, strays(session, lock))
     if pins := pins_of(session):
         return _keep_pinned(session, tx, lock, pins, before)
-    new = {package.name for package in lock.packages if session.project.is_pinned(package.name)}
-    own_source = any(session.project.is_pinned(source.package) for source in session.project.sources)
-    if session.line.verb != "add" or own_source or is_from_own_index(session):
+    return session.line.verb == "add" and _first_time(session, tx, lock, before)
+
+
+def _first_time(session: Session, tx: Transaction, lock: Lock, before: bytes) -> bool:
+    """Pin a project that pins nothing where an `add` brought torch, or a backend is asked for."""
+    project, wanted = session.project, session.wanted()
+    if any(project.is_pinned(source.package) for source in project.sources) or is_from_own_index(session):
         return False
-    if all(_was_locked(name, before) for name in new) and not session.wanted().insists:
-        return False
-    return pin_transitive(session, tx, session.wanted())
+    new = [one.name for one in lock.packages if project.is_pinned(one.name) and not _was_locked(one.name, before)]
+    return bool(new or wanted.insists) and pin_transitive(session, tx, wanted)
 
 
 def pin_project(
@@ -203,33 +206,26 @@ def users_of(session: Session, names: Iterable[str], without: Iterable[str] = ()
     return users
 
 
-def change_choices(
-    session: Session,
-    tx: Transaction,
-    file: PyProject,
-    ours: Collection[int | None],
-    text: str,
-    fresh: Sequence[tuple[str, Target]] = (),
-) -> None:
+def change_choices(session: Session, tx: Transaction, file: PyProject, ours: Collection[int | None], text: str) -> None:
     """Write the edits of `file`, run uv's own command for the words that are not `ours`, by their places, and lock.
 
-    Bare requirements that are `fresh` are bounded by what was locked, as `uv add` does. `text` is the decision to say.
+    Bare requirements that are new are bounded by what was locked, as `uv add` does. `text` is the decision to say.
     """
-    line, site = session.line, session.required_site
-    locking = not session.frozen
-    bounding = bool(fresh) and locking and not line.has("--raw")
-    tx.say(text + ("; bounds follow from the lock, as with `uv add`" if bounding else ""))
-    sync = None if session.unsynced else choices.sync_command(session)
-    if sync:
-        tx.warn(*sync[1])
-    before = content(site.lock)
+    line, locks = session.line, not session.frozen
+    before = content(session.required_site.lock)
+    have = {(item.package, item.target) for item in session.project.requirements}
+    sync, warnings = ((), ()) if session.unsynced else choices.sync_command(session)
     session.edit(tx, file)
+    session.reread()
+    fresh = [] if line.has("--raw") or not locks else unbounded(session, have)
+    tx.say(text + ("; bounds follow from the lock, as with `uv add`" if fresh else ""))
+    tx.warn(*warnings)
     if line.has("--requirements") or not set(line.positionals_at) <= set(ours):
         tx.uv(*session.without_sync(word for at, word in enumerate(line.argv) if at not in ours))
-    if locking:
+    if locks:
         tx.uv("lock", *forwarded(line, "lock", again=False))
-        if bounding:
-            bound_fresh(session, tx, fresh, line.value("--bounds"))
+        session.reread()
+        bound_anew(session, tx, fresh, line.value("--bounds"))
         follow_lock(session, tx, before)
     if sync:
-        tx.uv(*sync[0])
+        tx.uv(*sync)

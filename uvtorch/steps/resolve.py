@@ -376,14 +376,17 @@ def pins_unsaid(session: Session) -> tuple[Source, ...]:
     whose own sources uv applies: another index beside that is an error.
     """
     found = selected_pins(session)
-    if found and len({one.url for one in found}) == 1:
+    if len({one.url for one in found}) == 1:
         return tuple(one._replace(extra=None, group=None) for one in found)
+    return () if found else _of_dependencies(session)
+
+
+def _of_dependencies(session: Session) -> tuple[Source, ...]:
     lock, members = locked(session), {project.name for project in session.projects}
     local = {one.name for one in lock.packages if one.kind != "registry"} - members
-    if found or local.isdisjoint(lock.dependents("torch")):
-        return ()
-    builds = (one for one in lock.named("torch") if one.kind == "registry" and one.backend)
-    return tuple(Source("torch", one.backend.index_name, one.location, one.backend) for one in builds if one.backend)
+    builds = [] if local.isdisjoint(lock.dependents("torch")) else lock.named("torch")
+    found = [(one.backend, one.location) for one in builds if one.kind == "registry"]
+    return tuple(Source("torch", backend.index_name, url, backend) for backend, url in found if backend)
 
 
 def says_dependency(session: Session, wanted: Wanted) -> bool:

@@ -174,7 +174,7 @@ def join(session: Session) -> None:
     requirements = named(session)
     if not requirements or names_index(session):
         return
-    wanted = session.wanted(requirements, session.machine if any("+" in text for text in requirements) else None)
+    wanted = session.wanted(requirements, here=True)
     inside = session.site is not None and not line.has("--no-project")
     pin = _pin(session) if inside else None
     if leaves_to_pypi(session, wanted.backend):

@@ -8,7 +8,7 @@ from uvtorch.choose import Decision
 from uvtorch.edits import offer, pin
 from uvtorch.errors import NoBuild, ProjectError, UsageError
 from uvtorch.packages import begins_with, extension_names
-from uvtorch.project import Choice, Source, Target
+from uvtorch.project import Choice, Source
 from uvtorch.project.model import GROUP
 from uvtorch.project.outside import given
 from uvtorch.project.pyproject import PyProject
@@ -140,7 +140,7 @@ class Adding(Pinning):
         """From the index that serves this machine, or that somebody names."""
         session, tx = self.session, self.tx
         if self.wanted.origin == Origin.LOCAL_VERSION:  # its marker may leave it out here
-            self.wanted = session.wanted(self.texts, session.machine)
+            self.wanted = session.wanted(self.texts, here=True)
         decision = session.decide(self.requirements, self.backend)
         if leaves_to_pypi(session, self.backend):
             tell_pypi(tx, decision)
@@ -248,7 +248,6 @@ class Adding(Pinning):
                 f"with its extras and marker: `uvtorch add \"{self.packages[0]} ; sys_platform == 'linux'\"`",
             )
         chosen, full = self._meant()
-        have = {(item.package, item.target) for item in project.requirements}
         file = session.file()
         for item, own in zip(self.requested, choices.places_for(session, chosen, self.texts), strict=True):
             texts = {place.text for place in own.values()}
@@ -256,11 +255,9 @@ class Adding(Pinning):
             offer.place(file, project, item.package, own, alike if full else None)
         if "torch" in self.replaced:
             self._bound_others(file, chosen)
-        places = (Target("base"), *(choice.target for choice in chosen))
-        fresh = [(name, place) for name in self.packages for place in places if (name, place) not in have]
         text = f"{', '.join(self.packages)} into {', '.join(str(choice.target) for choice in chosen)}"
         try:
-            change_choices(session, self.tx, file, {item.position for item in self.requested}, text, fresh)
+            change_choices(session, self.tx, file, {item.position for item in self.requested}, text)
         except UvFailedError:
             self._tell_what_offers([one.backend for one in chosen if one.backend])
             raise

@@ -60,7 +60,7 @@ def _as_typed(session: Session, *warnings: str) -> int:
 
 def _wanted(session: Session, requirements: Sequence[str]) -> Wanted:
     """What asks for a backend; uv's own settings as the environment does."""
-    wanted = session.wanted(requirements, session.machine if any("+" in text for text in requirements) else None)
+    wanted = session.wanted(requirements, here=True)
     if wanted != Wanted():
         return wanted
     for table in settings(session):

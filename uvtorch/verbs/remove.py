@@ -2,7 +2,8 @@
 
 from uvtorch.edits import extensions, offer, pin
 from uvtorch.packages import extension_names, normalize, roles
-from uvtorch.project import Project, Target
+from uvtorch.project import Project
+from uvtorch.project.model import BASE
 from uvtorch.session import Session
 from uvtorch.steps import choices
 from uvtorch.steps.follow import change_choices, users_of
@@ -41,33 +42,25 @@ def _remove_from_choices(session: Session) -> int:
     """Out of every choice, with their sources; out of one if one is named. Other names go as uv has it."""
     line, project = session.line, session.project
     target = choices.target_of(line)
-    chosen = choices.choices_in(target, offer.editable(project))
-    places = [choice.target for choice in chosen] + ([Target("base")] if target is None else [])
-    present = {(item.package, item.target) for item in project.requirements if item.via is None and not item.inherited}
-    asked = {
-        normalize(name)
-        for name in line.positionals
-        if project.is_pinned(normalize(name)) and any((normalize(name), choice.target) in present for choice in chosen)
-    }
+    chosen = [choice.target for choice in choices.choices_in(target, offer.editable(project))]
+    places = [*chosen, *([] if target else [BASE])]
+    own = [item for item in project.requirements if item.via is None and not item.inherited]
+    held = {place: {item.package for item in own if item.target == place} for place in places}
+    asked = {name for name in map(normalize, line.positionals) if project.is_pinned(name)}
+    asked &= set().union(*(held[place] for place in chosen))
     if not asked:
         return session.hand_over()
-    ours = asked | _lonely_companions(session.project, present, places, asked)
+    ours = asked.union(*(_lonely_companions(project, packages - asked) for packages in held.values()))
     file = session.file()
     offer.take_away(file, sorted(ours), places)
-    names = ", ".join(str(place) for place in places if any((name, place) in present for name in ours))
+    names = ", ".join(str(place) for place, packages in held.items() if packages & ours)
     gone = {at for at, text in zip(line.positionals_at, line.positionals, strict=True) if normalize(text) in ours}
     with session.transaction() as tx:
         change_choices(session, tx, file, gone, f"{', '.join(sorted(asked))} out of {names}")
     return tx.code
 
 
-def _lonely_companions(
-    project: Project, present: set[tuple[str, Target]], places: list[Target], gone: set[str]
-) -> set[str]:
+def _lonely_companions(project: Project, left: set[str]) -> set[str]:
     """The Tritons that are left without a PyTorch package: they are there for torch alone."""
-    found: set[str] = set()
-    for place in places:
-        held = {name for name, where in present if where == place}
-        if not any(project.is_pinned(name) for name in held - gone):
-            found |= {name for name in held if roles().get(name) == "companion"}
-    return found
+    alone = not any(map(project.is_pinned, left))
+    return {name for name in left if alone and roles().get(name) == "companion"}
