@@ -131,8 +131,8 @@ def test_the_python_that_is_installed_into_is_found_as_the_command_would(
     (environment / "bin").mkdir(parents=True)
     (environment / "pyvenv.cfg").write_text("version_info = 3.12.4\n")
     fp.register(["uv", "python", "find", *asked], stdout=f"{environment}/bin/python\n")
-    found = route.target_of(session(*typed.split()))
-    assert (found.python, found.installed is not None) == ("3.12", "pip install" in typed)
+    python, installed = route.target_of(session(*typed.split()))
+    assert (python, installed is not None) == ("3.12", "pip install" in typed)
     assert [*fp.calls] == [["uv", "python", "find", *asked]]
 
 

@@ -333,7 +333,7 @@ class Session(Command):
 
     def backend_for(self, wanted: Wanted) -> Backend | None:
         """The backend to choose: the one asked for, else the configured one, unless detection was asked for by name."""
-        detection = wanted.auto and not self.line.ours_has("--auto")
+        detection = self.site is None or (wanted.auto and not self.line.ours_has("--auto"))
         return wanted.backend or (None if detection else self.project.config.backend)
 
     def decide(self, requirements: Sequence[str], backend: Backend | None = None) -> Decision:

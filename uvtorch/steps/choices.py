@@ -54,13 +54,11 @@ def fitting(
         requirements=[requirements_of_choice(project, rows[at]) for at in known],
         last=[place for place, at in enumerate(known) if rows[at].kind == "base" and not rows[at].stated],
     )
-    options = dict(zip(known, ranking.options, strict=True))
+    vendors = {at: vendor for at, row in enumerate(rows) if (vendor := _of_vendor(machine, row))}
+    options = dict(zip(known, ranking.options, strict=True)) | vendors
     best, warnings = None if ranking.best is None else known[ranking.best], ranking.warnings
-    for at, row in enumerate(rows):
-        if vendor := _of_vendor(machine, row):
-            options[at] = vendor
-            if vendor.fits:  # made for exactly this machine
-                best, warnings = at, ()
+    for at in [at for at, vendor in vendors.items() if vendor.fits]:  # made for exactly this machine
+        best, warnings = at, ()
     unknown = Option(None, None, False, "its index or wheel does not say what it was built for")
     return Fitting(rows, Ranking(best, tuple(options.get(at, unknown) for at in range(len(rows))), warnings))
 

@@ -86,7 +86,7 @@ class Change:
         pinned = False
         for path, project, file in others:
             names = (*project.pytorch_packages(), *self._overridden(path, project))
-            if members_inherit and not any(not source.inherited and source.index for source in project.sources):
+            if members_inherit and not any(source.index for source in project.own_sources):
                 shared += names
             elif names:
                 pinned = True

@@ -336,8 +336,8 @@ def tell_decision(tx: Transaction, decision: Decision, torch: str | None, prefix
 def decision_for_release(
     session: Session, requirements: Sequence[str], torch: str, decision: Decision, backend: Backend | None = None
 ) -> Decision:
-    """The decision for the release that uv locked under a decision; the same decision where nothing better fits it."""
-    if torch == decision.torch or not decision.torch or number(torch) > number(decision.torch):
+    """The decision for the release that uv resolved under a decision ("": none); the same where nothing better fits."""
+    if not torch or torch == decision.torch or not decision.torch or number(torch) > number(decision.torch):
         return decision
     try:
         return session.decide(_resolved(requirements, torch), backend)

@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from uvtorch import atomic, environment, files, uv
 from uvtorch.argv import forwarded, is_set
@@ -32,15 +32,6 @@ from uvtorch.steps.resolve import leaves_to_pypi
 
 INDEX_OPTIONS = ("--index", "--default-index", "--index-url", "--extra-index-url", "--find-links", "--no-index")
 _IN_FILE = r"^\s*(?:--(?:extra-)?index(?:-url)?|--find-links|--no-index|-i|-f|\[?(?:tool\.uv\.)?sources)\b"
-
-
-class Target(NamedTuple):
-    """What packages are installed into."""
-
-    python: str | None
-    """`3.12`, as far as it is known."""
-    installed: Venv | None = None
-    """The environment, where there is one and its packages count."""
 
 
 def named(session: Session) -> tuple[str, ...]:
@@ -89,19 +80,21 @@ def _file_names_index(path: str) -> bool:
     return re.search(_IN_FILE, (script_block(text) or "") if path.endswith(".py") else text, re.MULTILINE) is not None
 
 
-def target_of(session: Session) -> Target:
-    """The Python and the environment that uv would install into, a project's own aside."""
+def target_of(session: Session) -> tuple[str | None, Venv | None]:
+    """The Python that uv would install for (`3.12`, as far as it is known), and the environment it would install into.
+
+    A project's own aside; no environment where there is none or its packages do not count.
+    """
     line = session.line
     apart = (line.verb or "").startswith("tool ") or line.has("--system") or is_set(session.env, "UV_SYSTEM_PYTHON")
-    named = [python for python in (line.value("--python"),) if python]
-    command = ["python", "find", *forwarded(line), "--no-project", *(["--system"] if apart else []), *named]
+    command = ["python", "find", *forwarded(line), "--no-project", *(["--system"] if apart else [])]
+    command += line.values("--python")[-1:]
     place = uv.ask(session.uv, command)[1].strip()
     found = environment.read(os.path.dirname(os.path.dirname(place))) if place else None
     version = line.value("--python-version") or (found.python if found else None)
-    if version is None:
-        version = uv.ask(session.uv, [*command, "--show-version"])[1].strip()
+    version = version or uv.ask(session.uv, [*command, "--show-version"])[1].strip()
     counts = line.verb in ("pip install", "pip sync") and not line.has("--target", "-t", "--prefix")
-    return Target(minor_version(version), found if counts else None)
+    return minor_version(version), found if counts else None
 
 
 def means(session: Session, decision: Decision, requirements: Sequence[str]) -> tuple[str, ...]:
@@ -182,7 +175,7 @@ def join(session: Session) -> None:
     if pin is not None:
         decision, url = _like(session, pin, wanted, requirements), pin.url or ""
     else:
-        python = session.python if inside else target_of(session).python
+        python = session.python if inside else target_of(session)[0]
         decision = session.settle(Request(requirements, python, backend=wanted.backend))
         url = decision.backend.index_url(session.index_base) if decision.backend else ""
         session.out.say(decision_line(decision))

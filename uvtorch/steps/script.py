@@ -31,10 +31,10 @@ def pin_script(session: Session, tx: Transaction, wanted: Wanted) -> tuple[str, 
     torch = versions.get("torch", "").partition("+")[0]
     if not direct and not torch:
         return ()
-    named = direct or pinning.backend
-    decision = pinning.decide() if named else decide_for(session, pinning.requirements, torch, None)
-    if torch and named:
-        decision = decision_for_release(session, pinning.requirements, torch, decision, pinning.backend)
+    if direct or pinning.backend:
+        decision = decision_for_release(session, pinning.requirements, torch, pinning.decide(), pinning.backend)
+    else:
+        decision = decide_for(session, pinning.requirements, torch, None)
     if leaves_to_pypi(session, pinning.backend):
         tell_pypi(tx, decision)
         return ()

@@ -38,11 +38,7 @@ def watch(
     """
     line = command.line
     command.claim()
-    leaves_lock = line.has("--script", "--no-sources", "--check", "--dry-run") or command.sources_off or command.frozen
-    try:
-        paths = None if leaves_lock else _files(command)
-    except ProjectError:  # uv says better what is wrong
-        paths = None
+    paths = _files(command)
     if paths is None:
         return command.hand_over(*warnings)
     with command.transaction() as tx:
@@ -65,14 +61,20 @@ def watch(
 
 
 def _files(command: Command) -> tuple[str, str] | None:
-    """The project's file and its lock; None where there is no project. ProjectError where one cannot be read."""
-    path = locate.find(command.directory)
-    if path is not None and (locate.may_be_member(path) or command.line.has("--package")):
+    """The project's file and the lock that the command makes; None where there is none, or no project to be read."""
+    leaves_lock = command.line.has("--script", "--no-sources", "--check", "--dry-run")
+    if leaves_lock or command.sources_off or command.frozen:
+        return None
+    try:
+        path = locate.find(command.directory)
+        if path is None or not (locate.may_be_member(path) or command.line.has("--package")):
+            return None if path is None else (path, os.path.join(os.path.dirname(path), "uv.lock"))
         from uvtorch.session import Session  # noqa: PLC0415  a plain `add` loads nothing that it does not need
 
         site = Session(command.line, command.env).required_site
-        return site.manifest.path, site.lock
-    return None if path is None else (path, os.path.join(os.path.dirname(path), "uv.lock"))
+    except ProjectError:  # uv says better what is wrong
+        return None
+    return site.manifest.path, site.lock
 
 
 def _is_settled(line: CommandLine, paths: tuple[str, str], before: bytes) -> bool:

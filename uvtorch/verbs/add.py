@@ -55,16 +55,7 @@ def add(session: Session) -> int:
         return _leave_to_uv(session, f"{url} is named as the index to use")
     with session.transaction() as tx:
         tx.warn(*warnings)
-        if apart := project.by_local_version():
-            raise ProjectError(
-                f"{' and '.join(str(one.target) for one in apart)} are told apart by the local version of torch",
-                f"write {requested[0].package} into each, with its local version",
-            )
-        adding = Adding(session, tx, requested)
-        if project.selectable():
-            adding.to_choices()
-        else:
-            adding.pinned()
+        Adding(session, tx, requested).add()
     return tx.code
 
 
@@ -123,6 +114,18 @@ class Adding(Pinning):
         super().__init__(session, tx, session.wanted(self.texts), (*self.texts, *self.standing))
         self.before = content(session.required_site.lock)
 
+    def add(self) -> None:
+        """Add to the one build or the several builds that the project has."""
+        if apart := self.session.project.by_local_version():
+            raise ProjectError(
+                f"{' and '.join(str(one.target) for one in apart)} are told apart by the local version of torch",
+                f"write {self.packages[0]} into each, with its local version",
+            )
+        if self.session.project.selectable():
+            self.to_choices()
+        else:
+            self.pinned()
+
     # One build for the project
 
     def pinned(self) -> None:
@@ -176,26 +179,28 @@ class Adding(Pinning):
     def like(self, pins: Sequence[Source]) -> None:
         """Add packages to a project that is pinned: from where its others come."""
         session, tx = self.session, self.tx
-        words = [*session.line.argv]
+        words: Sequence[str] = session.line.argv
         if self.wanted.origin == Origin.LOCAL_VERSION:
             words = words_with(session, self.requested, None)
         if not self._is_settled():
-            decision = self._beside(pins[0].backend)
-            words = words_with(session, self.requested, decision) if decision and decision.bounds else words
-            file = session.file()
-            pin.like(file, session.project, self.packages, pins, torch=decision.torch if decision else None)
-            others = {name: limit for name, limit in decision.bounds if name != "torch"} if decision else {}
-            stale = {one.package for one in session.project.grouped if "<" in one.text} - {"torch", *others}
-            file.leave_group(stale if decision else set())
-            pin.bound(file, [(name, limit) for name, limit in others.items() if name not in self.packages])
-            if session.edit(tx, file):
-                indexes = ", ".join(dict.fromkeys(one.index for one in pins if one.index))
-                tx.say(f"{', '.join(self.packages)} from {indexes}, as the project has it")
-        code = tx.attempt(*words)
-        if code:
+            words = self._edit_like(pins) or words
+        if code := tx.attempt(*words):
             self._tell_what_repins(pins[0].backend)
             tx.end(code, "")
         follow_and_sync(session, tx, self.before)
+
+    def _edit_like(self, pins: Sequence[Source]) -> Sequence[str]:
+        """Write the sources, and the bounds that the project's torch asks for; uv's arguments where those differ."""
+        session, decision, file = self.session, self._beside(pins[0].backend), self.session.file()
+        pin.like(file, session.project, self.packages, pins, torch=decision.torch if decision else None)
+        if decision:
+            others = {name: limit for name, limit in decision.bounds if name != "torch"}
+            file.leave_group({one.package for one in session.project.grouped if "<" in one.text} - {"torch", *others})
+            pin.bound(file, [(name, limit) for name, limit in others.items() if name not in self.packages])
+        if session.edit(self.tx, file):
+            indexes = ", ".join(dict.fromkeys(one.index for one in pins if one.index))
+            self.tx.say(f"{', '.join(self.packages)} from {indexes}, as the project has it")
+        return words_with(session, self.requested, decision) if decision and decision.bounds else ()
 
     def _is_settled(self) -> bool:
         """Whether all of these have sources, torch is named and stays: then there is nothing to edit."""

@@ -10,7 +10,7 @@ from uvtorch.packages import normalize
 from uvtorch.requirement import allows, named_by
 from uvtorch.session import Origin, Session, Wanted, decision_line
 from uvtorch.steps.resolve import leaves_to_pypi
-from uvtorch.steps.route import Target, knows, means, named, names_index, settings, target_of
+from uvtorch.steps.route import knows, means, named, names_index, settings, target_of
 from uvtorch.steps.script import reinstalled
 
 
@@ -27,25 +27,20 @@ def install(session: Session) -> int:
     """
     requirements = named(session)
     wanted = _wanted(session, requirements)
-    insists = wanted.origin == Origin.OPTION
-    if not (requirements or insists or wanted.auto) or (not (insists and wanted.auto) and names_index(session)):
-        return _as_typed(session)
-    if wanted.backend and wanted.origin != Origin.LOCAL_VERSION and knows(session, str(wanted.backend)):
-        return _as_typed(session)
-    if leaves_to_pypi(session, wanted.backend):
-        return _as_typed(session)
-    if platform := session.line.value("--python-platform"):
-        what = f"no PyTorch build is chosen for {platform}: its hardware is not known"
-        return _as_typed(session, f"{what}; name one with --torch-backend")
-    target = target_of(session)
-    stays = None if wanted.insists else _stays(session, target.installed, requirements)
-    decision = _decide(session, wanted, target, requirements, stays)
-    anew = _other_builds(target.installed, requirements, decision) if insists else ()
+    if (left := _left_to_uv(session, wanted, requirements)) is not None:
+        return _as_typed(session, left)
+    python, installed = target_of(session)
+    stays = None if wanted.insists else _stays(session, installed, requirements)
+    backend, texts = session.backend_for(wanted), requirements or ("torch",)
+    if stays:
+        backend, texts = stays.backend, (*requirements, f"torch=={stays.version.partition('+')[0]}")
+    decision = session.settle(Request(texts, python, backend=backend))
     options = [*means(session, decision, requirements)]
     if not options:
         what = "no PyTorch package is named, and the build of what comes along is left to uv"
         return _as_typed(session, f"{what}; name those that come along (torch, torchvision) to have it chosen")
-    options += reinstalled(anew)
+    if wanted.origin == Origin.OPTION:
+        options += reinstalled(_other_builds(installed, requirements, decision))
     os.environ.pop("UV_TORCH_BACKEND", None)  # uv would take it for the packages that the decision is not about
     said = [f"using {decision.backend}, as the installed torch {stays.version}" if stays else decision_line(decision)]
     if session.line.verb == "tool install" and options[0] == "--torch-backend":  # uv's receipt does not hold it
@@ -53,9 +48,24 @@ def install(session: Session) -> int:
     return session.hand_over(*decision.warnings, said=said, options=options)
 
 
-def _as_typed(session: Session, *warnings: str) -> int:
+def _left_to_uv(session: Session, wanted: Wanted, requirements: Sequence[str]) -> str | None:
+    """A warning, or "", where the command is run as it was typed; None where a build is to be chosen."""
+    insists = wanted.origin == Origin.OPTION
+    if not (requirements or insists or wanted.auto) or (not (insists and wanted.auto) and names_index(session)):
+        return ""
+    if wanted.backend and wanted.origin != Origin.LOCAL_VERSION and knows(session, str(wanted.backend)):
+        return ""
+    if leaves_to_pypi(session, wanted.backend):
+        return ""
+    if platform := session.line.value("--python-platform"):
+        what = f"no PyTorch build is chosen for {platform}: its hardware is not known"
+        return f"{what}; name one with --torch-backend"
+    return None
+
+
+def _as_typed(session: Session, warning: str) -> int:
     session.line.argv = session.line.typed
-    return session.hand_over(*warnings)
+    return session.hand_over(*filter(None, [warning]))
 
 
 def _wanted(session: Session, requirements: Sequence[str]) -> Wanted:
@@ -78,17 +88,6 @@ def _stays(session: Session, installed: Venv | None, requirements: Sequence[str]
     release = torch.version.partition("+")[0]
     asked = [text for text in requirements if named_by(text) == "torch"]
     return torch if "torch" not in renewed and all(allows(text, release) for text in asked) else None
-
-
-def _decide(
-    session: Session, wanted: Wanted, target: Target, requirements: Sequence[str], stays: Build | None
-) -> Decision:
-    backend, texts = wanted.backend, requirements or ("torch",)
-    if stays:
-        backend, texts = stays.backend, (*requirements, f"torch=={stays.version.partition('+')[0]}")
-    elif session.site:
-        backend = session.backend_for(wanted)
-    return session.settle(Request(tuple(texts), target.python, backend=backend))
 
 
 def _other_builds(installed: Venv | None, requirements: Sequence[str], decision: Decision) -> tuple[str, ...]:
