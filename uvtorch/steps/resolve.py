@@ -51,13 +51,14 @@ def _is_required(lock: Lock) -> bool:
 
 
 class Outcome(NamedTuple):
-    """What became of one run of uv."""
+    """What became of one run of uv under the pins of a decision (None: without pins)."""
 
+    decision: Decision | None
     code: int
     said: str
     torch: str | None
     """The release that uv locked, None: none; empty where the lock tells nothing."""
-    told: bool = False
+    told: bool
     """Whether the decision has been told."""
 
 
@@ -70,10 +71,10 @@ class Pinning:
     """Whether uv waits for an index that cannot be reached."""
 
     def __init__(self, session: Session, tx: Transaction, wanted: Wanted, requirements: Iterable[str]) -> None:
-        self.session = session
-        self.tx = tx
-        self.wanted = wanted
+        self.session, self.tx, self.wanted = session, tx, wanted
         self.requirements = tuple(requirements)
+        self._start: Mapping[str, Saved] | None = None
+        """The files before the first run; each run begins with them."""
         self._locks = not (tx.dry or session.is_script or session.frozen)
 
     @property
@@ -95,24 +96,19 @@ class Pinning:
         The decision that holds in the end, told. None, and the files as before: uv resolves no torch, or a dependency
         says where it comes from. Where uv fails everything is undone; raises NoBuild where no build fits.
         """
-        start = self.tx.mark()
         if decision is None:
-            return self._without_pins(start, refusal)
+            return self._without_pins(refusal)
         first = self._under(decision)
         if first.code == NO_SOLUTION and self.loosen():
-            rollback(self.session, self.tx, start)
             first = self._under(decision)
         if first.code and (self.backend or first.code != NO_SOLUTION or not self._locks):
-            self.end(decision, first)
-        better = self._better(decision, first)
-        if better is decision:
-            return self._told(decision, first)
-        rollback(self.session, self.tx, start)
-        if better:
-            return self._told(better, self._under(better))
-        if first.torch is None:  # overridden or excluded: nothing to choose
-            return None
-        return self._without_pins(start, refusal, decision, first)
+            self.end(first)
+        if better := self._better(decision, first):
+            return self._told(first if better is decision else self._under(better))
+        if first.code or first.torch:
+            return self._without_pins(refusal, first)
+        self.undo()  # overridden or excluded: nothing to choose
+        return None
 
     def _better(self, decision: Decision, outcome: Outcome) -> Decision | None:
         """The same, or with the bounds that the torch which uv locked asks for; None: another backend, or no torch."""
@@ -123,68 +119,68 @@ class Pinning:
             return None
         return decision if set(better.bounds) <= set(decision.bounds) else better
 
-    def _without_pins(
-        self,
-        start: Mapping[str, Saved],
-        refusal: NoBuild | None,
-        decision: Decision | None = None,
-        first: Outcome | None = None,
-    ) -> Decision | None:
-        """Resolve without pins, and pin for what comes out. `first`: what came of the `decision` before."""
+    def _without_pins(self, refusal: NoBuild | None, first: Outcome | None = None) -> Decision | None:
+        """Resolve without pins, and pin for what comes out. `first`: what came of pins for the text."""
         free = self._under(None)
         if free.code and refusal:
             raise refusal
         if free.code:
-            self.end(decision, first if first and first.code else free)
+            self.end(first if first and first.code else free)
         along, other_says = brought(self.session), says_dependency(self.session, self.wanted)
-        rollback(self.session, self.tx, start)
         if free.torch is None or other_says:
+            self.undo()
             return None
         try:
-            return self._told(*self.for_release(free.torch, along))
+            return self._told(self.for_release(free.torch, along))
         except NoBuild as error:
             raise refusal or error from None
 
-    def for_release(self, torch: str, along: Sequence[str]) -> tuple[Decision, Outcome]:
+    def for_release(self, torch: str, along: Sequence[str]) -> Outcome:
         """Pin for the torch that uv resolved without pins; an older one only if what needs it admits that.
 
         Raises NoBuild where no build of it fits.
         """
-        start = self.tx.mark()
         decision = decide_for(self.session, self.requirements, torch, self.backend)
         outcome = self._under(decision, along)
         if outcome.code == NO_SOLUTION and decision.torch != torch:
-            rollback(self.session, self.tx, start)
-            decision = self.session.decide((f"torch=={torch}",), self.backend)
-            outcome = self._under(decision, along)
-        if outcome.code:
-            rollback(self.session, self.tx, start)
-        return decision, outcome
+            self.undo()
+            return self._under(self.session.decide((f"torch=={torch}",), self.backend), along)
+        return outcome
+
+    def undo(self) -> None:
+        """Put the files back as they were before the first run."""
+        if self._start is not None:
+            rollback(self.session, self.tx, self._start)
+
+    def end(self, outcome: Outcome) -> NoReturn:
+        """Undo everything and end as uv did."""
+        if outcome.decision and not outcome.told:
+            tell_decision(self.tx, outcome.decision, None)
+        self.tx.end(outcome.code, outcome.said)
 
     def _under(self, decision: Decision | None, along: Sequence[str] = ()) -> Outcome:
-        session, tx, backend = self.session, self.tx, decision.backend if decision else None
-        words, loud = self.write(decision, along), self.loud
+        session, tx, loud = self.session, self.tx, self.loud
+        self.undo()
+        if self._start is None:
+            self._start = tx.mark()
+        words = self.write(decision, along)
         if decision and loud:
             tell_decision(tx, decision, None)
         code, said = (tx.attempt(*words), "") if loud else tx.try_quietly(*words, patient=self.patient)
         self.loud = False  # once is enough
         session.reread()
-        tells = self._locks and not code and os.path.exists(session.required_site.lock)
-        return Outcome(code, said, newest_torch(locked(session), backend) if tells else "", loud)
+        torch: str | None = ""
+        if self._locks and not code and os.path.exists(session.required_site.lock):
+            torch = newest_torch(locked(session), decision.backend if decision else None)
+        return Outcome(decision, code, said, torch, loud)
 
-    def _told(self, decision: Decision, outcome: Outcome) -> Decision:
+    def _told(self, outcome: Outcome) -> Decision | None:
         if outcome.code:
-            self.end(decision, outcome)
+            self.end(outcome)
         self.tx.tell(outcome.said)
-        if not outcome.told:
-            tell_decision(self.tx, decision, outcome.torch)
-        return decision
-
-    def end(self, decision: Decision | None, outcome: Outcome) -> NoReturn:
-        """Undo everything and end as uv did."""
-        if decision and not outcome.told:
-            tell_decision(self.tx, decision, None)
-        self.tx.end(outcome.code, outcome.said)
+        if outcome.decision and not outcome.told:
+            tell_decision(self.tx, outcome.decision, outcome.torch)
+        return outcome.decision
 
 
 class WorkspacePinning(Pinning):
@@ -268,7 +264,7 @@ def pin_transitive(session: Session, tx: Transaction, wanted: Wanted) -> bool:
     names, insists = brought(session), speaks_up(session, wanted)
     pinning.patient = insists
     try:
-        decision, outcome = pinning.for_release(torch, names)
+        outcome = pinning.for_release(torch, names)
     except NoBuild as error:
         if insists:
             raise
@@ -276,7 +272,10 @@ def pin_transitive(session: Session, tx: Transaction, wanted: Wanted) -> bool:
         return False
     if outcome.code and (insists or outcome.code not in (NO_SOLUTION, OUT_OF_REACH)):
         tx.end(outcome.code, outcome.said)
+    decision = outcome.decision
+    assert decision, "pinned for a release"
     if outcome.code:  # without uvtorch the command would have worked
+        pinning.undo()
         why = f": what needs it cannot be solved with {decision.backend}"
         if outcome.code == OUT_OF_REACH:
             why = f", as uv could not lock it from the index of {decision.backend}; "
