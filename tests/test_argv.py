@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.examples import given
 from uvtorch import argv
-from uvtorch.argv import GLOBAL_FLAGS, GLOBAL_VALUES, OUR_FLAGS, OUR_VALUES, TOP_FLAGS, parse, tables
+from uvtorch.argv import GLOBAL_FLAGS, GLOBAL_VALUES, TOP_FLAGS, parse, tables
 from uvtorch.errors import UsageError
 
 VERBS = sorted(argv.VERBS - argv.INSTALLERS)  # those are held against uv in tests/test_pip.py
@@ -134,8 +134,7 @@ def test_uv_reads_a_value_after_an_option_as_the_tables_say(verb: str) -> None:
 def test_our_options_are_none_of_uvs() -> None:
     """The day uv has one of them, uvtorch must decide what to do, not take it away."""
     for verb in VERBS:
-        ours = {*OUR_VALUES.get(verb, ()), *OUR_FLAGS.get(verb, ())}
-        assert not ours & set().union(*taken(verb))
+        assert not {*argv.OURS[verb]} & set().union(*taken(verb))
 
 
 def test_every_alias_stands_for_an_option_of_the_tables() -> None:

@@ -154,7 +154,7 @@ def test_each_verb_has_its_page_and_the_navigation_has_each_page() -> None:
     verbs = set(torch_verbs.torch.list_commands(click.Context(torch_verbs.torch)))
     assert verbs <= set(PAGES)
     titles = " ".join(text.partition("\n")[0] for text in PAGES.values())
-    for verb in {verb for names in (argv.OUR_VALUES, argv.OUR_FLAGS) for verb in names}:
+    for verb in argv.OURS:
         assert re.search(rf"\b{verb}\b", titles), verb
 
 
@@ -254,10 +254,9 @@ def test_the_functions_that_are_named_exist() -> None:
 
 def test_the_options_are_those_of_the_tables() -> None:
     ours: dict[str, list[str]] = {}
-    for names in (argv.OUR_VALUES, argv.OUR_FLAGS):
-        for verb, options in names.items():
-            for option in options:
-                ours.setdefault(option, []).append(verb)
+    for verb, options in argv.OURS.items():
+        for option in options:
+            ours.setdefault(option, []).append(verb)
     documented = {name: cells[0].split(", ") for name, cells in table("Options").items()}
     assert {name: sorted(verbs) for name, verbs in documented.items()} == {
         name: sorted(verbs) for name, verbs in ours.items()
@@ -309,7 +308,7 @@ def test_the_man_page_names_every_verb_option_and_variable() -> None:
         assert rows
         assert {option for option in re.findall(r"--[a-z-]+", cells[0]) if option not in rows} == set(), name
     assert {name for name in (*table("Options"), *table("Environment")) if name not in page} == set()
-    for verb in {verb for names in (argv.OUR_VALUES, argv.OUR_FLAGS) for verb in names}:
+    for verb in argv.OURS:
         assert re.search(rf"\b{verb}\b", page), verb
 
 

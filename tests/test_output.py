@@ -15,7 +15,7 @@ from uv import find_uv_bin
 
 from tests.conftest import MACHINES
 from uvtorch import cli
-from uvtorch.argv import OUR_FLAGS, OUR_VALUES, parse
+from uvtorch.argv import OURS, parse
 from uvtorch.errors import UsageError, UvtorchError
 from uvtorch.output import Output, clean, wrapped
 from uvtorch.session import Session
@@ -287,7 +287,7 @@ def test_every_example_of_the_help_can_be_typed(capsys: pytest.CaptureFixture[st
             line = parse(shlex.split(row[0])[1:])
             assert (line.verb or "").split()[0] == verb
             assert line.unknown is None
-    assert set(cli._EXAMPLES) == {*OUR_FLAGS, *OUR_VALUES}
+    assert set(cli._EXAMPLES) == {*OURS}
 
 
 CAPTURES = Path(__file__).parent / "captures.txt"

@@ -69,23 +69,17 @@ _OTHER_FLAGS = (
 _OTHER_THERE = {"pip": "--editable -e --no-binary", "run": "-m --script"}
 """What takes a value in `uv pip` alone, and none in `uv run` alone."""
 
-OUR_VALUES = {
-    "add": ("--torch-backend",),
-    "sync": ("--torch-backend",),
-    "run": ("--torch-backend",),
-    "export": ("--torch-backend",),
+OURS = {
+    "add": ("--torch-backend", "--dry-run"),
+    "remove": ("--dry-run",),
+    "sync": ("--torch-backend", "--auto"),
+    "run": ("--torch-backend", "--auto"),
+    "export": ("--torch-backend", "--auto"),
     "lock": ("--torch-backend",),
     "pip": ("--torch-backend",),  # uv's own there; what it is given may be ours to choose
     "tool": ("--torch-backend",),
 }
-OUR_FLAGS = {
-    "add": ("--dry-run",),
-    "remove": ("--dry-run",),
-    "sync": ("--auto",),
-    "run": ("--auto",),
-    "export": ("--auto",),
-}
-"""Per verb: the options that uvtorch adds; they are taken out of the command line."""
+"""Per verb: the options that uvtorch adds; they are taken out of the command line. `--torch-backend` takes a value."""
 
 ALIASES = {
     "-C": "--config-setting",
@@ -205,8 +199,7 @@ class _Parser:
         self.line = CommandLine()
         self.words = [*argv]
         self.values, self.flags = options(GLOBAL_VALUES), options(GLOBAL_FLAGS, TOP_FLAGS)
-        self.our_values: tuple[str, ...] = ()
-        self.our_flags: tuple[str, ...] = ()
+        self.ours: tuple[str, ...] = ()
 
     def take(self) -> bool:
         """Take the next word, with its value; whether the one after it may be an option."""
@@ -240,7 +233,7 @@ class _Parser:
         if line.verb not in VERBS:
             return line.verb in ("pip", "tool")
         self.values, self.flags = tables(family)
-        self.our_values, self.our_flags = OUR_VALUES.get(family, ()), OUR_FLAGS.get(family, ())
+        self.ours = OURS[family]
         return True
 
     def _positional(self, word: str) -> bool:
@@ -251,8 +244,8 @@ class _Parser:
         line = self.line
         name, equals, inline = word.partition("=")
         value = inline if equals else None
-        if name in (*self.our_flags, *self.our_values):
-            if name in self.our_values and not equals and self.words:
+        if name in self.ours:
+            if name == "--torch-backend" and not equals and self.words:
                 value = self.words.pop(0)
             line.ours.append((name, value))
             return

@@ -11,7 +11,7 @@ Lies on the path of every `sync|run|export --auto`: imports little.
 import os
 import stat
 
-from uvtorch import __version__, locate
+from uvtorch import __version__, files, locate
 from uvtorch.argv import CommandLine
 from uvtorch.errors import ProjectError
 
@@ -51,15 +51,16 @@ def remember(session: "Session", options: "Sequence[str]", said: "Sequence[str]"
     found = _record(session.line, session.env)
     if found is None:
         return
-    pairs = [f"{options[at]} {options[at + 1]}" for at in range(0, len(options), 2)]
+    pairs = map(" ".join, zip(options[::2], options[1::2], strict=True))
     rows = [found[1], *pairs, *(f"say uvtorch: {text}" for text in said), *(f"say warning: {text}" for text in warned)]
-    if any("\n" in row or "\r" in row for row in rows):
+    text = "\n".join([*rows, _END])
+    if text.splitlines() != [*rows, _END]:  # a name with a line break in it
         return
     temporary = f"{found[0]}-{os.urandom(6).hex()}"
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
         with open(descriptor, "wb") as file:
-            file.write("\n".join([*rows, _END]).encode("utf-8", "surrogateescape"))
+            file.write(text.encode("utf-8", "surrogateescape"))
         os.replace(temporary, found[0])
     except OSError:
         pass
@@ -82,18 +83,25 @@ def _read(path: str) -> list[str] | None:
         os.close(descriptor)
 
 
-def _record(line: CommandLine, env: "Mapping[str, str]") -> tuple[str, str] | None:
-    """The record's path, and a hash of all that the result rests on; None for what is not remembered."""
-    scripted = line.verb == "run" and line.positionals and _may_be_script(line, env)
-    if scripted or line.has("--script", "--package", "--all-packages", "--dry-run") or "UV_PROJECT_ENVIRONMENT" in env:
+def _directory(line: CommandLine, env: "Mapping[str, str]") -> str | None:
+    """The project's, where it stands alone and decides; else nothing is remembered."""
+    if line.has("--script", "--package", "--all-packages", "--dry-run") or "UV_PROJECT_ENVIRONMENT" in env:
         return None
     try:
+        script = locate.script_of_run(line, env)
         project = locate.find(locate.project_directory(line, env))
     except ProjectError:
         return None
-    if project is None or locate.may_be_member(project):
+    if project is None or locate.may_be_member(project) or (script and "# /// script" in (files.text(script) or "")):
         return None
-    directory = os.path.dirname(project)
+    return os.path.dirname(project)
+
+
+def _record(line: CommandLine, env: "Mapping[str, str]") -> tuple[str, str] | None:
+    """The record's path, and a hash of all that the result rests on; None for what is not remembered."""
+    directory = _directory(line, env)
+    if directory is None:
+        return None
     environment = os.path.join(directory, ".venv")
     config = os.path.join(environment, "pyvenv.cfg")
     if not os.path.isfile(config):
@@ -117,19 +125,3 @@ def _digest(text: str) -> str:
     except ImportError:
         from hashlib import blake2b  # noqa: PLC0415  only where there is an environment
     return str(blake2b(text.encode("utf-8", "surrogateescape"), digest_size=20).hexdigest())
-
-
-def _may_be_script(line: CommandLine, env: "Mapping[str, str]") -> bool:
-    """Whether `run` is given a file with metadata of its own, which takes the project's place."""
-    if line.has("--script", "-s"):
-        return True
-    path = line.positionals[0]
-    if not path.endswith(".py") or line.has("--module", "-m"):
-        return False
-    from uvtorch import files  # noqa: PLC0415  only where a script is run
-
-    directory = line.value("--directory") or env.get("UV_WORKING_DIR") or ""
-    try:
-        return b"# /// script" in files.read(os.path.join(directory, path))
-    except OSError:
-        return False

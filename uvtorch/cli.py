@@ -60,29 +60,34 @@ _STDOUT_FAILURES = (5, 28, 32)
 """EIO, ENOSPC, EPIPE: what our own output can meet."""
 
 
-def _act(words: list[str]) -> int:  # noqa: PLR0911  one return for each kind of command line
+def _act(words: list[str]) -> int:
     line = command_lines.parse(words)
     if line.unknown is not None:
         return _unknown(line)
-    if line.verb is None:
-        if line.has("--version"):
-            return _with_uv(words, _version)
-        if line.has("--help"):
-            return _with_uv(words, _help)
-        if not words:
-            return _with_uv(words, lambda out: out.tell("hint", _BARE), on=2)
     if line.verb == "torch":
         return _torch(line)
     if line.verb == "help":
         return _help_verb(line)
-    if line.verb in command_lines.VERBS:
-        if line.has("--help"):
-            return _with_uv(words, lambda out: _help_on(line.verb or "", out))
-        if _concerns_us(line):
-            return _do(line)
-    elif line.verb in ("detect", "explain", "list", "use", "backends", "doctor", "completion"):
-        return _with_uv(words, lambda out: out.tell("hint", f"did you mean `uvtorch torch {line.verb}`?"), on=2)
+    if added := _added(line):
+        return _with_uv(words, *added)
+    if line.verb in command_lines.VERBS and _concerns_us(line):
+        return _do(line)
     return uv.hand_over(uv.find(os.environ), words)
+
+
+def _added(line: "CommandLine") -> "tuple[Callable[[Output], None], int] | None":
+    """What is ours to say once uv has spoken, and with which exit code of uv's."""
+    if line.verb is None and line.has("--version"):
+        return _version, 0
+    if line.has("--help") and line.verb in (None, *command_lines.VERBS):
+        return lambda out: _help(out, line.verb), 0
+    if not line.typed:  # uv's to refuse, as is a verb of ours without its `torch`
+        hint = "`uvtorch torch` is about PyTorch's builds, and `uvtorch --help` shows what else it adds"
+    elif line.verb in ("detect", "explain", "list", "use", "backends", "doctor", "completion"):
+        hint = f"did you mean `uvtorch torch {line.verb}`?"
+    else:
+        return None
+    return lambda out: out.tell("hint", hint), 2
 
 
 def _concerns_us(line: "CommandLine") -> bool:
@@ -93,18 +98,24 @@ def _concerns_us(line: "CommandLine") -> bool:
         return True
     if line.verb in command_lines.INSTALLERS:
         return ("--torch-backend", "auto") in line.ours
-    return bool(line.ours or os.environ.get("UV_TORCH_BACKEND")) or _configured(line)
+    return _asks(line) or _configured(line)
+
+
+def _asks(line: "CommandLine") -> bool:
+    """Whether a build is asked for, by option or variable."""
+    return bool(line.ours or os.environ.get("UV_TORCH_BACKEND"))
 
 
 def _names_pytorch(line: "CommandLine") -> bool:
     """Whether `pip`, `tool` or `run --with` names PyTorch packages; only files that the command line names are read."""
-    files = line.has("--requirements", "--editable", "-e", "--with-requirements", "--with-editable")
-    texts = [value for option in ("--with", "--from", "--with-executables-from") for value in line.values(option)]
-    if line.verb != "run":
-        files = files or line.has("--group")
-        texts += line.positionals[: 1 if line.verb == "tool run" else None]  # then come the arguments of the tool
-    named = any("torch" in text.lower() or "/" in text or text[:1] == "." for text in texts)
-    if not (named or files or line.verb in ("pip sync", "pip compile") or "UV_TORCH_BACKEND" in os.environ):
+    if line.verb == "run" and not line.has("--with", "--with-requirements", "--with-editable"):
+        return False
+    listed = line.has("--requirements", "--editable", "-e", "--group", "--with-requirements", "--with-editable")
+    options = ("--with", "--from", "--with-executables-from")
+    words = line.positionals[: 1 if line.verb == "tool run" else None]  # then come the arguments of the tool
+    text = " ".join(["", *words, *(value for name in options for value in line.values(name))]).lower()
+    named = "torch" in text or "/" in text or " ." in text
+    if not (named or listed or line.verb in ("pip sync", "pip compile") or "UV_TORCH_BACKEND" in os.environ):
         return False
     from uvtorch.named import names_pytorch  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
@@ -128,13 +139,13 @@ def _configured(line: "CommandLine") -> bool:
         try:
             with open(os.path.join(directory, "pyproject.toml"), "rb") as file:
                 text = file.read()
-                if b"uvtorch" in text:
-                    from uvtorch.packages import configures  # noqa: PLC0415  the hand-over loads nothing that it does not need
-
-                    if configures(text):
-                        return True
         except OSError:
-            pass
+            text = b""
+        if b"uvtorch" in text:
+            from uvtorch.packages import configures  # noqa: PLC0415  the hand-over loads nothing that it does not need
+
+            if configures(text):
+                return True
         parent = os.path.dirname(directory)
         if parent == directory:
             return False
@@ -159,14 +170,17 @@ def _do(line: "CommandLine") -> int:
                     out.tell(*text.split(": ", 1))
             return uv.hand_over(uv.find(os.environ), line.with_options(*options))
     _speak_safely()
-    asked = line.ours or os.environ.get("UV_TORCH_BACKEND")
-    if line.verb in ("add", "remove") or (line.verb == "lock" and not asked):
+    if line.verb in ("add", "remove") or (line.verb == "lock" and not _asks(line)):
         from uvtorch.command import Command  # noqa: PLC0415  the hand-over loads nothing that it does not need
         from uvtorch.steps.watch import names_pytorch, watch  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
         command = Command(line, os.environ)
         if line.verb == "lock" or not (line.ours_has("--torch-backend") or names_pytorch(command) or _configured(line)):
             return watch(command)
+    return _act_on_project(line)
+
+
+def _act_on_project(line: "CommandLine") -> int:
     from uvtorch.session import Session  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
     if line.verb == "add":
@@ -202,10 +216,8 @@ def _help_verb(line: "CommandLine") -> int:
         line.positionals = [*line.positionals[1:], "--help"]
         return _torch(line)
     verb = line.positionals[0] if line.positionals else None
-    if verb is None:
-        return _with_uv(line.argv, _help)
-    if verb in command_lines.VERBS:
-        return _with_uv(line.argv, lambda out: _help_on(verb, out))
+    if verb in (None, *command_lines.VERBS):
+        return _with_uv(line.argv, lambda out: _help(out, verb))
     return uv.hand_over(uv.find(os.environ), line.argv)
 
 
@@ -222,11 +234,7 @@ def _torch(line: "CommandLine") -> int:
     return torch.run(line.positionals, Session(line, os.environ))
 
 
-_BARE = "`uvtorch torch` is about PyTorch's builds, and `uvtorch --help` shows what else it adds"
-"""What follows where nothing is given, which is uv's to refuse, as is a verb of ours without its `torch`."""
-
-
-def _with_uv(words: list[str], then: "Callable[[Output], None]", *, on: int = 0) -> int:
+def _with_uv(words: list[str], then: "Callable[[Output], None]", on: int = 0) -> int:
     """Let uv speak first; add our words if it ends with the code `on`."""
     with uv.Interrupted() as interrupted:
         code = uv.run(uv.find(os.environ), words, interrupted)
@@ -272,24 +280,19 @@ _EXAMPLES = {
 }
 
 
-def _help(out: "Output") -> None:
-    tables = [*command_lines.OUR_VALUES.items(), *command_lines.OUR_FLAGS.items()]
-    verbs = {name: ", ".join(verb for verb, names in tables if name in names) for name in _ADDED}
-    rows = [("", name, f"{text} ({verbs[name]})") for name, text in _ADDED.items()]
-    what = "What this machine is, what it can run, and why: `uvtorch torch --help`"
-    out.table([(), ("uvtorch adds:",), *rows, ("", "torch <VERB>", what)])
-    _show_examples(out, *_EXAMPLES)
-
-
-def _help_on(verb: str, out: "Output") -> None:
-    ours = (*command_lines.OUR_VALUES.get(verb, ()), *command_lines.OUR_FLAGS.get(verb, ()))
-    if ours:
-        out.table([(), ("uvtorch adds:",), *(("", name, _ADDED[name]) for name in ours)])
-        _show_examples(out, verb)
-
-
-def _show_examples(out: "Output", *verbs: str) -> None:
-    out.table([(), ("Examples:",), *(("", *row) for verb in verbs for row in _EXAMPLES[verb])])
+def _help(out: "Output", verb: str | None) -> None:
+    """What uvtorch adds to a verb, or to uv."""
+    ours = command_lines.OURS
+    if verb is None:
+        on = {name: ", ".join(verb for verb, names in ours.items() if name in names) for name in _ADDED}
+        rows = [("", name, f"{text} ({on[name]})") for name, text in _ADDED.items()]
+        rows += [("", "torch <VERB>", "What this machine is, what it can run, and why: `uvtorch torch --help`")]
+    else:
+        rows = [("", name, _ADDED[name]) for name in ours.get(verb, ())]
+    if rows:
+        examples = (example for one in ([verb] if verb else ours) for example in _EXAMPLES[one])
+        out.table([(), ("uvtorch adds:",), *rows])
+        out.table([(), ("Examples:",), *(("", *example) for example in examples)])
 
 
 def _refuse(error: "UvtorchError") -> int:

@@ -42,6 +42,14 @@ def project_directory(line: "CommandLine", env: "Mapping[str, str]") -> str:
     return directory
 
 
+def script_of_run(line: "CommandLine", env: "Mapping[str, str]") -> str | None:
+    """The file that `run` is given, where it may have metadata of its own, which takes the project's place."""
+    if line.verb != "run" or not line.positionals or line.has("--module", "-m"):
+        return None
+    path = os.path.join(current_directory(line, env), line.positionals[0])
+    return path if path.endswith(".py") or line.has("--script", "-s") else None
+
+
 def find(directory: str) -> str | None:
     """The pyproject.toml in `directory` or the nearest of its parents, as uv looks for it."""
     path = os.path.join(directory, "pyproject.toml")

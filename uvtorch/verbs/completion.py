@@ -6,7 +6,7 @@ from typing import Final
 import click
 
 from uvtorch import uv
-from uvtorch.argv import OUR_FLAGS, OUR_VALUES
+from uvtorch.argv import OURS
 from uvtorch.errors import ProjectError
 from uvtorch.session import Session
 from uvtorch.steps.verb import Verb
@@ -55,10 +55,10 @@ def _rows(group: click.Group, context: click.Context) -> Iterator[tuple[str, lis
         if name in ("use", "backends"):
             words += ["auto", "none", _BACKENDS] if name == "use" else [_BACKENDS]
         yield f"torch {name}", [*words, *(SHELLS if name == "completion" else ())]
-    for name in OUR_VALUES | OUR_FLAGS:
-        yield name, [*OUR_VALUES.get(name, ()), *OUR_FLAGS.get(name, ())]
-    for name in OUR_VALUES:
-        yield f"{name} --torch-backend", ["auto", _BACKENDS]
+    for name, ours in OURS.items():
+        yield name, [*ours]
+        if "--torch-backend" in ours:
+            yield f"{name} --torch-backend", ["auto", _BACKENDS]
 
 
 def _written(shell: str, theirs: str, rows: list[tuple[str, str]]) -> str:

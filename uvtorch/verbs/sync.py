@@ -8,7 +8,7 @@ from uvtorch.argv import is_set
 from uvtorch.backend import Backend
 from uvtorch.choose import Option, rank_choices
 from uvtorch.errors import NoBuild, UsageError
-from uvtorch.locate import current_directory
+from uvtorch.locate import script_of_run
 from uvtorch.packages import normalize, rows_in
 from uvtorch.project import Choice, Source, selection
 from uvtorch.project.script import script_block
@@ -84,13 +84,8 @@ def _left_to_uv(session: Session) -> str | None:
 
 def _script(session: Session) -> str | None:
     """The script that `run` is given, where it has metadata of its own."""
-    line = session.line
-    if line.verb != "run" or not line.positionals or line.has("--module", "-m"):
-        return None
-    path = os.path.join(current_directory(line, session.env), line.positionals[0])
-    if not (path.endswith(".py") or line.has("--script", "-s")):
-        return None
-    return path if script_block(files.text(path) or "") is not None else None
+    path = script_of_run(session.line, session.env)
+    return path if path and script_block(files.text(path) or "") is not None else None
 
 
 def _runs_as_it_is(session: Session) -> tuple[str, ...] | None:
