@@ -1,6 +1,7 @@
 """Projects that offer several backends: which choice fits a machine, and what uv must be told to select it."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -42,25 +43,27 @@ def fitting(
     """
     project = session.workspace
     rows = tuple(project.choices_for(machine.platform) if choices is None else choices)
-
-    known = [at for at, choice in enumerate(rows) if choice.origin != "unknown"]
-    backends = [rows[at].backend for at in known]
+    known = [one for one in rows if one.origin != "unknown"]
+    backends = [one.backend for one in known]
     ranking = rank_choices(
         machine,
         session.request(()),
         backends,
         session.catalog,
         torch=locked_releases(session.required_site.lock, backends) if use_lock else (),
-        requirements=[requirements_of_choice(project, rows[at]) for at in known],
-        last=[place for place, at in enumerate(known) if rows[at].kind == "base" and not rows[at].stated],
+        requirements=[requirements_of_choice(project, one) for one in known],
+        last=[at for at, one in enumerate(known) if one.kind == "base" and not one.stated],
     )
-    vendors = {at: vendor for at, row in enumerate(rows) if (vendor := _of_vendor(machine, row))}
-    options = dict(zip(known, ranking.options, strict=True)) | vendors
-    best, warnings = None if ranking.best is None else known[ranking.best], ranking.warnings
-    for at in [at for at, vendor in vendors.items() if vendor.fits]:  # made for exactly this machine
-        best, warnings = at, ()
+    options = dict(zip(known, ranking.options, strict=True))
+    best, warnings = [known[at] for at in (ranking.best,) if at is not None], ranking.warnings
+    for one in rows:
+        if vendor := _of_vendor(machine, one):
+            options[one] = vendor
+            if vendor.fits:  # made for exactly this machine
+                best, warnings = [one], ()
     unknown = Option(None, None, False, "its index or wheel does not say what it was built for")
-    return Fitting(rows, Ranking(best, tuple(options.get(at, unknown) for at in range(len(rows))), warnings))
+    found = tuple(options.get(one, unknown) for one in rows)
+    return Fitting(rows, Ranking(rows.index(best[0]) if best else None, found, warnings))
 
 
 def _of_vendor(machine: Machine, choice: Choice) -> Option | None:
@@ -89,12 +92,15 @@ def requirements_of_choice(project: Project, choice: Choice) -> tuple[str, ...]:
         for item in project.requirements
         if item.target in (choice.target, Target("base"), *defaults) and project.is_pinned(item.package)
     ]
+    return tuple(dict.fromkeys((*texts, *_of_wheels(project, choice)))) or ("torch",)
+
+
+def _of_wheels(project: Project, choice: Choice) -> Iterator[str]:
+    """The release of torch that a choice takes from a wheel's URL."""
     for source in project.sources:
-        if source.target == choice.target and source.package == "torch" and source.kind == "url" and source.url:
-            name = source.url.rpartition("/")[2].replace("%2B", "+").replace("%2b", "+")
-            if name.count("-") >= 4:  # a wheel: its name has its version
-                texts.append("torch==" + name.split("-")[1].partition("+")[0])
-    return tuple(dict.fromkeys(texts)) or ("torch",)
+        if (source.target, source.package, source.kind) == (choice.target, "torch", "url"):
+            parts = re.split(r"[-+]|%2B", (source.url or "").rpartition("/")[2], flags=re.IGNORECASE)
+            yield from [f"torch=={parts[1]}"] if len(parts) > 4 else []  # a wheel: its name has its version
 
 
 def places_for(session: Session, choices: Sequence[Choice], texts: Sequence[str]) -> tuple[dict[Choice, Place], ...]:
@@ -139,12 +145,10 @@ def locked_releases(path: str, backends: Sequence[Backend | None]) -> tuple[str 
 
 def broken_driver(machine: Machine, fit: Fitting) -> Problem | None:
     """The broken driver that keeps a choice of this project from running; None where there is no such thing."""
-    best = fit.best.backend if fit.best else None
-    if best and best.family != "cpu" and fit.ranking.options[fit.ranking.best or 0].fits:
+    best, on_pypi = fit.best, "" if machine.platform.system == "macos" else "cu"
+    if best and best.backend and best.backend.family != "cpu" and fit.ranking.options[fit.choices.index(best)].fits:
         return None
-    families = {choice.backend.family for choice in fit.choices if choice.backend}
-    if any(choice.origin == "pypi" for choice in fit.choices) and machine.platform.system != "macos":
-        families.add("cu")
+    families = {one.backend.family if one.backend else on_pypi for one in fit.choices if one.origin != "unknown"}
     return next((one for one in machine.problems if one.kind == "broken" and FAMILY.get(one.vendor) in families), None)
 
 

@@ -61,6 +61,11 @@ class Outcome(NamedTuple):
     told: bool
     """Whether the decision has been told."""
 
+    @property
+    def backend(self) -> Backend | None:
+        """The decision's."""
+        return self.decision.backend if self.decision else None
+
 
 class Pinning:
     """What a build is chosen for. A command says how it writes the pins and what uv is asked to resolve under them."""
@@ -104,7 +109,7 @@ class Pinning:
         if first.code and (self.backend or first.code != NO_SOLUTION or not self._locks):
             self.end(first)
         if better := self._better(decision, first):
-            return self._told(first if better is decision else self._under(better))
+            return self.tell(first if better is decision else self._under(better))
         if first.code or first.torch:
             return self._without_pins(refusal, first)
         self.undo()  # overridden or excluded: nothing to choose
@@ -131,7 +136,7 @@ class Pinning:
             self.undo()
             return None
         try:
-            return self._told(self.for_release(free.torch, along))
+            return self.tell(self.for_release(free.torch, along))
         except NoBuild as error:
             raise refusal or error from None
 
@@ -174,12 +179,13 @@ class Pinning:
             torch = newest_torch(locked(session), decision.backend if decision else None)
         return Outcome(decision, code, said, torch, loud)
 
-    def _told(self, outcome: Outcome) -> Decision | None:
+    def tell(self, outcome: Outcome, prefix: str = "") -> Decision | None:
+        """Tell what was pinned, uv's words first; where uv failed, undo everything and end as it did."""
         if outcome.code:
             self.end(outcome)
         self.tx.tell(outcome.said)
         if outcome.decision and not outcome.told:
-            tell_decision(self.tx, outcome.decision, outcome.torch)
+            tell_decision(self.tx, outcome.decision, outcome.torch, prefix)
         return outcome.decision
 
 
@@ -261,29 +267,23 @@ def pin_transitive(session: Session, tx: Transaction, wanted: Wanted) -> bool:
     torch, pinning = newest_torch(locked(session)), WorkspacePinning(session, tx, wanted)
     if torch is None or leaves_to_pypi(session, pinning.backend) or says_dependency(session, wanted):
         return False
-    names, insists = brought(session), speaks_up(session, wanted)
-    pinning.patient = insists
+    names, pinning.patient = brought(session), speaks_up(session, wanted)
     try:
         outcome = pinning.for_release(torch, names)
     except NoBuild as error:
-        if insists:
+        if pinning.patient:
             raise
         tx.warn(unfit(torch, error))
         return False
-    if outcome.code and (insists or outcome.code not in (NO_SOLUTION, OUT_OF_REACH)):
-        tx.end(outcome.code, outcome.said)
-    decision = outcome.decision
-    assert decision, "pinned for a release"
-    if outcome.code:  # without uvtorch the command would have worked
-        pinning.undo()
-        why = f": what needs it cannot be solved with {decision.backend}"
+    if outcome.code in (NO_SOLUTION, OUT_OF_REACH) and not pinning.patient:
+        pinning.undo()  # without uvtorch the command would have worked
+        why = f": what needs it cannot be solved with {outcome.backend}"
         if outcome.code == OUT_OF_REACH:
-            why = f", as uv could not lock it from the index of {decision.backend}; "
-            why += f"`uvtorch torch use {decision.backend}` tries again"
+            why = f", as uv could not lock it from the index of {outcome.backend}; "
+            why += f"`uvtorch torch use {outcome.backend}` tries again"
         tx.warn(f"torch {torch} came along from PyPI{why}")
         return False
-    tx.tell(outcome.said)
-    tell_decision(tx, decision, outcome.torch, f"{', '.join(names)} came along: " if names else "")
+    pinning.tell(outcome, f"{', '.join(names)} came along: " if names else "")
     return True
 
 

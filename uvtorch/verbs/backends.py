@@ -20,7 +20,7 @@ from uvtorch.project.model import BASE
 from uvtorch.requirement import without_local
 from uvtorch.session import Session
 from uvtorch.steps import choices
-from uvtorch.steps.bounds import Lowered, bound_anew, lower_bounds, take_bounds_away, without_bound
+from uvtorch.steps.bounds import Lowered, bound_anew, lower_bounds, take_bounds_away, without_bounds
 from uvtorch.steps.pins import Change, pin_here
 from uvtorch.steps.verb import Verb, hardware_option, machine_of
 
@@ -98,10 +98,9 @@ def set_choices(
     model = [item.text for item in offer.model_requirements(project)]
     offers, lowered = _offers(session, list(dict.fromkeys(backends)), model)
     with session.transaction() as tx:
-        if lowered:
-            change = Change(session, tx)
-            take_bounds_away(change, lowered)
-            change.write()
+        change = Change(session, tx)
+        take_bounds_away(change, lowered)
+        change.write()
         file = session.file()
         offer.offer(file, session.project, offers, kind, session.index_base)
         session.edit(tx, file)
@@ -140,13 +139,11 @@ def _offers(
     session: Session, backends: Sequence[Backend], texts: Sequence[str]
 ) -> tuple[list[offer.Offer], tuple[Lowered, ...]]:
     """What each backend gives, and the lower bounds that have to go for it, where with them one has no release."""
+    lowered = tuple(one for one in lower_bounds(session) if one.before in texts)
     try:
         return [_offer(session, backend, texts) for backend in backends], ()
     except NoBuild:
-        lowered = tuple(one for one in lower_bounds(session) if one.before in texts)
-        if not lowered:
-            raise
-        bare = [without_bound(text) if text in {one.before for one in lowered} else text for text in texts]
+        bare = without_bounds(texts, lowered)
         with suppress(NoBuild):
             return [_offer(session, backend, bare) for backend in backends], lowered
         raise

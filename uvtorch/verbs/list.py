@@ -1,8 +1,8 @@
 """`uvtorch torch list`: the catalog (contract 7)."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import product
-from typing import Final
+from typing import Final, TypeVar
 
 import click
 
@@ -17,6 +17,8 @@ from uvtorch.steps.verb import Verb
 Cells = dict[Backend, dict[str, Build]]
 """The builds of one release: backend -> platform."""
 
+
+T = TypeVar("T")
 
 EXAMPLES: Final = (
     ("list --release 2.14", "The builds of a release"),
@@ -47,27 +49,27 @@ def _found(known: Catalog, release: str | None, backend: str | None, platform: s
     """Release -> its builds that meet the filters, newest first. UsageError where there is none."""
     if backend is not None:
         backend_name(backend, "--backend")
-    start = f"{release}." if release else ""
-    releases = [torch for torch in reversed(known.releases) if f"{torch}.".startswith(start)]
-    backends = [one for one in known.builds if backend in (None, str(one))]
-    platforms = [key for key in PLATFORMS if (platform or "").lower() in key]
-    filters = (
-        ("release", release, releases, known.releases),
-        ("backend", backend, backends, known.builds),
-        ("platform", platform, platforms, PLATFORMS),
-    )
-    for name, asked, met, there in filters:
-        if not met:
-            raise UsageError(f"the catalog has no {name} {asked}", f"it has {' '.join(map(str, there))}")
+    releases = _met("release", release, known.releases, lambda one: f"{one}.".startswith(f"{release}."))
+    backends = _met("backend", backend, known.builds, lambda one: str(one) == backend)
+    platforms = _met("platform", platform, PLATFORMS, lambda one: (platform or "").lower() in one)
     found: dict[str, Cells] = {}
-    for torch, one, key in product(releases, backends, platforms):
+    for torch, one, key in product(reversed(releases), backends, platforms):
         if build := known.builds[one].get(torch, {}).get(key):
             found.setdefault(torch, {}).setdefault(one, {})[key] = build
     if not found:
-        said = [f"--{name} {asked}" for name, asked, *_ in filters if asked]
+        asked = (("release", release), ("backend", backend), ("platform", platform))
+        said = [f"--{name} {value}" for name, value in asked if value]
         hint = f"`uvtorch torch list {said[-1]}` shows all of that"
         raise UsageError(f"no build in the catalog meets {' '.join(said)}", hint)
     return found
+
+
+def _met(name: str, asked: str | None, there: Iterable[T], admits: Callable[[T], bool]) -> list[T]:
+    """Those of what is there that meet a filter, all without one. UsageError where none does."""
+    met = [one for one in there if asked is None or admits(one)]
+    if not met:
+        raise UsageError(f"the catalog has no {name} {asked}", f"it has {' '.join(map(str, there))}")
+    return met
 
 
 def _described(known: Catalog, release: str, cells: Cells) -> dict[str, object]:

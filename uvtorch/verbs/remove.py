@@ -41,20 +41,20 @@ def remove(session: Session) -> int:
 def _remove_from_choices(session: Session) -> int:
     """Out of every choice, with their sources; out of one if one is named. Other names go as uv has it."""
     line, project = session.line, session.project
-    target = choices.target_of(line)
+    target, file = choices.target_of(line), session.file()
     chosen = [choice.target for choice in choices.choices_in(target, offer.editable(project))]
     places = [*chosen, *([] if target else [BASE])]
     own = [item for item in project.requirements if item.via is None and not item.inherited]
     held = {place: {item.package for item in own if item.target == place} for place in places}
-    asked = {name for name in map(normalize, line.positionals) if project.is_pinned(name)}
+    typed = dict(zip(line.positionals_at, map(normalize, line.positionals), strict=True))
+    asked = {name for name in typed.values() if project.is_pinned(name)}
     asked &= set().union(*(held[place] for place in chosen))
     if not asked:
         return session.hand_over()
     ours = asked.union(*(_lonely_companions(project, packages - asked) for packages in held.values()))
-    file = session.file()
     offer.take_away(file, sorted(ours), places)
     names = ", ".join(str(place) for place, packages in held.items() if packages & ours)
-    gone = {at for at, text in zip(line.positionals_at, line.positionals, strict=True) if normalize(text) in ours}
+    gone = {at for at, name in typed.items() if name in ours}
     with session.transaction() as tx:
         change_choices(session, tx, file, gone, f"{', '.join(sorted(asked))} out of {names}")
     return tx.code
