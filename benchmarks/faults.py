@@ -26,7 +26,6 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.index.server import IndexServer
 from uvtorch.journal import Claim, Journal
-from uvtorch.kept import read
 
 HERE = Path(__file__).parents[1]
 UV = shutil.which("uv", path=os.path.dirname(sys.executable)) or shutil.which("uv") or "uv"
@@ -399,7 +398,7 @@ def _held(path: Path) -> float:
         claim.take("uvtorch add", print)
         journal = Journal(claim.place)
         for file in files:
-            journal.keep(str(file), read(str(file)))
+            journal.keep(str(file))
         journal.begin(("torch",))
         journal.end()
         claim.release()

@@ -337,8 +337,8 @@ def test_on_a_full_disk_a_rename_puts_it_back(directory: Path, monkeypatch: pyte
     fake = fake_uv(directory, f"{WRITES}; exit 1")
     real = atomic.write
 
-    def then_full(path: str, content: bytes, mode: int | None = None) -> None:
-        real(path, content, mode)
+    def then_full(path: str, content: bytes) -> None:
+        real(path, content)
         monkeypatch.setattr(atomic, "write", full)
 
     monkeypatch.setattr(atomic, "write", then_full)
@@ -423,7 +423,7 @@ def test_a_torn_workspace_root_is_put_back_for_a_command_in_a_member(empty: Call
     claim.take("uvtorch add", print)
     journal = Journal(claim.place)
 
-    journal.keep(str(root.file), read(str(root.file)))
+    journal.keep(str(root.file))
     journal.begin(("numpy",))
     claim.release()
     root.file.write_bytes(b"[pro")

@@ -7,11 +7,11 @@ from io import FileIO
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
-def write(path: str, content: bytes, mode: int | None = None) -> None:
+def write(path: str, content: bytes) -> None:
     """Replace a file's content.
 
     Where no new file can take its place (no new file is allowed there, it is a mount, it has other names, its owner is
-    another) the content is written in place. A file that is missing is created, with `mode`. Raises OSError.
+    another) the content is written in place. A file that is missing is created. Raises OSError.
     """
     path = os.path.realpath(path)
     try:
@@ -19,8 +19,6 @@ def write(path: str, content: bytes, mode: int | None = None) -> None:
     except FileNotFoundError:
         with open(path, "xb") as file:
             file.write(content)
-        if mode is not None:
-            os.chmod(path, mode)
         return
     if status.st_nlink > 1 or not _replace(path, content, status):
         _overwrite(path, content)

@@ -14,7 +14,7 @@ from errno import EACCES, EROFS
 
 from uvtorch import atomic, files
 from uvtorch.errors import ProjectError
-from uvtorch.kept import Kept, Saved, read, relative
+from uvtorch.kept import Kept, read, relative
 
 if os.name != "nt":
     import fcntl
@@ -139,41 +139,49 @@ class Journal:
         self.names: set[str] = set()
         """What uv may write requirements of."""
 
-    def keep(self, path: str, saved: Saved) -> None:
-        """Remember a file. Raises ProjectError where no copy can be made of it."""
-        self.files[path] = Kept(path, saved, f"{self._place}.{len(self.files)}" if self._place else None)
-        if self._begun:
-            self._write(path)
+    def keep(self, path: str) -> None:
+        """Remember a file as it is now. Raises ProjectError where it cannot be read, or no copy can be made of it."""
+        if path not in self.files:
+            copy = f"{self._place}.{len(self.files)}" if self._place else None
+            self.files[path] = kept = Kept(path, read(path), copy)
+            if self._begun:
+                self._write(kept)
 
     def begin(self, names: Collection[str] = ()) -> None:
         """Something is about to be changed, and uv may write these names. Raises ProjectError as `keep` does."""
         if not (self._begun and self.names.issuperset(names)):
             self.names |= set(names)
-            self._write(*(() if self._begun else self.files))
+            self._write(*(() if self._begun else self.files.values()))
 
     def leave(self, path: str, content: bytes | None) -> None:
         """uvtorch is about to write this."""
         self.files[path].ours.append(content)
         self._write()
 
-    def _write(self, *fresh: str) -> None:
+    def look(self) -> None:
+        """Notice what others write while uv is at work."""
+        for kept in self.files.values():
+            kept.look(self.names)
+
+    def settle(self, *, torn: bool) -> None:
+        """Take what uv left, which may be `torn`, for its own."""
+        for kept in self.files.values():
+            kept.settle(self.names, torn=torn)
+
+    def _write(self, *fresh: Kept) -> None:
         """Write the record, then the copies of what is fresh; a process may be killed, the machine is not."""
         if self._place is None:
             return
         first, self._begun = not self._begun, True
-        rows = [" ".join(sorted(self.names))]
-        for kept in self.files.values():
-            row = [os.fsencode(kept.path), b"old" if kept.saved.content is not None else b""]
-            row += [] if kept.is_lock else [text or b"" for text in kept.ours]
-            rows.append(" ".join(part.hex() for part in row))
+        record = self._place if first else f"{self._place}.new"
+        rows = [" ".join(sorted(self.names)), *(kept.row for kept in self.files.values()), "end"]
         try:
-            record = self._place if first else f"{self._place}.new"
-            atomic.create(record, "\n".join([*rows, "end"]).encode())
+            atomic.create(record, "\n".join(rows).encode())
             if not first:
                 os.replace(record, self._place)
-            for kept in map(self.files.__getitem__, fresh):
-                if kept.copy is not None and kept.saved.content is not None:
-                    atomic.create(kept.copy, kept.saved.content, like=kept.path)
+            for kept in fresh:
+                if kept.copy and kept.saved is not None:
+                    atomic.create(kept.copy, kept.saved, like=kept.path)
         except OSError as error:
             if first:
                 self.end()
@@ -201,7 +209,7 @@ class Journal:
         for path, kept in self.files.items():
             try:
                 kept.settle(self.names, torn=torn)
-                changed = kept.ours[-1] != kept.saved.content
+                changed = kept.ours[-1] != kept.saved
                 if told := kept.put_back():
                     tell(told)
                 elif changed:
@@ -230,22 +238,27 @@ class Journal:
 
     def _read(self, inside: str | None) -> None:
         """Take the names and the files of the record; none where it was cut short."""
+        place = self._place or ""
         try:
-            rows, found = files.read(self._place or "").decode().split("\n"), {}
-            if rows[-1] != "end" or os.path.islink(self._place or ""):
-                return
-            for at, row in enumerate(rows[1:-1]):
-                name, existed, *ours = map(bytes.fromhex, row.split(" "))
-                path, copy = os.fsdecode(name), f"{self._place}.{at}"
-                saved = read(copy) if existed else Saved()
-                if bool(existed) == (saved.content is None) or os.path.islink(copy):  # put back already; forged
-                    continue
-                if inside is None or os.path.realpath(path).startswith(inside + os.sep):
-                    found[path] = kept = Kept(path, saved, copy)
-                    kept.ours += ours
+            names, *rows, end = files.read(place).decode().split("\n")
+            found = [_kept(row, f"{place}.{at}", inside) for at, row in enumerate(rows)]
         except (OSError, ValueError):
             return
-        self.names, self.files = set(rows[0].split()), found
+        if end == "end" and not os.path.islink(place):
+            self.names, self.files = set(names.split()), {kept.path: kept for kept in found if kept}
+
+
+def _kept(row: str, copy: str, inside: str | None) -> Kept | None:
+    """The file of a row; None where it is put back already, or the row is forged. Raises ValueError."""
+    name, existed, *ours = map(bytes.fromhex, row.split(" "))
+    path, saved = os.fsdecode(name), read(copy) if existed else None
+    if bool(existed) == (saved is None) or os.path.islink(copy):
+        return None
+    if inside is not None and not os.path.realpath(path).startswith(inside + os.sep):
+        return None
+    kept = Kept(path, saved, copy)
+    kept.ours += ours
+    return kept
 
 
 def _sweep(directory: str, began: int) -> None:

@@ -1,7 +1,6 @@
 """A file as it was before a command, and whether it may be put back: not over what somebody else wrote meanwhile."""
 
 import os
-import stat
 from collections import Counter
 from collections.abc import Collection, Sequence
 
@@ -23,20 +22,12 @@ _WORDS = frozenset(
 """The keys that `uv add` and `uv remove` write."""
 
 
-class Saved:
-    """A file as it was. Without content: there was no such file. No NamedTuple: typing costs a lot here."""
-
-    def __init__(self, content: bytes | None = None, mode: int | None = None) -> None:
-        self.content = content
-        self.mode = mode
-
-
-def read(path: str) -> Saved:
-    """A file as it is. Raises ProjectError where it cannot be read."""
+def read(path: str) -> bytes | None:
+    """A file's content as it is, None where there is none. Raises ProjectError where it cannot be read."""
     try:
-        return Saved(files.read(path), stat.S_IMODE(os.stat(path).st_mode))
+        return files.read(path)
     except FileNotFoundError:
-        return Saved()
+        return None
     except OSError as error:
         raise ProjectError(f"cannot read {path}: {error.strerror}") from None
 
@@ -44,17 +35,23 @@ def read(path: str) -> Saved:
 class Kept:
     """A file that a command may change. `copy` is a file like it on the same disk, to put it back by a rename."""
 
-    def __init__(self, path: str, saved: Saved, copy: str | None = None) -> None:
+    def __init__(self, path: str, saved: bytes | None, copy: str | None = None) -> None:
         self.path = path
         self.saved = saved
         self.copy = copy
-        self.ours = [saved.content]
+        self.ours = [saved]
         """What was there, and what uvtorch or uv left there since. A kill may come before the last is written."""
         self.foreign = False
         """Whether somebody else has changed it."""
         self._theirs: bytes | None = None
         self.is_lock = path.endswith(".lock")
         self._seen: tuple[tuple[int, ...], bool] = ((), False)
+
+    @property
+    def row(self) -> str:
+        """The path, whether it was there, and what was left there since, for the journal; a lock is always uv's."""
+        parts = [os.fsencode(self.path), b"" if self.saved is None else b"old"]
+        return " ".join(part.hex() for part in [*parts, *([] if self.is_lock else (text or b"" for text in self.ours))])
 
     def look(self, names: Collection[str]) -> None:
         """Notice, while uv is at work, what somebody else writes: uv may overwrite it with what it read before.
@@ -68,12 +65,12 @@ class Kept:
         state = (status.st_mtime_ns, status.st_size, status.st_ino)
         last, judged = self._seen
         self._seen = (state, state == last)
-        if state == last and not judged and (content := read(self.path).content):
+        if state == last and not judged and (content := read(self.path)):
             self._judge(content, names, torn=False)
 
     def settle(self, names: Collection[str], *, torn: bool) -> None:
         """Take what is there now for uv's, or for somebody else's. `torn`: uv may not have written all."""
-        content = read(self.path).content
+        content = read(self.path)
         self._judge(content, names, torn=torn)
         if content != self.ours[-1]:
             self.ours.append(content)
@@ -86,37 +83,32 @@ class Kept:
 
     def put_back(self) -> str | None:
         """Put it back as it was. What to tell where somebody else's text stays instead. Raises OSError."""
-        content = self.saved.content
         if self.foreign:
-            if self._theirs is not None and read(self.path).content == self.ours[-1] != self._theirs:
-                atomic.write(self.path, self._theirs)  # uv put back what it had read before
-            what = "changed" if self._theirs is not None else "deleted"
-            text = f"{relative(self.path)} was {what} by another program meanwhile and stays so"
-            beside = self._save_beside()
-            return f"{text}; as it was before, it is {relative(beside)}" if beside else text
-        if read(self.path).content == content or content == b"":
-            return None
-        if content is None:
-            os.unlink(self.path)
-        else:
+            return self._leave_theirs()
+        if self.saved is None:
+            if read(self.path) is not None:
+                os.unlink(self.path)
+        elif self.saved and read(self.path) != self.saved:
             self._write_old(self.path)
         return None
 
-    def _save_beside(self) -> str | None:
-        content = self.saved.content
-        if not content:
-            return None
-        path, count = self.path + BESIDE, 1
-        while read(path).content not in (None, content):
+    def _leave_theirs(self) -> str:
+        if self._theirs is not None and read(self.path) == self.ours[-1] != self._theirs:
+            atomic.write(self.path, self._theirs)  # uv put back what it had read before
+        what = "changed" if self._theirs is not None else "deleted"
+        text = f"{relative(self.path)} was {what} by another program meanwhile and stays so"
+        if not self.saved:
+            return text
+        beside, count = self.path + BESIDE, 1
+        while read(beside) not in (None, self.saved):
             count += 1
-            path = f"{self.path}{BESIDE}-{count}"
-        self._write_old(path)
-        return path
+            beside = f"{self.path}{BESIDE}-{count}"
+        self._write_old(beside)
+        return f"{text}; as it was before, it is {relative(beside)}"
 
     def _write_old(self, path: str) -> None:
-        saved = self.saved
-        if saved.content is not None and not (self.copy and atomic.move(self.copy, path)):
-            atomic.write(path, saved.content, saved.mode)
+        if not (self.copy and atomic.move(self.copy, path)):
+            atomic.write(path, self.saved or b"")
 
 
 def relative(path: str) -> str:

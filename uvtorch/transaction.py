@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from uvtorch import atomic, files, uv
 from uvtorch.errors import ProjectError
 from uvtorch.journal import Claim, Journal
-from uvtorch.kept import Saved, names_in, read, relative
+from uvtorch.kept import names_in, read, relative
 from uvtorch.output import Output
 
 TYPE_CHECKING = False
@@ -43,7 +43,7 @@ class Transaction:
         self._journal = Journal(claim.place if claim else None)
         self.dry = dry
         self.code = 0
-        self._interrupted: uv.Interrupted | None = None
+        self._interrupted = uv.Interrupted(self._journal.look)
         """Entered with the first change: until then a signal ends uvtorch as any program."""
         self._edited = False
         self._last: tuple[str, ...] | None = None
@@ -51,8 +51,6 @@ class Transaction:
         self._warned: list[str] = []
         self._edits: dict[str, tuple[bytes, bytes]] = {}
         self._commands: list[tuple[str, ...]] = []
-        self.failure = (0, "")
-        """The exit code of the last `try_quietly` that failed, and what uv said."""
 
     def __enter__(self) -> "Transaction":
         return self
@@ -65,47 +63,39 @@ class Transaction:
                 self._show()
             return False
         try:
-            if error is None:
-                self._restyle()
-                self.code = self._signalled() if self._last is not None else 0
-            if isinstance(error, UvFailedError):
-                self.code = self._signalled() or error.code
-            if error is not None or self.code:
-                self._journal.undo(self.warn, torn=self.code != 0)
-            self._journal.end()
+            self._close(error)
         finally:
             if self._claim is not None:
                 self._claim.release()
-            if self._interrupted is not None:
-                self._interrupted.__exit__(kind, error, traceback)
+            self._interrupted.__exit__()
         if error is None and self.code == 0 and self._last is not None:
             uv.hand_over(self._find_uv(), self._last)
         return isinstance(error, UvFailedError)
 
-    def _begin(self, words: Sequence[str] = ()) -> uv.Interrupted:
-        if self._interrupted is None:
-            self._interrupted = uv.Interrupted(self._look).__enter__()
+    def _close(self, error: BaseException | None) -> None:
+        """Leave all as it is now, or put it back."""
+        if error is None:
+            self._restyle()
+            self.code = self._interrupted.code if self._last is not None else 0
+        elif isinstance(error, UvFailedError):
+            self.code = self._interrupted.code or error.code
+        if error is not None or self.code:
+            self._journal.undo(self.warn, torn=self.code != 0)
+        self._journal.end()
+
+    def _begin(self, words: Sequence[str] = ()) -> None:
+        self._interrupted.__enter__()
         self._journal.begin(names_in(words))
-        return self._interrupted
-
-    def _look(self) -> None:
-        for kept in self._journal.files.values():
-            kept.look(self._journal.names)
-
-    def _signalled(self) -> int:
-        """The exit code for a signal that came, 0 where none came."""
-        return self._interrupted.code if self._interrupted else 0
 
     def _raise_signalled(self) -> None:
-        if self._signalled():
-            raise UvFailedError(self._signalled())
+        if self._interrupted.code:
+            raise UvFailedError(self._interrupted.code)
 
     def guard(self, *paths: str) -> None:
         """Remember files that uv may change; they need not exist. Raises ProjectError where one cannot be read."""
         if not self.dry:
             for path in paths:
-                if path not in self._journal.files:
-                    self._journal.keep(path, read(path))
+                self._journal.keep(path)
 
     def edit(self, path: str, before: bytes, after: bytes) -> bool:
         """Replace a file's content; whether there was anything to change.
@@ -142,41 +132,34 @@ class Transaction:
 
         Not `patient`: an index that cannot be reached is given up after two seconds.
         """
-        code, said = self._run(words, quietly=True, patient=patient)
-        if code:
-            self.failure = (code, said)
-        return code, said
+        return self._run(words, quietly=True, patient=patient)
 
     def _run(self, words: tuple[str, ...], *, quietly: bool = False, patient: bool = True) -> tuple[int, str]:
         if self.dry:
             self._commands.append(words)
             return 0, ""
         self._raise_signalled()
-        path, interrupted = self._find_uv(), self._begin(words)
+        path = self._find_uv()
+        self._begin(words)
         if quietly:
             with self._out.working("resolving dependencies"):
-                code, said = uv.run_quietly(path, words, interrupted, patient=patient)
+                code, said = uv.run_quietly(path, words, self._interrupted, patient=patient)
         else:
-            code, said = uv.run(path, words, interrupted), ""
-        for kept in self._journal.files.values():
-            kept.settle(self._journal.names, torn=code != 0)
+            code, said = uv.run(path, words, self._interrupted), ""
+        self._journal.settle(torn=code != 0)
         self._raise_signalled()
         return code, said
-
-    def fail(self) -> "NoReturn":
-        """Undo everything and end as the last `try_quietly` that failed did, passing on what uv said."""
-        self.end(*self.failure)
 
     def end(self, code: int, said: str = "") -> "NoReturn":
         """Undo everything and end with this exit code, passing on what uv said."""
         self.tell(said)
         raise UvFailedError(code)
 
-    def mark(self) -> Mapping[str, Saved]:
+    def mark(self) -> Mapping[str, bytes | None]:
         """The guarded files as they are now, for `rollback`."""
         return {path: read(path) for path in self._journal.files}
 
-    def rollback(self, mark: Mapping[str, Saved]) -> None:
+    def rollback(self, mark: Mapping[str, bytes | None]) -> None:
         """Put the files back as they were at the mark; those that were not guarded then, as they were at first."""
         if self.dry:
             return
@@ -184,8 +167,8 @@ class Transaction:
             if kept.foreign:
                 raise ProjectError(f"{path} was changed by another program meanwhile", "run the command again")
             saved = mark.get(path, kept.saved)
-            if read(path).content != saved.content:
-                self._put(path, saved.content, saved.mode)
+            if read(path) != saved:
+                self._put(path, saved)
 
     def become(self, words: Sequence[str]) -> None:
         """Become this uv once everything is done: for `uv run`, whose exit code is the command's own."""
@@ -211,29 +194,29 @@ class Transaction:
     def _restyle(self) -> None:
         """Give files their line breaks and BOM back, whatever uv makes of them: `uv add` writes LF and drops a BOM."""
         for path, kept in self._journal.files.items():
-            model = kept.saved.content or b""
+            model = kept.saved or b""
             if kept.is_lock or not (b"\r" in model or model.startswith(b"\xef\xbb\xbf")):
                 continue
             from uvtorch.project.script import restyled  # noqa: PLC0415  a plain `add` loads nothing that it does not need
 
-            now = read(path).content
+            now = read(path)
             if now is not None and (after := restyled(now, model)) != now:
                 self._write(path, now, after)
 
     def _write(self, path: str, before: bytes, after: bytes) -> None:
-        if read(path).content != before:
+        if read(path) != before:
             raise ProjectError(f"{path} changed while uvtorch was reading it", "run the command again")
         if is_read_only(path):
             raise ProjectError(f"{path} is read-only", "make it writable, or see what would change with --dry-run")
         self._put(path, after)
 
-    def _put(self, path: str, content: bytes | None, mode: int | None = None) -> None:
+    def _put(self, path: str, content: bytes | None) -> None:
         self._journal.leave(path, content)
         try:
             if content is None:
                 os.unlink(path)
             else:
-                atomic.write(path, content, mode)
+                atomic.write(path, content)
         except OSError as error:
             raise ProjectError(f"cannot write {path}: {error.strerror}") from None
 

@@ -145,6 +145,8 @@ class Interrupted:
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "Interrupted":
+        if self._previous:  # entered already
+            return self
         for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGBREAK"):
             number = getattr(_signal, name, None)
             # What was ignored when uvtorch started (nohup, a shell's background job) stays so, for uv too.
@@ -155,8 +157,8 @@ class Interrupted:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, previous in self._previous.items():
-            _signal.signal(number, previous)
+        while self._previous:
+            _signal.signal(*self._previous.popitem())
 
     def run(self, start: "Callable[[Iterable[int]], int]") -> int:
         """Start uv and wait for it; its exit code, 128+n where signal n ended it.

@@ -178,7 +178,7 @@ def _take_along(
         return False
     code, said = tx.try_quietly(*choices.relock_command(session))
     if code and code != NO_SOLUTION:
-        tx.fail()
+        tx.end(code, said)
     if code:
         rollback(session, tx, start)
         tx.warn(f"{along} from the default index: the index of the project's torch cannot serve what needs it")

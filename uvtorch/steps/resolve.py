@@ -15,7 +15,6 @@ from uvtorch.backend import Backend
 from uvtorch.catalog import number
 from uvtorch.choose import Decision
 from uvtorch.errors import NoBuild, ProjectError
-from uvtorch.kept import Saved
 from uvtorch.markers import can_hold
 from uvtorch.project import Source
 from uvtorch.project.lock import Lock
@@ -78,7 +77,7 @@ class Pinning:
     def __init__(self, session: Session, tx: Transaction, wanted: Wanted, requirements: Iterable[str]) -> None:
         self.session, self.tx, self.wanted = session, tx, wanted
         self.requirements = tuple(requirements)
-        self._start: Mapping[str, Saved] | None = None
+        self._start: Mapping[str, bytes | None] | None = None
         """The files before the first run; each run begins with them."""
         self._locks = not (tx.dry or session.is_script or session.frozen)
 
@@ -315,7 +314,7 @@ OUT_OF_REACH = 2
 """uv's exit code for all other errors, such as an index that cannot be reached."""
 
 
-def rollback(session: Session, tx: Transaction, mark: Mapping[str, Saved]) -> None:
+def rollback(session: Session, tx: Transaction, mark: Mapping[str, bytes | None]) -> None:
     """Put the files back as they were at the mark, and read them anew."""
     tx.rollback(mark)
     session.reread()

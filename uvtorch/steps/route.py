@@ -146,7 +146,7 @@ def project_for(session: Session, decision: Decision, url: str, requirements: Se
     folder = os.path.join(home, "uvtorch", f"{str(decision.backend).replace('/', '-')}-{digest}")
     try:
         os.makedirs(folder, exist_ok=True)
-        atomic.write(os.path.join(folder, "pyproject.toml"), text.encode(), 0o644)
+        atomic.write(os.path.join(folder, "pyproject.toml"), text.encode())
     except OSError as error:
         raise UvtorchError(
             f"cannot write {folder}: {error.strerror}", "name another place: XDG_DATA_HOME=/path/that/can/be/written"
