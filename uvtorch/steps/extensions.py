@@ -8,7 +8,7 @@ from uvtorch.choose import Decision
 from uvtorch.cuda_extensions import Extension
 from uvtorch.edits import extensions, pin
 from uvtorch.extension_query import Match, OutOfReachError, Query, built_from_source
-from uvtorch.project import Choice
+from uvtorch.project import Choice, Project, Source
 from uvtorch.requirement import named_by
 from uvtorch.session import Session, decision_line, requirements_of
 from uvtorch.steps import choices
@@ -60,18 +60,18 @@ def _unbounded(item: Extension) -> Extension:
 
 
 def _wanted(session: Session) -> list[Extension]:
-    project = session.project
-    own = any(source.backend is None for source in project.sources if project.is_pinned(source.package))
-    if session.is_script or session.frozen or own:
+    """What the table has of what is named, in a project that may have another index for it."""
+    project, table = session.project, cuda_extensions.table(session.env)
+    if session.is_script or session.frozen or any(one.backend is None for one in _pinning(project)):
         return []
     have = {source.package for source in project.sources}
-    table = cuda_extensions.table(session.env)
-    found = ((text, named_by(text) or "") for text in session.line.positionals)
-    return [
-        table.packages[name]._replace(text=text)
-        for text, name in found
-        if name in table.packages and name not in have and not project.is_pinned(name)
-    ]
+    found = {named_by(text) or "": text for text in session.line.positionals}
+    new = [name for name in found if name in table.packages.keys() - have and not project.is_pinned(name)]
+    return [table.packages[name]._replace(text=found[name]) for name in new]
+
+
+def _pinning(project: Project) -> list[Source]:
+    return [source for source in project.sources if project.is_pinned(source.package)]
 
 
 def _backend(session: Session, requested: Sequence[Requested]) -> Backend | None:

@@ -154,9 +154,7 @@ def _into_choices(session: Session, tx: Transaction, names: Sequence[str]) -> bo
 
 def _keep_pinned(session: Session, tx: Transaction, lock: Lock, pins: Sequence[Source], before: bytes) -> bool:
     names = strays(session, lock)
-    wanted = session.wanted() if session.line.verb == "add" else Wanted()
-    other = not before if wanted.auto else wanted.backend and any(one.backend != wanted.backend for one in pins)
-    if other and (names or wanted.origin == Origin.OPTION) and pin_transitive(session, tx, wanted):
+    if session.line.verb == "add" and _pinned_anew(session, tx, pins, before, names):
         return True
     if not any(one.backend for one in pins):  # a private mirror: what comes along now is its business too
         names = tuple(name for name in brought(session) if not _was_locked(name, before))
@@ -166,6 +164,15 @@ def _keep_pinned(session: Session, tx: Transaction, lock: Lock, pins: Sequence[S
     pin.unpin(change.files[0][2], session.project, users_of(session, pin.in_group(session.project)))
     _edited(session, tx, change)
     return False  # what goes from the group changes no environment
+
+
+def _pinned_anew(
+    session: Session, tx: Transaction, pins: Sequence[Source], before: bytes, names: Sequence[str]
+) -> bool:
+    """Pin what came along anew, where another backend than that of the pins is asked for."""
+    wanted = session.wanted()
+    other = not before if wanted.auto else wanted.backend and any(one.backend != wanted.backend for one in pins)
+    return bool(other and (names or wanted.origin == Origin.OPTION)) and pin_transitive(session, tx, wanted)
 
 
 def _take_along(

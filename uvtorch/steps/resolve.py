@@ -178,13 +178,13 @@ class Pinning:
             torch = newest_torch(locked(session), decision.backend if decision else None)
         return Outcome(decision, code, said, torch, loud)
 
-    def tell(self, outcome: Outcome, prefix: str = "") -> Decision | None:
+    def tell(self, outcome: Outcome, along: Sequence[str] = ()) -> Decision | None:
         """Tell what was pinned, uv's words first; where uv failed, undo everything and end as it did."""
         if outcome.code:
             self.end(outcome)
         self.tx.tell(outcome.said)
         if outcome.decision and not outcome.told:
-            tell_decision(self.tx, outcome.decision, outcome.torch, prefix)
+            tell_decision(self.tx, outcome.decision, outcome.torch, along)
         return outcome.decision
 
 
@@ -282,7 +282,7 @@ def pin_transitive(session: Session, tx: Transaction, wanted: Wanted) -> bool:
             why += f"`uvtorch torch use {outcome.backend}` tries again"
         tx.warn(f"torch {torch} came along from PyPI{why}")
         return False
-    pinning.tell(outcome, f"{', '.join(names)} came along: " if names else "")
+    pinning.tell(outcome, names)
     return True
 
 
@@ -325,8 +325,9 @@ def locked(session: Session) -> Lock:
     return choices.read(session.required_site.lock)
 
 
-def tell_decision(tx: Transaction, decision: Decision, torch: str | None, prefix: str = "") -> None:
-    """Say what was decided, with the torch that uv locked."""
+def tell_decision(tx: Transaction, decision: Decision, torch: str | None, along: Sequence[str] = ()) -> None:
+    """Say what was decided, with the torch that uv locked, and for which packages that came `along` with others."""
+    prefix = f"{', '.join(along)} came along: " if along else ""
     tx.say(prefix + decision_line(decision, torch), *decision.beyond(torch or decision.torch))
     tx.warn(*decision.warnings)
 

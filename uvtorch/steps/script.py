@@ -41,7 +41,7 @@ def pin_script(session: Session, tx: Transaction, wanted: Wanted) -> tuple[str, 
     along = torch_first(name for name in versions if name not in direct)
     changed = pinning.edit(decision, along)
     tx.say(*(f"lowered {one.before} to {without_bound(one.before)}" for one in pinning.lowered))
-    tell_decision(tx, decision, None, f"{', '.join(along)} came along: " if along else "")
+    tell_decision(tx, decision, None, along)
     return (*workspace_packages(session), *decision.companions) if changed else ()
 
 

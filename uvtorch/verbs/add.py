@@ -192,15 +192,15 @@ class Adding(Pinning):
     def _edit_like(self, pins: Sequence[Source]) -> Sequence[str]:
         """Write the sources, and the bounds that the project's torch asks for; uv's arguments where those differ."""
         session, decision, file = self.session, self._beside(pins[0].backend), self.session.file()
-        pin.like(file, session.project, self.packages, pins, torch=decision.torch if decision else None)
-        if decision:
+        pin.like(file, session.project, self.packages, pins, torch=decision.torch)
+        if decision.backend:
             others = {name: limit for name, limit in decision.bounds if name != "torch"}
             file.leave_group({one.package for one in session.project.grouped if "<" in one.text} - {"torch", *others})
             pin.bound(file, [(name, limit) for name, limit in others.items() if name not in self.packages])
         if session.edit(self.tx, file):
             indexes = ", ".join(dict.fromkeys(one.index for one in pins if one.index))
             self.tx.say(f"{', '.join(self.packages)} from {indexes}, as the project has it")
-        return words_with(session, self.requested, decision) if decision and decision.bounds else ()
+        return words_with(session, self.requested, decision) if decision.bounds else ()
 
     def _is_settled(self) -> bool:
         """Whether all of these have sources, torch is named and stays: then there is nothing to edit."""
@@ -210,14 +210,17 @@ class Adding(Pinning):
         named = {*self.packages, *(item.package for item in requirements)}
         return have.issuperset(self.packages) and grouped.isdisjoint(self.packages) and "torch" in named - self.replaced
 
-    def _beside(self, backend: Backend | None) -> Decision | None:
-        """What the torch that the project has asks of what is added: torchaudio names no torch by itself."""
+    def _beside(self, backend: Backend | None) -> Decision:
+        """What the torch that the project has asks of what is added: torchaudio names no torch by itself.
+
+        A decision for nothing where that is not known.
+        """
         torch = newest_torch(locked(self.session), backend)
         fixed = (f"torch=={torch}",) if torch and "torch" not in self.packages else ()
         try:
             return self.session.decide((*self.requirements, *fixed), backend)
         except NoBuild:
-            return None
+            return Decision(None)
 
     def _tell_what_repins(self, backend: Backend | None) -> None:
         """Say that the pinned index cannot serve what is added, and which command chooses another."""
@@ -255,9 +258,8 @@ class Adding(Pinning):
         chosen, full = self._meant()
         file = session.file()
         for item, own in zip(self.requested, choices.places_for(session, chosen, self.texts), strict=True):
-            texts = {place.text for place in own.values()}
-            alike = texts.pop() if len(texts) == 1 else item.text
-            offer.place(file, project, item.package, own, alike if full else None)
+            alike, *others = {place.text for place in own.values()}
+            offer.place(file, project, item.package, own, (item.text if others else alike) if full else None)
         if "torch" in self.replaced:
             self._bound_others(file, chosen)
         text = f"{', '.join(self.packages)} into {', '.join(str(choice.target) for choice in chosen)}"

@@ -72,14 +72,20 @@ def _left_to_uv(session: Session) -> str | None:
     project = session.project
     if session.outside:  # uv's configuration says where torch comes from
         return mismatch(session) or ""
-    if (brought := pins_unsaid(session)) and brought[0].backend:
-        return mismatch(session, brought[0].backend) or ""
+    if backend := _brought(session):
+        return mismatch(session, backend) or ""
     # uv's preview feature `wheel-variants` (PEP 825) found variants of torch on the index, and locked them.
     if b"\nvariants-json" in b"".join(rows_in(content(session.required_site.lock))):
         session.out.say("torch is locked with wheel variants: uv takes the one that fits, nothing is pinned")
         return ""
     own_source = any(one.kind != "index" and project.is_pinned(one.package) for one in project.sources)
     return "" if own_source or is_from_own_index(session) else None
+
+
+def _brought(session: Session) -> Backend | None:
+    """The build that a dependency or a sibling's extra brings."""
+    pins = pins_unsaid(session)
+    return pins[0].backend if pins else None
 
 
 def _script(session: Session) -> str | None:
@@ -203,8 +209,8 @@ def _pin(session: Session, wanted: Wanted) -> int:
     lock = not _fixed(session) and bool(command or wanted.backend or not os.path.exists(session.required_site.lock))
     with session.transaction() as tx:
         pinned = pin_project(session, tx, wanted, command, lock=lock)
-        if not pinned and (brought := pins_unsaid(session)) and brought[0].backend:
-            tx.warn(*filter(None, [mismatch(session, brought[0].backend)]))
+        if not pinned and (backend := _brought(session)):
+            tx.warn(*filter(None, [mismatch(session, backend)]))
         if line.verb == "run":
             # Whether the program fails is no reason to undo the pins; whether uv can lock them is.
             tx.become(line.argv)
