@@ -181,8 +181,8 @@ class Transaction:
             self._out.say(*lines)
 
     def warn(self, *lines: str) -> None:
-        """Warn, a line each and each once, on stderr; not with `quiet`."""
-        fresh = [line for line in lines if line not in self._warned]
+        """Warn, a line each and each once, on stderr; not with `quiet`. An empty line is none."""
+        fresh = [line for line in lines if line and line not in self._warned]
         self._warned += fresh
         if not self.dry:
             self._out.warn(*fresh)

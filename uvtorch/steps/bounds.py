@@ -95,23 +95,28 @@ def bound_anew(session: Session, tx: Transaction, lowered: Sequence[Lowered], ki
     if tx.dry or not lowered:
         return
     lock = choices.read(session.required_site.lock)
-    told = []
+    told: dict[str, None] = {}
     change = Change(session, tx)
     for path, project, file in change.files:
-        for one in lowered:
-            lowest = lowest_locked(lock, project, one.package, one.target)
-            if one.manifest != path or lowest is None:
-                continue
-            text, stood = one.before, parse(one.before).specifier
-            if not stood or lowest not in stood:
-                head, semicolon, tail = text.partition(";")
-                text = bare_requirement(head) + bound(lowest.public, kind) + (f" ;{tail}" if semicolon else "")
-                told += [f"{head.strip()} to {text.partition(' ;')[0]}"] if stood else []
-            file.set_requirement(one.target, one.package, text)
+        for one in [one for one in lowered if one.manifest == path]:
+            if lowest := lowest_locked(lock, project, one.package, one.target):
+                text = _within(one.before, lowest, kind)
+                file.set_requirement(one.target, one.package, text)
+                if text != one.before and parse(one.before).specifier:
+                    told[f"{one.before.partition(';')[0].strip()} to {text.partition(' ;')[0]}"] = None
     if change.write():
         tx.uv(*choices.relock_command(session), "--quiet")
     if told:
-        tx.say(f"lowered {' and '.join(dict.fromkeys(told))}")
+        tx.say(f"lowered {' and '.join(told)}")
+
+
+def _within(text: str, lowest: Version, kind: str | None) -> str:
+    """The requirement as it is where its bound admits a version, else with the bound that `uv add` writes for that."""
+    specifier = parse(text).specifier
+    if specifier and lowest in specifier:
+        return text
+    head, semicolon, tail = text.partition(";")
+    return bare_requirement(head) + bound(lowest.public, kind) + (f" ;{tail}" if semicolon else "")
 
 
 def unbounded(session: Session, have: Collection[tuple[str, Target]]) -> list[Lowered]:

@@ -20,7 +20,7 @@ from uvtorch.environment import Venv
 from uvtorch.errors import UsageError, UvtorchError
 from uvtorch.named import arguments
 from uvtorch.packages import roles
-from uvtorch.project import Source, selection
+from uvtorch.project import Choice, Source, selection
 from uvtorch.project.outside import given, tables
 from uvtorch.project.script import script_block
 from uvtorch.requirement import named_by, without_local
@@ -186,18 +186,23 @@ def join(session: Session) -> None:
 
 def _pin(session: Session) -> Source | None:
     """The source of torch, or of another PyTorch package, in the project's environment as the command selects it."""
-    project, machine = session.workspace, session.machine
-    rows = project.selectable()
+    project, platform = session.workspace, session.machine.platform
+    targets = [choice.target for choice in _selected(session)]
+    found = [one for one in project.sources_on(platform) if one.kind == "index" and one.target in targets]
+    found += [pin for pin in (pin_here(session.projects, platform),) if pin]
+    return min(found, key=lambda one: one.package != "torch", default=None)
+
+
+def _selected(session: Session) -> Sequence[Choice]:
+    """The choices that the command names, else the one that `sync` selects."""
+    project, machine, rows = session.workspace, session.machine, session.workspace.selectable()
     wanted, said = session.wanted(), choices.options_of(session)
     named = selection.named(rows, said)
-    if rows and not named and (wanted.auto or wanted.backend or project.config.auto):  # `sync` selects the same one
-        fit = choices.fitting(session, machine, selection.open_to(project.choices_for(machine.platform), said))
-        best = choices.choice_of(project, fit.choices, wanted.backend) if wanted.backend else fit.ranking.best
-        named = () if best is None else (fit.choices[best],)
-    targets = [row.target for row in named]
-    found = [one for one in project.sources_on(machine.platform) if one.kind == "index" and one.target in targets]
-    pin = pin_here(session.projects, machine.platform)
-    return min([*found, *([pin] if pin else [])], key=lambda one: one.package != "torch", default=None)
+    if named or not rows or not (wanted.auto or wanted.backend or project.config.auto):
+        return named
+    fit = choices.fitting(session, machine, selection.open_to(project.choices_for(machine.platform), said))
+    best = choices.choice_of(project, fit.choices, wanted.backend) if wanted.backend else fit.ranking.best
+    return () if best is None else (fit.choices[best],)
 
 
 def _like(session: Session, pin: Source, wanted: Wanted, requirements: Sequence[str]) -> Decision:

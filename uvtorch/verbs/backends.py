@@ -126,9 +126,7 @@ def _checked_kind(session: Session, named: ChoiceKind | None) -> ChoiceKind:
             f"the project's choices are {'extras' if 'extra' in have else 'groups'} already",
             "leave out --as to add to them",
         )
-    if have:
-        return kind
-    if not offer.model_requirements(project):
+    if not have and not offer.model_requirements(project):
         raise ProjectError(
             f"the dependencies of {project.origin} name no PyTorch package", "`uvtorch add torch` adds one"
         )

@@ -51,11 +51,7 @@ def explain(
         session.out.json(document | ({"compare": [*map(_taken, compared)]} if beside_uv else {}))
         return
     rows = [*_outcome(decision, session.index_base), *_kept(project, machine)]
-    rows += (("hint", hint) for hint in decision.hints)
-    rows += (("warning", warning) for warning in decision.warnings)
-    for (label, by), one in zip((("uv add", ""), ("uv pip", "`--torch-backend=auto` ")), compared, strict=False):
-        build = f"takes {one.backend}, torch {one.option.torch}: " if one.backend else ""
-        rows.append((label, f"{by}{build}{one.verdict}; {one.option.reason}"))
+    rows += [*_advice(decision), *_compared(compared)]
     said = [", ".join(dict.fromkeys(request.requirements)) or "torch"]
     said += [f"Python {text}" for text in [request.python or request.requires_python] if text]
     rows += [("machine", summary(machine)), ("request", "; ".join(said)), ("catalog", f"as of {as_of}")]
@@ -112,6 +108,18 @@ def _outcome(decision: Decision, base: str) -> Iterator[tuple[str, str]]:
         yield "chosen", f"{decision.reason}; these indexes would be asked: {', '.join(map(str, decision.ask))}"
     else:
         yield "refused", decision.refusal or ""
+
+
+def _advice(decision: Decision) -> Iterator[tuple[str, str]]:
+    yield from (("hint", hint) for hint in decision.hints)
+    yield from (("warning", warning) for warning in decision.warnings)
+
+
+def _compared(compared: Iterable[Taken]) -> Iterator[tuple[str, str]]:
+    """What plain uv takes, by each of its ways."""
+    for (label, by), one in zip((("uv add", ""), ("uv pip", "`--torch-backend=auto` ")), compared, strict=False):
+        build = f"takes {one.backend}, torch {one.option.torch}: " if one.backend else ""
+        yield label, f"{by}{build}{one.verdict}; {one.option.reason}"
 
 
 def _kept(project: Project, machine: Machine) -> Iterator[tuple[str, str]]:

@@ -65,7 +65,7 @@ def _left_to_uv(session: Session, wanted: Wanted, requirements: Sequence[str]) -
 
 def _as_typed(session: Session, warning: str) -> int:
     session.line.argv = session.line.typed
-    return session.hand_over(*filter(None, [warning]))
+    return session.hand_over(warning)
 
 
 def _wanted(session: Session, requirements: Sequence[str]) -> Wanted:

@@ -63,7 +63,7 @@ def _single(session: Session, wanted: Wanted) -> int:
     if pins and not (explicit and _differs(session, wanted, pins)):
         return _keep(session)
     if not explicit and (left := _left_to_uv(session)) is not None:
-        return session.hand_over(*filter(None, [left]))
+        return session.hand_over(left)
     return _pin(session, wanted)
 
 
@@ -71,9 +71,9 @@ def _left_to_uv(session: Session) -> str | None:
     """A warning, or "", where something else than pins says which build comes; None: nothing does."""
     project = session.project
     if session.outside:  # uv's configuration says where torch comes from
-        return mismatch(session) or ""
+        return mismatch(session)
     if backend := _brought(session):
-        return mismatch(session, backend) or ""
+        return mismatch(session, backend)
     # uv's preview feature `wheel-variants` (PEP 825) found variants of torch on the index, and locked them.
     if b"\nvariants-json" in b"".join(rows_in(content(session.required_site.lock))):
         session.out.say("torch is locked with wheel variants: uv takes the one that fits, nothing is pinned")
@@ -141,20 +141,20 @@ def _keep(session: Session) -> int:
     return tx.code
 
 
-def mismatch(session: Session, brought: Backend | None = None) -> str | None:
-    """The warning that the build which comes here does not run, or leaves the GPU idle, and what changes that.
+def mismatch(session: Session, brought: Backend | None = None) -> str:
+    """The warning that the build which comes here does not run, or leaves the GPU idle; empty where that is not so.
 
     `brought`: a dependency says that it is this one.
     """
     given = (f"a dependency pins torch to {brought}", brought) if brought else _given(session)
     if given is None:
-        return None
+        return ""
     who, backend = given
     releases = choices.locked_releases(session.required_site.lock, (backend,))
     request = session.request(workspace_requirements(session) or ("torch",))
     option = rank_choices(session.machine, request, (backend,), session.catalog, releases).options[0]
     if option.fits:
-        return None
+        return ""
     clause = f"it {option.reason}" if option.reason.startswith(("is ", "would ")) else option.reason
     remedy = "; change the index in that dependency" if brought else _remedy(session, backend)
     return f"{who}, but {clause}{remedy}"
@@ -210,7 +210,7 @@ def _pin(session: Session, wanted: Wanted) -> int:
     with session.transaction() as tx:
         pinned = pin_project(session, tx, wanted, command, lock=lock)
         if not pinned and (backend := _brought(session)):
-            tx.warn(*filter(None, [mismatch(session, backend)]))
+            tx.warn(mismatch(session, backend))
         if line.verb == "run":
             # Whether the program fails is no reason to undo the pins; whether uv can lock them is.
             tx.become(line.argv)
