@@ -357,5 +357,5 @@ def test_on_windows_a_status_that_python_cannot_exit_with_is_kept(
             return 0xC000013A
 
     monkeypatch.setattr(subprocess, "Popen", Ended)
-    assert uv._run_windows("uv", []) & 0xFFFFFFFF == 0xC000013A
-    assert uv._run_windows("uv", []) == -1073741510
+    assert uv._run_windows(["uv"], None, {}) & 0xFFFFFFFF == 0xC000013A
+    assert uv._run_windows(["uv"], None, {}) == -1073741510

@@ -154,9 +154,9 @@ class CommandLine:
         """Whether one of these options is given."""
         return any(name in names for name, _ in self.options)
 
-    def values(self, name: str) -> list[str]:
-        """Every value given for this option, in order."""
-        return [value for option, value in self.options if option == name and value is not None]
+    def values(self, *names: str) -> list[str]:
+        """Every value given for these options, in order."""
+        return [value for option, value in self.options if option in names and value is not None]
 
     def value(self, name: str) -> str | None:
         """The last value given for this option, the one that counts for uv."""

@@ -111,9 +111,8 @@ def _names_pytorch(line: "CommandLine") -> bool:
     if line.verb == "run" and not line.has("--with", "--with-requirements", "--with-editable"):
         return False
     listed = line.has("--requirements", "--editable", "-e", "--group", "--with-requirements", "--with-editable")
-    options = ("--with", "--from", "--with-executables-from")
     words = line.positionals[: 1 if line.verb == "tool run" else None]  # then come the arguments of the tool
-    text = " ".join(["", *words, *(value for name in options for value in line.values(name))]).lower()
+    text = " ".join(["", *words, *line.values("--with", "--from", "--with-executables-from")]).lower()
     named = "torch" in text or "/" in text or " ." in text
     if not (named or listed or line.verb in ("pip sync", "pip compile") or "UV_TORCH_BACKEND" in os.environ):
         return False

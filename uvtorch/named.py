@@ -40,8 +40,7 @@ def arguments(line: "CommandLine", env: "Mapping[str, str]") -> tuple[tuple[str,
 
 
 def _requirements(line: "CommandLine") -> tuple[str, ...]:
-    listed = [*line.values("--with"), *line.values("--with-executables-from")]
-    texts = [text for value in listed for text in _separated(value)]
+    texts = [text for value in line.values("--with", "--with-executables-from") for text in _separated(value)]
     if line.verb == "pip install":
         texts += line.positionals
     elif line.verb in ("tool install", "tool run"):
@@ -50,18 +49,23 @@ def _requirements(line: "CommandLine") -> tuple[str, ...]:
 
 
 def _files(line: "CommandLine", texts: "Iterable[str]") -> "Iterator[tuple[str, list[str]]]":
-    pip = (line.verb or "").startswith("pip")
-    extras = [f"extra {name}" for name in (["*"] if line.has("--all-extras") else line.values("--extra")) if pip]
-    named = [*line.values("--requirements"), *line.values("--with-requirements")]
+    extras, groups = [], []
+    if (line.verb or "").startswith("pip"):
+        extras = [f"extra {name}" for name in (["*"] if line.has("--all-extras") else line.values("--extra"))]
+        groups = line.values("--group")
+    named = line.values("--requirements", "--with-requirements")
     named += line.positionals if line.verb in ("pip sync", "pip compile") else ()
     yield from ((file, ["base", *extras]) for file in named)
-    folders = [*line.values("--editable"), *line.values("-e"), *line.values("--with-editable")]
-    folders += (text for text in texts if text.startswith(".") or "/" in text.partition("@")[0])
-    for folder, _, own in (text.partition("[") for text in folders):
+    for text in [*line.values("--editable", "-e", "--with-editable"), *filter(_is_folder, texts)]:
+        folder, _, own = text.partition("[")
         keys = (f"extra {name.strip()}" for name in own.rstrip("]").split(","))
         yield os.path.join(folder, "pyproject.toml"), ["base", *extras, *keys]
-    for path, _, group in (value.rpartition(":") for value in line.values("--group") if pip):
+    for path, _, group in (value.rpartition(":") for value in groups):
         yield path or "pyproject.toml", [f"group {group}"]
+
+
+def _is_folder(text: str) -> bool:
+    return text.startswith(".") or "/" in text.partition("@")[0]
 
 
 def _separated(value: str) -> "Iterator[str]":

@@ -99,24 +99,22 @@ class Output:
 
     def say(self, *texts: str) -> None:
         """Tell what was decided and why; what stands before the first colon is the decision. Not with `--quiet`."""
-        for text in texts:
-            self.tell("uvtorch", text)
+        self.tell("uvtorch", *texts)
 
     def warn(self, *texts: str) -> None:
         """Warn. Not with `--quiet`."""
-        for text in texts:
-            self.tell("warning", text)
+        self.tell("warning", *texts)
+
+    def tell(self, label: str, *texts: str) -> None:
+        """Lines under a label, on a terminal wrapped. Not with `--quiet`."""
+        for text in () if self.quiet else texts:
+            self._tell(label, text)
 
     def error(self, error: "UvtorchError") -> None:
         """One `error:` line, and a `hint:` line for each remedy; with `--quiet` too."""
         self._tell("error", str(error))
         for hint in error.hints:
             self._tell("hint", hint)
-
-    def tell(self, label: str, text: str) -> None:
-        """A line under a label, on a terminal wrapped. Not with `--quiet`."""
-        if not self.quiet:
-            self._tell(label, text)
 
     def pass_on(self, text: str) -> None:
         """Give the user what uv said, as it is."""
@@ -216,22 +214,24 @@ class Output:
         """
         cells = [[*map(clean, row)] for row in ([header] if header else []) + [*rows]]
         widths = [max(map(columns, column)) for column in zip(*(row[:-1] for row in cells if row[1:]), strict=True)]
-        indent = sum(widths) + 2 * len(widths)
-        below = self.width - indent < 24
         for number, row in enumerate(cells):
             *head, last = row or [""]
-            start = "".join(cell + " " * (width + 2 - columns(cell)) for cell, width in zip(head, widths, strict=False))
-            margin = " " * ((4 if below else indent) if head else 0)
-            lines = wrapped(last, self.width - len(margin))
-            first, *rest = [start, *lines] if head and below else [start + lines[0], *lines[1:]]
-            bold = not head or (bool(header) and number == 0) or head[0] in _DECISIONS
-            self._print([first.rstrip(), *(margin + line for line in rest)], bold=bold)
+            bold = not head or head[0] in _DECISIONS or (bool(header) and number == 0)
+            self._print(self._row(head, last, widths), bold=bold)
+
+    def _row(self, head: "Sequence[str]", last: str, widths: "Sequence[int]") -> list[str]:
+        start = "".join(cell + " " * (width + 2 - columns(cell)) for cell, width in zip(head, widths, strict=False))
+        indent = columns(start)
+        if head and self.width - indent < 24:
+            return [start.rstrip(), *("    " + line for line in wrapped(last, self.width - 4))]
+        first, *rest = wrapped(last, self.width - indent)
+        return [(start + first).rstrip(), *(" " * indent + line for line in rest)]
 
     def json(self, document: object) -> None:
         """Print JSON: never coloured, wrapped or escaped by us."""
         import json  # noqa: PLC0415  few verbs print it
 
-        self._print([json.dumps(_masked(document), indent=2)])
+        print(json.dumps(_masked(document), indent=2))
 
     def script(self, lines: "Iterable[str]") -> None:
         """Print what a dry run would do: decisions after `#`, a diff of each file, commands after `$`."""
@@ -240,18 +240,15 @@ class Output:
             line = self._placed(text) if text[:1] == "#" else text
             shown = clean(line.removesuffix("\r")) if terminal or line[:1] in ("#", "$") else masked(line)
             code = _DIFF.get(line[:1])
-            self._print([styled(shown, code) if code and self.in_color(sys.stdout) else shown])
+            print(styled(shown, code) if code and self.in_color(sys.stdout) else shown)
 
     def _print(self, lines: "Sequence[str]", *, bold: bool = False) -> None:
         """Print lines; the first begins with a label or does not."""
-        label = lines[0].strip().partition(" ")[0].rstrip(":")
-        for number, line in enumerate(lines):
-            text = line
-            if self.in_color(sys.stdout) and number == 0 and label in _LABELS:
-                text = line.replace(label, styled(label, _BOLD, _LABELS[label]), 1)
-            elif self.in_color(sys.stdout) and bold:
-                text = styled(line, _BOLD)
-            print(text)
+        color, label = self.in_color(sys.stdout), lines[0].strip().partition(" ")[0].rstrip(":")
+        shown = [styled(line, _BOLD) if bold and color else line for line in lines]
+        if color and label in _LABELS:
+            shown[0] = lines[0].replace(label, styled(label, _BOLD, _LABELS[label]), 1)
+        print(*shown, sep="\n")
 
     # The terminal.
 

@@ -10,6 +10,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from signal import struct_siginfo
     from typing import NoReturn
 
 WINDOWS = os.name == "nt"
@@ -28,18 +29,12 @@ def find(env: "Mapping[str, str]") -> str:
     uvtorch (the extra `uvtorch[uv]`). Raises UvNotFound where there is none, or where `UVTORCH_UV` names none.
     """
     named = env.get("UVTORCH_UV")
-    if named:
-        name = named if not WINDOWS or named.lower().endswith(".exe") else named + ".exe"
-        paths = [name] if os.path.dirname(name) else _on_path(name, env)
-    else:
-        beside = filter(None, (os.path.dirname(sys.executable), os.path.dirname(sys.argv[0])))
-        paths = [path] if os.path.isabs(path := env.get("UV", "")) else []
-        paths += [*_on_path(EXECUTABLE, env), *(os.path.join(folder, EXECUTABLE) for folder in beside)]
     ourselves = None
-    for path in (path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)):
-        if not _is_uvtorch(path):
-            return path
-        ourselves = ourselves or path
+    for path in _candidates(named, env):
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            if not _is_uvtorch(path):
+                return path
+            ourselves = ourselves or path
     from uvtorch.errors import UvNotFound  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
     if named:
@@ -51,6 +46,16 @@ def find(env: "Mapping[str, str]") -> str:
         "or let pip put one beside uvtorch: pip install uv",
         "or name it: UVTORCH_UV=/path/to/uv",
     )
+
+
+def _candidates(named: str | None, env: "Mapping[str, str]") -> list[str]:
+    """Where uv may be, in order."""
+    if named:
+        name = named if not WINDOWS or named.lower().endswith(".exe") else named + ".exe"
+        return [name] if os.path.dirname(name) else _on_path(name, env)
+    beside = filter(None, (os.path.dirname(sys.executable), os.path.dirname(sys.argv[0])))
+    calling = [path] if os.path.isabs(path := env.get("UV", "")) else []
+    return [*calling, *_on_path(EXECUTABLE, env), *(os.path.join(folder, EXECUTABLE) for folder in beside)]
 
 
 def _on_path(name: str, env: "Mapping[str, str]") -> list[str]:
@@ -87,11 +92,11 @@ def hand_over(path: str, args: "Sequence[str]") -> "NoReturn":
 
     On Windows, where exec would return to the caller at once with 0, wait for uv and exit with its code.
     """
-    _flush()
     if WINDOWS:
-        with Interrupted():
-            code = _run_windows(path, args)
+        with Interrupted() as interrupted:
+            code = run(path, args, interrupted)
         sys.exit(code)
+    _flush()
     for number in _IGNORED_BY_PYTHON:
         _signal.signal(number, _signal.SIG_DFL)  # exec would keep them ignored
     try:
@@ -186,16 +191,10 @@ class Interrupted:
             while True:
                 # The limit is also for a thread, left behind by some library, that takes SIGCHLD in our place.
                 told = _signal.sigtimedwait(queued, 0.05 if self._look else 1)
-                if told is None and self._look:
+                if told:
+                    self._pass_on(told)
+                elif self._look:
                     self._look()
-                elif told and told.si_signo == _signal.SIGTSTP:
-                    self._stop_both(told.si_code > 0)
-                elif told and told.si_signo in self._previous:
-                    self.code = 128 + told.si_signo
-                    # A hangup of the terminal goes to the session's leader, which is uvtorch where no shell is.
-                    alone = told.si_signo == _signal.SIGHUP and os.getsid(0) == os.getpid()
-                    if told.si_code <= 0 or alone:
-                        self._forward()
                 pid, status = os.waitpid(self._pid, os.WNOHANG)
                 if pid:
                     return _exit_code(status)
@@ -203,6 +202,17 @@ class Interrupted:
             self._pid = 0
             _signal.signal(_signal.SIGCHLD, of_children)
             _signal.pthread_sigmask(_signal.SIG_SETMASK, usual)
+
+    def _pass_on(self, told: "struct_siginfo") -> None:
+        """Do as a signal tells that was taken out of the queue; uv's end is one of those."""
+        if told.si_signo == _signal.SIGTSTP:
+            self._stop_both(told.si_code > 0)
+        elif told.si_signo in self._previous:
+            self.code = 128 + told.si_signo
+            # A hangup of the terminal goes to the session's leader, which is uvtorch where no shell is.
+            alone = told.si_signo == _signal.SIGHUP and os.getsid(0) == os.getpid()
+            if told.si_code <= 0 or alone:
+                self._forward()
 
     def _receive(self, number: int, _frame: object) -> None:
         again = self.code != 0
@@ -262,8 +272,6 @@ def run(
     """
     _flush()
     env = {**(variables or {}), **environment()}
-    if WINDOWS:
-        return _run_windows(path, args, stderr, env)
     actions = [] if stderr is None else [(os.POSIX_SPAWN_DUP2, stderr, 2)]
 
     def start(blocked: "Iterable[int]") -> int:
@@ -272,7 +280,7 @@ def run(
         return os.posix_spawn(path, command, env, file_actions=actions, setsigdef=reset, setsigmask=blocked)
 
     try:
-        return interrupted.run(start)
+        return _run_windows([path, *args], stderr, env) if WINDOWS else interrupted.run(start)
     except OSError as error:
         raise _cannot_start(path, error) from None
 
@@ -294,16 +302,11 @@ def run_quietly(path: str, args: "Sequence[str]", interrupted: Interrupted, *, p
         return code, file.read().decode("utf-8", "replace")
 
 
-def _run_windows(
-    path: str, args: "Sequence[str]", stderr: int | None = None, env: "Mapping[str, str] | None" = None
-) -> int:
+def _run_windows(command: "Sequence[str]", stderr: int | None, env: "Mapping[str, str]") -> int:
     """Run uv and wait, as Windows needs it: inside `Interrupted`, for a console's Ctrl-C reaches uv by itself."""
     import subprocess  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
-    try:
-        code = subprocess.Popen([path, *args], close_fds=False, stderr=stderr, env=env).wait()
-    except OSError as error:
-        raise _cannot_start(path, error) from None
+    code = subprocess.Popen(command, close_fds=False, stderr=stderr, env=env).wait()
     return code - (1 << 32) if code >= 1 << 31 else code  # 0xC000013A, a Ctrl-C, as sys.exit can pass it on
 
 
@@ -322,30 +325,23 @@ def ask(path: str, args: "Sequence[str]", given: str = "", *, patient: bool = Tr
         env |= {**IMPATIENT, "UV_HTTP_TIMEOUT": "2"}
     try:
         done = subprocess.run(
-            [path, *args],
-            input=given,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            env=env,
-            check=False,
+            [path, *args], input=given, capture_output=True, encoding="utf-8", errors="replace", env=env, check=False
         )
     except OSError as error:
         raise _cannot_start(path, error) from None
     return done.returncode, done.stdout, done.stderr
 
 
-def require(path: str, minimum: tuple[int, ...] = MINIMUM) -> None:
-    """Raise UvTooOld if this uv is older than `minimum`. One that does not tell its version is given the benefit.
+def require(path: str) -> None:
+    """Raise UvTooOld if this uv is older than `MINIMUM`. One that does not tell its version is given the benefit.
 
     Raises UvNotFound where it cannot be started.
     """
     words = ask(path, ["--version"])[1].split()
     number = words[1] if len(words) > 1 and words[0] == "uv" else ""
     parts = number.partition("+")[0].split(".")
-    if all(part.isdigit() for part in parts) and tuple(map(int, parts)) < minimum:
-        needed = ".".join(map(str, minimum))
+    if all(part.isdigit() for part in parts) and tuple(map(int, parts)) < MINIMUM:
+        needed = ".".join(map(str, MINIMUM))
         from uvtorch.errors import UvTooOld  # noqa: PLC0415  the hand-over loads nothing that it does not need
 
         raise UvTooOld(
