@@ -12,6 +12,7 @@ The guard: no test reaches the network, the machine's own GPUs, or a program tha
 
 import gc
 import ipaddress
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -117,6 +118,9 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+_NUMBERS = itertools.count()
+
+
 @pytest.fixture(autouse=True)
 def guard(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
@@ -128,7 +132,8 @@ def guard(
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "127.0.0.1,localhost")
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
+    # One each: a command that was run in this process, and ended in an error, may still have its lock.
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / f"state-{next(_NUMBERS)}"))
     monkeypatch.setenv("UVTORCH_HARDWARE", str(MACHINES / "cpu-only.json"))
     _guard.own = str(tmp_path_factory.getbasetemp().resolve()) + os.sep
     _guard.processes = request.node.get_closest_marker("processes") is not None
