@@ -50,20 +50,15 @@ def _is_required(lock: Lock) -> bool:
 
 
 class Outcome(NamedTuple):
-    """What became of one run of uv under the pins of a decision (None: without pins)."""
+    """What became of one run of uv under the pins of a decision, without pins where that names no backend."""
 
-    decision: Decision | None
+    decision: Decision
     code: int
     said: str
     torch: str | None
     """The release that uv locked, None: none; empty where the lock tells nothing."""
     told: bool
     """Whether the decision has been told."""
-
-    @property
-    def backend(self) -> Backend | None:
-        """The decision's."""
-        return self.decision.backend if self.decision else None
 
 
 class Pinning:
@@ -86,21 +81,24 @@ class Pinning:
         """The one that somebody names."""
         return self.session.backend_for(self.wanted)
 
-    def write(self, decision: Decision | None, along: Sequence[str]) -> Sequence[str]:
-        """Write the pins, with those of packages that came along (None: take all out); uv's arguments after that."""
+    def write(self, decision: Decision, along: Sequence[str]) -> Sequence[str]:
+        """Write the pins, with those of packages that came along; uv's arguments after that.
+
+        A decision that names no backend: take all pins out.
+        """
         raise NotImplementedError
 
     def loosen(self) -> bool:
         """Have `write` leave out what may stand in the way and nobody asked for; whether there is such a thing."""
         return False
 
-    def settle(self, decision: Decision | None, refusal: NoBuild | None = None) -> Decision | None:
-        """Pin for what the text suggests (None: nothing, and `refusal` says why), then for what uv makes of it.
+    def settle(self, decision: Decision, refusal: NoBuild | None = None) -> Decision | None:
+        """Pin for what the text suggests (no backend: `refusal` says why), then for what uv makes of it.
 
         The decision that holds in the end, told. None, and the files as before: uv resolves no torch, or a dependency
         says where it comes from. Where uv fails everything is undone; raises NoBuild where no build fits.
         """
-        if decision is None:
+        if decision.backend is None:
             return self._without_pins(refusal)
         first = self._under(decision)
         if first.code == NO_SOLUTION and self.loosen():
@@ -125,7 +123,7 @@ class Pinning:
 
     def _without_pins(self, refusal: NoBuild | None, first: Outcome | None = None) -> Decision | None:
         """Resolve without pins, and pin for what comes out. `first`: what came of pins for the text."""
-        free = self._under(None)
+        free = self._under(Decision(None))
         if free.code and refusal:
             raise refusal
         if free.code:
@@ -158,32 +156,32 @@ class Pinning:
 
     def end(self, outcome: Outcome) -> NoReturn:
         """Undo everything and end as uv did."""
-        if outcome.decision and not outcome.told:
+        if outcome.decision.backend and not outcome.told:
             tell_decision(self.tx, outcome.decision, None)
         self.tx.end(outcome.code, outcome.said)
 
-    def _under(self, decision: Decision | None, along: Sequence[str] = ()) -> Outcome:
+    def _under(self, decision: Decision, along: Sequence[str] = ()) -> Outcome:
         session, tx, loud = self.session, self.tx, self.loud
         self.undo()
         if self._start is None:
             self._start = tx.mark()
         words = self.write(decision, along)
-        if decision and loud:
+        if decision.backend and loud:
             tell_decision(tx, decision, None)
         code, said = (tx.attempt(*words), "") if loud else tx.try_quietly(*words, patient=self.patient)
         self.loud = False  # once is enough
         session.reread()
         torch: str | None = ""
         if self._locks and not code and os.path.exists(session.required_site.lock):
-            torch = newest_torch(locked(session), decision.backend if decision else None)
+            torch = newest_torch(locked(session), decision.backend)
         return Outcome(decision, code, said, torch, loud)
 
-    def tell(self, outcome: Outcome, along: Sequence[str] = ()) -> Decision | None:
+    def tell(self, outcome: Outcome, along: Sequence[str] = ()) -> Decision:
         """Tell what was pinned, uv's words first; where uv failed, undo everything and end as it did."""
         if outcome.code:
             self.end(outcome)
         self.tx.tell(outcome.said)
-        if outcome.decision and not outcome.told:
+        if not outcome.told:
             tell_decision(self.tx, outcome.decision, outcome.torch, along)
         return outcome.decision
 
@@ -202,21 +200,21 @@ class WorkspacePinning(Pinning):
         self.command = command or choices.relock_command(session)
         self.lowered: Sequence[Lowered] = ()
 
-    def write(self, decision: Decision | None, along: Sequence[str] = ()) -> Sequence[str]:
+    def write(self, decision: Decision, along: Sequence[str] = ()) -> Sequence[str]:
         """See Pinning."""
         self.edit(decision, along)
         return self.command
 
-    def edit(self, decision: Decision | None, along: Sequence[str] = ()) -> bool:
+    def edit(self, decision: Decision, along: Sequence[str] = ()) -> bool:
         """Write the pins and the bounds that go with them; whether that changed anything."""
         change = Change(self.session, self.tx)
         take_bounds_away(change, self.lowered)
-        if decision is None:
-            change.take_out()
-        if self.anew or decision is None:
+        if self.anew or not decision.backend:
             change.strip_local_versions()
-        if decision:
+        if decision.backend:
             change.to(decision, (), along, keeping=() if self.anew else None)
+        else:
+            change.take_out()
         return change.write()
 
     def loosen(self) -> bool:
@@ -242,14 +240,14 @@ def pin_and_lock(session: Session, tx: Transaction, wanted: Wanted, command: Seq
 
     Nothing is pinned where uv resolves no torch. `command`: the user's own `uv lock`.
     """
-    pinning, decision, refusal = WorkspacePinning(session, tx, wanted, command), None, None
+    pinning, decision, refusal = WorkspacePinning(session, tx, wanted, command), Decision(None), None
     try:
         decision = pinning.decide()
     except NoBuild as error:  # uv may resolve another torch than the text says: overrides replace it
         if pinning.backend or tx.dry:
             raise
         refusal = error
-    if decision and leaves_to_pypi(session, pinning.backend):
+    if refusal is None and leaves_to_pypi(session, pinning.backend):
         tell_pypi(tx, decision)
         return False
     if pinning.settle(decision, refusal) is None:
@@ -276,10 +274,10 @@ def pin_transitive(session: Session, tx: Transaction, wanted: Wanted) -> bool:
         return False
     if outcome.code in (NO_SOLUTION, OUT_OF_REACH) and not pinning.patient:
         pinning.undo()  # without uvtorch the command would have worked
-        why = f": what needs it cannot be solved with {outcome.backend}"
+        why = f": what needs it cannot be solved with {outcome.decision.backend}"
         if outcome.code == OUT_OF_REACH:
-            why = f", as uv could not lock it from the index of {outcome.backend}; "
-            why += f"`uvtorch torch use {outcome.backend}` tries again"
+            why = f", as uv could not lock it from the index of {outcome.decision.backend}; "
+            why += f"`uvtorch torch use {outcome.decision.backend}` tries again"
         tx.warn(f"torch {torch} came along from PyPI{why}")
         return False
     pinning.tell(outcome, names)

@@ -163,10 +163,10 @@ class Adding(Pinning):
         who = "for all who install the project" + (f" on {' or '.join(systems)}" if systems else "")
         self.tx.say(f"the pin counts {who}: `uvtorch torch backends --help` shows how to offer several")
 
-    def write(self, decision: Decision | None, along: Sequence[str]) -> Sequence[str]:
+    def write(self, decision: Decision, along: Sequence[str]) -> Sequence[str]:
         """See Pinning: the words with which uv adds under the pins."""
         session = self.session
-        if decision:
+        if decision.backend:
             change = Change(session, self.tx)
             keeping = (*self.standing, *(item.text for item in self.requested if item.position is None))
             change.to(decision, self.packages, along, keeping=keeping)
@@ -185,7 +185,7 @@ class Adding(Pinning):
         if not self._is_settled():
             words = self._edit_like(pins) or words
         if code := tx.attempt(*words):
-            self._tell_what_repins(pins[0].backend)
+            self._tell_what_serves([pins[0].backend])
             tx.end(code, "")
         follow_and_sync(session, tx, self.before)
 
@@ -222,15 +222,22 @@ class Adding(Pinning):
         except NoBuild:
             return Decision(None)
 
-    def _tell_what_repins(self, backend: Backend | None) -> None:
-        """Say that the pinned index cannot serve what is added, and which command chooses another."""
+    def _tell_what_serves(self, offered: Sequence[Backend | None]) -> None:
+        """Say that an index which is pinned or offered cannot serve what is added, and which command takes another."""
         session = self.session
         with suppress(NoBuild):
-            if not self._serves(backend) and (anew := session.decide(self.requirements)).torch is not None:
+            able = [one for one in offered if self._serves(one)]
+            best = session.decide(self.requirements)
+            if len(able) == len(offered) or not best.backend:
+                return
+            if session.project.selectable():
+                command = quoted(("uvtorch", "torch", "backends", *dict.fromkeys(map(str, (*able, best.backend)))))
+                self.tx.warn(f"not every index of the choices can serve that; `{command}` offers others")
+            elif best.torch:
                 command = quoted(("uvtorch", *session.line.with_options("--torch-backend", "auto")))
                 self.tx.warn(
-                    f"the index of {backend}, where the project is pinned, cannot serve that; "
-                    f"`{command}` chooses a build anew ({anew.backend} here)"
+                    f"the index of {offered[0]}, where the project is pinned, cannot serve that; "
+                    f"`{command}` chooses a build anew ({best.backend} here)"
                 )
 
     def _serves(self, backend: Backend | None) -> bool:
@@ -266,7 +273,7 @@ class Adding(Pinning):
         try:
             change_choices(session, self.tx, file, {item.position for item in self.requested}, text)
         except UvFailedError:
-            self._tell_what_offers([one.backend for one in chosen if one.backend])
+            self._tell_what_serves([one.backend for one in chosen if one.backend])
             raise
 
     def _bound_others(self, file: PyProject, chosen: Sequence[Choice]) -> None:
@@ -278,14 +285,6 @@ class Adding(Pinning):
             for text, row in zip(others, rows, strict=True):
                 if row[choice].text != text:
                     file.set_requirement(choice.target, named_by(text) or "", row[choice].text)
-
-    def _tell_what_offers(self, offered: Sequence[Backend]) -> None:
-        """Say that the index of a choice cannot serve what is added, and which command offers others."""
-        with suppress(NoBuild):
-            able = [one for one in offered if self._serves(one)]
-            if len(able) < len(offered) and (best := self.session.decide(self.requirements).backend):
-                others = quoted(("uvtorch", "torch", "backends", *dict.fromkeys(map(str, (*able, best)))))
-                self.tx.warn(f"not every index of the choices can serve that; `{others}` offers others")
 
     def _meant(self) -> tuple[tuple[Choice, ...], bool]:
         """The choices that the command line means, and whether those are all.
