@@ -34,7 +34,7 @@ def _examine(session: Session) -> Case:
         return case
     place = environment_of(session) if script and path else session.environment
     choices = [one for one in session.workspace.choices_for(session.machine.platform) if one.kind != "base"]
-    options = fitting(session, session.machine, choices).ranking.options if choices else ()
+    options = [*fitting(session, session.machine, choices).options.values()] if choices else ()
     case = case._replace(
         project=session.workspace,
         lock=_lock(site.lock),

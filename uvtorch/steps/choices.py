@@ -1,7 +1,7 @@
 """Projects that offer several backends: which choice fits a machine, and what uv must be told to select it."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -23,53 +23,50 @@ from uvtorch.session import Session
 class Fitting(NamedTuple):
     """The choices of a project as a machine sees them."""
 
-    choices: tuple[Choice, ...]
-    ranking: Ranking
-
-    @property
-    def best(self) -> Choice | None:
-        """The choice that fits best."""
-        return None if self.ranking.best is None else self.choices[self.ranking.best]
+    options: Mapping[Choice, Option]
+    """What each is worth."""
+    best: Choice | None
+    """The one that fits best."""
+    warnings: tuple[str, ...] = ()
+    """Said where that does not use the machine's GPU."""
 
 
 def fitting(
     session: Session, machine: Machine, choices: Sequence[Choice] | None = None, *, use_lock: bool = True
 ) -> Fitting:
-    """The choices (None: all) of the workspace on a machine, best first in `Ranking.best`.
+    """The choices (None: all) of the workspace on a machine.
 
     What uv.lock holds counts, where the requirements still admit it: what else a choice might give, it does not give.
-    A choice whose index does not say what it serves is never the best; the base, where no source speaks of it, only if
-    no extra or group fits.
+    A choice whose index does not say what it serves is never the best, unless it is made for this very machine; the
+    base, where no source speaks of it, only if no extra or group fits.
     """
-    project = session.workspace
-    rows = tuple(project.choices_for(machine.platform) if choices is None else choices)
+    rows = session.workspace.choices_for(machine.platform) if choices is None else choices
     known = [one for one in rows if one.origin != "unknown"]
-    backends = [one.backend for one in known]
-    ranking = rank_choices(
+    ranking = _ranked(session, machine, known, use_lock=use_lock)
+    options = dict(zip(known, ranking.options, strict=True))
+    options = {one: options.get(one) or _of_vendor(machine, one) for one in rows}
+    if made := [one for one in rows if one.origin == "unknown" and options[one].fits]:
+        return Fitting(options, made[-1])
+    return Fitting(options, None if ranking.best is None else known[ranking.best], ranking.warnings)
+
+
+def _ranked(session: Session, machine: Machine, rows: Sequence[Choice], *, use_lock: bool) -> Ranking:
+    backends = [one.backend for one in rows]
+    return rank_choices(
         machine,
         session.request(()),
         backends,
         session.catalog,
         torch=locked_releases(session.required_site.lock, backends) if use_lock else (),
-        requirements=[requirements_of_choice(project, one) for one in known],
-        last=[at for at, one in enumerate(known) if one.kind == "base" and not one.stated],
+        requirements=[requirements_of_choice(session.workspace, one) for one in rows],
+        last=[at for at, one in enumerate(rows) if one.kind == "base" and not one.stated],
     )
-    options = dict(zip(known, ranking.options, strict=True))
-    best, warnings = [known[at] for at in (ranking.best,) if at is not None], ranking.warnings
-    for one in rows:
-        if vendor := _of_vendor(machine, one):
-            options[one] = vendor
-            if vendor.fits:  # made for exactly this machine
-                best, warnings = [one], ()
-    unknown = Option(None, None, False, "its index or wheel does not say what it was built for")
-    found = tuple(options.get(one, unknown) for one in rows)
-    return Fitting(rows, Ranking(rows.index(best[0]) if best else None, found, warnings))
 
 
-def _of_vendor(machine: Machine, choice: Choice) -> Option | None:
+def _of_vendor(machine: Machine, choice: Choice) -> Option:
     """Another vendor's builds, which the catalog does not know: NVIDIA's for Jetsons, AMD's for one family of GPUs."""
     if choice.vendor is None:
-        return None
+        return Option(None, None, False, "its index or wheel does not say what it was built for")
     if choice.vendor == "jetson":
         fits = machine.platform.machine == "aarch64" and any(gpu.name.endswith(_JETSONS) for gpu in machine.gpus)
         reason = "NVIDIA's builds for this Jetson" if fits else "is for NVIDIA Jetsons, which this machine is not"
@@ -145,28 +142,31 @@ def locked_releases(path: str, backends: Sequence[Backend | None]) -> tuple[str 
 
 def broken_driver(machine: Machine, fit: Fitting) -> Problem | None:
     """The broken driver that keeps a choice of this project from running; None where there is no such thing."""
-    best, on_pypi = fit.best, "" if machine.platform.system == "macos" else "cu"
-    if best and best.backend and best.backend.family != "cpu" and fit.ranking.options[fit.choices.index(best)].fits:
+    best = fit.best.backend if fit.best and fit.options[fit.best].fits else None
+    if best and best.family != "cpu":
         return None
-    families = {one.backend.family if one.backend else on_pypi for one in fit.choices if one.origin != "unknown"}
+    families = {one.backend.family for one in fit.options if one.backend}
+    if machine.platform.system != "macos" and "pypi" in {one.origin for one in fit.options}:
+        families.add("cu")
     return next((one for one in machine.problems if one.kind == "broken" and FAMILY.get(one.vendor) in families), None)
 
 
 def driver_error(problem: Problem, project: Project, fit: Fitting, said: selection.Asked, *hints: str) -> MachineError:
     """The error for a broken driver: the CPU choice must be asked for, of `uv sync` where there are `hints`."""
-    spare = next((choice for choice in fit.choices if choice.backend and choice.backend.family == "cpu"), None)
+    spare = next((choice for choice in fit.options if choice.backend and choice.backend.family == "cpu"), None)
     told = " ".join(selection.selection(project, spare, said)) if spare else ""
     remedies = [problem.remedy, f"`{'uv sync ' if hints else ''}{told}` takes the CPU choice" if told else ""]
     return MachineError(f"{problem.reason.rstrip('.')}.", *filter(None, remedies), *hints)
 
 
-def choice_of(project: Project, choices: Sequence[Choice], backend: Backend) -> int:
-    """The place of the choice that gives this backend, here or on another platform. Raises NoBuild where none does."""
+def choice_of(project: Project, choices: Collection[Choice], backend: Backend) -> Choice:
+    """The choice that gives this backend, here or on another platform. Raises NoBuild where none does."""
     targets = [row.target for row in (*choices, *project.choices()) if row.backend == backend]
-    places = [at for target in targets for at, choice in enumerate(choices) if choice.target == target]
-    if not places:
-        raise no_such_choice(project.choices(), backend)
-    return places[0]
+    found = {choice.target: choice for choice in choices}
+    for target in targets:
+        if target in found:
+            return found[target]
+    raise no_such_choice(project.choices(), backend)
 
 
 def no_such_choice(choices: Iterable[Choice], backend: Backend) -> NoBuild:
@@ -238,8 +238,8 @@ def sync_command(session: Session) -> tuple[tuple[str, ...], tuple[str, ...]]:
             hint = f"`--no-sync` leaves the environment out of `{line.verb}`"
             raise driver_error(problem, project, fit, selection.NOTHING_ASKED, hint)
         extra = selection.selection(project, fit.best) if fit.best else ()
-        warnings = fit.ranking.warnings
-        if target and choices_in(target, fit.choices):
+        warnings = fit.warnings
+        if target and choices_in(target, [*fit.options]):
             target = None
     if target and line.verb == "add":
         named = (f"--{target.kind}", target.name or "", *named)

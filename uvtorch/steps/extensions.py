@@ -29,23 +29,21 @@ def add_extensions(session: Session, requested: Sequence[Requested]) -> tuple[in
         return None, ()
     names = " ".join(item.package for item in wanted)
     choice, backend = None, _backend(session, requested)
+    requirements = (*(item.text for item in requested), *requirements_of(project))
     if offered := project.selectable():
         choice = next((one for one in offered if one.target == choices.target_of(session.line)), None)
         if requested or choice is None or choice.backend is None:
             return None, (_needs_choice(offered, names),)
         wanted = [*map(_unbounded, wanted)]
         requirements, backend = choices.requirements_of_choice(project, choice), choice.backend
-    else:
-        requirements = (*(item.text for item in requested), *requirements_of(project))
     first = session.decide(requirements, backend)
     query = Query(session, session.request(requirements, backend))
     try:
-        match = next((found for one in _backends(first, choice) if (found := query.best(one, wanted))), None)
-        if match is None:
-            return None, tuple(built_from_source(first, wanted, query))
+        for found in filter(None, (query.best(one, wanted) for one in _backends(first, choice))):
+            return _take(session, requested, found, choice), ()
+        return None, tuple(built_from_source(first, wanted, query))
     except OutOfReachError as error:
         return None, (f"{error}: {names} is left to uv, and may be built for another torch or CUDA",)
-    return _take(session, requested, match, choice), ()
 
 
 def _needs_choice(offered: Sequence[Choice], names: str) -> str:

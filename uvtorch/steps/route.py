@@ -201,8 +201,8 @@ def _selected(session: Session) -> Sequence[Choice]:
     if named or not rows or not (wanted.auto or wanted.backend or project.config.auto):
         return named
     fit = choices.fitting(session, machine, selection.open_to(project.choices_for(machine.platform), said))
-    best = choices.choice_of(project, fit.choices, wanted.backend) if wanted.backend else fit.ranking.best
-    return () if best is None else (fit.choices[best],)
+    best = choices.choice_of(project, fit.options.keys(), wanted.backend) if wanted.backend else fit.best
+    return () if best is None else (best,)
 
 
 def _like(session: Session, pin: Source, wanted: Wanted, requirements: Sequence[str]) -> Decision:

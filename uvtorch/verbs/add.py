@@ -257,7 +257,8 @@ class Adding(Pinning):
         index to take them from, UsageError for what is not written in the requirement itself; and as `_meant`.
         """
         session, project = self.session, self.session.project
-        if session.line.has("--extra", "--marker", "-m") or any(item.position is None for item in self.requested):
+        positions = {item.position for item in self.requested}
+        if session.line.has("--extra", "--marker", "-m") or None in positions:
             raise UsageError(
                 "the project offers several builds of PyTorch, and each gets a requirement as it is typed",
                 f"with its extras and marker: `uvtorch add \"{self.packages[0]} ; sys_platform == 'linux'\"`",
@@ -267,18 +268,17 @@ class Adding(Pinning):
         for item, own in zip(self.requested, choices.places_for(session, chosen, self.texts), strict=True):
             alike, *others = {place.text for place in own.values()}
             offer.place(file, project, item.package, own, (item.text if others else alike) if full else None)
-        if "torch" in self.replaced:
-            self._bound_others(file, chosen)
+        self._bound_others(file, chosen)
         text = f"{', '.join(self.packages)} into {', '.join(str(choice.target) for choice in chosen)}"
         try:
-            change_choices(session, self.tx, file, {item.position for item in self.requested}, text)
+            change_choices(session, self.tx, file, positions, text)
         except UvFailedError:
             self._tell_what_serves([one.backend for one in chosen if one.backend])
             raise
 
     def _bound_others(self, file: PyProject, chosen: Sequence[Choice]) -> None:
         """Keep what else the choices hold within what another torch asks of it."""
-        for choice in chosen:
+        for choice in chosen if "torch" in self.replaced else ():
             texts = choices.requirements_of_choice(self.session.project, choice)
             others = [text for text in texts if named_by(text) not in self.packages]
             rows = choices.places_for(self.session, [choice], [*self.texts, *others])[len(self.texts) :]

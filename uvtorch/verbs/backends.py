@@ -32,7 +32,7 @@ def listing(session: Session, described: str | None, as_json: bool) -> None:
     offered = project.choices_for(machine.platform) or project.by_local_version()
     fit = choices.fitting(session, machine, offered or _single(project, machine))
     best, lines = _taken(session, machine, fit, pinned=bool(offered))
-    rows = [*zip(fit.choices, fit.ranking.options, strict=True)]
+    rows = fit.options.items()
     if as_json:
         told = [
             {"kind": choice.kind, "name": choice.name, "backend": choice.backend and str(choice.backend)}
@@ -55,11 +55,11 @@ def _taken(
     best = fit.best
     if problem := choices.broken_driver(machine, fit):
         return None, [f"warning: {problem.reason}: --auto refuses to choose"]
-    if not pinned and [row.origin for row in fit.choices] == ["pypi"] and machine.platform.system != "macos":
+    if not pinned and [row.origin for row in fit.options] == ["pypi"] and machine.platform.system != "macos":
         return None, ["Nothing is pinned: `uvtorch sync --auto` pins the build that `uvtorch torch explain` shows."]
     words = " ".join(selection.selection(session.workspace, best)) or "no option" if best else ""
     taken = [f"* --auto takes this one here: {words}"] if best else []
-    return best, [*taken, *(f"warning: {warning}" for warning in fit.ranking.warnings)]
+    return best, [*taken, *(f"warning: {warning}" for warning in fit.warnings)]
 
 
 def _single(project: Project, machine: Machine) -> tuple[Choice, ...]:

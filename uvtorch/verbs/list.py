@@ -93,17 +93,21 @@ def _described(known: Catalog, release: str, cells: Cells) -> dict[str, object]:
 
 def _rows(known: Catalog, release: str, cells: Cells) -> Iterator[tuple[str, ...]]:
     """A release for a person: a heading, then what each platform has."""
-    pythons = _ordered({python for builds in cells.values() for build in builds.values() for python in build.pythons})
-    plain, free = ([one for one in pythons if one.endswith("t") == free] for free in (False, True))
-    span = " to ".join(dict.fromkeys((plain[0], plain[-1])))
-    threads = f" and free-threaded {', '.join(free)}" if free else ""
     yield ()
-    yield (f"torch {release}, {known.releases[release]}, Python {span}{threads}",)
+    yield (f"torch {release}, {known.releases[release]}, Python {_span(cells)}",)
     for platform in PLATFORMS:
         here = [(backend, builds[platform]) for backend, builds in cells.items() if platform in builds]
         if here:
             names = (f"{backend}{'(?)' if build.certainty == 'inferred' else ''}" for backend, build in here)
             yield "", platform_name(platform), " ".join(names)
+
+
+def _span(cells: Cells) -> str:
+    """The Pythons of a release: `3.10 to 3.14 and free-threaded 3.14t`."""
+    pythons = _ordered({python for builds in cells.values() for build in builds.values() for python in build.pythons})
+    plain = [python for python in pythons if not python.endswith("t")]
+    free = ", ".join(pythons[len(plain) :])
+    return " to ".join(dict.fromkeys((plain[0], plain[-1]))) + (f" and free-threaded {free}" if free else "")
 
 
 def _ordered(pythons: Collection[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from uvtorch.edits import extensions, offer, pin
 from uvtorch.packages import extension_names, normalize, roles
-from uvtorch.project import Project
+from uvtorch.project import Project, Target
 from uvtorch.project.model import BASE
 from uvtorch.session import Session
 from uvtorch.steps import choices
@@ -43,21 +43,25 @@ def _remove_from_choices(session: Session) -> int:
     line, project = session.line, session.project
     target, file = choices.target_of(line), session.file()
     chosen = [choice.target for choice in choices.choices_in(target, offer.editable(project))]
-    places = [*chosen, *([] if target else [BASE])]
-    own = [item for item in project.requirements if item.via is None and not item.inherited]
-    held = {place: {item.package for item in own if item.target == place} for place in places}
+    held = {place: _held(project, place) for place in (*chosen, *([] if target else [BASE]))}
     typed = dict(zip(line.positionals_at, map(normalize, line.positionals), strict=True))
     asked = {name for name in typed.values() if project.is_pinned(name)}
-    asked &= set().union(*(held[place] for place in chosen))
+    asked &= set().union(*map(held.__getitem__, chosen))
     if not asked:
         return session.hand_over()
     ours = asked.union(*(_lonely_companions(project, packages - asked) for packages in held.values()))
-    offer.take_away(file, sorted(ours), places)
+    offer.take_away(file, sorted(ours), [*held])
     names = ", ".join(str(place) for place, packages in held.items() if packages & ours)
     gone = {at for at, name in typed.items() if name in ours}
     with session.transaction() as tx:
         change_choices(session, tx, file, gone, f"{', '.join(sorted(asked))} out of {names}")
     return tx.code
+
+
+def _held(project: Project, place: Target) -> set[str]:
+    """The packages that a place names itself."""
+    own = [item for item in project.requirements if item.via is None and not item.inherited]
+    return {item.package for item in own if item.target == place}
 
 
 def _lonely_companions(project: Project, left: set[str]) -> set[str]:

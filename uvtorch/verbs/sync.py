@@ -146,8 +146,9 @@ def mismatch(session: Session, brought: Backend | None = None) -> str:
 
     `brought`: a dependency says that it is this one.
     """
+    there = brought or workspace_packages(session) or locked(session).named("torch")
     given = (f"a dependency pins torch to {brought}", brought) if brought else _given(session)
-    if given is None:
+    if given is None or not there:
         return ""
     who, backend = given
     releases = choices.locked_releases(session.required_site.lock, (backend,))
@@ -161,9 +162,7 @@ def mismatch(session: Session, brought: Backend | None = None) -> str:
 
 
 def _given(session: Session) -> tuple[str, Backend | None] | None:
-    """Who says which torch comes here, and its backend (None: PyPI's); None: nothing, or an index that does not say."""
-    if not workspace_packages(session) and not locked(session).named("torch"):
-        return None
+    """Who says which torch comes here, and its backend (None: PyPI's); None: an index that does not say."""
     subject = os.path.basename(session.required_site.manifest.path) if session.is_script else "the project"
     place = session.machine.platform
     base = next((row for row in session.workspace.choices_for(place) if row.kind == "base"), None)
@@ -276,18 +275,18 @@ def _select(session: Session, wanted: Wanted, selectable: tuple[Choice, ...]) ->
     upgrades = line.has("--upgrade") or "torch" in map(normalize, line.values("--upgrade-package"))
     rows = selection.open_to(project.choices_for(machine.platform) or selectable, said)
     fit = choices.fitting(session, machine, rows, use_lock=not upgrades)
-    best, warnings = fit.ranking.best, fit.ranking.warnings
+    best, warnings = fit.best, fit.warnings
     if wanted.backend:
         best = choices.choice_of(project, rows, wanted.backend)
-        option = fit.ranking.options[best]
+        option = fit.options[best]
         who = "" if option.reason.startswith("torch ") else "it "
         warnings = () if option.fits else (f"{wanted.backend} does not fit this machine: {who}{option.reason}",)
     elif problem := choices.broken_driver(machine, fit):
         raise choices.driver_error(problem, project, fit, said)
     if best is None:
         return session.hand_over(*warnings)
-    extra = selection.selection(project, rows[best], said)
-    text = _told(rows[best], fit.ranking.options[best], extra)
+    extra = selection.selection(project, best, said)
+    text = _told(best, fit.options[best], extra)
     cache.remember(session, extra, (text,), warnings)
     return session.hand_over(*warnings, said=(text,), options=extra)
 
