@@ -9,7 +9,6 @@ Lies on the path of every `sync|run|export --auto`: imports little.
 """
 
 import os
-import stat
 
 from uvtorch import __version__, files, locate
 from uvtorch.argv import CommandLine
@@ -56,11 +55,11 @@ def remember(session: "Session", options: "Sequence[str]", said: "Sequence[str]"
     text = "\n".join([*rows, _END])
     if text.splitlines() != [*rows, _END]:  # a name with a line break in it
         return
+    from uvtorch import atomic  # noqa: PLC0415  what is remembered loads nothing that it does not need
+
     temporary = f"{found[0]}-{os.urandom(6).hex()}"
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(text.encode("utf-8", "surrogateescape"))
+        atomic.create(temporary, text.encode("utf-8", "surrogateescape"))
         os.replace(temporary, found[0])
     except OSError:
         pass
@@ -69,18 +68,9 @@ def remember(session: "Session", options: "Sequence[str]", said: "Sequence[str]"
 def _read(path: str) -> list[str] | None:
     """The rows of a regular file of limited size; a link or a FIFO in its place is none of ours."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-    except OSError:
-        return None
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
-        raw = os.read(descriptor, _LIMIT + 1)
-        return raw.decode().split("\n") if len(raw) <= _LIMIT else None
+        return None if os.path.islink(path) else files.read(path, _LIMIT).decode().split("\n")
     except (OSError, UnicodeDecodeError):
         return None
-    finally:
-        os.close(descriptor)
 
 
 def _directory(line: CommandLine, env: "Mapping[str, str]") -> str | None:

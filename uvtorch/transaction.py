@@ -119,22 +119,15 @@ class Transaction:
 
     def uv(self, *words: str) -> None:
         """Run uv with everything inherited. Where it fails, everything is undone and nothing after it happens."""
-        code = self.attempt(*words)
+        code, _ = self.attempt(*words)
         if code:
             raise UvFailedError(code)
 
-    def attempt(self, *words: str) -> int:
-        """Run uv; its exit code. A signal undoes everything all the same."""
-        return self._run(words)[0]
+    def attempt(self, *words: str, quietly: bool = False, patient: bool = True) -> tuple[int, str]:
+        """Run uv; its exit code and what it said, held back for `tell` with `quietly`. A signal undoes everything.
 
-    def try_quietly(self, *words: str, patient: bool = True) -> tuple[int, str]:
-        """Run uv with its stderr held back; its exit code and what it said. `tell` passes that on.
-
-        Not `patient`: an index that cannot be reached is given up after two seconds.
+        Not `patient`: an index that cannot be reached is given up after two seconds; only with `quietly`.
         """
-        return self._run(words, quietly=True, patient=patient)
-
-    def _run(self, words: tuple[str, ...], *, quietly: bool = False, patient: bool = True) -> tuple[int, str]:
         if self.dry:
             self._commands.append(words)
             return 0, ""

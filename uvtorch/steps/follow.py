@@ -114,7 +114,7 @@ def pin_project(
         elif command:
             tx.uv(*command)
         return pinned
-    code, said = tx.try_quietly(*(command or choices.relock_command(session))) if lock else (0, "")
+    code, said = tx.attempt(*(command or choices.relock_command(session)), quietly=True) if lock else (0, "")
     if code:
         tx.end(code, said)
     session.reread()
@@ -183,7 +183,7 @@ def _take_along(
     pin.like(change.files[0][2], session.project, (), pins, names, torch)
     if not change.write():
         return False
-    code, said = tx.try_quietly(*choices.relock_command(session))
+    code, said = tx.attempt(*choices.relock_command(session), quietly=True)
     if code and code != NO_SOLUTION:
         tx.end(code, said)
     if code:

@@ -168,7 +168,7 @@ class Pinning:
         words = self.write(decision, along)
         if decision.backend and loud:
             tell_decision(tx, decision, None)
-        code, said = (tx.attempt(*words), "") if loud else tx.try_quietly(*words, patient=self.patient)
+        code, said = tx.attempt(*words, quietly=not loud, patient=self.patient)
         self.loud = False  # once is enough
         session.reread()
         torch: str | None = ""

@@ -184,7 +184,8 @@ class Adding(Pinning):
             words = words_with(session, self.requested, None)
         if not self._is_settled():
             words = self._edit_like(pins) or words
-        if code := tx.attempt(*words):
+        code, _ = tx.attempt(*words)
+        if code:
             self._tell_what_serves([pins[0].backend])
             tx.end(code, "")
         follow_and_sync(session, tx, self.before)

@@ -117,7 +117,7 @@ def fix_files(session: Session, tx: Transaction, case: Case) -> Iterator[Finding
 
 def _lock(tx: Transaction, case: Case, upgrade: Iterable[str]) -> None:
     words = [word for name in upgrade for word in ("--upgrade-package", name)]
-    code, said = tx.try_quietly("lock", *words, *case.options)
+    code, said = tx.attempt("lock", *words, *case.options, quietly=True)
     if code:  # another index need not have the release that was locked
         tx.uv("lock", *(word.partition("==")[0] for word in words), *case.options)
     tx.tell(said if code == 0 else "")
