@@ -17,7 +17,7 @@ from uvtorch.requirement import named_by
 from uvtorch.session import Origin, Session, Wanted
 from uvtorch.steps import choices
 from uvtorch.steps.bounds import bound_anew, unbounded
-from uvtorch.steps.pins import Change, pins_of, torch_first, workspace_packages, workspace_requirements
+from uvtorch.steps.pins import pins_of, torch_first, workspace_packages, workspace_requirements
 from uvtorch.steps.resolve import (
     NO_SOLUTION,
     brought,
@@ -35,13 +35,19 @@ def follow_and_sync(command: Command, tx: Transaction, before: bytes, *, late: b
     """See to the lock that uv's own command left, and sync where that changed it, or where syncing was put off."""
     session = command if isinstance(command, Session) else Session(command.line, command.env, dry=command.dry)
     changed = follow_lock(session, tx, before)
-    if (late or changed) and command.line.verb in ("add", "remove") and not command.unsynced:
-        sync, warnings = choices.sync_command(session)
-        tx.warn(*warnings)
-        tx.uv(*sync)
+    if (late or changed) and command.line.verb in ("add", "remove"):
+        _sync(session, tx)
     upgraded = map(named_by, command.line.values("--upgrade-package"))
     if command.line.verb == "lock" and not tx.dry and (command.line.has("--upgrade") or "torch" in upgraded):
         tx.say(*_newer_elsewhere(session))
+
+
+def _sync(session: Session, tx: Transaction) -> None:
+    """Sync as the command would have done, to the choice that fits here."""
+    if not session.unsynced:
+        sync, warnings = choices.sync_command(session)
+        tx.warn(*warnings)
+        tx.uv(*sync)
 
 
 def _newer_elsewhere(session: Session) -> Iterator[str]:
@@ -129,24 +135,24 @@ def _torch_is_gone(session: Session, tx: Transaction, before: bytes) -> bool:
         tx.warn(f"--torch-backend {torch_backend(session.line)} has nothing to do: nothing here needs torch")
     if not rows_in(before) or session.project.pytorch_packages():
         return False
-    change = Change(session, tx)
-    pin.unpin_all(change.files[0][2], session.project)
-    return _edited(session, tx, change)
+    file = session.file()
+    pin.unpin_all(file, session.project)
+    return _edited(session, tx, file)
 
 
-def _edited(session: Session, tx: Transaction, change: Change) -> bool:
-    if not change.write():
+def _edited(session: Session, tx: Transaction, file: PyProject) -> bool:
+    if not session.edit(tx, file):
         return False
+    session.reread()
     tx.uv(*choices.relock_command(session))
     return True
 
 
 def _into_choices(session: Session, tx: Transaction, names: Sequence[str]) -> bool:
-    change = Change(session, tx)
-    project = session.project
+    file, project = session.file(), session.project
     for name, places in zip(names, choices.places_for(session, project.selectable(), names), strict=True):
-        offer.place(change.files[0][2], project, name, places)
-    if not names or not _edited(session, tx, change):
+        offer.place(file, project, name, places)
+    if not names or not _edited(session, tx, file):
         return False
     tx.say(f"{', '.join(names)} came along: taken from every backend choice")
     return True
@@ -160,9 +166,9 @@ def _keep_pinned(session: Session, tx: Transaction, lock: Lock, pins: Sequence[S
         names = tuple(name for name in brought(session) if not _was_locked(name, before))
     if names:
         return _take_along(session, tx, pins, names, newest_torch(lock, pins[0].backend))
-    change = Change(session, tx)
-    pin.unpin(change.files[0][2], session.project, users_of(session, pin.in_group(session.project)))
-    _edited(session, tx, change)
+    file = session.file()
+    pin.unpin(file, session.project, users_of(session, pin.in_group(session.project)))
+    _edited(session, tx, file)
     return False  # what goes from the group changes no environment
 
 
@@ -179,10 +185,11 @@ def _take_along(
     session: Session, tx: Transaction, pins: Sequence[Source], names: Sequence[str], torch: str | None
 ) -> bool:
     """Name in the group what came along, with the project's sources; a warning where its index cannot serve that."""
-    start, change, along = tx.mark(), Change(session, tx), f"{', '.join(names)} came along"
-    pin.like(change.files[0][2], session.project, (), pins, names, torch)
-    if not change.write():
+    start, file, along = tx.mark(), session.file(), f"{', '.join(names)} came along"
+    pin.like(file, session.project, (), pins, names, torch)
+    if not session.edit(tx, file):
         return False
+    session.reread()
     code, said = tx.attempt(*choices.relock_command(session), quietly=True)
     if code and code != NO_SOLUTION:
         tx.end(code, said)
@@ -221,12 +228,10 @@ def change_choices(session: Session, tx: Transaction, file: PyProject, ours: Col
     line, locks = session.line, not session.frozen
     before = content(session.required_site.lock)
     have = {(item.package, item.target) for item in session.project.requirements}
-    sync, warnings = ((), ()) if session.unsynced else choices.sync_command(session)
     session.edit(tx, file)
     session.reread()
     fresh = [] if line.has("--raw") or not locks else unbounded(session, have)
     tx.say(text + ("; bounds follow from the lock, as with `uv add`" if fresh else ""))
-    tx.warn(*warnings)
     if line.has("--requirements") or not set(line.positionals_at) <= set(ours):
         tx.uv(*session.without_sync(word for at, word in enumerate(line.argv) if at not in ours))
     if locks:
@@ -234,5 +239,4 @@ def change_choices(session: Session, tx: Transaction, file: PyProject, ours: Col
         session.reread()
         bound_anew(session, tx, fresh, line.value("--bounds"))
         follow_lock(session, tx, before)
-    if sync:
-        tx.uv(*sync)
+    _sync(session, tx)

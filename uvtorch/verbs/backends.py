@@ -1,6 +1,6 @@
 """`uvtorch torch backends`: what the project offers, or the set that it shall offer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -14,9 +14,8 @@ from uvtorch.edits import offer
 from uvtorch.edits.offer import ChoiceKind
 from uvtorch.errors import NoBuild, ProjectError, UsageError
 from uvtorch.machine import Machine
-from uvtorch.packages import ANCHORS
 from uvtorch.project import Choice, Project, selection
-from uvtorch.project.model import BASE
+from uvtorch.project.model import BASE, GROUP
 from uvtorch.requirement import without_local
 from uvtorch.session import Session
 from uvtorch.steps import choices
@@ -171,20 +170,16 @@ def _offer(session: Session, backend: Backend, texts: Sequence[str]) -> offer.Of
     return offer.Offer(backend, decision)
 
 
-def _warnings(session: Session, project: Project, kind: str, had_choices: bool) -> tuple[str, ...]:
-    warnings = []
-    published = "build-system" in session.required_site.manifest.data
-    if kind == "extra" and not had_choices and published:
-        warnings.append(
+def _warnings(session: Session, project: Project, kind: str, had_choices: bool) -> Iterator[str]:
+    if kind == "extra" and not had_choices and "build-system" in session.required_site.manifest.data:
+        yield (
             f"published metadata changes: a plain `pip install {project.name}` will no longer bring torch;"
             " with --as groups the dependencies stay as they are"
         )
     ours = {choice.target for choice in offer.stated(project)}
-    targets = {item.target for item in project.pytorch_requirements() if item.target.name != ANCHORS} - ours
-    elsewhere = sorted(str(target) for target in targets if target.kind != "base")
-    if elsewhere:
-        warnings.append(f"PyTorch packages in {', '.join(elsewhere)} come from PyPI whatever is chosen")
-    return tuple(warnings)
+    targets = {item.target for item in project.pytorch_requirements() if item.target not in (BASE, GROUP, *ours)}
+    if targets:
+        yield f"PyTorch packages in {', '.join(sorted(map(str, targets)))} come from PyPI whatever is chosen"
 
 
 def serving(session: Session, files: Sequence[str]) -> tuple[tuple[Backend, ...], tuple[str, ...], tuple[str, ...]]:
