@@ -1,6 +1,6 @@
 """Lower bounds as `uv add` writes them, and lowering one that stands in the way of every build for a machine."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -19,12 +19,17 @@ from uvtorch.transaction import Transaction
 
 
 class Lowered(NamedTuple):
-    """A lower bound that stood in the way of every build for this machine."""
+    """A requirement without a bound, and as it was before it lost one that stood in the way of every build."""
 
     manifest: str
     target: Target
     package: str
     before: str
+
+    @property
+    def place(self) -> tuple[str, Target, str]:
+        """Where it stands."""
+        return self.manifest, self.target, self.package
 
 
 def decide_lowering(
@@ -119,11 +124,10 @@ def _within(text: str, lowest: Version, kind: str | None) -> str:
     return bare_requirement(head) + bound(lowest.public, kind) + (f" ;{tail}" if semicolon else "")
 
 
-def unbounded(session: Session, have: Collection[tuple[str, Target]]) -> list[Lowered]:
-    """The bare requirements of the project's PyTorch packages beside those that it had."""
+def bare(session: Session) -> list[Lowered]:
+    """The project's own PyTorch requirements that have no bound."""
     path, items = session.required_site.manifest.path, session.project.pytorch_requirements()
-    new = [item for item in items if (item.package, item.target) not in have and not item.via]
-    return [Lowered(path, one.target, one.package, one.text) for one in new if not parse(one.text).specifier]
+    return [Lowered(path, one.target, one.package, one.text) for one in items if not parse(one.text).specifier]
 
 
 def take_bounds_away(change: Change, lowered: Sequence[Lowered]) -> None:

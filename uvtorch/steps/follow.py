@@ -16,7 +16,7 @@ from uvtorch.project.pyproject import PyProject
 from uvtorch.requirement import named_by
 from uvtorch.session import Origin, Session, Wanted
 from uvtorch.steps import choices
-from uvtorch.steps.bounds import bound_anew, unbounded
+from uvtorch.steps.bounds import bare, bound_anew
 from uvtorch.steps.pins import pins_of, torch_first, workspace_packages, workspace_requirements
 from uvtorch.steps.resolve import (
     NO_SOLUTION,
@@ -35,19 +35,13 @@ def follow_and_sync(command: Command, tx: Transaction, before: bytes, *, late: b
     """See to the lock that uv's own command left, and sync where that changed it, or where syncing was put off."""
     session = command if isinstance(command, Session) else Session(command.line, command.env, dry=command.dry)
     changed = follow_lock(session, tx, before)
-    if (late or changed) and command.line.verb in ("add", "remove"):
-        _sync(session, tx)
-    upgraded = map(named_by, command.line.values("--upgrade-package"))
-    if command.line.verb == "lock" and not tx.dry and (command.line.has("--upgrade") or "torch" in upgraded):
-        tx.say(*_newer_elsewhere(session))
-
-
-def _sync(session: Session, tx: Transaction) -> None:
-    """Sync as the command would have done, to the choice that fits here."""
-    if not session.unsynced:
+    if (late or changed) and command.line.verb in ("add", "remove") and not command.unsynced:
         sync, warnings = choices.sync_command(session)
         tx.warn(*warnings)
         tx.uv(*sync)
+    upgraded = map(named_by, command.line.values("--upgrade-package"))
+    if command.line.verb == "lock" and not tx.dry and (command.line.has("--upgrade") or "torch" in upgraded):
+        tx.say(*_newer_elsewhere(session))
 
 
 def _newer_elsewhere(session: Session) -> Iterator[str]:
@@ -226,12 +220,13 @@ def change_choices(session: Session, tx: Transaction, file: PyProject, ours: Col
     Bare requirements that are new are bounded by what was locked, as `uv add` does. `text` is the decision to say.
     """
     line, locks = session.line, not session.frozen
-    before = content(session.required_site.lock)
-    have = {(item.package, item.target) for item in session.project.requirements}
+    before, standing = content(session.required_site.lock), {one.place for one in bare(session)}
+    sync, warnings = ((), ()) if session.unsynced else choices.sync_command(session)  # to the choice that there is now
     session.edit(tx, file)
     session.reread()
-    fresh = [] if line.has("--raw") or not locks else unbounded(session, have)
+    fresh = [one for one in bare(session) if one.place not in standing and locks and not line.has("--raw")]
     tx.say(text + ("; bounds follow from the lock, as with `uv add`" if fresh else ""))
+    tx.warn(*warnings)
     if line.has("--requirements") or not set(line.positionals_at) <= set(ours):
         tx.uv(*session.without_sync(word for at, word in enumerate(line.argv) if at not in ours))
     if locks:
@@ -239,4 +234,5 @@ def change_choices(session: Session, tx: Transaction, file: PyProject, ours: Col
         session.reread()
         bound_anew(session, tx, fresh, line.value("--bounds"))
         follow_lock(session, tx, before)
-    _sync(session, tx)
+    if sync:
+        tx.uv(*sync)

@@ -19,7 +19,7 @@ from uvtorch.project.model import BASE, GROUP
 from uvtorch.requirement import without_local
 from uvtorch.session import Session
 from uvtorch.steps import choices
-from uvtorch.steps.bounds import Lowered, bound_anew, lower_bounds, take_bounds_away, without_bounds
+from uvtorch.steps.bounds import Lowered, bare, bound_anew, lower_bounds, take_bounds_away, without_bounds
 from uvtorch.steps.pins import Change, pin_here
 from uvtorch.steps.verb import Verb, hardware_option, machine_of
 
@@ -96,6 +96,7 @@ def set_choices(
     kind = _checked_kind(session, named)
     model = [item.text for item in offer.model_requirements(project)]
     offers, lowered = _offers(session, list(dict.fromkeys(backends)), model)
+    bounds, standing = {one.package: one.before for one in lowered}, {one.place for one in bare(session)}
     with session.transaction() as tx:
         change = Change(session, tx)
         take_bounds_away(change, lowered)
@@ -109,7 +110,9 @@ def set_choices(
         tx.say(*said)
         tx.warn(*_warnings(session, project, kind, bool(have)), *notes)
         tx.uv(*choices.relock_command(session))
-        bound_anew(session, tx, _moved(session, lowered))
+        moved = [one for one in bare(session) if one.package in bounds and one.place not in standing]
+        others = [one for one in lowered if one.manifest != session.required_site.manifest.path]
+        bound_anew(session, tx, [*(one._replace(before=bounds[one.package]) for one in moved), *others])
     return tx.code
 
 
@@ -144,18 +147,6 @@ def _offers(
         with suppress(NoBuild):
             return [_offer(session, backend, bare) for backend in backends], lowered
         raise
-
-
-def _moved(session: Session, lowered: Sequence[Lowered]) -> tuple[Lowered, ...]:
-    """The same bounds where the requirements stand now: in every choice, and in the base of a project of groups."""
-    targets = [*(choice.target for choice in offer.stated(session.project)), *(one.target for one in lowered)]
-    held = {(item.package, item.target) for item in session.project.requirements}
-    return tuple(
-        one._replace(target=target)
-        for one in lowered
-        for target in dict.fromkeys(targets)
-        if (one.package, target) in held
-    )
 
 
 def _offer(session: Session, backend: Backend, texts: Sequence[str]) -> offer.Offer:
