@@ -87,13 +87,6 @@ def test_lines_break_between_words_and_never_inside_a_command() -> None:
     ]
 
 
-def test_wide_letters_take_two_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert wrapped("\u6771\u4eac \u5927\u962a e\u0301t\u00e9", 9) == ["\u6771\u4eac \u5927\u962a", "e\u0301t\u00e9"]
-    out, stream = on_terminal(monkeypatch, 60, NO_COLOR="1")
-    out.table([("\u6771\u4eac", "one"), ("cu126", "two")])
-    assert stream.getvalue() == "\u6771\u4eac   one\ncu126  two\n"
-
-
 def test_messages_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     out, stream = on_terminal(monkeypatch, 40)
     out.say("using cu126 (torch 2.14.1): the driver supports CUDA 13.0")

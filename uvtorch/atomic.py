@@ -2,6 +2,7 @@
 
 import os
 import stat
+from contextlib import suppress
 from io import FileIO
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -32,20 +33,19 @@ def _replace(path: str, content: bytes, status: os.stat_result) -> bool:
         descriptor = os.open(temporary, _NEW, 0o600)
     except (PermissionError, FileExistsError):
         return False
+    done = False
     try:
         with FileIO(descriptor, "w") as file:
             _write_all(file, content)
             os.fsync(descriptor)  # else a crash may leave an empty file under the old name
-        try:
+        with suppress(OSError):
             _become_like(path, status, temporary)
             os.replace(temporary, path)
-        except OSError:
+            done = True
+    finally:
+        if not done:
             os.unlink(temporary)
-            return False
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    return True
+    return done
 
 
 def create(path: str, content: bytes, like: str | None = None) -> None:
@@ -53,30 +53,23 @@ def create(path: str, content: bytes, like: str | None = None) -> None:
 
     It is not forced to the disk. Raises OSError.
     """
-    try:
-        descriptor = os.open(path, _NEW, 0o600)
-    except FileExistsError:
+    with suppress(FileNotFoundError):
         os.unlink(path)
-        descriptor = os.open(path, _NEW, 0o600)
-    with FileIO(descriptor, "w") as file:
+    with FileIO(os.open(path, _NEW, 0o600), "w") as file:
         _write_all(file, content)
     if like is not None:
-        try:
+        with suppress(OSError):
             _become_like(like, os.stat(like), path)
-        except OSError:
-            pass
 
 
 def move(source: str, target: str) -> bool:
     """Let a file take another's place by a rename; False, with nothing changed, where that would lose what it is."""
     target = os.path.realpath(target)
     try:
-        status, new = os.stat(target), os.stat(source)
-        if status.st_nlink > 1 or (status.st_uid, status.st_gid) != (new.st_uid, new.st_gid):
-            return False
-    except FileNotFoundError:
-        pass
-    try:
+        if os.path.exists(target):
+            status, new = os.stat(target), os.stat(source)
+            if status.st_nlink > 1 or (status.st_uid, status.st_gid) != (new.st_uid, new.st_gid):
+                return False
         os.replace(source, target)
     except OSError:
         return False

@@ -104,7 +104,7 @@ class Command:
         """
         changes = self._claim is not None and self.line.verb in ("add", "remove", "lock")
         words = self.line.with_options(*options) if options else self.line.argv
-        with self.transaction() if changes else self._transaction(dry=self.dry) as tx:
+        with self.transaction(changes=changes) as tx:
             tx.say(*said)
             tx.warn(*warnings)
             if changes:
@@ -113,15 +113,17 @@ class Command:
                 tx.become(words)
         return tx.code
 
-    def transaction(self) -> Transaction:
+    def transaction(self, *, changes: bool = True) -> Transaction:
         """What changes the project, its workspace's root and their lock: all or nothing, and nobody else meanwhile.
 
-        Only shown with our `--dry-run`, and with uv's own, since the edits would be made all the same.
+        Only shown with our `--dry-run`, and with uv's own, since the edits would be made all the same. Without
+        `changes` there is nothing to keep from others.
         """
-        dry = self.dry or self.line.has("--dry-run")
-        self.claim()
-        tx = self._transaction(dry=dry)
-        tx.guard(*self.changed)
+        dry = self.dry or (changes and self.line.has("--dry-run"))
+        if changes:
+            self.claim()
+        tx = Transaction(lambda: self.uv, self.out, dry=dry, claim=self._claim)
+        tx.guard(*self.changed if changes else ())
         return tx
 
     @property
@@ -133,6 +135,3 @@ class Command:
         if self._script:
             return root, f"{root}.lock"
         return os.path.join(root, "pyproject.toml"), os.path.join(root, "uv.lock")
-
-    def _transaction(self, *, dry: bool) -> Transaction:
-        return Transaction(lambda: self.uv, self.out, dry=dry, claim=self._claim)

@@ -70,15 +70,9 @@ def _is_folder(text: str) -> bool:
 
 def _separated(value: str) -> "Iterator[str]":
     """The requirements of `--with a[b,c]>=1,<2,d`, as uv separates them: `a[b,c]>=1,<2` and `d`."""
-    text = ""
-    for part in value.split(","):
-        if text and (text.count("[") > text.count("]") or not part.strip()[:1].isalpha()):
-            text += f",{part}"
-            continue
-        if text:
-            yield text
-        text = part.strip()
-    yield text
+    import re  # noqa: PLC0415  a plain `pip install` loads nothing that it does not need
+
+    return map(str.strip, re.split(r",(?=\s*[^\W\d_])(?![^\[]*\])", value))
 
 
 def _requirement(word: str) -> str:

@@ -67,20 +67,11 @@ def wrapped(text: str, width: int) -> list[str]:
 
     lines = [""]
     for word in re.findall(r"(?:`[^`]*`|\S)+", text):
-        if lines[-1] and columns(lines[-1]) + 1 + columns(word) > width:
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
             lines.append(word)
         else:
             lines[-1] += f" {word}" if lines[-1] else word
     return lines
-
-
-def columns(text: str) -> int:
-    """The columns of a terminal that a text takes: two for a wide letter, as Chinese and Japanese have."""
-    if text.isascii():
-        return len(text)
-    from unicodedata import east_asian_width  # noqa: PLC0415  most texts are ASCII
-
-    return sum(2 if east_asian_width(char) in "WF" else 1 for char in text)
 
 
 class Output:
@@ -213,15 +204,15 @@ class Output:
         A row of one cell is a heading, an empty one a blank line.
         """
         cells = [[*map(clean, row)] for row in ([header] if header else []) + [*rows]]
-        widths = [max(map(columns, column)) for column in zip(*(row[:-1] for row in cells if row[1:]), strict=True)]
+        widths = [max(map(len, column)) for column in zip(*(row[:-1] for row in cells if row[1:]), strict=True)]
         for number, row in enumerate(cells):
             *head, last = row or [""]
             bold = not head or head[0] in _DECISIONS or (bool(header) and number == 0)
             self._print(self._row(head, last, widths), bold=bold)
 
     def _row(self, head: "Sequence[str]", last: str, widths: "Sequence[int]") -> list[str]:
-        start = "".join(cell + " " * (width + 2 - columns(cell)) for cell, width in zip(head, widths, strict=False))
-        indent = columns(start)
+        start = "".join(cell.ljust(width + 2) for cell, width in zip(head, widths, strict=False))
+        indent = len(start)
         if head and self.width - indent < 24:
             return [start.rstrip(), *("    " + line for line in wrapped(last, self.width - 4))]
         first, *rest = wrapped(last, self.width - indent)

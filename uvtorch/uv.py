@@ -67,11 +67,8 @@ def _on_path(name: str, env: "Mapping[str, str]") -> list[str]:
 def _is_uvtorch(path: str) -> bool:
     """Whether this file starts uvtorch: the running script, a link to it, a copy, a console script, a wrapper."""
     try:
-        if os.path.samefile(path, sys.argv[0]):
+        if os.path.exists(sys.argv[0]) and os.path.samefile(path, sys.argv[0]):
             return True
-    except OSError:
-        pass
-    try:
         if os.path.getsize(path) > 1_000_000:  # uv is tens of megabytes, a launcher kilobytes
             return False
         with open(path, "rb") as file:
@@ -118,14 +115,13 @@ def environment() -> dict[str, str]:
     if env.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8") and not env.get("LC_ALL"):
         try:
             with open("/proc/self/environ", "rb") as file:
-                given = file.read().split(b"\0")
+                given = b"\0" + file.read()
         except OSError:
             return env
         del env["LC_CTYPE"]
-        for entry in given:
-            if entry.startswith(b"LC_CTYPE="):
-                env["LC_CTYPE"] = os.fsdecode(entry[9:])
-                break
+        _, named, rest = given.partition(b"\0LC_CTYPE=")
+        if named:
+            env["LC_CTYPE"] = os.fsdecode(rest.partition(b"\0")[0])
     return env
 
 

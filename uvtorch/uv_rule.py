@@ -7,7 +7,7 @@ first, then the CPU's; the first index that has a match wins.
 import os
 import shlex
 import tomllib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from uvtorch.backend import Backend, parse
 from uvtorch.catalog import Catalog, number
@@ -68,11 +68,15 @@ def _indexes(machine: Machine) -> list[str]:
     """The indexes that it searches before the CPU's."""
     with open(os.path.join(os.path.dirname(__file__), "catalog", "uv.toml"), "rb") as file:
         rule, system = tomllib.load(file), machine.platform.system
-    amd = sorted(gpu.architecture or "" for gpu in machine.gpus if gpu.vendor == "amd")
     if machine.nvidia_driver and system in ("linux", "windows"):
-        driver = number(machine.nvidia_driver.version)
-        majors = [major for major, least in rule["driver"].items() if driver >= number(least[system])]
-        return [name for name in rule["cuda"].split() if name[2:4] in majors]
-    if amd and system == "linux":
-        return [name for name, architectures in rule["rocm"].items() if amd[0] in architectures.split()]
-    return ["xpu"] if any(gpu.vendor == "intel" for gpu in machine.gpus) else []
+        return _cuda(rule, number(machine.nvidia_driver.version), system)
+    vendors = {gpu.vendor for gpu in machine.gpus}
+    if "amd" in vendors and system == "linux":
+        first = min(gpu.architecture or "" for gpu in machine.gpus if gpu.vendor == "amd")
+        return [name for name, architectures in rule["rocm"].items() if first in architectures.split()]
+    return ["xpu"] if "intel" in vendors else []
+
+
+def _cuda(rule: dict[str, Any], driver: tuple[int, ...], system: str) -> list[str]:
+    majors = [major for major, least in rule["driver"].items() if driver >= number(least[system])]
+    return [name for name in rule["cuda"].split() if name[2:4] in majors]
