@@ -411,3 +411,25 @@ def test_global_options_stand_anywhere_beside_our_own_verbs() -> None:
 def test_a_mistake_in_our_options_is_an_error(words: list[str]) -> None:
     with pytest.raises(UsageError):
         argv.torch_backend(parse(["sync", *words]))
+
+
+@pytest.mark.parametrize(
+    ("typed", "verb", "again", "words"),
+    [
+        ("sync --auto --pre --index https://example.com/ -U", "lock", True, "--pre --index https://example.com/"),
+        ("add --upgrade --locked --no-build --no-editable torch", "lock", True, "--no-build"),
+        ("add --upgrade --locked --no-build --no-editable torch", "lock", False, "--upgrade --locked --no-build"),
+        (
+            "add -q --upgrade-package x --link-mode copy --reinstall torch",
+            "sync",
+            True,
+            "--quiet --link-mode copy --reinstall",
+        ),
+        ("--offline run --pre --auto train.py --pre", "", True, "--offline"),
+        ("add --pre --prerelease allow torch", "pip compile", True, "--prerelease allow"),
+    ],
+)
+def test_what_follows_from_a_command_gets_the_options_that_mean_the_same(
+    typed: str, verb: str, again: bool, words: str
+) -> None:
+    assert argv.forwarded(argv.parse(typed.split()), verb, again=again) == tuple(words.split())

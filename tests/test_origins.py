@@ -156,6 +156,16 @@ def test_a_workspace_is_pinned_anew_as_one(make: Make, where: str, command: str)
     project.versions(torch="2.15.0+cu130", torchvision="0.29.2+cu130")
 
 
+def test_choices_of_a_root_leave_a_member_but_for_its_bound(make: Make) -> None:
+    tables = '[tool.uv.sources]\none = { workspace = true }\n[tool.uv.workspace]\nmembers = ["one"]\n'
+    root = body("torch>=2.15.0", "one", name="root", tool=tables)
+    member = body("torch>=2.15.0", name="one").partition("\n[tool.uv]")[0]
+    project = make(root).put({"one/pyproject.toml": member})
+    project.uvtorch("torch", "backends", "cpu", "cu126").must()
+    assert project.member("one").text == member.replace("2.15.0", "2.14.1")
+    assert project.data["project"]["optional-dependencies"] == {"cpu": ["torch>=2.15.0"], "cu126": ["torch>=2.14.1"]}
+
+
 # The user's own indexes
 
 
@@ -264,6 +274,14 @@ def test_a_mac_pins_nothing(make: Make) -> None:
         project = make(body())
         project.uvtorch(*command.split(), machine="macos-m3").must()
         assert "sources" not in project.data["tool"]["uv"]
+
+
+def test_a_mac_locks_without_a_pin(make: Make) -> None:
+    project = make(body("torch"))
+    done = project.uvtorch("lock", "--torch-backend", "auto", machine="macos-m3").must()
+    assert "nothing is pinned" in done.err
+    project.uv("lock", "--check").must()
+    assert "sources" not in project.data["tool"]["uv"]
 
 
 # Options, pins, environment, configuration
