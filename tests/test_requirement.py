@@ -9,8 +9,8 @@ from uvtorch.requirement import (
     named_by,
     parse,
     specifiers,
-    with_bound,
     with_extras,
+    within,
     without_local,
 )
 
@@ -58,8 +58,9 @@ def test_a_local_version_is_taken_out_and_nothing_else(text: str, expected: str)
     ],
 )
 def test_a_bound_is_added_and_the_rest_kept(text: str, expected: str) -> None:
-    assert with_bound(text, "<2.12") == expected
-    parse(with_bound(text, "<2.12"))
+    assert within(text, {"torch": "<2.12"}) == expected
+    assert within(text, {"other": "<2.12"}) == text
+    parse(expected)
 
 
 @pytest.mark.parametrize(

@@ -117,12 +117,9 @@ def _locked(file: int, flags: int) -> bool:
 
 def above(directory: str, env: Mapping[str, str]) -> Iterator[Claim]:
     """The directory and its parents. A torn pyproject.toml does not tell which of them is its workspace's root."""
-    while True:
-        yield Claim(directory, env)
-        parent = os.path.dirname(directory)
-        if parent == directory:
-            return
-        directory = parent
+    yield Claim(directory, env)
+    if (parent := os.path.dirname(directory)) != directory:
+        yield from above(parent, env)
 
 
 class Journal:

@@ -222,7 +222,7 @@ class Output:
         """Print JSON: never coloured, wrapped or escaped by us."""
         import json  # noqa: PLC0415  few verbs print it
 
-        print(json.dumps(_masked(document), indent=2))
+        print(masked(json.dumps(document, indent=2)))
 
     def script(self, lines: "Iterable[str]") -> None:
         """Print what a dry run would do: decisions after `#`, a diff of each file, commands after `$`."""
@@ -274,15 +274,6 @@ class Output:
 def styled(text: str, *codes: str) -> str:
     """The text in a terminal's colours; nothing where it is empty."""
     return f"\x1b[{';'.join(codes)}m{text}\x1b[0m" if text else ""
-
-
-def _masked(value: object) -> object:
-    """The same value for JSON, with `masked` applied to every text."""
-    if isinstance(value, str):
-        return masked(value)
-    if isinstance(value, dict):
-        return {key: _masked(inner) for key, inner in value.items()}
-    return [_masked(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _is_terminal(stream: "TextIO | None") -> bool:

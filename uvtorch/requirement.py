@@ -14,7 +14,6 @@ from uvtorch.packages import normalize
 _STAR = r"(>=?|<=?|~=)(\s*[0-9][0-9.]*)\.\*"
 _COMMA = r"([<>=!~]=?=?\s*[\w.+*!-]+)(?=\s*[<>=!~])"
 _LOCAL = r"(===?\s*[^\s,;()+]+)\+[\w.-]+"
-_BARE = r"[^<>=!~(;]*"
 _EXTRAS = r"\[([^\]]*)\]"
 _END = r"(?:\s*,)?(\s*\)?\s*)$"
 
@@ -60,8 +59,7 @@ def named_by(text: object) -> str | None:
 
 def bare_requirement(text: str) -> str:
     """A registry requirement without version and marker: `torch[opt] >= 2 ; m` is `torch[opt]`."""
-    found = re.match(_BARE, text)
-    return found[0].strip() if found else ""
+    return re.split(r"[<>=!~(;]", text, maxsplit=1)[0].strip()
 
 
 @cache
@@ -73,20 +71,14 @@ def without_local(text: str) -> str:
     return re.sub(_LOCAL, r"\1", head) + semicolon + marker
 
 
-def with_bound(text: str, specifier: str) -> str:
-    """A requirement with one more clause, the rest as it is written; one of a URL is given back as it is."""
-    requirement = parse(text)
-    if requirement.url:
+def within(text: str, bounds: Mapping[str, str]) -> str:
+    """A requirement with the bound of its package as one more clause, where there is one; the rest as it is written."""
+    name = named_by(text)
+    if not name or name not in bounds:
         return text
     head, semicolon, marker = text.partition(";")
-    clause = f",{specifier}" if requirement.specifier else specifier
+    clause = f",{bounds[name]}" if parse(text).specifier else bounds[name]
     return re.sub(_END, lambda end: clause + end[1], head, count=1) + semicolon + marker
-
-
-def within(text: str, bounds: Mapping[str, str]) -> str:
-    """A requirement within the bound of its package, where there is one."""
-    name = named_by(text)
-    return with_bound(text, bounds[name]) if name and name in bounds else text
 
 
 @cache
