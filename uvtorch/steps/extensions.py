@@ -8,7 +8,7 @@ from uvtorch.choose import Decision
 from uvtorch.cuda_extensions import Extension
 from uvtorch.edits import extensions, pin
 from uvtorch.extension_query import Match, OutOfReachError, Query, built_from_source
-from uvtorch.project import Choice, Project, Source
+from uvtorch.project import Choice
 from uvtorch.requirement import named_by
 from uvtorch.session import Session, decision_line, requirements_of
 from uvtorch.steps import choices
@@ -39,11 +39,12 @@ def add_extensions(session: Session, requested: Sequence[Requested]) -> tuple[in
     first = session.decide(requirements, backend)
     query = Query(session, session.request(requirements, backend))
     try:
-        for found in filter(None, (query.best(one, wanted) for one in _backends(first, choice))):
-            return _take(session, requested, found, choice), ()
-        return None, tuple(built_from_source(first, wanted, query))
+        found = next(filter(None, (query.best(one, wanted) for one in _backends(first, choice))), None)
+        if found is None:
+            return None, tuple(built_from_source(first, wanted, query))
     except OutOfReachError as error:
         return None, (f"{error}: {names} is left to uv, and may be built for another torch or CUDA",)
+    return _take(session, requested, found, choice), ()
 
 
 def _needs_choice(offered: Sequence[Choice], names: str) -> str:
@@ -58,18 +59,15 @@ def _unbounded(item: Extension) -> Extension:
 
 
 def _wanted(session: Session) -> list[Extension]:
-    """What the table has of what is named, in a project that may have another index for it."""
+    """What the table has of what is named, in a project that takes its PyTorch packages from backends' indexes."""
     project, table = session.project, cuda_extensions.table(session.env)
-    if session.is_script or session.frozen or any(one.backend is None for one in _pinning(project)):
+    pins = [source for source in project.sources if project.is_pinned(source.package)]
+    if session.is_script or session.frozen or None in {pin.backend for pin in pins}:
         return []
     have = {source.package for source in project.sources}
     found = {named_by(text) or "": text for text in session.line.positionals}
     new = [name for name in found if name in table.packages.keys() - have and not project.is_pinned(name)]
     return [table.packages[name]._replace(text=found[name]) for name in new]
-
-
-def _pinning(project: Project) -> list[Source]:
-    return [source for source in project.sources if project.is_pinned(source.package)]
 
 
 def _backend(session: Session, requested: Sequence[Requested]) -> Backend | None:
