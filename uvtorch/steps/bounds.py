@@ -26,11 +26,6 @@ class Lowered(NamedTuple):
     package: str
     before: str
 
-    @property
-    def place(self) -> tuple[str, Target, str]:
-        """Where it stands."""
-        return self.manifest, self.target, self.package
-
 
 def decide_lowering(
     session: Session, requirements: Sequence[str], backend: Backend | None
@@ -124,10 +119,12 @@ def _within(text: str, lowest: Version, kind: str | None) -> str:
     return bare_requirement(head) + bound(lowest.public, kind) + (f" ;{tail}" if semicolon else "")
 
 
-def bare(session: Session) -> list[Lowered]:
-    """The project's own PyTorch requirements that have no bound."""
+def bare(session: Session, standing: Sequence[Lowered] = ()) -> list[Lowered]:
+    """The project's own PyTorch requirements that have no bound, but for those that stood so before."""
     path, items = session.required_site.manifest.path, session.project.pytorch_requirements()
-    return [Lowered(path, one.target, one.package, one.text) for one in items if not parse(one.text).specifier]
+    found = [Lowered(path, one.target, one.package, one.text) for one in items if not parse(one.text).specifier]
+    places = [(one.target, one.package) for one in standing]
+    return [one for one in found if (one.target, one.package) not in places]
 
 
 def take_bounds_away(change: Change, lowered: Sequence[Lowered]) -> None:

@@ -61,8 +61,8 @@ def _unbounded(item: Extension) -> Extension:
 def _wanted(session: Session) -> list[Extension]:
     """What the table has of what is named, in a project that takes its PyTorch packages from backends' indexes."""
     project, table = session.project, cuda_extensions.table(session.env)
-    pins = [source for source in project.sources if project.is_pinned(source.package)]
-    if session.is_script or session.frozen or None in {pin.backend for pin in pins}:
+    own = {source.package for source in project.sources if source.backend is None}
+    if session.is_script or session.frozen or any(map(project.is_pinned, own)):
         return []
     have = {source.package for source in project.sources}
     found = {named_by(text) or "": text for text in session.line.positionals}

@@ -220,11 +220,11 @@ def change_choices(session: Session, tx: Transaction, file: PyProject, ours: Col
     Bare requirements that are new are bounded by what was locked, as `uv add` does. `text` is the decision to say.
     """
     line, locks = session.line, not session.frozen
-    before, standing = content(session.required_site.lock), {one.place for one in bare(session)}
+    before, standing = content(session.required_site.lock), bare(session)
     sync, warnings = ((), ()) if session.unsynced else choices.sync_command(session)  # to the choice that there is now
     session.edit(tx, file)
     session.reread()
-    fresh = [one for one in bare(session) if one.place not in standing and locks and not line.has("--raw")]
+    fresh = bare(session, standing) if locks and not line.has("--raw") else []
     tx.say(text + ("; bounds follow from the lock, as with `uv add`" if fresh else ""))
     tx.warn(*warnings)
     if line.has("--requirements") or not set(line.positionals_at) <= set(ours):

@@ -96,7 +96,7 @@ def set_choices(
     kind = _checked_kind(session, named)
     model = [item.text for item in offer.model_requirements(project)]
     offers, lowered = _offers(session, list(dict.fromkeys(backends)), model)
-    bounds, standing = {one.package: one.before for one in lowered}, {one.place for one in bare(session)}
+    bounds, standing = {one.package: one.before for one in lowered}, bare(session)
     with session.transaction() as tx:
         change = Change(session, tx)
         take_bounds_away(change, lowered)
@@ -110,7 +110,7 @@ def set_choices(
         tx.say(*said)
         tx.warn(*_warnings(session, project, kind, bool(have)), *notes)
         tx.uv(*choices.relock_command(session))
-        moved = [one for one in bare(session) if one.package in bounds and one.place not in standing]
+        moved = [one for one in bare(session, standing) if one.package in bounds]
         others = [one for one in lowered if one.manifest != session.required_site.manifest.path]
         bound_anew(session, tx, [*(one._replace(before=bounds[one.package]) for one in moved), *others])
     return tx.code
