@@ -185,6 +185,11 @@ class Choice(NamedTuple):
         """The name of the extra or group."""
         return self.target.name
 
+    @property
+    def family(self) -> str:
+        """The backend's, empty where the URL names none."""
+        return self.backend.family if self.backend else ""
+
 
 class Config(NamedTuple):
     """`[tool.uvtorch]`."""

@@ -142,10 +142,9 @@ def locked_releases(path: str, backends: Sequence[Backend | None]) -> tuple[str 
 
 def broken_driver(machine: Machine, fit: Fitting) -> Problem | None:
     """The broken driver that keeps a choice of this project from running; None where there is no such thing."""
-    best = fit.best.backend if fit.best and fit.options[fit.best].fits else None
-    if best and best.family != "cpu":
+    if fit.best and fit.best.family not in ("", "cpu") and fit.options[fit.best].fits:
         return None
-    families = {one.backend.family for one in fit.options if one.backend}
+    families = {one.family for one in fit.options}
     if machine.platform.system != "macos" and "pypi" in {one.origin for one in fit.options}:
         families.add("cu")
     return next((one for one in machine.problems if one.kind == "broken" and FAMILY.get(one.vendor) in families), None)
@@ -153,7 +152,7 @@ def broken_driver(machine: Machine, fit: Fitting) -> Problem | None:
 
 def driver_error(problem: Problem, project: Project, fit: Fitting, said: selection.Asked, *hints: str) -> MachineError:
     """The error for a broken driver: the CPU choice must be asked for, of `uv sync` where there are `hints`."""
-    spare = next((choice for choice in fit.options if choice.backend and choice.backend.family == "cpu"), None)
+    spare = next((choice for choice in fit.options if choice.family == "cpu"), None)
     told = " ".join(selection.selection(project, spare, said)) if spare else ""
     remedies = [problem.remedy, f"`{'uv sync ' if hints else ''}{told}` takes the CPU choice" if told else ""]
     return MachineError(f"{problem.reason.rstrip('.')}.", *filter(None, remedies), *hints)

@@ -48,7 +48,7 @@ def add_extensions(session: Session, requested: Sequence[Requested]) -> tuple[in
 
 
 def _needs_choice(offered: Sequence[Choice], names: str) -> str:
-    cuda = next((one for one in offered if one.backend and one.backend.family == "cu"), offered[0])
+    cuda = next((one for one in offered if one.family == "cu"), offered[0])
     option = f"{'--optional' if cuda.kind == 'extra' else '--group'} {cuda.name}"
     return f"{names} is built for one backend: `uvtorch add {option} {names}` adds it to that choice"
 
