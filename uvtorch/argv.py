@@ -250,11 +250,9 @@ class _Parser:
             line.ours.append((name, value))
             return
         line.argv.append(word)
-        if name in self.values and not equals:
-            value = self._next()
-        elif name not in self.values | self.flags:
+        if name not in self.values | self.flags:
             line.unknown = line.unknown or name
-        line.options.append((ALIASES.get(name, name), value))
+        self._option(name, value)
 
     def _short(self, word: str) -> None:
         """Read one cluster of short options: `-q`, `-qv`, `-p3.12`, `-p=3.12`, `-qp 3.12`."""
@@ -264,20 +262,17 @@ class _Parser:
             if name not in self.values | self.flags:
                 line.unknown = line.unknown or name
                 return
-            value = None
             if name in self.values:
-                value = rest.removeprefix("=") if rest else self._next()
-            line.options.append((ALIASES.get(name, name), value))
-            if name in self.values:
+                self._option(name, rest.removeprefix("=") if rest else None)
                 return
+            self._option(name, None)
 
-    def _next(self) -> str | None:
-        """The next word as a value, which uv gets too; None where there is none."""
-        if not self.words:
-            return None
-        value = self.words.pop(0)
-        self.line.argv.append(value)
-        return value
+    def _option(self, name: str, value: str | None) -> None:
+        """Record an option of uv's; its value may be the next word."""
+        if name in self.values and value is None and self.words:
+            value = self.words.pop(0)
+            self.line.argv.append(value)
+        self.line.options.append((ALIASES.get(name, name), value))
 
 
 _FOLLOWING = {

@@ -1,7 +1,7 @@
 """The smallest set of backends that serves many machines. Pure."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from itertools import combinations
+from itertools import chain, combinations
 from typing import NamedTuple
 
 from uvtorch.backend import Backend
@@ -13,6 +13,8 @@ from uvtorch.machine import Machine
 
 Worth = tuple[tuple[int, ...], tuple[object, ...]]
 """What a backend gives a machine: the torch release, and how `choose` ranks it among those with the same release."""
+_Rows = list[tuple[Mapping[Backend, Worth], list[int]]]
+"""What each backend gives, and the places of the machines that it is given."""
 
 
 class Unserved(NamedTuple):
@@ -44,23 +46,20 @@ def smallest(machines: Sequence[Machine], request: Request, catalog: Catalog) ->
     kinds: dict[Hashable, list[int]] = {}
     for place, machine in enumerate(machines):
         kinds.setdefault(_kind(machine, catalog), []).append(place)
-    offers: dict[str, list[tuple[dict[Backend, Worth], int]]] = {}
-    served: list[tuple[dict[Backend, Worth], list[int]]] = []
+    offers: dict[str, _Rows] = {}
     unserved = []
     for places in kinds.values():
         machine = machines[places[0]]
         decision = choose(machine, asked, catalog)
         if fitting := _fitting(decision.table) if decision.backend and decision.table else {}:
-            offers.setdefault(next(iter(fitting)).family, []).append((fitting, len(places)))
-            served.append((fitting, places))
+            offers.setdefault(next(iter(fitting)).family, []).append((fitting, places))
         else:
             unserved.append(Unserved(tuple(places), _reason(machine, decision)))
     # No machine is served by two families, so each has its own smallest set.
-    found = [backend for rows in offers.values() for backend in _cover(rows)]
-    found.sort(key=lambda backend: backend.rank)
+    found = sorted(chain.from_iterable(map(_cover, offers.values())), key=lambda one: one.rank)
     takes: dict[Backend, tuple[int, ...]] = dict.fromkeys(found, ())
-    for fitting, places in served:
-        takes[max((one for one in found if one in fitting), key=fitting.__getitem__)] += tuple(places)
+    for gives, places in chain.from_iterable(offers.values()):
+        takes[max((one for one in found if one in gives), key=gives.__getitem__)] += tuple(places)
     return Served(tuple(found), tuple(unserved), takes)
 
 
@@ -94,8 +93,8 @@ def _reason(machine: Machine, decision: Decision) -> str:
     return "the catalog does not know what is asked for"
 
 
-def _cover(rows: Sequence[tuple[Mapping[Backend, Worth], int]]) -> tuple[Backend, ...]:
-    """The best of the smallest sets that serve every row of (what each backend gives, number of machines)."""
+def _cover(rows: _Rows) -> tuple[Backend, ...]:
+    """The best of the smallest sets that serve every row."""
     backends = sorted({backend for fitting, _ in rows for backend in fitting}, key=lambda one: one.rank)
     needs = {frozenset(fitting) for fitting, _ in rows}
     sizes = (combinations(backends, size) for size in range(1, len(backends) + 1))
@@ -103,10 +102,10 @@ def _cover(rows: Sequence[tuple[Mapping[Backend, Worth], int]]) -> tuple[Backend
     return max(next(filter(None, covers)), key=lambda subset: _worth(subset, rows))
 
 
-def _worth(subset: tuple[Backend, ...], rows: Sequence[tuple[Mapping[Backend, Worth], int]]) -> tuple[object, ...]:
+def _worth(subset: tuple[Backend, ...], rows: _Rows) -> tuple[object, ...]:
     """To be compared: the releases that a set gives, newest first, with their machines; the same of the preferences."""
     counts: tuple[dict[object, int], dict[object, int]] = ({}, {})
-    for fitting, machines in rows:
+    for fitting, places in rows:
         for value, count in zip(max(fitting[one] for one in subset if one in fitting), counts, strict=True):
-            count[value] = count.get(value, 0) + machines
+            count[value] = count.get(value, 0) + len(places)
     return tuple(sorted(count.items(), reverse=True) for count in counts)

@@ -1,7 +1,6 @@
 """A file as it was before a command, and whether it may be put back: not over what somebody else wrote meanwhile."""
 
 import os
-from collections import Counter
 from collections.abc import Collection, Sequence
 
 from uvtorch import atomic, files
@@ -136,11 +135,12 @@ def by_uv(before: bytes, after: bytes, names: Collection[str], *, torn: bool = F
     `uv add` may set an array in other lines, so line breaks do not count. `torn`: the end may be missing.
     """
     old, new = ([atom for atom in _atoms(text) if not _is_uvs(atom, names)] for text in (before, after))
-    if torn and not after.endswith(b"\n") and new[:-1] == old[: max(len(new) - 1, 0)] and len(new) <= len(old):
-        cut = new[-1] if new else b""
-        begun = (*old[len(new) - 1 :], *_WORDS, *(name.encode() for name in names))
-        return any(whole.startswith(cut) for whole in begun)
-    return Counter(old) == Counter(new)
+    if sorted(old) == sorted(new):
+        return True
+    *whole, cut = new or [b""]
+    begun = (*old[len(whole) :], *_WORDS, *map(str.encode, names))
+    is_cut = torn and not after.endswith(b"\n") and whole == old[: len(whole)]
+    return is_cut and any(atom.startswith(cut) for atom in begun)
 
 
 def _atoms(text: bytes) -> list[bytes]:
