@@ -9,6 +9,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from typing import Any
 
 VARIABLES = (
     "UVTORCH_HARDWARE", "UVTORCH_PROBE_TIMEOUT", "UV_CUDA_DRIVER_VERSION", "UV_AMD_GPU_ARCHITECTURE",
@@ -67,7 +68,8 @@ def _pci(base: str) -> "Iterator[str]":
         yield _try(_read, f"{pci}/{address}/modalias") + _try(os.readlink, f"{pci}/{address}/driver")
 
 
-def _try(call: "Callable[[str], str | None]", name: str) -> str:
+def _try(call: "Callable[[str], Any]", name: str) -> "Any":
+    """What the call gives, empty where it gives nothing or cannot."""
     try:
         return call(name) or ""
     except (OSError, ValueError):
@@ -75,10 +77,7 @@ def _try(call: "Callable[[str], str | None]", name: str) -> str:
 
 
 def _names(path: str) -> list[str]:
-    try:
-        return sorted(os.listdir(path))
-    except OSError:
-        return []
+    return sorted(_try(os.listdir, path))
 
 
 def _read(path: str) -> str:
@@ -88,8 +87,5 @@ def _read(path: str) -> str:
 
 def state(path: str) -> str:
     """The time, size and inode of a file; empty where there is none."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return ""
-    return f"{status.st_mtime_ns} {status.st_size} {status.st_ino}"
+    status = _try(os.stat, path)
+    return f"{status.st_mtime_ns} {status.st_size} {status.st_ino}" if status else ""

@@ -106,8 +106,7 @@ class Transaction:
         if after == before:
             return False
         if self.dry:
-            first = self._edits[path][0] if path in self._edits else before
-            self._edits[path] = (first, after)
+            self._edits[path] = (self._edits.get(path, (before,))[0], after)
             return True
         if not self._edited:
             uv.require(self._find_uv())
