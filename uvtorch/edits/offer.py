@@ -14,6 +14,7 @@ from uvtorch.errors import ProjectError
 from uvtorch.markers import MAIN_PLATFORMS
 from uvtorch.packages import has_build, roles
 from uvtorch.project import Choice, Item, Project, Requirement, Source, Target
+from uvtorch.project.choices import torch_first
 from uvtorch.project.model import BASE, GROUP
 from uvtorch.project.pyproject import PyProject, SourceEntry
 from uvtorch.requirement import bare_requirement, with_extras, within, without_local
@@ -50,16 +51,18 @@ def editable(project: Project) -> tuple[Choice, ...]:
 
     Raises ProjectError where choices are the workspace root's alone.
     """
-    rows = [*project.choices(), *(row for platform in MAIN_PLATFORMS for row in project.choices_for(platform))]
-    rows = [row for row in rows if row.kind != "base"]
-    found = {row.target: row for row in reversed(rows) if row.target in project.targets}
+    found: dict[Target, Choice] = {}
+    every = (project.choices(), *map(project.choices_for, MAIN_PLATFORMS))
+    rows = [row for rows in every for row in rows if row.kind != "base"]
+    for row in [row for row in rows if row.target in project.targets]:
+        found.setdefault(row.target, row)
     if rows and not found:
         root = project.root_name or "the root"
         raise ProjectError(
             f"the backend choices are those of the workspace's root ({root}), not of {project.origin}",
             f"`--package {root}` changes them there",
         )
-    return tuple(found[target] for target in dict.fromkeys(row.target for row in rows) if target in found)
+    return tuple(found.values())
 
 
 def offer(file: PyProject, project: Project, offers: Sequence[Offer], kind: ChoiceKind, base: str) -> None:
@@ -69,44 +72,49 @@ def offer(file: PyProject, project: Project, offers: Sequence[Offer], kind: Choi
     project's dependencies; as groups they stay there too, since a group is not published. Raises ProjectError where a
     choice that is dropped is still referred to, or a name is taken by something else.
     """
-    have, model = stated(project), model_requirements(project)
-    wanted = {one.backend for one in offers}
-    new = [one for one in offers if one.backend not in {choice.backend for choice in have}]
+    have, wanted, rows = stated(project), {one.backend for one in offers}, _rows(project)
     dropped = [choice for choice in have if choice.backend not in wanted]
     kept = [choice.target for choice in have if choice.backend in wanted]
-    if not have:
-        _leave_base(file, project, model, offers, kind)
-    texts = [without_local(item.text) for item in model]
-    names = tuple(dict.fromkeys(("torch", *(item.package for item in model))))
-    if len(names) > len({item.package for item in model}):
-        texts.insert(0, "torch")  # a source reaches direct requirements only
-    sources: dict[str, list[SourceEntry]] = {name: [] for name in names}
+    new = [one for one in offers if one.backend not in {choice.backend for choice in have}]
+    given_up = set() if have else _leave_base(file, project, offers, kind)
+    sources: dict[str, list[SourceEntry]] = {name: [] for name in (*torch_first(dict(rows)), *sorted(given_up))}
     for one in new:
-        index, where = _fill(file, project, one, texts, kind, base), marker(one.decision.platforms)
-        for name in pin.built((*names, *one.decision.companions), one.backend, one.decision.torch):
-            sources.setdefault(name, []).append(SourceEntry(index, where)._replace(**{kind: one.name}))
+        entry = _fill(file, project, one, Target(kind, one.name), [text for _, text in rows], base)
+        for name in pin.built((*dict(rows), *one.decision.companions), one.backend, one.decision.torch):
+            sources.setdefault(name, []).append(entry)
     targets = [Target(kind, one.name) for one in new]
     file.exclude_from_defaults(targets)
     _replace(file, project, dropped, sources, [*kept, *targets])
+    pin.sweep(file, project)
 
 
-def _fill(file: PyProject, project: Project, one: Offer, texts: Sequence[str], kind: ChoiceKind, base: str) -> str:
-    """Write the requirements of a new choice and its index; the index's name."""
-    if Target(kind, one.name) in project.targets:
+def _rows(project: Project) -> list[tuple[str, str]]:
+    """The packages and requirements of a new choice: torch's among them, as a source reaches direct ones only."""
+    rows = [(item.package, without_local(item.text)) for item in model_requirements(project)]
+    return rows if "torch" in dict(rows) else [("torch", "torch"), *rows]
+
+
+def _fill(
+    file: PyProject, project: Project, one: Offer, target: Target, texts: Sequence[str], base: str
+) -> SourceEntry:
+    """Write the requirements of a new choice and its index; what takes a package from there."""
+    if target in project.targets:
         raise ProjectError(
-            f"the project has {'an extra' if kind == 'extra' else 'a group'} `{one.name}` of its own",
-            f"rename it, or use --as {'groups' if kind == 'extra' else 'extras'}",
+            f"the project has {'an extra' if target.kind == 'extra' else 'a group'} `{one.name}` of its own",
+            f"rename it, or use --as {'groups' if target.kind == 'extra' else 'extras'}",
         )
     bounds = dict(one.decision.bounds)
     for text in (*texts, *pin.companion_texts(one.decision).values()):
-        file.add_requirement(Target(kind, one.name), within(text, bounds))
-    name, url = pin.index_for(project, one.backend, base)
-    pin.write_index(file, project, name, url)
-    return name
+        file.add_requirement(target, within(text, bounds))
+    index = pin.index_in(file, project, one.backend, base)
+    return SourceEntry(index, marker(one.decision.platforms))._replace(**{target.kind: one.name})
 
 
 def withdraw(file: PyProject, project: Project) -> None:
-    """Make a project of several choices one without any: its requirements move to the project's dependencies."""
+    """Make a project of several choices one without any: its requirements move to the project's dependencies.
+
+    The indexes stay, for the pin that follows; `pin.sweep` takes out what that leaves unused.
+    """
     for item in model_requirements(project):
         if item.package not in project.packages_in(BASE):
             file.add_requirement(BASE, without_local(item.text))
@@ -124,10 +132,8 @@ def _replace(
     gone = {choice.target for choice in dropped}
     for choice in dropped:
         _drop(file, project, choice)
-    left = gone | {BASE} if sources else gone
     for package in dict.fromkeys((*sources, *(one.package for one in project.own_sources if one.target in gone))):
-        file.set_sources(package, sources.get(package, ()), at=left)
-    pin.sweep(file, project)
+        file.set_sources(package, sources.get(package, ()), at=gone | {BASE} if sources else gone)
     set_conflicts(file, project, targets, gone)
 
 
@@ -135,12 +141,9 @@ def set_conflicts(
     file: PyProject, project: Project, targets: Iterable[Target], gone: AbstractSet[Target] = frozenset()
 ) -> None:
     """The project's conflict sets without what is gone, and one that holds all the choices."""
+    left = ([item for item in items if item.target not in gone] for items in project.own_conflicts)
+    sets = [items for items in left if len(items) > 1 and not {item.target for item in items} <= {*targets}]
     choices = [Item(target.kind, target.name or "") for target in targets if target.kind != "base"]
-    sets: list[Sequence[Item]] = []
-    for items in project.own_conflicts:
-        members = [item for item in items if item.target not in gone]
-        if len(members) > 1 and not {item.target for item in members} <= {*targets}:
-            sets.append(members)
     file.set_conflicts([*sets, *([choices] if len(choices) > 1 else [])])
 
 
@@ -159,24 +162,19 @@ def _drop(file: PyProject, project: Project, choice: Choice) -> None:
         file.remove_requirement(choice.target, name)
 
 
-def _leave_base(
-    file: PyProject, project: Project, model: Sequence[Requirement], offers: Sequence[Offer], kind: ChoiceKind
-) -> None:
-    """What a project without choices gives up: a single pin's group; for extras its requirements as well.
-
-    For groups these stay, within the bounds that all choices share.
-    """
+def _leave_base(file: PyProject, project: Project, offers: Sequence[Offer], kind: ChoiceKind) -> set[str]:
+    """What a project without choices gives up: requirements that become extras, a single pin's group; what it had."""
     shared = dict(set.intersection(*(set(one.decision.bounds) for one in offers)))
-    for item in model:
-        if kind == "extra":
-            file.remove_requirement(BASE, item.package)
-        else:
-            file.set_requirement(BASE, item.package, within(item.text, shared))
+    texts: dict[str, list[str]] = {}
+    for item in model_requirements(project):
+        texts.setdefault(item.package, []).append(within(item.text, shared))
+    for package, found in texts.items():
+        file.set_requirement(BASE, package, *(found if kind == "group" else ()))
     grouped = project.packages_in(GROUP)
-    if grouped <= roles().keys():
-        file.leave_group(grouped)
-        for name in grouped - {"torch"}:
-            file.remove_sources(name)
+    if not grouped <= roles().keys():
+        return set()
+    file.leave_group(grouped)
+    return grouped - {"torch"}
 
 
 class Place(NamedTuple):

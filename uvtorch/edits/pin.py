@@ -8,22 +8,19 @@ from uvtorch.choose import Decision
 from uvtorch.errors import ProjectError
 from uvtorch.packages import extension_names, has_build, normalize, roles
 from uvtorch.project import Project, Source, Target
+from uvtorch.project.choices import reached
 from uvtorch.project.model import BASE, GROUP, Index
 from uvtorch.project.pyproject import PyProject, SourceEntry
 from uvtorch.requirement import named_by
 
 
-def index_for(project: Project, backend: Backend, base: str) -> tuple[str, str]:
-    """Name and URL of the project's own index with this backend's URL; else of the one that uvtorch writes."""
-    url = backend.index_url(base)
-    own = ((one.name, one.url) for one in project.indexes if one.name and same_url(one.url, url))
-    return next(own, (backend.index_name, url))
-
-
-def write_index(file: PyProject, project: Project, name: str, url: str) -> None:
-    """The file has the index, unless the workspace's root has it."""
-    if not any(one.inherited and one.explicit and one.name == name for one in project.indexes):
-        file.set_index(name, url)
+def index_in(file: PyProject, project: Project, backend: Backend, base: str) -> str:
+    """The name of the index with this backend's builds: the project's own of that URL, else one that is written."""
+    name, url = backend.index_name, backend.index_url(base)
+    known = next((one for one in project.indexes if one.name and same_url(one.url, url)), Index(name, url))
+    if not (known.inherited and known.explicit):
+        file.set_index(known.label, known.url)
+    return known.label
 
 
 def to(
@@ -46,26 +43,25 @@ def to(
     and no marker can be met by the backend's index alone, so its source holds on every platform.
     Raises ProjectError where the project takes one of them from a repository, a path or a wheel.
     """
-    assert decision.backend is not None  # a refusal has no pins
-    index, url = index_for(project, decision.backend, base)
-    where = marker(decision.platforms)
+    backend = decision.backend
+    assert backend is not None  # a refusal has no pins
     if staying is None:
         staying = [item.text for item in project.pytorch_requirements()]
     everywhere = {named_by(text) for text in staying if "+" in text and ";" not in text}
-    direct = built((*packages, *project.pytorch_direct), decision.backend, decision.torch)
+    direct = built((*packages, *project.pytorch_direct), backend, decision.torch)
     bounds = dict(decision.bounds)
-    others = built(("torch", *in_group(project), *transitive), decision.backend, decision.torch)
+    others = built(("torch", *in_group(project), *transitive), backend, decision.torch)
     group = {name: name + bounds.get(name, "") for name in others if name not in direct}
     group |= companion_texts(decision)
     pinned = direct | group
     _check_foreign(project, pinned.keys())
+    index, where = index_in(file, project, backend, base), marker(decision.platforms)
     for package in pinned:
         file.set_sources(package, [SourceEntry(index, None if package in everywhere else where)])
-    _remove_stale(file, project, pinned.keys(), decision.backend, decision.torch)
+    _remove_stale(file, project, pinned.keys(), decision)
     _set_group(file, project, group)
-    _move_extensions(file, project, decision.backend)
+    _move_extensions(file, project, backend)
     sweep(file, project)
-    write_index(file, project, index, url)
 
 
 def companion_texts(decision: Decision) -> dict[str, str]:
@@ -79,15 +75,13 @@ def built(packages: Iterable[str], backend: Backend | None, torch: str | None) -
     return dict.fromkeys(name for name in packages if has_build(name, backend, torch))
 
 
-def _remove_stale(
-    file: PyProject, project: Project, pinned: AbstractSet[str], backend: Backend, torch: str | None
-) -> None:
+def _remove_stale(file: PyProject, project: Project, pinned: AbstractSet[str], decision: Decision) -> None:
     """Take out the sources of an earlier backend's Triton, unless the user requires it, and of what this one lacks."""
     left = pinned | {item.package for item in project.requirements if item.target != GROUP}
-    companions = {name for name, role in roles().items() if role == "companion"} - left
-    for source in project.own_sources:
-        if source.backend and (source.package in companions or not has_build(source.package, backend, torch)):
-            file.remove_sources(source.package)
+    for name in {source.package for source in project.own_sources if source.backend}:
+        companion = roles().get(name) == "companion" and name not in left
+        if companion or not has_build(name, decision.backend, decision.torch):
+            file.remove_sources(name)
 
 
 def _check_foreign(project: Project, pinned: AbstractSet[str]) -> None:
@@ -120,23 +114,27 @@ def like(
     `torch` is its release, where that is known; `transitive` are those that only other packages require: they are named
     in the group. Where the pins are a workspace sibling's, its index is written here as well.
     """
+    direct, others = (built(names, pins[0].backend, torch) for names in (packages, transitive))
+    if "torch" not in {*direct, *others, *project.pytorch_direct, *in_group(project)}:
+        others = {"torch": None} | others
     model = min(pins, key=lambda pin: pin.package != "torch").package
-    entries = [pin for pin in pins if pin.package == model]
-    packages, transitive = (tuple(built(names, pins[0].backend, torch)) for names in (packages, transitive))
-    if "torch" not in {*packages, *transitive, *project.pytorch_direct, *in_group(project)}:
-        transitive = ("torch", *transitive)
     have = {source.package for source in project.sources}
-    for name in [name for name in (*packages, *transitive) if name not in have]:
-        file.set_sources(name, entries)
-    known = {index.name for index in project.indexes}
-    for pin in [pin for pin in pins if pin.index not in known]:
-        if pin.index and pin.url:
-            file.set_index(pin.index, pin.url)
-    for name in transitive:
+    for name in filter(lambda name: name not in have, direct | others):
+        file.set_sources(name, [pin for pin in pins if pin.package == model])
+    _bring_indexes(file, project, pins)
+    for name in others:
         file.add_requirement(GROUP, name)
     # The group is for what nobody names; `uv add` would otherwise leave two requirements to keep in step. One that
     # bounds the release stays: the machine needs it whoever names the package.
-    file.leave_group({item.package for item in project.grouped if normalize(item.text) in packages})
+    file.leave_group({item.package for item in project.grouped if normalize(item.text) in direct})
+
+
+def _bring_indexes(file: PyProject, project: Project, pins: Sequence[Source]) -> None:
+    """The indexes of pins that are a workspace sibling's stand here as well."""
+    known = {index.name for index in project.indexes}
+    for pin in pins:
+        if pin.index and pin.url and pin.index not in known:
+            file.set_index(pin.index, pin.url)
 
 
 def bound(file: PyProject, limits: Iterable[tuple[str, str]]) -> None:
@@ -158,25 +156,31 @@ def unpin(
     left out. What they need stays routed: the group names it from then on. What nothing requires leaves the group,
     with its sources; where that is true of every PyTorch package, all that uvtorch wrote goes.
     """
-    places = {(item.package, item.target) for item in project.requirements if item.target != GROUP}
-    direct = {name for name, _ in places if project.is_pinned(name)}
-    stay = {name for name, place in places if name not in gone or place != (target or BASE)} & direct
-    grouped = set(in_group(project))
-    candidates = (direct & gone | grouped) - stay
-    idle: set[str] = set()  # nothing requires them, or only packages of which that is true as well
-    while more := {name for name in candidates - idle if idle.issuperset(users.get(name, ()))}:
-        idle |= more
-    if not stay and idle == candidates and (idle or gone):
+    stay = _staying(project, gone, target or BASE)
+    grouped = set(in_group(project)) - stay
+    left = grouped | (_staying(project) - stay)
+    needed = _needed(left, users)
+    if not (stay or needed) and (left or gone):
         unpin_all(file, project, gone)
         return
-    if "torch" in gone - stay:  # its sisters need it, whatever the lock says
-        idle.discard("torch")
-    routed = {source.package for source in project.own_sources}
-    for name in sorted(((candidates | (gone & {"torch"})) - stay - idle - grouped) & routed):
+    needed |= gone & {"torch"} - stay  # its sisters need it, whatever the lock says
+    for name in sorted((needed - grouped).intersection(source.package for source in project.own_sources)):
         file.add_requirement(GROUP, name)
-    file.leave_group(idle & grouped)
-    for name in sorted(idle & grouped):
+    file.leave_group(grouped - needed)
+    for name in sorted(grouped - needed):
         file.remove_sources(name)
+
+
+def _staying(project: Project, gone: AbstractSet[str] = frozenset(), place: Target = BASE) -> set[str]:
+    """The pinned packages that requirements of the user's own name once `gone` have left a place."""
+    own = (item for item in project.requirements if item.target != GROUP and project.is_pinned(item.package))
+    return {item.package for item in own if item.package not in gone or item.target != place}
+
+
+def _needed(names: AbstractSet[str], users: Mapping[str, Sequence[str]]) -> set[str]:
+    """Those of the names that something else requires, be it through one another."""
+    uses = [(user, name) for name in names for user in users.get(name, ())]
+    return reached({user for user, _ in uses} - names, uses) & names
 
 
 def unpin_all(file: PyProject, project: Project, gone: AbstractSet[str] = frozenset()) -> None:
@@ -195,12 +199,12 @@ def unpin_all(file: PyProject, project: Project, gone: AbstractSet[str] = frozen
 def move(file: PyProject, project: Project, base: str) -> tuple[str, ...]:
     """Take the PyTorch indexes of the project's sources from another base; their new URLs."""
     named = {source.index for source in project.sources if project.is_pytorch(source.package)}
-    own = [one for one in project.indexes if one.name in named and one.backend and not one.inherited]
-    for index in own:
-        url = index.backend.index_url(base) if index.backend else ""
-        file.set_index(index.name or "", url, explicit=False, moving=True)
+    found = {name: index.backend for name, index in project.own_indexes.items() if name in named}
+    urls = {name: backend.index_url(base) for name, backend in found.items() if backend}
+    for name, url in urls.items():
+        file.set_index(name, url, explicit=False, moving=True)
     file.move_index_base(base)
-    return tuple(one.backend.index_url(base) for one in own if one.backend)
+    return tuple(urls.values())
 
 
 def take_out(file: PyProject, project: Project) -> None:
@@ -226,9 +230,10 @@ def sweep(
     `names` are the indexes that may go; None: those that a source has named before the edits.
     """
     named = {source.index for source in project.sources} if names is None else names
-    for name in (named & project.own_indexes.keys()) - file.indexes_used(gone):
-        if name and project.own_indexes[name].backend and project.own_indexes[name].explicit:
-            file.remove_index(name)
+    unused = (named & project.own_indexes.keys()) - file.indexes_used(gone)
+    for index in [index for name, index in project.own_indexes.items() if name in unused]:
+        if index.name and index.backend and index.explicit:
+            file.remove_index(index.name)
 
 
 def in_group(project: Project) -> tuple[str, ...]:
@@ -243,19 +248,18 @@ def _move_extensions(file: PyProject, project: Project, backend: Backend) -> Non
     """
     pins = {one.backend for one in project.sources if project.is_pinned(one.package) and one.index}
     for old in [one.name for one in pins if one and one != backend]:
-        for name, index in project.own_indexes.items():
-            if name and name.endswith(f"-{old}"):
-                _move_index(file, project, index, old, backend.name)
-        for item in project.grouped:
-            if item.package in extension_names() and item.text.endswith(old):
-                file.set_requirement(GROUP, item.package, item.text.replace(old, backend.name))
+        for package in sorted(extension_names()):
+            _move_extension(file, project, package, old, backend.name)
 
 
-def _move_index(file: PyProject, project: Project, index: Index, old: str, new: str) -> None:
-    name, url = ((text or "").replace(old, new) for text in (index.name, index.url))
-    for source in project.sources:
-        if source.index == index.name and source.package in extension_names():
-            markers = [one.marker for one in project.sources if one.package == source.package]
-            file.set_sources(source.package, [SourceEntry(name, where) for where in markers])
+def _move_extension(file: PyProject, project: Project, package: str, old: str, new: str) -> None:
+    have = [one for one in project.own_sources if one.package == package]
+    for source in have:
+        if source.index and source.index.endswith(f"-{old}"):
+            name, url = source.index.replace(old, new), (source.url or "").replace(old, new)
+            file.set_sources(package, [SourceEntry(name, one.marker) for one in have])
             file.set_index(name, url, flat=url.endswith(".html"))
-            file.remove_index(index.name or "")
+            file.remove_index(source.index)
+    for item in project.grouped:
+        if item.package == package and item.text.endswith(old):
+            file.set_requirement(GROUP, package, item.text.replace(old, new))

@@ -72,7 +72,7 @@ class Project(NamedTuple):
         for member in self.members:
             if self.together or member.name in asked:
                 own += member.pytorch_packages()
-        return _torch_first(own)
+        return torch_first(own)
 
     @property
     def pytorch_direct(self) -> tuple[str, ...]:
@@ -106,7 +106,7 @@ class Project(NamedTuple):
         return tuple(source for source in self.sources if not source.inherited)
 
     @property
-    def own_indexes(self) -> dict[str | None, Index]:
+    def own_indexes(self) -> dict[str, Index]:
         """The indexes with a name that are not the workspace root's, by name."""
         return {index.name: index for index in self.indexes if index.name and not index.inherited}
 
@@ -150,7 +150,7 @@ class Project(NamedTuple):
         for row in (*_stated(self), *_of_members(self, Project.choices)):
             key = row.target, row.backend, row.origin
             packages = rows[key].packages if key in rows else ()
-            rows[key] = row._replace(packages=_torch_first(packages + row.packages))
+            rows[key] = row._replace(packages=torch_first(packages + row.packages))
         return tuple(rows.values())
 
     def selectable(self) -> tuple[Choice, ...]:
@@ -215,7 +215,8 @@ def _choice(project: Project, target: Target, builds: dict[str, Choice]) -> Choi
     return main._replace(target=target, packages=tuple(alike), aliases=_aliases(project, target))
 
 
-def _torch_first(names: Iterable[str]) -> tuple[str, ...]:
+def torch_first(names: Iterable[str]) -> tuple[str, ...]:
+    """The names, each once, torch before the others."""
     return tuple(sorted(dict.fromkeys(names), key=lambda name: name != "torch"))
 
 
@@ -279,7 +280,7 @@ def _builds(project: Project, target: Target, place: Environment | Platform) -> 
     # A source without its requirement is a fault that uv refuses; until it is fixed the source speaks.
     asked = {item.package for item in required}
     names += [one.package for one in sources if one.target == target and one.package not in asked]
-    return {name: bound.get(name, default) for name in _torch_first(names)}
+    return {name: bound.get(name, default) for name in torch_first(names)}
 
 
 def _required(project: Project, target: Target) -> list[Requirement]:

@@ -104,9 +104,10 @@ def _tell_next(session: Session, tx: Transaction) -> None:
 
 
 def _pin(session: Session, tx: Transaction, wanted: Wanted) -> None:
-    if offer.stated(session.project):
+    before = session.project
+    if offer.stated(before):
         file = session.file()
-        offer.withdraw(file, session.project)
+        offer.withdraw(file, before)
         session.edit(tx, file)
         session.reread()
     if session.is_script:
@@ -121,3 +122,8 @@ def _pin(session: Session, tx: Transaction, wanted: Wanted) -> None:
     pinned = pin_project(session, tx, wanted, lock=not locked(session).named("torch"))
     if not (pinned or named or locked(session).named("torch")):
         raise ProjectError(f"{session.project.origin} requires no PyTorch package", "`uvtorch add torch` adds it")
+    if offer.stated(before):
+        file = session.file()
+        pin.sweep(file, before)
+        session.edit(tx, file)
+        session.reread()
