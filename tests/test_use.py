@@ -136,6 +136,17 @@ def test_several_backends_are_made_one(home: Home, tmp_path: Path) -> None:
     project.uv("lock", "--check").must()
 
 
+def test_the_index_of_a_choice_that_becomes_the_pin_is_not_touched(home: Home, tmp_path: Path) -> None:
+    project = Project(home, lay_out("extras-documented", tmp_path))
+    project.write(
+        project.text.replace("https://download.pytorch.org/whl", "BASE").replace('cu128"\n', 'cu128" # ours\n')
+    )
+    tables = project.data["tool"]["uv"]["index"]
+    project.uvtorch("torch", "use", "cu128").must()
+    assert 'name = "pytorch-cu128" # ours\n' in project.text
+    assert project.data["tool"]["uv"]["index"] == tables[1:]
+
+
 def test_a_pin_can_be_taken_out(empty: Make) -> None:
     project = empty(fresh("torch"))
     before = project.text

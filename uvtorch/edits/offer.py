@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Literal, NamedTuple
 
-from uvtorch.backend import Backend, marker
+from uvtorch.backend import Backend, marker, same_url
 from uvtorch.choose import Decision
 from uvtorch.edits import pin
 from uvtorch.errors import ProjectError
@@ -110,15 +110,17 @@ def _fill(
     return SourceEntry(index, marker(one.decision.platforms))._replace(**{target.kind: one.name})
 
 
-def withdraw(file: PyProject, project: Project) -> None:
+def withdraw(file: PyProject, project: Project, base: str) -> None:
     """Make a project of several choices one without any: its requirements move to the project's dependencies.
 
-    The indexes stay, for the pin that follows; `pin.sweep` takes out what that leaves unused.
+    The indexes below `base` stay, for the pin that follows; `pin.sweep` takes out what that leaves unused.
     """
     for item in model_requirements(project):
         if item.package not in project.packages_in(BASE):
             file.add_requirement(BASE, without_local(item.text))
     _replace(file, project, stated(project), {}, [])
+    named = [(one.index, one.url, one.backend) for one in project.sources]
+    pin.sweep(file, project, {name for name, url, it in named if it and not same_url(url, it.index_url(base))})
 
 
 def _replace(

@@ -107,7 +107,7 @@ def _pin(session: Session, tx: Transaction, wanted: Wanted) -> None:
     before = session.project
     if offer.stated(before):
         file = session.file()
-        offer.withdraw(file, before)
+        offer.withdraw(file, before, session.index_base)
         session.edit(tx, file)
         session.reread()
     if session.is_script:
