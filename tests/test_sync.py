@@ -524,3 +524,21 @@ def test_wheel_variants_in_the_lock_are_left_to_uv(empty: Callable[[str], Projec
     assert done.ours == ["uvtorch: torch is locked with wheel variants: uv takes the one that fits, nothing is pinned"]
     assert project.state() == before
     assert project.uvtorch("sync", "--torch-backend", "cpu", "--dry-run").must().out.startswith("# using cpu")
+    added = project.uvtorch("add", "torchvision", "--dry-run").must().out.splitlines()
+    assert added == [
+        "# torch is locked with wheel variants: uv takes the one that fits, nothing is pinned",
+        "$ uv add torchvision",
+    ]
+
+
+@pytest.mark.parametrize("words", [["--preview-features", "wheel-variants"], ["--preview"]])
+def test_uv_looks_for_wheel_variants_before_anything_is_pinned(
+    empty: Callable[[str], Project], words: list[str]
+) -> None:
+    """The index has none, so the build is chosen as ever."""
+    project = empty('[project]\nname = "demo"\nversion = "0.1"\nrequires-python = ">=3.11"\ndependencies = []\n')
+    shown = project.uvtorch("add", *words, "torch", "--dry-run").must().out.splitlines()
+    assert shown[0] == f"$ uv add --no-sync {' '.join(words)} torch"
+    done = project.uvtorch("add", *words, "torch", "--no-sync").must()
+    assert "uvtorch: using cpu" in done.err
+    assert ("2.15.0+cpu", "whl/cpu") in project.locked()["torch"]

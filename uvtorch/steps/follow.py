@@ -20,7 +20,9 @@ from uvtorch.steps.bounds import bare, bound_anew
 from uvtorch.steps.pins import pins_of, torch_first, workspace_packages, workspace_requirements
 from uvtorch.steps.resolve import (
     NO_SOLUTION,
+    VARIANTS,
     brought,
+    has_variants,
     is_from_own_index,
     locked,
     newest_torch,
@@ -94,6 +96,9 @@ def follow_lock(session: Session, tx: Transaction, before: bytes) -> bool:
 def _first_time(session: Session, tx: Transaction, lock: Lock, before: bytes) -> bool:
     """Pin a project that pins nothing where an `add` brought torch, or a backend is asked for."""
     project, wanted = session.project, session.wanted()
+    if has_variants(session):
+        tx.say(VARIANTS)
+        return False
     if any(project.is_pinned(source.package) for source in project.sources) or is_from_own_index(session):
         return False
     new = [one.name for one in lock.packages if project.is_pinned(one.name) and not _was_locked(one.name, before)]

@@ -11,11 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
+from uvtorch.argv import is_set
 from uvtorch.backend import Backend
 from uvtorch.catalog import number
 from uvtorch.choose import Decision
 from uvtorch.errors import NoBuild, ProjectError
 from uvtorch.markers import can_hold
+from uvtorch.packages import rows_in
 from uvtorch.project import Source
 from uvtorch.project.lock import Lock
 from uvtorch.requirement import allows, bare_requirement, named_by, without_local
@@ -23,7 +25,7 @@ from uvtorch.session import Origin, Session, Wanted, decision_line
 from uvtorch.steps import choices
 from uvtorch.steps.bounds import Lowered, bound_anew, decide_lowering, lower_bounds, take_bounds_away, would_lower
 from uvtorch.steps.pins import Change, pins_of, torch_first, workspace_packages, workspace_requirements
-from uvtorch.transaction import Transaction
+from uvtorch.transaction import Transaction, content
 
 
 def newest_torch(lock: Lock, backend: Backend | None = None) -> str | None:
@@ -403,6 +405,21 @@ def is_from_own_index(session: Session) -> bool:
     """Whether an index of the user's own serves torch to every package, as its local version tells: PyPI has none."""
     builds = locked(session).named("torch")
     return any(one.kind == "registry" and not one.backend and "+" in (one.version or "") for one in builds)
+
+
+VARIANTS = "torch is locked with wheel variants: uv takes the one that fits, nothing is pinned"
+
+
+def has_variants(session: Session) -> bool:
+    """Whether uv found variants of torch on the index, and locked them (PEP 825, its preview `wheel-variants`)."""
+    return b"\nvariants-json" in b"".join(rows_in(content(session.required_site.lock)))
+
+
+def wants_variants(session: Session) -> bool:
+    """Whether that preview feature is on: then uv is to look for variants before anything is pinned."""
+    line, env = session.line, session.env
+    named = " ".join((*line.values("--preview-features"), env.get("UV_PREVIEW_FEATURES", "")))
+    return "wheel-variants" in named or line.has("--preview") or is_set(env, "UV_PREVIEW")
 
 
 def brought(session: Session) -> tuple[str, ...]:

@@ -19,7 +19,9 @@ from uvtorch.steps.follow import change_choices, follow_and_sync
 from uvtorch.steps.pins import Change, pins_of
 from uvtorch.steps.requested import Requested, requested_by, words_with
 from uvtorch.steps.resolve import (
+    VARIANTS,
     Pinning,
+    has_variants,
     is_from_own_index,
     leaves_to_pypi,
     locked,
@@ -27,6 +29,7 @@ from uvtorch.steps.resolve import (
     pins_unsaid,
     tell_pypi,
     unfit,
+    wants_variants,
 )
 from uvtorch.steps.script import pin_script
 from uvtorch.steps.watch import watch
@@ -134,8 +137,12 @@ class Adding(Pinning):
         pins = pins_of(session) or pins_unsaid(session)
         if pins and not (wanted.insists and (wanted.auto or any(one.backend != wanted.backend for one in pins))):
             self.like(pins)
-        elif not wanted.insists and is_from_own_index(session):
+        elif not wanted.insists and (is_from_own_index(session) or has_variants(session)):
             tx.uv(*session.line.argv)
+            tx.say(*([VARIANTS] if has_variants(session) else ()))
+        elif not wanted.insists and wants_variants(session) and not session.is_script:
+            tx.uv(*session.without_sync(session.line.argv))
+            follow_and_sync(session, tx, self.before, late=True)
         else:
             self.chosen()
 

@@ -9,7 +9,7 @@ from uvtorch.backend import Backend
 from uvtorch.choose import Option, rank_choices
 from uvtorch.errors import NoBuild, UsageError
 from uvtorch.locate import script_of_run
-from uvtorch.packages import normalize, rows_in
+from uvtorch.packages import normalize
 from uvtorch.project import Choice, Source, selection
 from uvtorch.project.script import script_block
 from uvtorch.requirement import without_local
@@ -18,7 +18,15 @@ from uvtorch.steps import choices
 from uvtorch.steps.bounds import decide_lowering
 from uvtorch.steps.follow import follow_lock, pin_project
 from uvtorch.steps.pins import pin_here, pins_of, workspace_packages, workspace_requirements
-from uvtorch.steps.resolve import is_from_own_index, locked, pins_unsaid, selected_pins, speaks_up
+from uvtorch.steps.resolve import (
+    VARIANTS,
+    has_variants,
+    is_from_own_index,
+    locked,
+    pins_unsaid,
+    selected_pins,
+    speaks_up,
+)
 from uvtorch.steps.script import out_of_place, pin_script, put_in_place, reinstalled
 from uvtorch.transaction import content, is_read_only
 
@@ -74,9 +82,8 @@ def _left_to_uv(session: Session) -> str | None:
         return mismatch(session)
     if backend := _brought(session):
         return mismatch(session, backend)
-    # uv's preview feature `wheel-variants` (PEP 825) found variants of torch on the index, and locked them.
-    if b"\nvariants-json" in b"".join(rows_in(content(session.required_site.lock))):
-        session.out.say("torch is locked with wheel variants: uv takes the one that fits, nothing is pinned")
+    if has_variants(session):
+        session.out.say(VARIANTS)
         return ""
     own_source = any(one.kind != "index" and project.is_pinned(one.package) for one in project.sources)
     return "" if own_source or is_from_own_index(session) else None
