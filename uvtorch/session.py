@@ -81,13 +81,9 @@ class Session(Command):
         if self._claim is None:
             self.repair()
         if self._script is not None:
-            found = workspaces.script(self._script_path)
-            return Workspace(self._current(found.manifest), self._current(found.manifest))
-        site = workspaces.site(self.directory, self.line.value("--package"))
-        if site is None or not self._unwritten:
-            return site
-        manifest = self._current(site.manifest)
-        return Workspace(manifest, manifest if site.root is site.manifest else self._current(site.root))
+            return Workspace(*map(self._current, workspaces.script(self._script_path)))
+        found = workspaces.site(self.directory, self.line.value("--package"))
+        return Workspace(*map(self._current, found)) if found else None
 
     def _current(self, manifest: Manifest) -> Manifest:
         if manifest.path not in self._unwritten:
@@ -113,12 +109,10 @@ class Session(Command):
     def workspace(self) -> Project:
         """The project with its workspace's members, where it is the root: their requirements end in the same lock."""
         site, project = self.required_site, self.project
-        if site.manifest.script or site.manifest is not site.root:
-            return project
-        members = [member.data for member in site.members()]
-        if not members:
-            return project
-        return read_project(site.manifest.data, None, project.origin, members, together=self.line.has("--all-packages"))
+        at_root = site.manifest is site.root and not site.manifest.script
+        members = [member.data for member in site.members()] if at_root else []
+        together = self.line.has("--all-packages")
+        return read_project(site.root.data, None, project.origin, members, together) if members else project
 
     @cached_property
     def siblings(self) -> tuple[tuple[Manifest, Project], ...]:
@@ -222,18 +216,10 @@ class Session(Command):
     @cached_property
     def index_base(self) -> str:
         """Where the backends' indexes are, by option, variable, configuration, the project's pins, PyTorch's own."""
-        if self._base:
-            return check_index_url(self._base, "--index-base")
-        named = self.env.get("UVTORCH_INDEX_BASE")
-        if named:
-            return check_index_url(named, "UVTORCH_INDEX_BASE")
-        if self.site is None:
-            return DEFAULT_INDEX_BASE
-        pins = [one for one in self.project.sources if one.package == "torch" and one.kind == "index" and one.backend]
-        bases = {(one.url or "").rstrip("/").removesuffix(f"/{one.backend}") for one in pins}
-        own = bases.pop() if len(bases) == 1 else ""
-        known = any(same_url(one.url, f"{own}/{one.backend}") for one in pins)
-        return self.project.config.index_base or (own if known else DEFAULT_INDEX_BASE)
+        for named, origin in ((self._base, "--index-base"), (self.env.get("UVTORCH_INDEX_BASE"), "UVTORCH_INDEX_BASE")):
+            if named:
+                return check_index_url(named, origin)
+        return (self.site and (self.project.config.index_base or _base_of_pins(self.project))) or DEFAULT_INDEX_BASE
 
     @cached_property
     def outside(self) -> tuple[Index, ...]:
@@ -249,9 +235,8 @@ class Session(Command):
 
         `--python`, `UV_PYTHON`, `.python-version` beside the project or its workspace's root, the environment there is.
         """
-        for text in (self.line.value("--python"), self.env.get("UV_PYTHON")):
-            if text:
-                return minor_version(text)
+        if text := self.line.value("--python") or self.env.get("UV_PYTHON"):
+            return minor_version(text)
         site = self.required_site
         for folder in dict.fromkeys((site.manifest.directory, site.root.directory)):
             rows = map(str.strip, (files.text(os.path.join(folder, ".python-version")) or "").splitlines())
@@ -314,9 +299,8 @@ class Session(Command):
         option = torch_backend(self.line)
         named = any("+" in text for text in requirements)
         local = local_backend(requirements, self.machine if here else None) if named else None
-        if option and option != "auto":
-            backend = parse(option)
-            if local and backend and local.name != backend.name:
+        if backend := parse(option or ""):  # `auto` is none
+            if local and local.name != backend.name:
                 raise UsageError(
                     f"the requirements ask for {local} and --torch-backend for {backend}", "name one backend, once"
                 )
@@ -328,7 +312,7 @@ class Session(Command):
             return Wanted(None, Origin.OPTION, auto=True)
         if variable:
             name = backend_name(variable, "UV_TORCH_BACKEND")
-            return Wanted(None if name == "auto" else parse(name), Origin.VARIABLE, auto=name == "auto")
+            return Wanted(parse(name), Origin.VARIABLE, auto=name == "auto")
         return Wanted()
 
     def backend_for(self, wanted: Wanted) -> Backend | None:
@@ -388,6 +372,14 @@ def requirements_of(project: Project) -> tuple[str, ...]:
     items = project.pytorch_requirements()
     together = [item.text for item in items if item.target not in project.conflict_members]
     return tuple(together or [without_local(item.text) for item in items])
+
+
+def _base_of_pins(project: Project) -> str | None:
+    """The one base below which the indexes of the project's torch are, each as its backend is called."""
+    pins = [one for one in project.sources if one.package == "torch" and one.kind == "index" and one.backend]
+    bases = {(one.url or "").rstrip("/").removesuffix(f"/{one.backend}") for one in pins}
+    base = bases.pop() if len(bases) == 1 else ""
+    return base if any(same_url(one.url, f"{base}/{one.backend}") for one in pins) else None
 
 
 def decision_line(decision: Decision, torch: str | None = None) -> str:

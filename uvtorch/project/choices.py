@@ -269,18 +269,21 @@ def _builds(project: Project, target: Target, place: Environment | Platform) -> 
     Its own sources come before those of the base, and the first of several counts. A package without one comes from an
     index that is not explicit, else from PyPI.
     """
-    default = Choice(target, None, (), "pypi", stated=False)
-    if backend := next((index.backend for index in project.indexes if index.backend and not index.explicit), None):
-        default = default._replace(backend=backend, origin="index")
     sources = [one for one in project.sources_on(place) if one.chooses and one.target in (BASE, target)]
     sources.sort(key=lambda source: source.target != target)
     bound = {source.package: _build(source) for source in reversed(sources)}
     required = [item for item in _required(project, target) if project.is_pytorch(item.package)]
-    names = [item.package for item in required if holds(item.marker, place)]
-    # A source without its requirement is a fault that uv refuses; until it is fixed the source speaks.
     asked = {item.package for item in required}
-    names += [one.package for one in sources if one.target == target and one.package not in asked]
-    return {name: bound.get(name, default) for name in torch_first(names)}
+    # A source without its requirement is a fault that uv refuses; until it is fixed the source speaks.
+    faults = [one.package for one in sources if one.target == target and one.package not in asked]
+    names = [*(item.package for item in required if holds(item.marker, place)), *faults]
+    return {name: bound.get(name) or _unsourced(project) for name in torch_first(names)}
+
+
+def _unsourced(project: Project) -> Choice:
+    """What a package without a source gets: the build of the first index that is not explicit, else PyPI's."""
+    backends = [index.backend for index in project.indexes if index.backend and not index.explicit]
+    return Choice(BASE, backends[0] if backends else None, (), "index" if backends else "pypi", stated=False)
 
 
 def _required(project: Project, target: Target) -> list[Requirement]:

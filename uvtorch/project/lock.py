@@ -16,7 +16,7 @@ from uvtorch.markers import Environment, holds
 from uvtorch.packages import has_build, normalize
 from uvtorch.project.choices import Project
 from uvtorch.project.hosts import pytorch_backend, vendor
-from uvtorch.project.model import BASE
+from uvtorch.project.model import BASE, Source
 
 _CUT: Final = "\n[[package]]\n"
 _HEAD: Final = re.compile(
@@ -101,18 +101,22 @@ def read_lock(text: str, origin: str = "uv.lock", only: str | None = None) -> Lo
     head, *pieces = text.replace("\r\n", "\n").split(_CUT)
     wanted = pieces if only is None else [piece for piece in pieces if piece.startswith(f'name = "{only}"\n')]
     matches = [match for piece in wanted if "\n[[" not in piece and (match := _HEAD.match(piece))]
-    cut = bool(pieces) and head.startswith("version = ") and len(matches) == len(wanted)
+    cut = pieces and head.startswith("version = ") and len(matches) == len(wanted)
     try:
         data = tomllib.loads(head if cut else text)
     except (ValueError, RecursionError) as error:
         raise _unreadable(f"{origin} is not TOML: {error}") from None
+    packages = _packages(data, origin)
     if cut:
         packages = [Package(match[1], match[2], match[3], match[4], match.string) for match in matches]
-    elif isinstance(rows := data.get("package", []), list):
-        packages = [_package(row, origin) for row in rows]
-    else:
-        raise _unreadable(f"{origin}: `package` must be an array of tables")
     return Lock(tuple(packages), tuple(data.get("supported-markers", ())))
+
+
+def _packages(data: dict[str, Any], origin: str) -> list[Package]:
+    rows = data.get("package", [])
+    if not isinstance(rows, list):
+        raise _unreadable(f"{origin}: `package` must be an array of tables")
+    return [_package(row, origin) for row in rows]
 
 
 def _package(row: Any, origin: str) -> Package:
@@ -127,14 +131,19 @@ def _unreadable(text: str) -> ProjectError:
     return ProjectError(text, "recreate it with `uv lock`")
 
 
+def _chosen(project: Project, environment: Environment) -> list[Source]:
+    """The sources on a platform that take builds from PyTorch's indexes or a vendor's, those of members included."""
+    there = (source for one in project.with_members for source in one.sources_on(environment))
+    return [one for one in there if one.url and (one.backend or vendor(one.url))]
+
+
 def stray(lock: Lock, project: Project, environment: Environment) -> tuple[Package, ...]:
     """The pinned packages that a platform gets from anywhere but the indexes the project chose for them.
 
     With one pin, that is any build from elsewhere; in a project of several choices, whose base may well be PyPI's,
     a package of which no choice has a build. Empty where the project chooses nothing on that platform.
     """
-    there = (source for one in project.with_members for source in one.sources_on(environment))
-    sources = [one for one in there if one.url and (one.backend or vendor(one.url))]
+    sources = _chosen(project, environment)
     several = any(source.target != BASE for source in sources)
     found: list[Package] = []
     for name in filter(project.is_pinned, dict.fromkeys(package.name for package in lock.packages)):

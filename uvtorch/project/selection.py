@@ -65,9 +65,12 @@ def selection(project: Project, chosen: Choice, asked: Asked = NOTHING_ASKED) ->
     defaults = [Target("group", name) for name in project.default_groups if not asked.no_default_groups]
     there = chosen.target in (*asked.given, *defaults) or (chosen.kind == "extra" and asked.all_extras)
     options = [] if there or chosen.kind == "base" else [f"--{chosen.kind}", chosen.name or ""]
-    choosing = {row.target for row in project.choices()}
-    against = conflicting(project, chosen.target)
-    for group in [group for group in defaults if group not in (chosen.target, *asked.excluded)]:
-        if group in choosing or against & reached({group}, project.brings):
-            options += ["--no-group", group.name or ""]
-    return tuple(options)
+    left = [group for group in defaults if group not in (chosen.target, *asked.excluded)]
+    return (*options, *(word for group in _against(project, chosen, left) for word in ("--no-group", group.name or "")))
+
+
+def _against(project: Project, chosen: Choice, groups: Iterable[Target]) -> list[Target]:
+    """The groups that choose another build, or that conflict with the choice by what they bring in."""
+    others = {row.target for row in project.choices()}
+    apart = conflicting(project, chosen.target)
+    return [group for group in groups if group in others or apart & reached({group}, project.brings)]

@@ -35,15 +35,11 @@ def read(
     root_name = normalize(above.project.get("name", "")) if member else None
     config = file.config(above.config(Config()))
     indexes = _with_others(file.indexes(), above.indexes(), "name")
-    name, spelled = file.project.get("name"), _spelled(file.groups)
+    name = file.project.get("name")
     return Project(
         name=normalize(name) if name else None,
         requires_python=file.project.get("requires-python"),
-        requirements=(
-            *file.requirements(),
-            # `uv sync --group` takes the root's as well
-            *(item for group in above.groups if normalize(group) not in spelled for item in above.of_group(group)),
-        ),
+        requirements=(*file.requirements(), *above.groups_beside(file)),
         indexes=indexes,
         sources=_with_others(file.sources(indexes, config), above.sources(indexes, config), "package"),
         conflicts=(*file.conflicts(None), *above.conflicts(root_name)),
@@ -113,6 +109,12 @@ class _File:
                 raise self.error(f"`{key}` holds {text!r}, which is not a requirement")
             extras = tuple(sorted(map(normalize, parsed.extras)))
             yield Requirement(normalize(parsed.name), text, target, extras, via, self.inherited)
+
+    def groups_beside(self, member: "_File") -> Iterator[Requirement]:
+        """What the root's groups require that a member has not: `uv sync --group` takes these as well."""
+        for group in self.groups:
+            if normalize(group) not in _spelled(member.groups):
+                yield from self.of_group(group)
 
     def of_group(self, *path: str) -> Iterator[Requirement]:
         """The requirements of the last group of `path`, and of those it includes, for the first one."""
