@@ -242,12 +242,7 @@ class Session(Command):
             rows = map(str.strip, (files.text(os.path.join(folder, ".python-version")) or "").splitlines())
             if text := next((row for row in rows if row and not row.startswith("#")), ""):
                 return minor_version(text)
-        text = files.text(os.path.join(self.environment, "pyvenv.cfg")) or ""
-        pairs = [row.partition("=") for row in text.splitlines()]
-        settings = {key.strip(): value.strip() for key, _, value in pairs}
-        return minor_version(
-            settings.get("implementation", "") + (settings.get("version_info") or settings.get("version") or "")
-        )
+        return _python_of(files.text(os.path.join(self.environment, "pyvenv.cfg")) or "")
 
     @property
     def environment(self) -> str:
@@ -407,3 +402,11 @@ def minor_version(request: str) -> str | None:
     if found is None or not found[2]:
         return other or None
     return f"{other}3.{int(found[2])}{'t' if found[3] else ''}"
+
+
+def _python_of(text: str) -> str | None:
+    """The Python that a pyvenv.cfg tells."""
+    pairs = (row.partition("=") for row in text.splitlines())
+    settings = {key.strip(): value.strip() for key, _, value in pairs}
+    version = settings.get("version_info") or settings.get("version") or ""
+    return minor_version(settings.get("implementation", "") + version)

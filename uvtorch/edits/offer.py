@@ -72,19 +72,18 @@ def offer(file: PyProject, project: Project, offers: Sequence[Offer], kind: Choi
     project's dependencies; as groups they stay there too, since a group is not published. Raises ProjectError where a
     choice that is dropped is still referred to, or a name is taken by something else.
     """
-    have, wanted, rows = stated(project), {one.backend for one in offers}, _rows(project)
-    dropped = [choice for choice in have if choice.backend not in wanted]
-    kept = [choice.target for choice in have if choice.backend in wanted]
-    new = [one for one in offers if one.backend not in {choice.backend for choice in have}]
+    have, rows = stated(project), _rows(project)
+    wanted, offered = {one.backend for one in offers}, {choice.backend for choice in have}
     given_up = set() if have else _leave_base(file, project, offers, kind)
     sources: dict[str, list[SourceEntry]] = {name: [] for name in (*torch_first(dict(rows)), *sorted(given_up))}
-    for one in new:
-        entry = _fill(file, project, one, Target(kind, one.name), [text for _, text in rows], base)
-        for name in pin.built((*dict(rows), *one.decision.companions), one.backend, one.decision.torch):
+    fresh = [one for one in offers if one.backend not in offered]
+    for one in fresh:
+        for name, entry in _fill(file, project, one, Target(kind, one.name), rows, base).items():
             sources.setdefault(name, []).append(entry)
-    targets = [Target(kind, one.name) for one in new]
+    targets = [Target(kind, one.name) for one in fresh]
     file.exclude_from_defaults(targets)
-    _replace(file, project, dropped, sources, [*kept, *targets])
+    targets = [*(choice.target for choice in have if choice.backend in wanted), *targets]
+    _replace(file, project, [choice for choice in have if choice.backend not in wanted], sources, targets)
     pin.sweep(file, project)
 
 
@@ -95,19 +94,21 @@ def _rows(project: Project) -> list[tuple[str, str]]:
 
 
 def _fill(
-    file: PyProject, project: Project, one: Offer, target: Target, texts: Sequence[str], base: str
-) -> SourceEntry:
-    """Write the requirements of a new choice and its index; what takes a package from there."""
+    file: PyProject, project: Project, one: Offer, target: Target, rows: Sequence[tuple[str, str]], base: str
+) -> dict[str, SourceEntry]:
+    """Write the requirements of a new choice and its index; the source that each of its packages needs."""
     if target in project.targets:
         raise ProjectError(
             f"the project has {'an extra' if target.kind == 'extra' else 'a group'} `{one.name}` of its own",
             f"rename it, or use --as {'groups' if target.kind == 'extra' else 'extras'}",
         )
     bounds = dict(one.decision.bounds)
-    for text in (*texts, *pin.companion_texts(one.decision).values()):
+    for _, text in (*rows, *pin.companion_texts(one.decision).items()):
         file.add_requirement(target, within(text, bounds))
     index = pin.index_in(file, project, one.backend, base)
-    return SourceEntry(index, marker(one.decision.platforms))._replace(**{target.kind: one.name})
+    entry = SourceEntry(index, marker(one.decision.platforms))._replace(**{target.kind: one.name})
+    names = pin.built((*dict(rows), *one.decision.companions), one.backend, one.decision.torch)
+    return dict.fromkeys(names, entry)
 
 
 def withdraw(file: PyProject, project: Project, base: str) -> None:

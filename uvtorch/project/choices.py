@@ -264,20 +264,23 @@ def _aliases(project: Project, target: Target) -> tuple[str, ...]:
 
 
 def _builds(project: Project, target: Target, place: Environment | Platform) -> dict[str, Choice]:
-    """Where each PyTorch package that a target brings comes from on a platform, torch first.
-
-    Its own sources come before those of the base, and the first of several counts. A package without one comes from an
-    index that is not explicit, else from PyPI.
-    """
-    sources = [one for one in project.sources_on(place) if one.chooses and one.target in (BASE, target)]
-    sources.sort(key=lambda source: source.target != target)
-    bound = {source.package: _build(source) for source in reversed(sources)}
+    """Where each PyTorch package that a target brings comes from on a platform, torch first."""
+    bound = _bound(project, target, place)
     required = [item for item in _required(project, target) if project.is_pytorch(item.package)]
-    asked = {item.package for item in required}
+    names = [item.package for item in required if holds(item.marker, place)]
     # A source without its requirement is a fault that uv refuses; until it is fixed the source speaks.
-    faults = [one.package for one in sources if one.target == target and one.package not in asked]
-    names = [*(item.package for item in required if holds(item.marker, place)), *faults]
+    asked = {item.package for item in required}
+    names += [name for name, build in bound.items() if build.target == target and name not in asked]
     return {name: bound.get(name) or _unsourced(project) for name in torch_first(names)}
+
+
+def _bound(project: Project, target: Target, place: Environment | Platform) -> dict[str, Choice]:
+    """What sources say for a target: its own come before those of the base, and the first of several counts."""
+    found: dict[str, Choice] = {}
+    sources = [one for one in project.sources_on(place) if one.chooses and one.target in (BASE, target)]
+    for source in sorted(sources, key=lambda source: source.target != target):
+        found.setdefault(source.package, _build(source))
+    return found
 
 
 def _unsourced(project: Project) -> Choice:

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 from uvtorch.backend import same_url
 from uvtorch.errors import ProjectError
 from uvtorch.packages import normalize
-from uvtorch.project.model import BASE, GROUP, Item, Source, Target
+from uvtorch.project.model import BASE, GROUP, Item, Source, Target, TargetKind
 from uvtorch.project.script import as_project, find_block
 from uvtorch.project.shape import check
 from uvtorch.requirement import understood
@@ -104,16 +104,10 @@ class PyProject:
         path = self._spelled(_SOURCES, package)
         have = _rows(self._get(path))
         keys = ("index", "extra", "group", "marker")
-        want = [row for row in have if at is not None and self._place(row) not in at]
+        want = [row for row in have if at is not None and _place(row) not in at]
         want += [{key: value for key in keys if (value := getattr(row, key)) is not None} for row in entries]
         if (merged := _merged(have, want, _meaning)) != have:
             self.put(path, merged or None)
-
-    def _place(self, source: Table) -> Target:
-        """The extra or group that selects a source, as the file declares it; else the base."""
-        if name := source.get("extra"):
-            return Target("extra", self._spelled(_EXTRAS, name)[-1])
-        return Target("group", self._spelled(_GROUPS, name)[-1]) if (name := source.get("group")) else BASE
 
     def remove_sources(self, package: str) -> None:
         """The package has no sources."""
@@ -162,11 +156,10 @@ class PyProject:
 
     def exclude_from_defaults(self, targets: Iterable[Target]) -> None:
         """These groups are no default groups; `"all"` is spelled out for that, as uv refuses two that conflict."""
-        names = {normalize(target.name or "") for target in targets if target.kind == "group"}
-        path = (*_UV, "default-groups")
-        if names and (have := self._get(path)):
+        gone, path = {target for target in targets if target.kind == "group"}, (*_UV, "default-groups")
+        if gone and (have := self._get(path)):
             groups = self._get(_GROUPS) if have == "all" else have
-            self.put(path, [name for name in groups if normalize(name) not in names])
+            self.put(path, [name for name in groups if Target("group", name) not in gone])
 
     def put(self, path: Keys, value: object) -> None:
         """The value at `path` is this one; None: there is none.
@@ -254,6 +247,12 @@ def _merged(have: Iterable[Any], want: Iterable[Any], meaning: _Meaning, mine: _
 def _rows(sources: Any) -> list[Any]:
     """The entries of a package's sources, however they are written."""
     return sources if isinstance(sources, list) else [sources] if sources else []
+
+
+def _place(source: Table) -> Target:
+    """The extra or group that selects a source; else the base."""
+    kind: TargetKind | None = next((kind for kind in ("extra", "group") if source.get(kind)), None)
+    return Target(kind, source[kind]) if kind else BASE
 
 
 def _meaning(entry: Any) -> Hashable:
