@@ -15,7 +15,7 @@ LAYERS = [
     "verbs",
     "examination",
     "steps",
-    "extension_query cache",
+    "cache",
     "session",
     "audit command",
     "edits index_query transaction",

@@ -43,6 +43,19 @@ class Index(NamedTuple):
         return "-".join((self.name, *(text for placeholder, text in varying if placeholder in self.url)))
 
 
+class Found(NamedTuple):
+    """Where an extension is taken from."""
+
+    package: str
+    """Normalized."""
+    version: str
+    """What the index has; for one page with every build, what has to be named."""
+    index: Index  # type: ignore[assignment]  # hides tuple.index, which nobody needs
+    name: str
+    """What the index is called in a project."""
+    url: str
+
+
 class Extension(NamedTuple):
     """A package that is compiled against torch."""
 
@@ -86,21 +99,16 @@ def table(env: Mapping[str, str]) -> Extensions:
     """
     path = env.get("UVTORCH_EXTENSIONS") or os.path.join(os.path.dirname(__file__), "catalog", "extensions.toml")
     try:
-        return read(files.read(path).decode())
+        data = tomllib.loads(files.read(path).decode())
+        indexes = {name: _index(name, row) for name, row in data["index"].items()}
+        builds = {name: {key: str(row[key]) for key in ("cuda", "other")} for name, row in data["build"].items()}
+        packages = {
+            name: Extension(name, tuple(indexes[index] for index in row["indexes"]), builds[row["build"]])
+            for name, row in data["package"].items()
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"UVTORCH_EXTENSIONS={path} cannot be read: {reason}") from None
-
-
-def read(text: str) -> Extensions:
-    """The table from its text. ValueError, KeyError, TypeError or AttributeError for a row that cannot be read."""
-    data = tomllib.loads(text)
-    indexes = {name: _index(name, row) for name, row in data["index"].items()}
-    builds = {name: {key: str(row[key]) for key in ("cuda", "other")} for name, row in data["build"].items()}
-    packages = {
-        name: Extension(name, tuple(indexes[index] for index in row["indexes"]), builds[row["build"]])
-        for name, row in data["package"].items()
-    }
     return Extensions(indexes, packages)
 
 
@@ -108,21 +116,15 @@ def _index(name: str, row: Mapping[str, Any]) -> Index:
     url = row.get("url")
     if url is not None:
         filled = check_index_url(_filled(url, backend="cu126", torch="2.9"), f"the URL of index {name}")
-        if "{" in filled or "}" in filled:
+        if not {"{", "}"}.isdisjoint(filled):
             raise ValueError(f"a brace in the URL of index {name}")
-    return Index(
-        name,
-        url,
-        frozenset(_backends(row["backends"])),
-        frozenset(row["platforms"].split()),
-        bool(row.get("flat")),
-        bool(row.get("declares")),
-        {
-            (torch, backend): _filled(version, backend=backend.name)
-            for torch, names, version in row.get("builds", ())
-            for backend in _backends(names)
-        },
-    )
+    builds = {
+        (torch, backend): _filled(version, backend=backend.name)
+        for torch, names, version in row.get("builds", ())
+        for backend in _backends(names)
+    }
+    backends, platforms = frozenset(_backends(row["backends"])), frozenset(row["platforms"].split())
+    return Index(name, url, backends, platforms, bool(row.get("flat")), bool(row.get("declares")), builds)
 
 
 def _filled(text: str, **values: str) -> str:
