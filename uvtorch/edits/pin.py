@@ -55,12 +55,12 @@ def to(
     group |= companion_texts(decision)
     pinned = direct | group
     _check_foreign(project, pinned.keys())
+    _move_extensions(file, project, backend)
     index, where = index_in(file, project, backend, base), marker(decision.platforms)
     for package in pinned:
         file.set_sources(package, [SourceEntry(index, None if package in everywhere else where)])
     _remove_stale(file, project, pinned.keys(), decision)
     _set_group(file, project, group)
-    _move_extensions(file, project, backend)
     sweep(file, project)
 
 
