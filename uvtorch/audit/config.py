@@ -59,15 +59,19 @@ def _explicit(case: Case, index: Index) -> Edits:
     named = index.name in {source.index for source in project.every_source}
     if unclear or not (named or case.is_own(index.url) or not project.choices()):
         return NO_EDITS
-    edits = {f"index {name}": partial(PyProject.set_index, name=name, url=index.url)}
-    if all(source.target == BASE for source in project.sources):
-        entries: list[Source | SourceEntry] = [one for one in project.own_sources if one.package == "torch"]
-        if not entries:
-            where = marker(_decided(case, index.backend).platforms) if index.backend else None
-            entries = [SourceEntry(name, where)]
-        for package in set(project.pytorch_packages()) - {source.package for source in project.sources}:
-            edits[package] = partial(PyProject.set_sources, package=package, entries=entries)
-    return edits
+    return {f"index {name}": partial(PyProject.set_index, name=name, url=index.url), **_sourced(case, index, name)}
+
+
+def _sourced(case: Case, index: Index, name: str) -> Edits:
+    """The edits that take the PyTorch packages without a source from where torch comes, else from that index."""
+    project = case.project
+    if any(source.target != BASE for source in project.sources):
+        return NO_EDITS
+    entries: list[Source | SourceEntry] = [one for one in project.own_sources if one.package == "torch"]
+    if not entries:
+        entries = [SourceEntry(name, marker(_decided(case, index.backend).platforms) if index.backend else None)]
+    lacking = set(project.pytorch_packages()) - {source.package for source in project.sources}
+    return {package: partial(PyProject.set_sources, package=package, entries=entries) for package in lacking}
 
 
 def _unused(case: Case) -> Iterator[Finding]:
