@@ -123,6 +123,8 @@ def test_the_environment_and_the_configuration_name_another_copy(tmp_path: Path,
         ("wheels.toml", "oldest = [", "eldest = [", "'oldest' is missing"),
         ("drivers.toml", "[minimum]", "[minimum", "drivers.toml"),
         ("kernels.toml", '"3.7 5.0 6.0', '"5.0 3.7 6.0', "capabilities out of order"),
+        ("drivers.toml", '12 = { linux = "525.60.13", windows = "527.41" }', "", "no minimum driver for CUDA 12"),
+        ("drivers.toml", '[forward]\n11 = "450.80.02"', "[forward]", "forward compatibility with CUDA 11"),
     ],
 )
 def test_another_copy_that_is_wrong_is_one_error_with_file_and_row(

@@ -173,11 +173,14 @@ def incomplete(catalog: Catalog) -> list[str]:
     builds = catalog.builds
     cells = [(one, release, place) for one in builds for release in builds[one] for place in builds[one][release]]
     cuda, rocm = [key for key in cells if key[0].family == "cu"], [one for one in builds if one.family == "rocm"]
+    majors = sorted({backend.version[0] for backend, _, _ in cuda})
     needed: tuple[tuple[str, Iterable[Any], Mapping[Any, Any]], ...] = (
         ("builds.toml: {} has no CPU build", catalog.releases, builds.get(Backend("cpu"), {})),
         ("builds.toml: {}: PyPI's wheel is not known", catalog.releases, catalog.pypi),
         ("kernels.toml: no row of kernels for {0[0]} {0[1]} on {0[2]}", cuda, catalog.kernels),
         ("kernels.toml: no row of devices for {}", rocm, catalog.devices),
+        ("drivers.toml: no minimum driver for CUDA {}", majors, catalog.minimum_driver),
+        ("drivers.toml: no driver for forward compatibility with CUDA {}", majors, catalog.forward_driver),
     )
     return [sentence.format(key) for sentence, keys, rows in needed for key in keys if key not in rows]
 
