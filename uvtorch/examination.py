@@ -42,7 +42,7 @@ def _examine(session: Session) -> Case:
         outside=session.outside,
         base=session.index_base,
         root=os.path.relpath(site.root.directory),
-        members=tuple(member for _, member in session.siblings) if site.manifest is site.root else (),
+        members=tuple(member for _, member in session.siblings) if site.at_root else (),
         names=frozenset(project.name for project in session.projects),
         installed=environment.read(place) if place else None,
         requirements=requirements_of(session.workspace),

@@ -109,8 +109,7 @@ class Session(Command):
     def workspace(self) -> Project:
         """The project with its workspace's members, where it is the root: their requirements end in the same lock."""
         site, project = self.required_site, self.project
-        at_root = site.manifest is site.root and not site.manifest.script
-        members = [member.data for member in site.members()] if at_root else []
+        members = [member.data for member in site.members()] if site.at_root and not site.manifest.script else []
         together = self.line.has("--all-packages")
         return read_project(site.root.data, None, project.origin, members, together) if members else project
 
@@ -120,7 +119,7 @@ class Session(Command):
         site = self.required_site
         if site.manifest.script:
             return ()
-        others = [*([] if site.root.path == site.manifest.path else [site.root]), *map(self._current, site.members())]
+        others = [*([] if site.at_root else [site.root]), *map(self._current, site.members())]
         return tuple((manifest, site.project(manifest)) for manifest in others)
 
     @property

@@ -44,6 +44,11 @@ class Workspace(NamedTuple):
     """The workspace's root; the manifest itself where there is no workspace around it."""
 
     @property
+    def at_root(self) -> bool:
+        """Whether the manifest is the workspace's root, or has no workspace around it."""
+        return self.manifest.path == self.root.path
+
+    @property
     def lock(self) -> str:
         """The path of the lock, which need not exist."""
         return self.manifest.path + ".lock" if self.manifest.script else os.path.join(self.root.directory, "uv.lock")

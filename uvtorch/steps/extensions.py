@@ -50,7 +50,7 @@ def add_extensions(session: Session, requested: Sequence[Requested]) -> tuple[in
     first = session.decide(requirements, backend)
     query = Query(session, session.request(requirements, backend))
     try:
-        found = next(filter(None, (query.best(one, wanted) for one in _backends(first, choice))), None)
+        found = query.best(first.backend, wanted) if first.backend else None
         if found is None:
             return None, tuple(_built_from_source(first, wanted, query))
     except OutOfReachError as error:
@@ -80,15 +80,6 @@ def _backend(session: Session, requested: Sequence[Requested]) -> Backend | None
     wanted = session.wanted([item.text for item in requested], here=True)
     pins = () if wanted.insists else pins_of(session)
     return (pins[0].backend if pins else None) or session.backend_for(wanted)
-
-
-def _backends(decision: Decision, choice: Choice | None) -> list[Backend]:
-    """The backend that was decided on; for no choice, then the others that would run here, as the choice ranks them."""
-    if decision.backend is None:
-        return []
-    accepted = [] if choice else [row.backend for row in decision.candidates if row.accepted]
-    family = [backend for backend in accepted if backend.family == decision.backend.family]  # never a silent CPU build
-    return list(dict.fromkeys([decision.backend, *family]))
 
 
 def _take(session: Session, requested: Sequence[Requested], match: "Match", choice: Choice | None) -> int:

@@ -11,13 +11,14 @@ from uvtorch.errors import MachineError, NoBuild
 from uvtorch.markers import MAIN_PLATFORMS
 from uvtorch.packages import extension_names, rows_in
 from uvtorch.project import Environment, Source
+from uvtorch.project.choices import torch_first
 from uvtorch.project.lock import Lock, stray
 from uvtorch.project.pyproject import PyProject
 from uvtorch.requirement import named_by
 from uvtorch.session import Origin, Session, Wanted
 from uvtorch.steps import choices
 from uvtorch.steps.bounds import bare, bound_anew
-from uvtorch.steps.pins import pins_of, torch_first, workspace_packages, workspace_requirements
+from uvtorch.steps.pins import pins_of, workspace_packages, workspace_requirements
 from uvtorch.steps.resolve import (
     NO_SOLUTION,
     VARIANTS,
@@ -66,7 +67,7 @@ def strays(session: Session, lock: Lock) -> tuple[str, ...]:
     environments = [Environment(platform) for platform in MAIN_PLATFORMS]
     named = {package.name for one in environments for package in stray(lock, project, one)}
     # What the user requires directly without a source is the user's word, and doctor's.
-    return torch_first(named - set(workspace_packages(session)))
+    return torch_first(sorted(named.difference(workspace_packages(session))))
 
 
 def follow_lock(session: Session, tx: Transaction, before: bytes) -> bool:

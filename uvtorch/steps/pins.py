@@ -9,17 +9,13 @@ from uvtorch.edits import pin
 from uvtorch.machine import Platform
 from uvtorch.markers import can_hold
 from uvtorch.project import Project, Source, Target
+from uvtorch.project.choices import torch_first
 from uvtorch.project.model import BASE
 from uvtorch.project.outside import uv_toml
 from uvtorch.project.pyproject import PyProject
 from uvtorch.requirement import named_by, without_local
 from uvtorch.session import Session, requirements_of
 from uvtorch.transaction import Transaction
-
-
-def torch_first(names: Iterable[str]) -> tuple[str, ...]:
-    """Names in order, torch before all."""
-    return tuple(sorted(set(names), key=lambda name: (name != "torch", name)))
 
 
 def pins_of(session: Session) -> tuple[Source, ...]:
@@ -46,7 +42,7 @@ def pin_here(projects: Iterable[Project], platform: Platform) -> Source | None:
 
 def workspace_packages(session: Session) -> tuple[str, ...]:
     """The PyTorch packages that the requirements of the whole workspace name."""
-    return torch_first(name for project in session.projects for name in project.pytorch_packages())
+    return torch_first(sorted(name for project in session.projects for name in project.pytorch_packages()))
 
 
 def workspace_requirements(session: Session) -> tuple[str, ...]:
@@ -81,7 +77,7 @@ class Change:
         self._pins = True
         session = self.session
         own, *others = self.files
-        members_inherit = session.required_site.manifest is session.required_site.root
+        members_inherit = session.required_site.at_root
         shared: tuple[str, ...] = tuple(packages)
         pinned = False
         for path, project, file in others:

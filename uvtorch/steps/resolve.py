@@ -19,12 +19,13 @@ from uvtorch.errors import NoBuild, ProjectError
 from uvtorch.markers import can_hold
 from uvtorch.packages import rows_in
 from uvtorch.project import Source
+from uvtorch.project.choices import torch_first
 from uvtorch.project.lock import Lock
 from uvtorch.requirement import allows, bare_requirement, named_by, without_local
 from uvtorch.session import Origin, Session, Wanted, decision_line
 from uvtorch.steps import choices
 from uvtorch.steps.bounds import Lowered, bound_anew, decide_lowering, lower_bounds, take_bounds_away, would_lower
-from uvtorch.steps.pins import Change, pins_of, torch_first, workspace_packages, workspace_requirements
+from uvtorch.steps.pins import Change, pins_of, workspace_packages, workspace_requirements
 from uvtorch.transaction import Transaction, content
 
 
@@ -427,4 +428,4 @@ def brought(session: Session) -> tuple[str, ...]:
     direct = workspace_packages(session)
     project = session.project
     names = {package.name for package in locked(session).packages if project.is_pinned(package.name)}
-    return torch_first(name for name in names if name not in direct)
+    return torch_first(sorted(names.difference(direct)))

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 
 from uvtorch import uv
 from uvtorch.argv import forwarded
+from uvtorch.project.choices import torch_first
 from uvtorch.session import Session, Wanted
 from uvtorch.steps import choices
 from uvtorch.steps.bounds import without_bound
-from uvtorch.steps.pins import pins_of, torch_first, workspace_packages
+from uvtorch.steps.pins import pins_of, workspace_packages
 from uvtorch.steps.resolve import (
     WorkspacePinning,
     decide_for,
@@ -38,7 +39,7 @@ def pin_script(session: Session, tx: Transaction, wanted: Wanted) -> tuple[str, 
     if leaves_to_pypi(session, pinning.backend):
         tell_pypi(tx, decision)
         return ()
-    along = torch_first(name for name in versions if name not in direct)
+    along = torch_first(sorted(versions.keys() - {*direct}))
     changed = pinning.edit(decision, along)
     tx.say(*(f"lowered {one.before} to {without_bound(one.before)}" for one in pinning.lowered))
     tell_decision(tx, decision, None, along)
