@@ -29,6 +29,18 @@ def source(index: str, *packages: str, name: str = "own") -> str:
     return f'\n[tool.uv.sources]\n{rows}\n[[tool.uv.index]]\nname = "{name}"\nurl = "SERVER/{index}"\nexplicit = true\n'
 
 
+def choices(**urls: str) -> str:
+    """The tables that offer torch as extras of these names, each from an index of its own that is called the same."""
+    conflict = ", ".join(f'{{ extra = "{name}" }}' for name in urls)
+    sources = ", ".join(f'{{ index = "{name}", extra = "{name}" }}' for name in urls)
+    extras = "".join(f'{name} = ["torch"]\n' for name in urls)
+    indexes = "".join(
+        f'\n[[tool.uv.index]]\nname = "{name}"\nurl = "{url}"\nexplicit = true\n' for name, url in urls.items()
+    )
+    tables = f"[tool.uv]\nconflicts = [[{conflict}]]\n\n[tool.uv.sources]\ntorch = [{sources}]\n{indexes}"
+    return f"\n[project.optional-dependencies]\n{extras}\n{tables}"
+
+
 class Told(NamedTuple):
     """A remedy, the command that named it, and the project as it was then."""
 

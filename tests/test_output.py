@@ -14,6 +14,7 @@ import pytest
 from uv import find_uv_bin
 
 from tests.conftest import MACHINES
+from tests.situations import choices
 from uvtorch import cli
 from uvtorch.argv import OURS, parse
 from uvtorch.errors import UsageError, UvtorchError
@@ -21,27 +22,9 @@ from uvtorch.output import Output, clean, wrapped
 from uvtorch.session import Session
 from uvtorch.verbs import torch as torch_verbs
 
-OFFERING = """
-[project]
-name = "demo"
-version = "0"
-requires-python = ">=3.11"
-[project.optional-dependencies]
-cpu = ["torch"]
-cu126 = ["torch"]
-[tool.uv]
-conflicts = [[{ extra = "cpu" }, { extra = "cu126" }]]
-[tool.uv.sources]
-torch = [{ index = "a", extra = "cpu" }, { index = "b", extra = "cu126" }]
-[[tool.uv.index]]
-name = "a"
-url = "https://example.com/whl/cpu"
-explicit = true
-[[tool.uv.index]]
-name = "b"
-url = "https://example.com/whl/cu126"
-explicit = true
-"""
+OFFERING = '[project]\nname = "demo"\nversion = "0"\nrequires-python = ">=3.11"\n' + choices(
+    cpu="https://example.com/whl/cpu", cu126="https://example.com/whl/cu126"
+)
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.index.project import MACHINES, Project
+from tests.situations import choices
 from tests.test_argv import said as uv_says
 from tests.test_argv import uv as real_uv_path
 from uvtorch import argv
@@ -246,23 +247,7 @@ def test_the_extras_and_groups_of_a_project_that_are_asked_for(told: Told, tmp_p
         assert told(words) == words
 
 
-CHOICES = """
-[project.optional-dependencies]
-cpu = ["torch"]
-gpu = ["torch"]
-[tool.uv]
-conflicts = [[{ extra = "cpu" }, { extra = "gpu" }]]
-[tool.uv.sources]
-torch = [{ index = "a", extra = "cpu" }, { index = "b", extra = "gpu" }]
-[[tool.uv.index]]
-name = "a"
-url = "https://example.com/whl/cpu"
-explicit = true
-[[tool.uv.index]]
-name = "b"
-url = "https://example.com/whl/cu126"
-explicit = true
-"""
+CHOICES = choices(cpu="https://example.com/whl/cpu", gpu="https://example.com/whl/cu126")
 
 
 @pytest.mark.processes

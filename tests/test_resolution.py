@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.recording_uv import RecordingUv
-from tests.situations import Make, body, source, unchanged
+from tests.situations import Make, body, choices, source, unchanged
 
 pytest_plugins = ["tests.index.fixtures"]
 
@@ -193,27 +193,7 @@ def test_backends_lower_it_too(make: Make) -> None:
     assert "2.14.1+cu126" in {version for version, _ in project.locked()["torch"]}
 
 
-CHOICES = """
-[project.optional-dependencies]
-cpu = ["torch"]
-gpu = ["torch"]
-
-[tool.uv]
-conflicts = [[{ extra = "cpu" }, { extra = "gpu" }]]
-
-[tool.uv.sources]
-torch = [{ index = "c", extra = "cpu" }, { index = "g", extra = "gpu" }]
-
-[[tool.uv.index]]
-name = "c"
-url = "SERVER/whl/cpu"
-explicit = true
-
-[[tool.uv.index]]
-name = "g"
-url = "SERVER/whl/cu126"
-explicit = true
-"""
+CHOICES = choices(cpu="SERVER/whl/cpu", gpu="SERVER/whl/cu126")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 from tests.index.project import MACHINES, Project
 from tests.index.wheels import Wheel
 from tests.recording_uv import RecordingUv
+from tests.situations import choices
 
 pytest_plugins = ["tests.index.fixtures"]
 
@@ -306,33 +307,9 @@ def test_a_conflict_leaves_everything_as_it_was(project: Project) -> None:
     assert project.state() == before
 
 
-SEVERAL = """\
-[project]
-name = "demo"
-version = "0.1.0"
-requires-python = ">=3.11"
-dependencies = []
-
-[project.optional-dependencies]
-cpu = ["torch"]
-gpu = ["torch"]
-
-[tool.uv]
-conflicts = [[{ extra = "cpu" }, { extra = "gpu" }]]
-
-[tool.uv.sources]
-torch = [{ index = "cpu", extra = "cpu" }, { index = "gpu", extra = "gpu" }]
-
-[[tool.uv.index]]
-name = "cpu"
-url = "BASE/cpu"
-explicit = true
-
-[[tool.uv.index]]
-name = "gpu"
-url = "BASE/cu130"
-explicit = true
-"""
+SEVERAL = '[project]\nname = "demo"\nversion = "0.1.0"\nrequires-python = ">=3.11"\ndependencies = []\n' + choices(
+    cpu="BASE/cpu", gpu="BASE/cu130"
+)
 
 
 def test_in_a_project_of_several_backends_the_choices_hold_it(empty: Empty) -> None:
