@@ -15,13 +15,15 @@ pytest_plugins = ["tests.index.fixtures"]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the examples are typed into sh")
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-TYPED = ("several-backends", "workspace", "script", "library", "notebook", "ship")
+TYPED = ("several-backends", "workspace", "script", "library", "notebook", "makefile", "docker", "ci")
 EXPECTED = {
     "several-backends": {"whl/cpu", "whl/cu126", "whl/cu130"},
     "workspace": {"whl/cpu"},
     "library": {"whl/cpu", "whl/cu126"},
     "notebook": {"whl/cu130"},
-    "ship": {"whl/cpu", "whl/cu126"},
+    "makefile": {"whl/cpu", "whl/cu126"},
+    "docker": {"whl/cpu", "whl/cu126"},
+    "ci": {"whl/cpu", "whl/cu126"},
 }
 
 
@@ -69,10 +71,10 @@ def test_the_notebook_is_one() -> None:
         compile("".join(cell["source"]), "notebook", "exec")
 
 
-def test_images_for_machines_that_are_not_here_and_what_ci_runs(project: Project) -> None:
-    """The Dockerfile's and the workflow's command lines, for each machine; the files that are copied are there."""
+def test_images_for_machines_that_are_not_here(project: Project) -> None:
+    """The Dockerfile's command line, for each machine; the files that are copied are there."""
     shutil.rmtree(project.path)
-    shutil.copytree(EXAMPLES / "ship", project.path)
+    shutil.copytree(EXAMPLES / "docker", project.path)
     at_home(project)
     project.uvtorch("lock").must()
     before = project.state()
@@ -83,12 +85,27 @@ def test_images_for_machines_that_are_not_here_and_what_ci_runs(project: Project
             assert all((project.path / name.replace("${MACHINE}", f"{machine}.json")).is_file() for name in row.split())
         project.uvtorch(*run.split(), UVTORCH_HARDWARE=f"{machine}.json").must()
         assert project.installed()["torch"] == build
+    assert project.state() == before
+
+
+def test_what_ci_runs(project: Project) -> None:
+    shutil.rmtree(project.path)
+    shutil.copytree(EXAMPLES / "ci", project.path)
+    at_home(project)
+    project.uvtorch("lock").must()
     (project.path / "train.py").write_text("import torch\n")
+    before = project.state()
     workflow = (project.path / "ci.yml").read_text(encoding="utf-8")
     commands = re.findall(r"- run: uvtorch (.*)$", workflow, re.MULTILINE)
     assert len(commands) == 3
     for command in commands:
         project.uvtorch(*command.split()).must()
     assert project.installed()["torch"] == "2.15.0+cpu"
-    (project.path / "train.py").write_bytes(before["train.py"])
     assert project.state() == before
+
+
+def test_no_example_takes_uvtorch_from_an_index() -> None:
+    """It is on none: what installs it by name would install somebody else's package."""
+    for path in EXAMPLES.rglob("*"):
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        assert not re.search(r"(pip|tool) install[^\n]*[ \"']uvtorch\b", text), path
