@@ -95,6 +95,7 @@ class Pages:
                 with urllib.request.urlopen(request, timeout=60) as answer:
                     return str(answer.read().decode("utf-8"))
             except urllib.error.HTTPError as error:
+                error.close()
                 if error.code in (403, 404):
                     return None
                 if not wait or (error.code < 500 and error.code != 429):
