@@ -22,7 +22,7 @@ LAYERS = [
     "cuda_extensions environment fleet requirements_file uv_rule",
     "choose project",
     "hardware catalog journal named markers",
-    "machine intel requirement locate output kept",
+    "machine requirement locate output kept",
     "argv atomic fingerprint packages uv",
     "backend",
     "errors files",

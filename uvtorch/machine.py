@@ -37,7 +37,7 @@ class Gpu(NamedTuple):
     vendor: str  # `nvidia`, `amd`, `intel`, `apple`
     name: str = "GPU"
     compute_capability: str | None = None  # NVIDIA: `9.0`
-    architecture: str | None = None  # AMD: `gfx942`. Intel: the chip's short name, `dg2` (see `uvtorch.intel`)
+    architecture: str | None = None  # AMD: `gfx942`. Intel: the chip's short name, `dg2`
     memory_mib: int | None = None
     uuid: str | None = None
     pci_id: str | None = None  # `vendor:device` in hexadecimal: `8086:56a0`

@@ -136,7 +136,7 @@ def test_without_a_gpu_nothing_heavy_is_imported(tmp_path: Path) -> None:
     assert not heavy & loaded
     own = {name for name in loaded if name.startswith("uvtorch")}
     assert own == {
-        "uvtorch", "uvtorch.errors", "uvtorch.files", "uvtorch.intel", "uvtorch.machine", "uvtorch.hardware",
+        "uvtorch", "uvtorch.errors", "uvtorch.files", "uvtorch.machine", "uvtorch.hardware",
         *(f"uvtorch.hardware.{name}" for name in (
             "amd", "intel", "nvidia", "programs", "scene",
         )),

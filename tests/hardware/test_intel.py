@@ -7,7 +7,7 @@ import pytest
 from tests.hardware.conftest import Detect
 from tests.hardware.scenes import OTHER_PCI, WSL, Scene, beside, cards, container, intel, kfd, module, nodes, pci
 from tests.hardware.standin import Card, Nvml
-from uvtorch import intel as table
+from uvtorch.hardware import intel as table
 from uvtorch.hardware.scene import parse_modalias
 
 
@@ -39,7 +39,7 @@ def test_ids_are_read_in_either_case() -> None:
 
 
 def test_every_row_of_the_table_is_well_formed() -> None:
-    path = os.path.join(os.path.dirname(table.__file__), "catalog", "intel.txt")
+    path = os.path.join(os.path.dirname(table.__file__), "..", "catalog", "intel.txt")
     with open(path, encoding="ascii") as lines:
         rows = [line.split(maxsplit=4) for line in lines if not line.startswith("#")]
     assert len({row[0] for row in rows}) == len(rows)

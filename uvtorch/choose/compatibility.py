@@ -10,10 +10,10 @@ from functools import cached_property
 from itertools import product
 from typing import Literal, NamedTuple, get_args
 
-from uvtorch import intel
 from uvtorch.backend import PLATFORMS, Backend
 from uvtorch.catalog import Catalog, number, since
 from uvtorch.choose.request import Need, python_text
+from uvtorch.hardware import intel
 from uvtorch.machine import Driver, Gpu, Machine
 
 FAMILY = {"nvidia": "cu", "amd": "rocm", "intel": "xpu"}

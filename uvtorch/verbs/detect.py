@@ -5,7 +5,8 @@ from typing import Final
 
 import click
 
-from uvtorch import intel, machine
+from uvtorch import machine
+from uvtorch.hardware import intel
 from uvtorch.machine import Gpu, Machine, Platform
 from uvtorch.output import Output
 from uvtorch.session import Session
