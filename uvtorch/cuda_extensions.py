@@ -15,17 +15,14 @@ from uvtorch.project.hosts import check_index_url
 
 
 class Index(NamedTuple):
-    """An index of extensions. `{backend}` and `{torch}` (a minor release) in its URL are to be filled in."""
+    """An index of extensions."""
 
     name: str
-    url: str | None
-    """None: the backend's own PyTorch index."""
+    url: str | None  # With `{backend}` and `{torch}` (a minor release); None: the backend's own PyTorch index
     backends: frozenset[Backend]
     platforms: frozenset[str]
-    flat: bool
-    """A page of links instead of an index."""
-    declares: bool
-    """Its wheels require the torch they were built for."""
+    flat: bool  # A page of links
+    declares: bool  # Its wheels require the torch they were built for
     builds: Mapping[tuple[str, Backend], str]
     """(minor torch release, backend) -> the exact version to name there; empty: the index tells them apart."""
 
@@ -36,37 +33,25 @@ class Index(NamedTuple):
         return _filled(self.url, backend=backend.name, torch=torch)
 
     def written_name(self, backend: Backend, torch: str) -> str:
-        """The name it gets in a project: `astral-cu130`, `pyg-2.12-cu130`."""
+        """What it is called in a project: `astral-cu130`, `pyg-2.12-cu130`."""
         if self.url is None:
             return backend.index_name
         varying = (("{torch}", torch), ("{backend}", backend.name))
         return "-".join((self.name, *(text for placeholder, text in varying if placeholder in self.url)))
 
-
-class Found(NamedTuple):
-    """Where an extension is taken from."""
-
-    package: str
-    """Normalized."""
-    version: str
-    """What the index has; for one page with every build, what has to be named."""
-    index: Index  # type: ignore[assignment]  # hides tuple.index, which nobody needs
-    name: str
-    """What the index is called in a project."""
-    url: str
+    def wrote(self, name: str, url: str) -> bool:
+        """Whether uvtorch writes an index of that name and URL for it."""
+        url_begins = self.url is not None and url.startswith(self.url.partition("{")[0])
+        return url_begins and name.partition("-")[0] == self.name
 
 
 class Extension(NamedTuple):
     """A package that is compiled against torch."""
 
-    package: str
-    """Normalized."""
-    indexes: tuple[Index, ...]
-    """In order of preference."""
-    build: Mapping[str, str]
-    """What a build from source needs: `cuda` for a CUDA backend, `other`; empty: PyPI has wheels."""
-    text: str = ""
-    """The requirement that the command line adds."""
+    package: str  # Normalized
+    indexes: tuple[Index, ...]  # In order of preference
+    build: Mapping[str, str]  # What a build needs for `cuda` and for `other` backends; empty: PyPI has wheels
+    text: str = ""  # The requirement that the command line adds
 
     def offered(self, backend: Backend, platform: str) -> tuple[Index, ...]:
         """The indexes that may have wheels of it for a backend on a platform."""
@@ -80,36 +65,23 @@ class Extension(NamedTuple):
         return _filled(self.build["cuda"], cuda=".".join(map(str, backend.version)))
 
 
-class Extensions(NamedTuple):
-    """The table."""
+def table(env: Mapping[str, str]) -> Mapping[str, Extension]:
+    """The extensions by name: uvtorch's own table, or the file that `UVTORCH_EXTENSIONS` names.
 
-    indexes: Mapping[str, Index]
-    packages: Mapping[str, Extension]
-
-    def wrote(self, name: str, url: str) -> bool:
-        """Whether an index of a project is one that uvtorch writes for an extension: by its name and URL."""
-        index = self.indexes.get(name.partition("-")[0])
-        return index is not None and index.url is not None and url.startswith(index.url.partition("{")[0])
-
-
-def table(env: Mapping[str, str]) -> Extensions:
-    """The table of this version of uvtorch, or the file that `UVTORCH_EXTENSIONS` names.
-
-    Raises UsageError where that file cannot be read, or holds a URL that may not be written into a project.
+    Raises UsageError where that cannot be read, or holds a URL that may not be written into a project.
     """
     path = env.get("UVTORCH_EXTENSIONS") or os.path.join(os.path.dirname(__file__), "catalog", "extensions.toml")
     try:
         data = tomllib.loads(files.read(path).decode())
         indexes = {name: _index(name, row) for name, row in data["index"].items()}
         builds = {name: {key: str(row[key]) for key in ("cuda", "other")} for name, row in data["build"].items()}
-        packages = {
+        return {
             name: Extension(name, tuple(indexes[index] for index in row["indexes"]), builds[row["build"]])
             for name, row in data["package"].items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"UVTORCH_EXTENSIONS={path} cannot be read: {reason}") from None
-    return Extensions(indexes, packages)
 
 
 def _index(name: str, row: Mapping[str, Any]) -> Index:
@@ -128,7 +100,7 @@ def _index(name: str, row: Mapping[str, Any]) -> Index:
 
 
 def _filled(text: str, **values: str) -> str:
-    """The text with its placeholders filled in. Not `str.format`: a stray brace is no reason to stop."""
+    """The text with its placeholders filled in. `str.format` would stop at a stray brace."""
     for name, value in values.items():
         text = text.replace(f"{{{name}}}", value)
     return text

@@ -25,13 +25,13 @@ _PLATFORMS = {
 def settle(
     decision: Decision, machine: Machine, request: Request, catalog: Catalog, base: str, uv_path: str
 ) -> Decision:
-    """Put `decision.ask` to the indexes, in order, until one has what the request admits; uv is at `uv_path`.
+    """Ask the indexes of `decision.ask`, in order, until one has what the request admits.
 
     Raises NoBuild where none has it, and where one cannot be asked: a network failure is not a no.
     """
-    found = None
+    found, place = None, machine.platform.key
     for backend in decision.ask:
-        url, place = backend.index_url(base), machine.platform.key
+        url = backend.index_url(base)
         versions = _resolved(uv_path, url, request.requirements, place, request.python, "--no-deps")
         if versions is not None:
             found = backend
@@ -44,7 +44,7 @@ def settle(
 
 
 def nightly_companions(backend: Backend, request: Request, base: str, uv_path: str) -> tuple[str, ...]:
-    """What torch on a nightly or test index takes from that index besides itself: Triton, under its name of the day.
+    """The Tritons that torch on a nightly or test index takes from there, whatever they are called by now.
 
     Raises NoBuild where the index cannot be asked or has no torch for Linux.
     """
@@ -58,11 +58,10 @@ def nightly_companions(backend: Backend, request: Request, base: str, uv_path: s
 def check_mirror(uv_path: str, url: str, python: str | None) -> None:
     """Raise UsageError, with the reason, where what is at `url` is no index that has torch for Linux."""
 
-    def ask(*options: str) -> tuple[int, str]:
-        code, _, err = compiled(uv_path, ("--no-config", "--no-deps", *options), ("torch",), "linux_x86_64", python)
-        return code, err
+    def ask(*options: str) -> tuple[int, dict[str, str], str]:
+        return compiled(uv_path, ("--no-config", "--no-deps", *options), ("torch",), "linux_x86_64", python)
 
-    code, err = ask("--default-index", url)
+    code, _, err = ask("--default-index", url)
     if code == 1 and ask("--no-index", "--find-links", f"{url}/")[0] == 0:
         raise UsageError(
             f"{url} is a flat page of links, not an index: it has no page for each package, such as {url}/torch/",
@@ -74,16 +73,10 @@ def check_mirror(uv_path: str, url: str, python: str | None) -> None:
         raise UsageError(f"{url} is no index that has torch{why}", f"{url}/torch/ is the page that uv looks for")
 
 
-def target(platform: str, python: str | None) -> list[str]:
-    """The options that make `uv pip compile` look for a platform's and a Python's wheels."""
-    options = ["--python-platform", _PLATFORMS[platform]] if platform in _PLATFORMS else []
-    return [*options, "--python-version", python] if python and not python.endswith("t") else options
-
-
 def _resolved(
     uv_path: str, url: str, requirements: Sequence[str], platform: str, python: str | None, *options: str
 ) -> dict[str, str] | None:
-    """What an index has for these requirements: name -> version; None: nothing. NoBuild where it cannot be asked."""
+    """What an index has for these requirements: name -> version; None: nothing."""
     options = ("--no-config", "--default-index", url, *options)
     code, versions, err = compiled(uv_path, options, requirements, platform, python)
     if code > 1:
@@ -102,27 +95,28 @@ def compiled(
     python: str | None,
     patient: bool = True,
 ) -> tuple[int, dict[str, str], str]:
-    """What `uv pip compile` makes of requirements: its exit code, what it resolved (see `answered`), what it said."""
-    command = ("pip", "compile", "-q", "--no-header", "--no-annotate", *options, *target(platform, python), "-")
-    code, out, err = uv.ask(uv_path, command, given="\n".join(requirements) + "\n", patient=patient)
-    return code, answered(out), err
+    """What `uv pip compile` makes of requirements for a platform and a Python: exit code, result, messages.
+
+    The result: name -> version, and with `--emit-index-annotation` `name from` -> the URL of its index.
+    """
+    command = ["pip", "compile", "-q", "--no-header", "--no-annotate", *options]
+    if platform in _PLATFORMS:
+        command += ["--python-platform", _PLATFORMS[platform]]
+    if python and not python.endswith("t"):
+        command += ["--python-version", python]
+    code, out, err = uv.ask(uv_path, [*command, "-"], given="\n".join(requirements) + "\n", patient=patient)
+    found: dict[str, str] = {}
+    name = ""
+    for row in map(str.strip, out.splitlines()):
+        if row.startswith("# from "):
+            found[f"{name} from"] = row.removeprefix("# from ")
+        elif "==" in row:
+            name, _, version = row.partition("==")
+            found[name] = version.split()[0]
+    return code, found, err
 
 
 def reason(err: str) -> str:
-    """Why uv could not ask, from what it said, in brackets; nothing where it gave no cause."""
+    """Why uv could not ask, as it said, in brackets; empty where it gave no cause."""
     rows = [row.strip() for row in err.splitlines() if re.search("cause:|^error:|hint: An index", row)]
     return "".join(f" ({row.partition(': ')[2]})" for row in rows[-1:])
-
-
-def answered(out: str) -> dict[str, str]:
-    """`uv pip compile`'s output: name -> version, and `name from` -> the index it comes from."""
-    found: dict[str, str] = {}
-    last = ""
-    for row in out.splitlines():
-        text = row.strip()
-        if text.startswith("# from "):
-            found[f"{last} from"] = text.removeprefix("# from ")
-        elif "==" in text and not text.startswith("#"):
-            last, _, version = text.partition(";")[0].strip().partition("==")
-            found[last] = version.partition(" ")[0]
-    return found

@@ -1,4 +1,4 @@
-"""`uvtorch add flash-attn`: packages compiled against torch, from the index with their builds, and a torch to match.
+"""`uvtorch add|remove flash-attn`: packages compiled against torch, from the index with their builds, and their torch.
 
 Which builds an index has is asked through uv, whose answer is what `uv add` will find.
 """
@@ -12,10 +12,12 @@ from uvtorch.argv import forwarded
 from uvtorch.backend import Backend, same_url
 from uvtorch.catalog import number
 from uvtorch.choose import Decision, Request, choose
-from uvtorch.cuda_extensions import Extension, Found, Index
-from uvtorch.edits import extensions, pin
+from uvtorch.cuda_extensions import Extension, Index
+from uvtorch.edits import pin
 from uvtorch.index_query import compiled, reason
-from uvtorch.project import Choice
+from uvtorch.project import Choice, Project
+from uvtorch.project.model import GROUP
+from uvtorch.project.pyproject import PyProject, SourceEntry
 from uvtorch.requirement import bare_requirement, named_by
 from uvtorch.session import Session, decision_line, requirements_of
 from uvtorch.steps import choices
@@ -34,11 +36,10 @@ def add_extensions(session: Session, requested: Sequence[Requested]) -> tuple[in
     The exit code; None: nothing was done, and the warnings say what to know when uv does it. Raises as
     `Session.decide` does.
     """
-    wanted, project = _wanted(session), session.project
+    wanted, project, choice = _wanted(session), session.project, None
     if not wanted:
         return None, ()
-    names = " ".join(item.package for item in wanted)
-    choice, backend = None, _backend(session, requested)
+    names, backend = " ".join(one.package for one in wanted), _backend(session, requested)
     requirements = (*(item.text for item in requested), *requirements_of(project))
     if offered := project.selectable():
         choice = next((one for one in offered if one.target == choices.target_of(session.line)), None)
@@ -48,9 +49,9 @@ def add_extensions(session: Session, requested: Sequence[Requested]) -> tuple[in
         wanted = [one._replace(indexes=tuple(index for index in one.indexes if index.declares)) for one in wanted]
         requirements, backend = choices.requirements_of_choice(project, choice), choice.backend
     first = session.decide(requirements, backend)
-    query = Query(session, session.request(requirements, backend))
+    query = Query(session, session.request(requirements, backend), first.backend) if first.backend else None
     try:
-        found = query.best(first.backend, wanted) if first.backend else None
+        found = query.best(wanted) if query else None
         if found is None:
             return None, tuple(_built_from_source(first, wanted, query))
     except OutOfReachError as error:
@@ -64,6 +65,12 @@ def _needs_choice(offered: Sequence[Choice], names: str) -> str:
     return f"{names} is built for one backend: `uvtorch add {option} {names}` adds it to that choice"
 
 
+def _backend(session: Session, requested: Sequence[Requested]) -> Backend | None:
+    wanted = session.wanted([item.text for item in requested], here=True)
+    pins = () if wanted.insists else pins_of(session)
+    return (pins[0].backend if pins else None) or session.backend_for(wanted)
+
+
 def _wanted(session: Session) -> list[Extension]:
     """What the table has of what is named, in a project that takes its PyTorch packages from backends' indexes."""
     project, table = session.project, cuda_extensions.table(session.env)
@@ -72,34 +79,64 @@ def _wanted(session: Session) -> list[Extension]:
         return []
     have = {source.package for source in project.sources}
     found = {named_by(text) or "": text for text in session.line.positionals}
-    new = [name for name in found if name in table.packages.keys() - have and not project.is_pinned(name)]
-    return [table.packages[name]._replace(text=found[name]) for name in new]
-
-
-def _backend(session: Session, requested: Sequence[Requested]) -> Backend | None:
-    wanted = session.wanted([item.text for item in requested], here=True)
-    pins = () if wanted.insists else pins_of(session)
-    return (pins[0].backend if pins else None) or session.backend_for(wanted)
+    new = [name for name in found if name in table.keys() - have and not project.is_pinned(name)]
+    return [table[name]._replace(text=found[name]) for name in new]
 
 
 def _take(session: Session, requested: Sequence[Requested], match: "Match", choice: Choice | None) -> int:
-    project, file = session.project, session.file()
+    project, file, decision = session.project, session.file(), match.decision
     packages, pins = tuple(dict.fromkeys(item.package for item in requested)), pins_of(session)
-    if choice is None and pins and all(one.backend == match.decision.backend for one in pins):
+    if choice is None and pins and all(one.backend == decision.backend for one in pins):
         pin.like(file, project, packages, pins)
     elif choice is None:
-        pin.to(file, project, packages, match.decision, session.index_base)
-    extensions.take(file, project, match.found, match.torch, choice)
-    rows = ", ".join(f"{item.package} {item.version.partition('+')[0]} from {item.url}" for item in match.found)
-    where = f"into {choice.target}" if choice else decision_line(match.decision)
+        pin.to(file, project, packages, decision, session.index_base)
+    _write(file, project, match, choice)
+    rows = ", ".join(f"{one.package} {one.version.partition('+')[0]} from {one.url}" for one in match.found)
+    where = f"into {choice.target}" if choice else decision_line(decision)
     with session.transaction() as tx:
         tx.say(f"{rows}, built for torch {match.torch}: {where}")
-        tx.warn(*(() if choice else match.decision.warnings))
+        tx.warn(*(() if choice else decision.warnings))
         before = content(session.required_site.lock)
         session.edit(tx, file)
-        tx.uv(*words_with(session, requested, match.decision))
+        tx.uv(*words_with(session, requested, decision))
         follow_and_sync(session, tx, before)
     return tx.code
+
+
+def _write(file: PyProject, project: Project, match: "Match", choice: Choice | None) -> None:
+    """Take extensions from their indexes, for one backend choice or for all, and keep torch at its minor release.
+
+    The source has no marker: where the index has no wheel uv says so, instead of building PyPI's on that platform.
+    """
+    for one in match.found:
+        known = (index.name for index in project.indexes if index.name and same_url(index.url, one.url))
+        entry = SourceEntry(next(known, one.name))
+        file.set_sources(one.package, [entry._replace(**{choice.kind: choice.name or ""}) if choice else entry])
+        file.set_index(entry.index, one.url, flat=one.taken.flat)
+        if one.taken.builds:
+            file.set_requirement(GROUP, one.package, f"{one.package}=={one.version}")
+    if not all(one.taken.declares for one in match.found):
+        file.set_requirement(GROUP, "torch", f"torch=={match.torch}.*")
+
+
+def leave(session: Session, file: PyProject, gone: set[str]) -> None:
+    """The edits beside `uv remove` of extensions: indexes that uvtorch wrote for them, bounds that they needed."""
+    project, table = session.project, cuda_extensions.table(session.env)
+    known = {index.name: index for one in table.values() for index in one.indexes}
+    leaving = gone & table.keys()
+    kept = file.indexes_used(leaving)
+    left = {source.index for source in project.own_sources if source.package in leaving} - kept
+    for name, index in project.own_indexes.items():
+        if name and name in left and any(one.wrote(name, index.url) for one in known.values()):
+            file.remove_index(name)
+    file.leave_group(leaving)
+    # Wheels of some indexes do not say which torch they need: that release stays as long as one of them is there.
+    declare = (one.declares for name in kept if (one := known.get(name.partition("-")[0])))
+    if left and all(declare) and any(one.package == "torch" and "==" in one.text for one in project.grouped):
+        if "torch" in project.pytorch_direct:
+            file.leave_group({"torch"})
+        else:
+            file.set_requirement(GROUP, "torch", "torch")
 
 
 # Asking
@@ -107,6 +144,16 @@ def _take(session: Session, requested: Sequence[Requested], match: "Match", choi
 
 class OutOfReachError(Exception):
     """An index cannot be asked; the message says which, and why."""
+
+
+class Found(NamedTuple):
+    """Where an extension is taken from."""
+
+    package: str  # Normalized
+    version: str
+    taken: Index
+    name: str  # What that index is called in a project
+    url: str
 
 
 class Match(NamedTuple):
@@ -118,21 +165,23 @@ class Match(NamedTuple):
 
 
 class Query(NamedTuple):
-    """Asks the indexes for one session and one request."""
+    """Asks the indexes, for one session, request and backend."""
 
     session: Session
     request: Request
+    backend: Backend
 
-    def best(self, backend: Backend, wanted: Sequence[Extension]) -> Match | None:
-        """The newest torch of a backend that runs here and that all of `wanted` have builds for.
+    def best(self, wanted: Sequence[Extension]) -> Match | None:
+        """The newest torch of the backend that runs here and that all of `wanted` have builds for.
 
         Raises OutOfReachError where an index cannot be asked: that is not a no.
         """
-        if not all(item.offered(backend, self._platform) for item in wanted):
+        if not all(map(self._offered, wanted)):
             return None
-        with self.session.out.working(f"asking for {backend} builds of {', '.join(item.package for item in wanted)}"):
-            for decision, torch in islice(self._releases(backend, wanted), _RELEASES):
-                found = tuple(takewhile(bool, (self._found(item, backend, torch) for item in wanted)))
+        names = ", ".join(one.package for one in wanted)
+        with self.session.out.working(f"asking for {self.backend} builds of {names}"):
+            for decision, torch in islice(self._releases(wanted), _RELEASES):
+                found = tuple(takewhile(bool, (self._found(one, torch) for one in wanted)))
                 if len(found) == len(wanted):
                     return Match(decision, torch, tuple(filter(None, found)))
         return None
@@ -141,54 +190,58 @@ class Query(NamedTuple):
     def _platform(self) -> str:
         return self.session.machine.platform.key
 
-    def _releases(self, backend: Backend, wanted: Sequence[Extension]) -> Iterator[tuple[Decision, str]]:
-        """The decisions for a backend and the minor torch releases worth a question, newest first."""
-        known = self.session.catalog
-        newest = min((number(limit) for item in wanted if (limit := self._newest(backend, item))), default=None)
-        minors = dict.fromkeys(release.rpartition(".")[0] for release in reversed(list(known.releases)))
+    def _offered(self, item: Extension) -> tuple[Index, ...]:
+        return item.offered(self.backend, self._platform)
+
+    def _releases(self, wanted: Sequence[Extension]) -> Iterator[tuple[Decision, str]]:
+        """The decisions for the minor torch releases worth a question, newest first."""
+        catalog = self.session.catalog
+        newest = min((number(limit) for one in wanted if (limit := self._newest(one))), default=None)
+        minors = dict.fromkeys(release.rpartition(".")[0] for release in reversed(list(catalog.releases)))
         for minor in (one for one in minors if newest is None or number(one) <= newest):
             texts = (*self.request.requirements, f"torch=={minor}.*")
-            request = self.request._replace(requirements=texts, backend=backend)
-            decision = choose(self.session.machine, request, known)
-            if decision.backend == backend and not decision.refusal:
+            request = self.request._replace(requirements=texts, backend=self.backend)
+            decision = choose(self.session.machine, request, catalog)
+            if decision.backend and not decision.refusal:
                 yield decision, minor
 
-    def _newest(self, backend: Backend, item: Extension) -> str | None:
+    def _newest(self, item: Extension) -> str | None:
         """The newest minor torch release that an extension's builds require; None where that takes more questions."""
-        indexes = item.offered(backend, self._platform)
+        indexes = self._offered(item)
         if not all(index.declares for index in indexes):
             return None
-        answers = (self._resolve(index, backend, item, "torch") for index in indexes)
+        answers = (self._resolve(index, item, "torch") for index in indexes)
         minors = (answer["torch"].partition("+")[0].rpartition(".")[0] for answer in answers if answer)
         return max(minors, key=number, default="0")
 
-    def _found(self, item: Extension, backend: Backend, torch: str) -> Found | None:
-        """Where an extension has a build for a backend and a minor torch release."""
-        for index in item.offered(backend, self._platform):
-            url = index.located(backend, torch, self.session.index_base)
-            exact = index.builds.get((torch, backend))
+    def _found(self, item: Extension, torch: str) -> Found | None:
+        """Where an extension has a build for a minor torch release."""
+        for index in self._offered(item):
+            url = index.located(self.backend, torch, self.session.index_base)
+            exact = index.builds.get((torch, self.backend))
             if index.declares:
-                versions = self._resolve(index, backend, item, f"torch=={torch}.*")
+                versions = self._resolve(index, item, f"torch=={torch}.*")
             elif index.builds and exact is None:
                 continue
             else:
                 text = f"{bare_requirement(item.text)}=={exact}" if exact else item.text
                 versions = self._ask(("--no-index", "--find-links", url, "--no-deps", "--no-config"), [text], url)
             if version := versions.get(item.package):
-                return Found(item.package, version, index, index.written_name(backend, torch), url)
+                return Found(item.package, version, index, index.written_name(self.backend, torch), url)
         return None
 
-    def _resolve(self, index: Index, backend: Backend, item: Extension, torch: str) -> dict[str, str]:
+    def _resolve(self, index: Index, item: Extension, torch: str) -> dict[str, str]:
         """What uv makes of an extension and torch, each from its index and what else they need from the user's."""
-        url, base = index.located(backend, "", self.session.index_base), self.session.index_base
-        indexes = [word for place in dict.fromkeys((url, backend.index_url(base))) for word in ("--index", place)]
+        base = self.session.index_base
+        url = index.located(self.backend, "", base)
+        indexes = [word for place in dict.fromkeys((url, self.backend.index_url(base))) for word in ("--index", place)]
         options = (*indexes, "--emit-index-annotation", *forwarded(self.session.line, "pip compile"))
         versions = self._ask(options, [item.text, torch, *self.request.requirements], url)
         # Another index may have the package as well, with builds for who knows which torch.
         return versions if same_url(url, versions.get(f"{item.package} from")) else {}
 
     def _ask(self, options: Sequence[str], texts: Sequence[str], url: str) -> dict[str, str]:
-        """Name -> version as uv resolves these requirements for this machine from wheels; empty where it cannot."""
+        """What uv resolves these requirements to for this machine, from wheels; empty where it cannot."""
         words, python = ("--no-build", *options), self.request.python
         code, versions, err = compiled(self.session.uv, words, texts, self._platform, python, patient=False)
         if code > 1 and "HTTP status client error (4" not in err:
@@ -196,15 +249,14 @@ class Query(NamedTuple):
         return versions if code == 0 else {}
 
 
-def _built_from_source(first: Decision, wanted: Sequence[Extension], query: Query) -> Iterator[str]:
+def _built_from_source(first: Decision, wanted: Sequence[Extension], query: Query | None) -> Iterator[str]:
     """A line for each extension: what is built, what for, what that needs; and the torch that would spare it."""
-    backend = first.backend
-    for item in wanted:
-        name, needs = item.package, item.needs(backend)
-        alone = query._replace(request=query.request._replace(requirements=()))
-        other = alone.best(backend, (item,)) if backend and query.request.requirements else None
+    alone = query._replace(request=query.request._replace(requirements=())) if query else None
+    for name, item in ((one.package, one) for one in wanted):
+        other = alone.best((item,)) if alone and query and query.request.requirements else None
         hint = f"; torch {other.torch} has one: `uvtorch add 'torch=={other.torch}.*' {name}`" if other else ""
-        lack = f"no index known for {name} has a build for torch {first.torch} and {backend}{hint}"
+        lack = f"no index known for {name} has a build for torch {first.torch} and {first.backend}{hint}"
+        needs = item.needs(first.backend)
         yield (
             f"{lack}. uv will build it from source, which needs {needs}, and torch at build time: "
             f'`[tool.uv.extra-build-dependencies] {name} = [{{ requirement = "torch", match-runtime = true }}]` '

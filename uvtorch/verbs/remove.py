@@ -1,11 +1,11 @@
 """`uvtorch remove`: PyTorch packages with what only they needed, out of every backend choice; all else as uv has it."""
 
-from uvtorch.edits import extensions, offer, pin
+from uvtorch.edits import offer, pin
 from uvtorch.packages import extension_names, normalize, roles
 from uvtorch.project import Project, Target
 from uvtorch.project.model import BASE
 from uvtorch.session import Session
-from uvtorch.steps import choices
+from uvtorch.steps import choices, extensions
 from uvtorch.steps.follow import change_choices, users_of
 from uvtorch.steps.watch import watch
 
@@ -23,7 +23,7 @@ def remove(session: Session) -> int:
     gone = {normalize(text) for text in session.line.positionals}
     file = session.file()
     if any(name in extension_names() for name in gone):
-        extensions.remove(file, project, session.env, gone)
+        extensions.leave(session, file, gone)
     pinned = any(project.is_pinned(name) for name in gone)
     if pinned and project.selectable():
         return _remove_from_choices(session)
