@@ -9,7 +9,7 @@ import tomlkit
 
 from tests import edits as edit
 from uvtorch.backend import Backend, parse
-from uvtorch.choose.decision import Decision
+from uvtorch.choose import Decision
 from uvtorch.edits import pin
 from uvtorch.packages import configures
 from uvtorch.project import Project, Source, Target, read

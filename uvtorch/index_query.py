@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from uvtorch import uv
 from uvtorch.backend import Backend
 from uvtorch.catalog import Catalog
-from uvtorch.choose import Decision, Request
-from uvtorch.choose.decision import after_asking
+from uvtorch.choose import Decision, Request, after_asking
 from uvtorch.errors import NoBuild, UsageError
 from uvtorch.machine import Machine
 from uvtorch.packages import roles

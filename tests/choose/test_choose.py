@@ -5,9 +5,8 @@ import pytest
 from tests.choose.described import machine, request
 from uvtorch import catalog as catalogs
 from uvtorch.backend import Backend, parse
-from uvtorch.choose import Decision, Request, choose, evaluate, local_backend
+from uvtorch.choose import Decision, Request, after_asking, choose, evaluate, local_backend
 from uvtorch.choose.compatibility import Judge
-from uvtorch.choose.decision import after_asking
 from uvtorch.errors import UsageError
 from uvtorch.machine import Driver
 

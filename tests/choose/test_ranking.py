@@ -4,8 +4,10 @@ import pytest
 
 from tests.choose.described import machine, request
 from uvtorch import catalog as catalogs
+from uvtorch.audit.case import Case
+from uvtorch.audit.machine import judge
 from uvtorch.backend import Backend, parse
-from uvtorch.choose import Ranking, cannot_run, leaves_idle, rank_choices
+from uvtorch.choose import Ranking, Request, choose, rank_choices
 
 CATALOG = catalogs.load()
 
@@ -140,7 +142,8 @@ def test_on_a_machine_without_gpu_the_cpu_choice_is_no_surprise() -> None:
 def test_a_pin_is_judged_on_this_machine(described: str, pin: str, torch: str | None, reason: str) -> None:
     backend = parse(pin)
     assert backend
-    assert cannot_run(machine(described), backend, torch, CATALOG) == (reason or None)
+    asked = Request((f"torch=={torch}",) if torch else (), backend=backend)
+    assert choose(machine(described), asked, CATALOG).fault == (reason or None)
 
 
 @pytest.mark.parametrize(
@@ -162,4 +165,5 @@ def test_a_cpu_pin_beside_a_usable_gpu_leaves_it_idle(
 ) -> None:
     backend = parse(pin)
     assert backend
-    assert leaves_idle(machine(described), backend, torch, CATALOG) == reason
+    found = [*judge(Case(machine(described), CATALOG), backend, torch, "It")]
+    assert [one.message for one in found] == ([f"It does not use this machine's GPU: {reason}."] if reason else [])

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from uvtorch.audit.case import Case
 from uvtorch.audit.finding import USE, Finding, error, warning
 from uvtorch.backend import Backend, from_url
-from uvtorch.choose import Request, cannot_run, choose, leaves_idle
+from uvtorch.choose import Request, choose
+from uvtorch.choose.compatibility import labels
 from uvtorch.environment import expects_gpu
 from uvtorch.project.hosts import catalogued
 
@@ -58,12 +59,15 @@ def judge(
     case: Case, backend: Backend, release: str | None, what: str, *, installed: bool = False
 ) -> Iterator[Finding]:
     """What is wrong with a build on this machine; `what` begins the sentence."""
-    fix = case.sync if installed else (*USE, "auto")
-    if wrong := cannot_run(case.machine, backend, release, case.catalog):
+    fix, asked = case.sync if installed else (*USE, "auto"), Request((f"torch=={release}",) if release else ())
+    if wrong := choose(case.machine, asked._replace(backend=backend), case.catalog).fault:
         code = "installed-cannot-run" if installed else "cannot-run-here"
         # Without such a GPU the build still imports, and computes on the processor.
         fails = installed or backend.family == "cpu" or expects_gpu(backend, case.machine.gpus)
         yield (error if fails else warning)(code, f"{what} does not run on this machine: {wrong}.", fix=fix)
-    elif idle := leaves_idle(case.machine, backend, release, case.catalog):
-        code = "installed-idle" if installed else "gpu-idle"
-        yield warning(code, f"{what} does not use this machine's GPU: {idle}.", fix=fix)
+    elif backend.family == "cpu":
+        best = choose(case.machine, asked if release in case.catalog.releases else Request(), case.catalog)
+        if best.table and best.backend and best.backend != backend:
+            idle = f"{backend} leaves {labels(best.table.hardware.gpus)} idle; {best.backend} would use it"
+            code = "installed-idle" if installed else "gpu-idle"
+            yield warning(code, f"{what} does not use this machine's GPU: {idle}.", fix=fix)

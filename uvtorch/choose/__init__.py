@@ -1,30 +1,417 @@
 """The choice: (machine, request, catalog) -> Decision, with a reason for every candidate. Pure, no I/O.
 
-`evaluate` makes the table: each build of the catalog once, with what keeps it from running here. A build runs if it has
-a wheel for the platform and the Python, its index has every package that is asked for, its kernels cover every GPU that
-counts, and the driver runs it. Of those that run, the newest torch that the request allows; for that torch, the newest
-CUDA major that the driver runs, and within it the highest build that the driver supports natively, else the lowest by
-minor-version compatibility. Of ROCm's builds the highest, those with their libraries in the wheel first.
+`evaluate` makes the table: each build of the catalog once, with what keeps it from running here. Of those that run, the
+newest torch that the request allows is taken; for that torch, the newest CUDA major that the driver runs, and within it
+the highest build that the driver supports natively, else the lowest by minor-version compatibility. Of ROCm's builds
+the highest, those with their libraries in the wheel first.
 
-The CPU build is chosen where there is no GPU, and, with a warning, where PyTorch has no build for the GPU at all and
-never will (`select`). What another release or another driver would make fit is a refusal that names them. The catalog
-ends somewhere: a request that admits only releases it does not know is for the indexes to answer (`Decision.ask`,
-`after_asking`). What a project already has is judged by the same table (`rank_choices`).
+The CPU build is chosen where there is no GPU, and, with a warning, where PyTorch has no build for the GPU and never
+will (`select`). What another release or another driver would make fit is a refusal that names them. A request that
+admits only releases that the catalog does not know is for the indexes to answer (`Decision.ask`, `after_asking`). What
+a project already has is judged by the same table (`rank_choices`).
 """
 
-from uvtorch.choose.decision import Decision, Option, Ranking, cannot_run, choose, leaves_idle, rank_choices
-from uvtorch.choose.request import Request, local_backend
-from uvtorch.choose.table import evaluate
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
-__all__ = [
-    "Decision",
-    "Option",
-    "Ranking",
-    "Request",
-    "cannot_run",
-    "choose",
-    "evaluate",
-    "leaves_idle",
-    "local_backend",
-    "rank_choices",
-]
+from uvtorch.backend import Backend
+from uvtorch.catalog import Catalog, number, since
+from uvtorch.choose import messages
+from uvtorch.choose.compatibility import FAMILY, MAKER, Hardware, labels, platform_name
+from uvtorch.choose.messages import CPU, Candidate
+from uvtorch.choose.request import Need, Request, Wish, local_backend
+from uvtorch.choose.table import Row, Table, best, evaluate
+from uvtorch.errors import UsageError
+from uvtorch.machine import Machine
+from uvtorch.packages import has_build
+from uvtorch.requirement import parse, without_local
+
+__all__ = ["Decision", "Option", "Ranking", "Request", "after_asking", "choose", "evaluate", "local_backend"]
+__all__ += ["rank_choices"]
+
+_OLD = {"cu": "cu117", "rocm": "rocm5.2"}
+"""Family -> the newest backend with torch 1.13.1 (pytorch.org's page of previous versions: declared)."""
+
+
+class Decision(NamedTuple):
+    """What `choose` decided. Exactly one of `backend` and `refusal` is set, unless `ask` is not empty."""
+
+    backend: Backend | None
+    torch: str | None = None
+    """The newest known torch release that the choice gives."""
+    native: bool = False
+    reason: str = ""
+    """One clause for the decision line: `driver 570.124.06 supports CUDA 12.8; H100 (9.0)`."""
+    platforms: frozenset[str] | None = None
+    """The platforms that have wheels of this torch on this index (`backend.PLATFORMS` keys); None: all."""
+    companions: tuple[str, ...] = ()
+    """Packages torch needs from the same index by another name: `triton-rocm`."""
+    bounds: tuple[tuple[str, str], ...] = ()
+    """(package, specifier) bounds without which uv would resolve to a build that cannot run: `("torch", "<2.12")`."""
+    warnings: tuple[str, ...] = ()
+    fault: str | None = None
+    """Why the backend that was asked for does not run here, one clause."""
+    refusal: str | None = None
+    """One sentence saying what the request needs and what this machine has."""
+    hints: tuple[str, ...] = ()
+    """With a refusal: what would fit."""
+    ask: tuple[Backend, ...] = ()
+    """The catalog does not know the requested version or backend: ask these indexes, in this order, through uv."""
+    table: Table | None = None
+    """Every build, judged."""
+    newest: str = ""
+    """The newest release that the catalog knows, where nothing keeps uv from a newer one."""
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Every backend of the catalog, highest first, with what was made of it."""
+        return tuple(messages.candidates(self.table, self.backend, self.torch, self.reason)) if self.table else ()
+
+    def beyond(self, torch: str | None) -> tuple[str, ...]:
+        """What to say of a release that uv took and the catalog does not know: one line at the most."""
+        if not torch or not self.newest or number(torch) <= number(self.newest):
+            return ()
+        refresh = "update uvtorch, or let UVTORCH_CATALOG name a newer copy"
+        return (f"torch {torch} is newer than uvtorch's catalog, which ends at {self.newest}: {refresh}",)
+
+    @property
+    def release(self) -> str:
+        """The torch that uv gives, for a message: `torch 2.14.1`, `torch 2.15.0 or newer`, or "" for none known."""
+        newer = " or newer" if self.torch == self.newest else ""
+        return f"torch {self.torch}{newer}" if self.torch else ""
+
+
+def choose(machine: Machine, request: Request, catalog: Catalog) -> Decision:
+    """Choose the build for a machine and a request.
+
+    UsageError for a request that cannot be read or contradicts itself: no requirement, two local versions, a local
+    version beside another `request.backend`.
+    """
+    local, asked = local_backend(request.requirements, machine), request.backend
+    if local and asked and local != asked:
+        raise UsageError(
+            f"the requirement names the backend {local}, but {asked} is asked for",
+            f"leave out one of them: the local version +{local.name}, or --torch-backend {asked}",
+        )
+    table = evaluate(machine, request, catalog)
+    if named := asked or local:
+        return _obey(table, named)
+    if request.python and not request.python[0].isdigit():
+        said = f"PyTorch is built for CPython only, and this project's Python is {request.python}."
+        return _refuse(table, said, "`uv python pin 3.12` chooses CPython, unless --python or UV_PYTHON names another")
+    if refused := table.judge.unsupported or table.hardware.refusal or table.need.conflict:
+        return _refuse(table, f"{refused}.", *table.hardware.hints)
+    if not _is_known(table):
+        return _unknown(table)
+    chosen = table.best()
+    if chosen is None:
+        sentence, hints = messages.refusal(table)
+        return _refuse(table, sentence, *hints)
+    why, warnings = messages.why(table, chosen.backend), messages.warnings(table, chosen)
+    return _decide(table, chosen.backend, chosen.release, why)._replace(warnings=tuple(warnings))
+
+
+def _refuse(table: Table, said: str, *hints: str) -> Decision:
+    return Decision(None, refusal=said, hints=hints, table=table)
+
+
+def after_asking(decision: Decision, found: Backend | None, request: Request, catalog: Catalog) -> Decision:
+    """Settle a decision whose `ask` was put to the indexes: `found` is the first that had a match, None if none had."""
+    if found is None:
+        wanted, asked = " ".join(request.requirements) or "torch", ", ".join(map(str, decision.ask))
+        return decision._replace(ask=(), refusal=f"No index that fits this machine has {wanted} (asked: {asked}).")
+    return decision._replace(
+        backend=found,
+        reason=f"{decision.reason}; its index has it",
+        newest=catalog.newest,
+        ask=(),
+        hints=(),
+        platforms=_platforms(found, None, catalog),
+        companions=_companions(found, None, catalog),
+    )
+
+
+def _decide(table: Table, backend: Backend, release: str | None, reason: str) -> Decision:
+    catalog = table.judge.catalog
+    bounds = _bounds(table.need, backend, release, catalog) if release else ()
+    return Decision(
+        backend,
+        release,
+        table.judge.is_native(backend),
+        reason,
+        _platforms(backend, release, catalog),
+        _companions(backend, release, catalog),
+        bounds,
+        newest=catalog.newest if table.need.open and "torch" not in dict(bounds) else "",
+        table=table,
+    )
+
+
+def _platforms(backend: Backend, release: str | None, catalog: Catalog) -> frozenset[str] | None:
+    """The platforms with wheels on an index: of a release that it has, else of all; of an unknown one, as its family's.
+
+    None for the CPU's, which has every platform.
+    """
+    if backend.family == "cpu":
+        return None
+    own = catalog.builds.get(backend._replace(channel=""))
+    indexes = [own] if own else catalog.of(backend.family).values()
+    builds = (cells for index in indexes for one, cells in index.items() if release in (None, one))
+    return frozenset(platform for cells in builds for platform in cells)
+
+
+def _companions(backend: Backend, release: str | None, catalog: Catalog) -> tuple[str, ...]:
+    """Packages that torch requires and only this index has; of an unknown release, those of the newest."""
+    known = release if release in catalog.releases else catalog.newest
+    rows = (names for first, releases, names in catalog.companions if known in releases and since(backend, (first,)))
+    return tuple(name for names in rows for name in names)
+
+
+def _bounds(need: Need, backend: Backend, release: str, catalog: Catalog) -> tuple[tuple[str, str], ...]:
+    """Bounds on what uv would resolve to: torch on this index, and packages that do not say which torch they need."""
+    index = catalog.builds.get(backend, {})
+    above = [other for other in need.possible if other in index and number(other) > number(release)]
+    limits = [("torch", version) for version in above[-1:]]
+    limits += ((wish.package, version) for wish in need.wishes for version in _loose(wish, backend, release, catalog))
+    return tuple(dict.fromkeys((package, f"<{first.removesuffix('.0')}") for package, first in limits))
+
+
+def _loose(wish: Wish, backend: Backend, release: str, catalog: Catalog) -> list[str]:
+    """The lowest version that does not go with this build and that uv would take all the same, if there is one."""
+    cuda = () if has_build(wish.package, backend, release) else catalog.with_cuda.get(wish.package, ())
+    paired = (version for version, torch in wish.versions.items() if release in torch and version not in cuda)
+    last = max(map(number, paired), default=None)
+    loose = [one for one in wish.versions if last and (wish.package, one) in catalog.loose and number(one) > last]
+    return sorted(loose, key=number)[:1]
+
+
+# What the catalog does not know: newer releases and backends
+
+
+def _is_known(table: Table) -> bool:
+    """Whether the catalog knows a release that the request admits, for the machine's family."""
+    served = {row.release for row in table.rows if row.backend.family == table.hardware.family}
+    return any(release in served or not _unseen(table, [release]) for release in table.need.releases)
+
+
+def _unseen(table: Table, releases: Collection[str]) -> list[Backend]:
+    """The backends of the machine's family that probably have these releases, though nobody has seen them there."""
+    backends = (backend for release in releases for backend in table.judge.catalog.unseen.get(release, ()))
+    return [backend for backend in backends if backend.family == table.hardware.family]
+
+
+def _lowest(table: Table) -> tuple[int, ...]:
+    """About the lowest release that a request admits; the newest known one where it has no lower end."""
+    torch = (wish.text for wish in table.need.wishes if wish.package == "torch")
+    clauses = [clause for text in torch for clause in parse(without_local(text)).specifier]
+    lows = [number(clause.version) for clause in clauses if clause.operator in ("==", "===", ">=", ">", "~=")]
+    highs = [number(clause.version) for clause in clauses if clause.operator in ("<", "<=")]
+    first, *_, last = map(number, table.judge.catalog.releases)
+    return max(lows, default=(0,) if highs and min(highs) <= first else last)
+
+
+def _unknown(table: Table) -> Decision:
+    """The decision for a request that admits only releases the catalog does not know."""
+    judge, family, catalog = table.judge, table.hardware.family, table.judge.catalog
+    fits, low = table.best(requested=False), _lowest(table)
+    newest = f"The newest that fits is {fits.release} ({fits.backend})." if fits else ""
+
+    def refuse(said: str, *hints: str) -> Decision:
+        return _refuse(table, f"{table.need.text} is {said}. {newest}".strip(), *hints)
+
+    if family in ("cpu", "xpu"):
+        backend = Backend(family)
+        if low > number(catalog.newest) and judge.platform not in [*catalog.builds[backend].values()][-1]:
+            where = platform_name(judge.platform)
+            return refuse(f"newer than uvtorch's catalog, and torch has no more wheels for {where}")
+        # One index: nothing to choose, and uv says if it has it.
+        decided = _decide(table, backend, None, messages.why(table, backend))
+        return decided._replace(warnings=table.hardware.warnings)
+    if low < number(first := next(iter(catalog.releases))):
+        way = f"name a backend that has it (`--torch-backend {_OLD[family]}` has torch 1.13.1), or take a"
+        way += " newer torch; https://pytorch.org/get-started/previous-versions/ lists them"
+        return refuse(f"older than uvtorch's catalog (torch {first} and later)", way)
+    if ask := _askable(table, low):
+        reason, hints = f"{table.need.text} is not in the catalog", (newest,) if newest else ()
+        return Decision(None, reason=reason, hints=hints, warnings=table.hardware.warnings, ask=ask, table=table)
+    here = f"{labels(table.hardware.gpus)}{' with this driver' if family == 'cu' else ''}"
+    said = f"newer than uvtorch's catalog, and no backend that still gets new releases runs on {here}"
+    return refuse(said, "`--torch-backend cpu` asks the CPU index for it")
+
+
+def _askable(table: Table, low: tuple[int, ...]) -> tuple[Backend, ...]:
+    """The indexes that may have a release the catalog does not know, best first; `low`: the lowest one admitted.
+
+    Where nobody says which have it: those of the family that get more builds, as an index that ended before does not.
+    """
+    judge, need, catalog = table.judge, table.need, table.judge.catalog
+    backends, newest = _unseen(table, need.releases), number(catalog.newest)
+    if not backends:
+        before = max(known for known in map(number, catalog.releases) if known <= low)
+        indexes = catalog.of(table.hardware.family).items()
+        backends = [backend for backend, index in indexes if number(next(reversed(index))) >= before]
+        backends += _unseen(table, catalog.unseen) if low >= newest else []
+        backends += [one for one in catalog.announced if low > newest and one.family == table.hardware.family]
+    lacking = {backend for package, backend in catalog.lacking if package in need.packages}
+    unfit = (one for one in backends if one in lacking or judge.unknown_fault(table.hardware.gpus, one))
+    return tuple(sorted({*backends}.difference(unfit), key=judge.preference, reverse=True))
+
+
+# A build that is named: asked for, pinned or offered
+
+
+def _obey(table: Table, backend: Backend) -> Decision:
+    """The decision for a backend that was asked for, with one warning if it would not run here."""
+    own = table.again(backend=backend)
+    rows = own.of(backend)  # None of a nightly or test index: what it holds changes by the day
+    # One that runs, else the newest with a wheel here, else the newest.
+    shown = best(rows) or next((row for row in rows if not row.fails("platform", "python")), next(iter(rows), None))
+    decided = _decide(table, backend, shown.release if shown else None, messages.ASKED)
+    fault = _misfit(own, backend, rows)
+    return decided._replace(
+        native=decided.native and (bool(own.hardware.gpus) or backend.family == "cpu"),
+        warnings=(f"{backend} will not run on this machine: {fault}",) if fault else (),
+        fault=fault,
+    )
+
+
+def _misfit(own: Table, backend: Backend, rows: Sequence[Row]) -> str | None:
+    """Why no build of a backend that is admitted runs here, a clause; None if one does. `own`: its table, and rows."""
+    judge, used = own.judge, own.hardware.gpus
+    if judge.unsupported:
+        return judge.unsupported
+    unknown, counts = judge.unknown_fault(used, backend), bool(used) or backend.family == "cpu"
+    if not counts and not (unknown and unknown.step == "platform"):
+        problems = (one.reason for one in judge.machine.problems if FAMILY.get(one.vendor) == backend.family)
+        return next(problems, f"{backend} needs an {MAKER[backend.family]} GPU, and none is visible here")
+    known = backend in judge.catalog.builds and bool(own.need.releases)
+    return _missed(own, backend, rows if known and (counts or not rows) else None)
+
+
+def _missed(table: Table, backend: Backend, rows: Sequence[Row] | None) -> str | None:
+    """Why none of these rows of a backend runs, a clause; None if one does.
+
+    Without rows, the catalog does not know it: it is judged by the driver and the newest known kernels of the backend.
+    """
+    if rows is None:
+        unknown = table.judge.unknown_fault(table.hardware.gpus, backend)
+        return f"it {unknown}" if unknown else None
+    if not rows:
+        return f"its index has torch {messages.span(table, backend)}, not {table.need.text}"
+    nearest = max(rows, key=lambda row: row.miss)
+    return str(nearest) if nearest.fault else None
+
+
+class Option(NamedTuple):
+    """What `rank_choices` made of one of the backends it was given."""
+
+    backend: Backend | None
+    """As given; None is what PyPI gives on this platform."""
+    torch: str | None
+    fits: bool
+    reason: str
+
+
+class Ranking(NamedTuple):
+    """The best of a given set of backends."""
+
+    best: int | None
+    """Index of the best one in what was given; None if not even a CPU build is among them."""
+    options: tuple[Option, ...]
+    """One for each given, in the same order."""
+    warnings: tuple[str, ...] = ()
+    """Said where the best one does not use this machine's GPU."""
+
+
+def rank_choices(
+    machine: Machine,
+    request: Request,
+    backends: Sequence[Backend | None],
+    catalog: Catalog,
+    torch: Sequence[str | None] = (),
+    requirements: Sequence[tuple[str, ...]] = (),
+    last: Collection[int] = (),
+) -> Ranking:
+    """Pick the best of the backends that a project offers.
+
+    `backends`: one for each choice; None is the build that PyPI gives on this platform. `torch`: the release that each
+    choice has locked, if known; else what uv would lock counts, the newest that is allowed on that backend, whether
+    it runs here or not. `requirements`: those of each choice, where they are not `request.requirements` for all. The
+    order is that of `choose`: builds that use the GPU, newest torch first; then the CPU build, with a warning if a GPU
+    stays idle; then None. Without a GPU a CPU build comes before a larger one that would run as well. Between equals a
+    named backend comes before PyPI's. `last`: the places of those that are taken only where no other fits.
+    `request.backend` does not count.
+    """
+    wanted, locked = requirements or [request.requirements] * len(backends), torch or [None] * len(backends)
+    judge, _, _, hardware, _ = first = evaluate(machine, request, catalog)
+    tables = {texts: first.again(asked=request._replace(requirements=texts)) for texts in wanted}
+    given = zip(wanted, backends, locked, strict=True)
+    options = tuple(_option(tables[texts], backend, release) for texts, backend, release in given)
+
+    def order(place: int) -> tuple[object, ...]:
+        option = options[place]
+        real = option.backend or catalog.on_pypi(option.torch, judge.platform)[0] or CPU
+        newest = number(option.torch or "0")
+        return real.family == hardware.family, newest, judge.preference(real), option.backend is not None
+
+    fitting = [place for place, option in enumerate(options) if option.fits]
+    if fitting and not hardware.refusal:
+        unused = hardware.warnings if hardware.family == "cpu" else ()
+        return Ranking(max([at for at in fitting if at not in last] or fitting, key=order), options, unused)
+    return _spare(hardware, options)
+
+
+def _spare(hardware: Hardware, options: tuple[Option, ...]) -> Ranking:
+    """What is left where no choice fits: the CPU choice, else what PyPI gives, else none."""
+    families = [option.backend.family if option.backend else "" for option in options]
+    spare = next((families.index(family) for family in ("cpu", "") if family in families), None)
+    if spare is not None and hardware.family == "cpu" and not hardware.refusal:
+        return Ranking(spare, options, hardware.warnings)
+    # Of those for this machine's GPU, else of others for a GPU.
+    places = sorted(range(len(options)), key=lambda at: (families[at] != hardware.family, families[at] == "cpu"))
+    misses = [f"{options[at].backend or 'PyPI'}: {options[at].reason}" for at in places]
+    why = (hardware.refusal or next(iter(misses), "no choice is offered")).rstrip(".")
+    if spare is None:
+        return Ranking(None, options, (f"no backend choice fits this machine: {why}",))
+    taken = "the CPU choice" if families[spare] else "what PyPI gives"
+    return Ranking(spare, options, (f"no GPU choice fits this machine ({why}): taking {taken}",))
+
+
+def _option(table: Table, backend: Backend | None, torch: str | None) -> Option:
+    need, catalog = table.need, table.judge.catalog
+    # A lock that no longer satisfies the requirements is about to be made anew.
+    torch = None if torch in catalog.releases and torch not in need.releases else torch
+    if backend is None:
+        return _pypi_option(table, torch)
+    if wrong := table.hardware.rejects(backend):
+        return Option(backend, torch, False, wrong)
+    if backend not in catalog.builds or not need.releases or torch not in (None, *catalog.releases):
+        missed = _missed(table, backend, None)
+        return Option(backend, torch, not missed, missed or "not in the catalog; the driver runs it")
+    rows = [row for row in table.of(backend) if torch in (None, row.release)]
+    # uv takes the newest that the index has for this Python, and knows nothing of kernels and drivers.
+    rows = [row for row in rows if not row.fails("python")][:1] or rows[:1]
+    missed = None if any(map(_runs, rows)) else _missed(table, backend, rows)
+    return Option(backend, torch if missed else rows[0].release, not missed, missed or messages.why(table, backend))
+
+
+def _runs(row: Row) -> bool:
+    """Whether a row runs; that a choice has nothing for the oldest Python is for uv to say when it locks."""
+    return row.fault is None or row.fails("range")
+
+
+def _pypi_option(table: Table, torch: str | None) -> Option:
+    """What PyPI gives: the newest release with a wheel here, whatever it was built for."""
+    judge, need, hardware = table.judge, table.need, table.hardware
+    for release in (torch,) if torch in need.releases else need.releases:
+        backend, tags = judge.catalog.on_pypi(release, judge.platform)
+        if backend and tags & need.pythons and not judge.system_fault(backend, release):
+            break
+    else:
+        return Option(None, None, False, "PyPI has no wheel for this platform and Python")
+    row, wrong = table.find(backend, release), hardware.refusal
+    # PyPI's CUDA build works without a GPU; no other family is on PyPI.
+    if row and not _runs(row) and not (row.fails("gpu") and hardware.family == "cpu"):
+        wrong = wrong or str(row.fault)
+    said = wrong or messages.why(table, backend if backend.family == hardware.family else CPU)
+    return Option(None, release, not wrong, f"PyPI's torch {release} ({backend}): {said}")

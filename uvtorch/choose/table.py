@@ -1,7 +1,4 @@
-"""The table of a machine and a request: each (backend, release) once, with what keeps it from running. Pure.
-
-What the catalog does not know, newer releases and backends, is judged by the nearest that it does.
-"""
+"""The table of a machine and a request: each (backend, release) once, with what keeps it from running. Pure."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -12,7 +9,6 @@ from uvtorch.choose import request
 from uvtorch.choose.compatibility import STEPS, Fault, Hardware, Judge, for_backend, select
 from uvtorch.choose.request import Need, Request, python_text
 from uvtorch.machine import Gpu, Machine
-from uvtorch.requirement import parse, without_local
 
 
 class Row(NamedTuple):
@@ -119,45 +115,3 @@ def best(rows: Iterable[Row]) -> Row | None:
 def ranked(backends: Iterable[Backend]) -> list[Backend]:
     """Backends in descending rank."""
     return sorted(backends, key=lambda backend: backend.rank, reverse=True)
-
-
-def is_known(table: Table) -> bool:
-    """Whether the catalog knows a release that the request admits, for the machine's family."""
-    served = {row.release for row in table.rows if row.backend.family == table.hardware.family}
-    return any(release in served or not _unseen(table, [release]) for release in table.need.releases)
-
-
-def _unseen(table: Table, releases: Iterable[str]) -> list[Backend]:
-    """The backends of the machine's family that probably have these releases, though nobody has seen them there."""
-    backends = (backend for release in releases for backend in table.judge.catalog.unseen.get(release, ()))
-    return [backend for backend in backends if backend.family == table.hardware.family]
-
-
-def floor(need: Need, catalog: Catalog) -> tuple[int, ...]:
-    """About the lowest release that a request admits; the newest known one where it has no lower end."""
-    torch = (wish.text for wish in need.wishes if wish.package == "torch")
-    clauses = [clause for text in torch for clause in parse(without_local(text)).specifier]
-    lows = [number(clause.version) for clause in clauses if clause.operator in ("==", "===", ">=", ">", "~=")]
-    highs = [number(clause.version) for clause in clauses if clause.operator in ("<", "<=")]
-    first, *_ = catalog.releases
-    return max(lows, default=(0,) if highs and min(highs) <= number(first) else number(catalog.newest))
-
-
-def askable(table: Table) -> tuple[Backend, ...]:
-    """The indexes that may have a release the catalog does not know, best first."""
-    judge, need = table.judge, table.need
-    backends = dict.fromkeys(_unseen(table, need.releases) or _growing(table))
-    lacking = {backend for package, backend in judge.catalog.lacking if package in need.packages}
-    unfit = (one for one in backends if one in lacking or judge.unknown_fault(table.hardware.gpus, one))
-    return tuple(sorted(backends.keys() - unfit, key=judge.preference, reverse=True))
-
-
-def _growing(table: Table) -> list[Backend]:
-    """The backends of the machine's family that get more builds: an index that ended before does not."""
-    catalog, family = table.judge.catalog, table.hardware.family
-    low, newest = floor(table.need, catalog), number(catalog.newest)
-    before = max(known for known in map(number, catalog.releases) if known <= low)
-    backends = [backend for backend, index in catalog.of(family).items() if number(next(reversed(index))) >= before]
-    backends += _unseen(table, catalog.unseen) if low >= newest else []
-    backends += [backend for backend in catalog.announced if low > newest and backend.family == family]
-    return backends
