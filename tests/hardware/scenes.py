@@ -117,8 +117,8 @@ SLICES = (
 )
 
 
-def kfd(*gpus: tuple[str, int, int, str], dev: bool = True) -> dict[str, str]:
-    """AMD's compute topology: a processor's node and one for each (PCI id, gfx_target_version, GiB, product)."""
+def kfd(*gpus: tuple[str, int, str], dev: bool = True) -> dict[str, str]:
+    """AMD's compute topology: a processor's node and one for each (PCI id, gfx_target_version, product)."""
     base = "/sys/class/kfd/kfd/topology/nodes"
     files = {
         f"{base}/0/properties": "cpu_cores_count 64\nsimd_count 0\nmem_banks_count 1\nvendor_id 0\n"
@@ -126,7 +126,7 @@ def kfd(*gpus: tuple[str, int, int, str], dev: bool = True) -> dict[str, str]:
     }
     if dev:
         files["/dev/kfd"] = ""
-    for number, (pci_id, version, gib, product) in enumerate(gpus, 1):
+    for number, (pci_id, version, product) in enumerate(gpus, 1):
         vendor, device = (int(part, 16) for part in pci_id.split(":"))
         files |= pci(f"0000:{number + 32:02x}:00.0", pci_id, "amdgpu", "12sc00" if version // 100 == 904 else "03sc00")
         files[f"{base}/{number}/properties"] = (
@@ -134,14 +134,12 @@ def kfd(*gpus: tuple[str, int, int, str], dev: bool = True) -> dict[str, str]:
             f"location_id 8448\ndomain 0\ndrm_render_minor {127 + number}\nunique_id {0xA1B2C3D4E5F60000 + number}\n"
             f"gfx_target_version {version}\n"
         )
-        folder = f"/sys/class/drm/renderD{127 + number}/device"
-        files[f"{folder}/mem_info_vram_total"] = f"{gib * 2**30}\n"
         if product:
-            files[f"{folder}/product_name"] = f"{product}\n"
+            files[f"/sys/class/drm/renderD{127 + number}/device/product_name"] = f"{product}\n"
     return files
 
 
-def amd(*gpus: tuple[str, int, int, str], **env: str) -> Scene:
+def amd(*gpus: tuple[str, int, str], **env: str) -> Scene:
     return Scene(files={**OTHER_PCI, **kfd(*gpus)}, env=env)
 
 
@@ -161,14 +159,10 @@ ORIN_RELEASE = (
 )
 
 
-def adapter(pci_id: str, name: str, gib: int) -> dict[str, object]:
+def adapter(pci_id: str, name: str) -> dict[str, object]:
     """A display adapter in Windows' registry."""
     vendor, device = pci_id.split(":")
-    return {
-        "MatchingDeviceId": f"pci\\ven_{vendor}&dev_{device}&subsys_50141462",
-        "DriverDesc": name,
-        "HardwareInformation.qwMemorySize": gib * 2**30,
-    }
+    return {"MatchingDeviceId": f"pci\\ven_{vendor}&dev_{device}&subsys_50141462", "DriverDesc": name}
 
 
 WINDOWS = Host("windows", "x86_64")
@@ -212,7 +206,7 @@ SCENES: dict[str, Scene] = {
         {**pci("0000:00:02.0", "8086:a780", "i915"), "/dev/dri/renderD128": ""},
     ),
     "rtx4090-raphael-570": beside(
-        cards("570.124.06", 12080, RTX4090, pci_id="10de:2684"), kfd(("1002:164e", 100306, 2, ""))
+        cards("570.124.06", 12080, RTX4090, pci_id="10de:2684"), kfd(("1002:164e", 100306, ""))
     ),
     # MIG, and what the environment leaves visible
     "mig-a100-550": cards("550.144.03", 12040, A100._replace(mig=1, slices=SLICES), A100, pci_id="10de:20b0"),
@@ -292,21 +286,21 @@ SCENES: dict[str, Scene] = {
         env={"UVTORCH_PROBE_TIMEOUT": "0.4"},
     ),
     # AMD
-    "vega-gfx900": amd(("1002:687f", 90000, 8, "")),
-    "mi50-gfx906": amd(("1002:66a1", 90006, 16, "AMD Instinct MI50")),
-    "mi250-gfx90a": amd(*[("1002:740c", 90010, 64, "AMD Instinct MI250X")] * 2),
-    "mi300x-gfx942": amd(*[("1002:74a1", 90402, 192, "AMD Instinct MI300X")] * 8),
-    "mi355x-gfx950": amd(("1002:75a3", 90500, 288, "AMD Instinct MI355X")),
-    "rx6800-gfx1030": amd(("1002:73bf", 100300, 16, "")),
-    "rx6700-gfx1031": amd(("1002:73df", 100301, 12, "")),
-    "rx6700-as-gfx1030": amd(("1002:73df", 100301, 12, ""), HSA_OVERRIDE_GFX_VERSION="10.3.0"),
-    "rx7900-gfx1100": amd(("1002:744c", 110000, 24, "")),
-    "780m-gfx1103": amd(("1002:15bf", 110003, 4, "")),
-    "strix-halo-gfx1151": amd(("1002:1586", 110501, 96, "")),
-    "rx9070-gfx1201": amd(("1002:7550", 120001, 16, "")),
-    "gfx1250": amd(("1002:75b0", 120500, 432, "")),
-    "rx7900-and-igpu": amd(("1002:164e", 100306, 2, ""), ("1002:744c", 110000, 24, "")),
-    "mi300x-container-no-kfd": container(Scene(files=kfd(("1002:74a1", 90402, 192, ""), dev=False))),
+    "vega-gfx900": amd(("1002:687f", 90000, "")),
+    "mi50-gfx906": amd(("1002:66a1", 90006, "AMD Instinct MI50")),
+    "mi250-gfx90a": amd(*[("1002:740c", 90010, "AMD Instinct MI250X")] * 2),
+    "mi300x-gfx942": amd(*[("1002:74a1", 90402, "AMD Instinct MI300X")] * 8),
+    "mi355x-gfx950": amd(("1002:75a3", 90500, "AMD Instinct MI355X")),
+    "rx6800-gfx1030": amd(("1002:73bf", 100300, "")),
+    "rx6700-gfx1031": amd(("1002:73df", 100301, "")),
+    "rx6700-as-gfx1030": amd(("1002:73df", 100301, ""), HSA_OVERRIDE_GFX_VERSION="10.3.0"),
+    "rx7900-gfx1100": amd(("1002:744c", 110000, "")),
+    "780m-gfx1103": amd(("1002:15bf", 110003, "")),
+    "strix-halo-gfx1151": amd(("1002:1586", 110501, "")),
+    "rx9070-gfx1201": amd(("1002:7550", 120001, "")),
+    "gfx1250": amd(("1002:75b0", 120500, "")),
+    "rx7900-and-igpu": amd(("1002:164e", 100306, ""), ("1002:744c", 110000, "")),
+    "mi300x-container-no-kfd": container(Scene(files=kfd(("1002:74a1", 90402, ""), dev=False))),
     # Intel
     "arc-a770": intel("8086:56a0", "i915"),
     "arc-b580": intel("8086:e20b"),
@@ -323,17 +317,17 @@ SCENES: dict[str, Scene] = {
     "windows-rtx5090-572": Scene(
         WINDOWS,
         nvml=Nvml("572.61", 12080, (Card("NVIDIA GeForce RTX 5090", "12.0", 32607),)),
-        lists_adapters=(adapter("10de:2b85", "NVIDIA GeForce RTX 5090", 32),),
+        lists_adapters=(adapter("10de:2b85", "NVIDIA GeForce RTX 5090"),),
     ),
     "windows-rtx3060-528": Scene(
         WINDOWS,
         nvml=Nvml("528.33", 12000, (Card("NVIDIA GeForce RTX 3060", "8.6", 12288),)),
         lists_adapters=(
-            adapter("8086:4680", "Intel(R) UHD Graphics 770", 1), adapter("10de:2504", "NVIDIA GeForce RTX 3060", 12)
+            adapter("8086:4680", "Intel(R) UHD Graphics 770"), adapter("10de:2504", "NVIDIA GeForce RTX 3060")
         ),
     ),
-    "windows-rx7900": Scene(WINDOWS, lists_adapters=(adapter("1002:744c", "AMD Radeon RX 7900 XTX", 24),)),
-    "windows-arc-b580": Scene(WINDOWS, lists_adapters=(adapter("8086:e20b", "Intel(R) Arc(TM) B580 Graphics", 12),)),
+    "windows-rx7900": Scene(WINDOWS, lists_adapters=(adapter("1002:744c", "AMD Radeon RX 7900 XTX"),)),
+    "windows-arc-b580": Scene(WINDOWS, lists_adapters=(adapter("8086:e20b", "Intel(R) Arc(TM) B580 Graphics"),)),
     "windows-arm64": Scene(Host("windows", "arm64")),
     # macOS
     "macos-m3": Scene(Host("macos", "arm64", "24.1.0", chip="Apple M3", os_version="15.1")),
@@ -355,7 +349,7 @@ def every_vendor() -> dict[str, str]:
         **nodes(2),
         **pci("0000:10:00.0", "10de:2330", "nvidia"),
         "/proc/driver/nvidia/gpus/0000:10:00.0/information": "Model: \t\t NVIDIA H100\nGPU UUID: \t GPU-0000\n",
-        **kfd(("1002:74a1", 90402, 192, "AMD Instinct MI300X"), ("1002:164e", 100306, 2, "")),
+        **kfd(("1002:74a1", 90402, "AMD Instinct MI300X"), ("1002:164e", 100306, "")),
         **pci("0000:00:02.0", "8086:56a0", "i915"),
         "/dev/dri/renderD128": "",
         "/etc/nv_tegra_release": ORIN_RELEASE,

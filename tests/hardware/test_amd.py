@@ -52,12 +52,12 @@ def test_an_apu_described_as_one_node_is_integrated() -> None:
 
 
 def test_a_card_comes_before_an_integrated_gpu(detect: Detect) -> None:
-    machine = detect(amd(("1002:164e", 100306, 2, ""), ("1002:744c", 110000, 24, "")))
+    machine = detect(amd(("1002:164e", 100306, ""), ("1002:744c", 110000, "")))
     assert [(gpu.architecture, gpu.integrated) for gpu in machine.gpus] == [("gfx1100", False), ("gfx1036", True)]
 
 
 def test_nodes_are_counted_as_numbers(detect: Detect) -> None:
-    machine = detect(amd(*[("1002:74a1", 90402, 192, f"card {number}") for number in range(12)]))
+    machine = detect(amd(*[("1002:74a1", 90402, f"card {number}") for number in range(12)]))
     assert [gpu.name for gpu in machine.gpus] == [f"card {number}" for number in range(12)]
 
 
@@ -77,14 +77,14 @@ def test_nodes_are_counted_as_numbers(detect: Detect) -> None:
     ],
 )
 def test_variables_hide_gpus(env: dict[str, str], left: list[str], hidden: str, detect: Detect) -> None:
-    machine = detect(amd(("1002:74a1", 90402, 192, ""), ("1002:744c", 110000, 24, ""), **env))
+    machine = detect(amd(("1002:74a1", 90402, ""), ("1002:744c", 110000, ""), **env))
     assert [gpu.architecture for gpu in machine.gpus] == left
     assert hidden in " ".join(machine.notes)
 
 
 @pytest.mark.parametrize("value", ["10.3", "a.b.c", "10.3.0.1", "10.99.0", "10.3.-1"])
 def test_a_malformed_gfx_override_changes_nothing(value: str, detect: Detect) -> None:
-    machine = detect(amd(("1002:73df", 100301, 12, ""), HSA_OVERRIDE_GFX_VERSION=value))
+    machine = detect(amd(("1002:73df", 100301, ""), HSA_OVERRIDE_GFX_VERSION=value))
     assert machine.gpus[0].architecture == "gfx1031"
 
 
@@ -189,20 +189,20 @@ def test_rocminfo_is_not_started_without_a_gpu(detect: Detect) -> None:
 
 
 def test_a_container_without_kfd_is_told_and_leads_to_no_gpu(detect: Detect) -> None:
-    machine = detect(container(Scene(files=kfd(("1002:74a1", 90402, 192, ""), dev=False))))
+    machine = detect(container(Scene(files=kfd(("1002:74a1", 90402, ""), dev=False))))
     [problem] = machine.problems
     assert (problem.vendor, problem.kind) == ("amd", "unreachable")
     assert "--device /dev/kfd" in problem.remedy
 
 
 def test_a_container_has_the_gpus_whose_render_nodes_it_was_given(detect: Detect) -> None:
-    files = kfd(("1002:74a1", 90402, 192, "one"), ("1002:744c", 110000, 24, "two"))
+    files = kfd(("1002:74a1", 90402, "one"), ("1002:744c", 110000, "two"))
     machine = detect(container(Scene(files={**files, "/dev/dri/renderD129": ""})))
     assert [gpu.name for gpu in machine.gpus] == ["two"]
 
 
 def test_a_container_with_kfd_but_no_render_nodes_has_no_gpu(detect: Detect) -> None:
-    machine = detect(container(Scene(files=kfd(("1002:74a1", 90402, 192, "")))))
+    machine = detect(container(Scene(files=kfd(("1002:74a1", 90402, "")))))
     assert machine.gpus == ()
     assert machine.problems[0].kind == "unreachable"
 
@@ -215,7 +215,7 @@ def test_a_gpu_without_the_compute_driver_is_told(detect: Detect) -> None:
 
 @pytest.mark.parametrize("digits", ["9" * 23, "9" * 5000, "-1", "0x10", ""])
 def test_absurd_numbers_in_a_topology_are_no_exception(digits: str, detect: Detect) -> None:
-    files = kfd(("1002:74a1", 90402, 192, ""))
+    files = kfd(("1002:74a1", 90402, ""))
     for path, text in files.items():
         if path.endswith("properties"):
             files[path] = "".join(f"{line.split()[0]} {digits}\n" for line in text.splitlines())

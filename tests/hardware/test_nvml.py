@@ -228,7 +228,7 @@ def test_a_handler_of_our_own_comes_after_the_end_of_the_question(hanging: tuple
     process = subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True)
     child = pid_of(log)
     process.send_signal(signal.SIGTERM)
-    assert process.communicate(timeout=30)[0].splitlines() == ["told", "crashed", "<lambda>"]
+    assert process.communicate(timeout=30)[0].splitlines() == ["told", "failed", "<lambda>"]
     assert is_gone(child)
 
 
@@ -266,7 +266,7 @@ def test_a_driver_that_is_there_gets_more_time(
     files: dict[str, str], seconds: float, detect: Detect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[float] = []
-    report = nvidia.Report(failure="x", end="hung")
+    report = nvidia.Report("hung", "x")
 
     def ask(_: object, __: object, seconds: float, ___: object) -> nvidia.Report:
         given.append(seconds)
@@ -305,7 +305,7 @@ def test_no_process_left_to_start_is_a_failure(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(subprocess, "Popen", refuse)
     report = nvidia.ask(None, {}, 2)
     assert "could not be started: Resource temporarily unavailable" in report.failure
-    assert report.end == "error"
+    assert report.end == "absent"
 
 
 def test_nvml_is_asked_once(detect: Detect, tmp_path: Path) -> None:

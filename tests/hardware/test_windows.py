@@ -11,8 +11,8 @@ from uvtorch.machine import Machine
 
 
 def test_adapters_are_read_from_the_registrys_values() -> None:
-    assert scene.parse_adapters([adapter("10de:2684", "NVIDIA GeForce RTX 4090", 24)]) == [
-        scene.Device("10de", "2684", None, "NVIDIA GeForce RTX 4090", 24576)
+    assert scene.parse_adapters([adapter("10de:2684", "NVIDIA GeForce RTX 4090")]) == [
+        scene.Device("10de:2684", None, "NVIDIA GeForce RTX 4090")
     ]
 
 
@@ -32,26 +32,25 @@ def test_other_adapters_are_passed_over(row: dict[str, object]) -> None:
     assert scene.parse_adapters([row]) == []
 
 
-@pytest.mark.parametrize("memory", [b"\0\0\0\1", None, 0, -1, "24 GB"])
-def test_a_size_of_another_type_is_not_known(memory: object) -> None:
-    row = {"MatchingDeviceId": "PCI\\VEN_1002&DEV_744C", "HardwareInformation.qwMemorySize": memory}
-    [device] = scene.parse_adapters([row])
-    assert (device.id, device.name, device.memory_mib) == ("1002:744c", "GPU", None)
+def test_an_adapter_without_a_description_is_told_by_its_id() -> None:
+    assert scene.parse_adapters([{"MatchingDeviceId": "PCI\\VEN_1002&DEV_744C"}]) == [
+        scene.Device("1002:744c", None, "GPU")
+    ]
 
 
 def detect(root: Path, report: nvidia.Report, monkeypatch: pytest.MonkeyPatch, **env: str) -> Machine:
-    monkeypatch.setattr(scene, "registry", lambda: [adapter("10de:2684", "NVIDIA GeForce RTX 4090", 24)])
+    monkeypatch.setattr(scene, "registry", lambda: [adapter("10de:2684", "NVIDIA GeForce RTX 4090")])
     monkeypatch.setattr(nvidia, "ask", lambda *_, **__: report)
     return hardware.detect(env, root=str(root), host=WINDOWS)
 
 
 def test_an_adapter_that_nothing_can_ask_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = nvidia.Report(code=nvidia.LIBRARY_NOT_FOUND, failure="NVML Shared Library Not Found", end="error")
+    missing = nvidia.Report("absent", "NVML Shared Library Not Found")
     machine = detect(tmp_path, missing, monkeypatch)
     assert [problem.kind for problem in machine.problems] == ["broken"]
 
 
 def test_a_broken_driver_is_mended_the_windows_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = detect(tmp_path, nvidia.Report(code=nvidia.GPU_IS_LOST, failure="GPU is lost", end="error"), monkeypatch)
+    machine = detect(tmp_path, nvidia.Report("failed", "GPU is lost", nvidia.GPU_IS_LOST), monkeypatch)
     assert "Restart Windows" in machine.problems[0].remedy
     assert "nvidia-module" not in {probe.probe for probe in machine.probes}

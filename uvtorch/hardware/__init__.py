@@ -19,10 +19,10 @@ from uvtorch import files, machine
 from uvtorch.errors import MachineError, UsageError
 from uvtorch.hardware import amd, intel, nvidia
 from uvtorch.hardware.programs import Tell, plain
-from uvtorch.hardware.scene import AMD, INTEL, NVIDIA, Host, Scene, devices, this_host
+from uvtorch.hardware.scene import Host, Scene, devices, this_host
 from uvtorch.machine import Driver, Gpu, Machine
 
-_VENDORS = ((NVIDIA, nvidia.probe), (AMD, amd.probe), (INTEL, intel.probe))
+_VENDORS = (("10de", nvidia.probe), ("1002", amd.probe), ("8086", intel.probe))
 _DRIVER, _ARCHITECTURE = "UV_CUDA_DRIVER_VERSION", "UV_AMD_GPU_ARCHITECTURE"
 _HINTS = {
     _DRIVER: "It is a driver's version such as 570.124.06, as nvidia-smi prints it.",
@@ -113,7 +113,7 @@ def _is_overridden(scene: Scene) -> bool:
 def _look_at_bus(scene: Scene) -> None:
     found = devices(scene)
     for vendor, probe in _VENDORS:
-        probe(scene, [device for device in found if device.vendor == vendor])
+        probe(scene, [device for device in found if device.id.startswith(vendor)])
     libc, tegra = str(scene.platform.libc), scene.platform.tegra
     if libc.startswith("musl"):
         scene.notes.append(f"This system's C library is {libc}; PyTorch has wheels for glibc only.")

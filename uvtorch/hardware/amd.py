@@ -19,10 +19,10 @@ INTEGRATED = "gfx(90[29c]|1013|103[3567]|1103|115[0-3])"
 def probe(scene: Scene, devices: Sequence[Device]) -> None:
     """AMD's GPUs: on Linux those that ROCm can use, on Windows those on the bus. Cards come before integrated ones."""
     if scene.platform.system == "windows":
-        scene.gpus += [Gpu("amd", one.name, memory_mib=one.memory_mib, pci_id=one.id) for one in devices]
+        scene.gpus += [Gpu("amd", one.name, pci_id=one.id) for one in devices]
         return
     nodes = _topology(scene)
-    gpus = _given(nodes, scene) if nodes else _without_topology(scene, devices)
+    gpus: Sequence[Gpu] = _given(nodes, scene) if nodes else _without_topology(scene, devices)
     # ROCR_VISIBLE_DEVICES acts below HIP, which counts what is left. HIP takes CUDA's variable where its own is unset.
     cuda = "HIP_VISIBLE_DEVICES" not in scene.env and scene.env.get("CUDA_VISIBLE_DEVICES")
     for variable in ("ROCR_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES" if cuda else "HIP_VISIBLE_DEVICES"):
@@ -83,10 +83,8 @@ def _topology(scene: Scene) -> list[tuple[int, Gpu]]:
         text = scene.read(f"{TOPOLOGY}/{node}/properties")
         if gpu := parse_properties(text):
             minor = _numbers(text).get("drm_render_minor", 0)
-            folder = f"/sys/class/drm/renderD{minor}/device"
-            name = plain(scene.read(f"{folder}/product_name", 200)) or gpu.name
-            memory = re.fullmatch("[0-9]{7,18}", scene.read(f"{folder}/mem_info_vram_total", 40).strip())
-            gpus.append((minor, gpu._replace(name=name, memory_mib=int(memory[0]) // 2**20 if memory else None)))
+            name = plain(scene.read(f"/sys/class/drm/renderD{minor}/device/product_name", 200)) or gpu.name
+            gpus.append((minor, gpu._replace(name=name)))
     return gpus
 
 
@@ -101,11 +99,10 @@ def parse_properties(text: str) -> Gpu | None:
     version = numbers.get("gfx_target_version", 0)
     if not version or not numbers.get("simd_count"):
         return None
-    vendor, device, unique = (numbers.get(name, 0) for name in ("vendor_id", "device_id", "unique_id"))
+    unique = numbers.get("unique_id")
     gpu = gpu_of(gfx(version // 10000, version // 100 % 100, version % 100))
     return gpu._replace(
         uuid=f"GPU-{unique:016x}" if unique else None,
-        pci_id=f"{vendor & 0xFFFF:04x}:{device & 0xFFFF:04x}" if device else None,
         # A node with processor cores and compute units is an APU, as the older ones are described.
         integrated=gpu.integrated or numbers.get("cpu_cores_count", 0) > 0,
     )

@@ -1,7 +1,6 @@
-"""The program that asks NVML: `ask_nvml.py SECONDS [LIBRARY]`. It prints a JSON object a line.
+"""The program that `nvidia.ask` runs: `ask_nvml.py SECONDS [LIBRARY]`. It imports nothing of uvtorch.
 
-Fields of `nvidia.Report`: `driver` and `cuda`, then those of GPUs; or `code` and `failure`. LIBRARY is a path or a name
-for the system's loader; without it pynvml finds its own. Run by `nvidia.ask`; imports nothing of uvtorch.
+It prints a JSON object a line, with fields of `nvidia.Report`: those of the driver, then those of GPUs or an error.
 """
 
 import ctypes
@@ -44,11 +43,11 @@ def main(arguments: Sequence[str]) -> None:
                 unsliced += [] if found else [number]
             except pynvml.NVMLError as error:
                 lost.append((number, error.value, str(error)))
-        say(gpus=gpus, unsliced=unsliced, lost=lost)
-    except pynvml.NVMLError as error:
-        say(code=error.value, failure=str(error))
-    except OSError as error:
-        say(code=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, failure=str(error))
+        say(end="answered", failure="", gpus=gpus, unsliced=unsliced, lost=lost)
+    except (pynvml.NVMLError, OSError) as error:
+        not_found = pynvml.NVML_ERROR_LIBRARY_NOT_FOUND
+        code = getattr(error, "value", not_found)
+        say(end="absent" if code == not_found else "failed", failure=str(error), code=code)
     os._exit(0)
 
 

@@ -54,8 +54,8 @@ def probe(scene: Scene, devices: Sequence[Device]) -> None:
             reason = f"{row.name} ({device.id}) is on the bus, but {lacking}"
             problems.append(Problem("intel", "unreachable", reason, remedy))
         else:
-            facts = None, row.architecture, device.memory_mib, None, device.id
-            gpus.append(Gpu("intel", row.name, *facts, integrated=row.integrated))
+            gpu = Gpu("intel", row.name, architecture=row.architecture, pci_id=device.id, integrated=row.integrated)
+            gpus.append(gpu)
     wsl = "Intel GPUs cannot be detected under WSL; use `--torch-backend xpu`" if scene.platform.wsl else ""
     scene.probe("intel", "failed" if problems else "ok" if gpus else "absent", wsl)
     scene.gpus += sorted(gpus, key=lambda gpu: (not supported(gpu.pci_id), gpu.integrated))

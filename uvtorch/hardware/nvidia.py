@@ -1,25 +1,18 @@
-"""NVIDIA: NVML, else the kernel module's files; and what stands between a GPU and its use.
-
-The three states: usable (a driver and GPUs); broken (the driver is here and does not do its work: an error with its
-remedy); unreachable (a GPU on the bus that nothing here could drive: a container without device files, no driver
-installed, given to a virtual machine), which gives the CPU build and a line.
-"""
+"""NVIDIA: NVML, else the kernel module's files; and what keeps a GPU from being used (see `machine.Problem`)."""
 
 import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from operator import itemgetter
 from typing import Final, Literal, NamedTuple
 
 from uvtorch.hardware import programs
-from uvtorch.hardware.programs import bracketed, plain
+from uvtorch.hardware.programs import plain
 from uvtorch.hardware.scene import Device, Scene
 from uvtorch.machine import Driver, Gpu, Outcome, Problem, ProblemKind
 
-DRIVER_NOT_LOADED, LIBRARY_NOT_FOUND, GPU_IS_LOST, VERSION_MISMATCH = 9, 12, 15, 18
-"""Of nvmlReturn_t, in nvml.h."""
+DRIVER_NOT_LOADED, GPU_IS_LOST, VERSION_MISMATCH = 9, 15, 18  # of nvmlReturn_t, in nvml.h
 LIBRARY = "libnvidia-ml.so.1"
 FOLDERS = (
     *("/usr/lib/wsl/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"),
@@ -81,22 +74,17 @@ class Signs(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What NVML told."""
+    """What NVML told. `absent`: there is none, or none that can be loaded, which says nothing of the driver."""
 
+    end: Literal["answered", "absent", "failed", "hung"]
+    failure: str = ""  # Why there is no complete answer, in words
+    code: int | None = None  # The error that ended the conversation: an `nvmlReturn_t`
     driver: str | None = None
     cuda: str | None = None  # The newest CUDA the driver supports, `12.8`
-    gpus: tuple[Gpu, ...] = ()  # Those that CUDA uses, in PCI bus order: whole ones, or the slices of one in MIG mode
-    parents: tuple[str | None, ...] = ()  # The UUID of the GPU that a slice belongs to (empty: not known), for each
-    unsliced: tuple[int, ...] = ()  # Indexes of GPUs in MIG mode without a slice
-    lost: tuple[tuple[int, int, str], ...] = ()  # (index, error code, what it says) of GPUs that could not be asked
-    code: int | None = None  # The error that ended the conversation: an `nvmlReturn_t`
-    failure: str = ""  # Why there is no complete answer: the error in words, a hang, a crash. Empty: all was said
-    end: Literal["answered", "error", "hung", "crashed"] = "answered"
-
-    @property
-    def absent(self) -> bool:
-        """There is no NVML, or none that can be loaded: it says nothing of the driver."""
-        return self.end == "error" and self.code in (None, LIBRARY_NOT_FOUND)
+    gpus: Sequence[Gpu] = ()  # Those that CUDA uses, in PCI bus order: whole ones, or the slices of one in MIG mode
+    parents: Sequence[str | None] = ()  # For each, the UUID of the GPU that a slice belongs to (empty: not known)
+    unsliced: Sequence[int] = ()  # Indexes of GPUs in MIG mode without a slice
+    lost: Sequence[tuple[int, int, str]] = ()  # (index, error code, what it says) of GPUs that could not be asked
 
 
 def probe(scene: Scene, devices: Sequence[Device]) -> None:
@@ -105,17 +93,17 @@ def probe(scene: Scene, devices: Sequence[Device]) -> None:
     report = _ask(scene, signs)
     version = next(filter(is_version, (report.driver, signs.module)), None)
     driver = Driver(version, report.cuda) if version else None
-    gpus = _gpus_of_files(scene, signs, driver) if report.absent else [*report.gpus]
+    gpus = _gpus_of_files(scene, signs, driver) if report.end == "absent" else report.gpus
     states = (*_out_of_reach(scene, signs, report), (gpus, None, "", ""), *_broken(scene, signs, report))
     _, kind, reason, remedy = next(filter(itemgetter(0), states), (True, None, "", ""))
-    if kind == "broken":
+    if kind == BROKEN:
         remedy = WINDOWS.get((scene.platform.system, scene.platform.wsl), remedy)
         scene.problems.append(Problem("nvidia", kind, f"NVIDIA: {reason}", remedy))
     elif kind:
         scene.problems.append(Problem("nvidia", kind, reason, remedy))
         gpus, driver = [], None if report.failure else driver  # one that cannot be reached decides nothing
     scene.driver = driver
-    _tell(scene, report, "failed" if kind == "broken" else "absent")
+    _tell(scene, report, "failed" if kind == BROKEN else "absent")
     alike = len({(gpu.name, gpu.compute_capability) for gpu in gpus}) == 1
     ordered = alike or scene.env.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
     scene.gpus += scene.visible("CUDA_VISIBLE_DEVICES", gpus, ordered=ordered, parents=report.parents)
@@ -123,13 +111,18 @@ def probe(scene: Scene, devices: Sequence[Device]) -> None:
 
 def _tell(scene: Scene, report: Report, failed: Outcome) -> None:
     if report.failure:
-        scene.probe("nvml", failed, plain(report.failure) + bracketed("error {}", report.code))
+        scene.probe("nvml", failed, plain(report.failure) + _bracketed("error {}", report.code))
     else:
         scene.probe("nvml", "ok", f"driver {report.driver}, {len(report.gpus)} GPU{'s' * (len(report.gpus) != 1)}")
     for number, code, said in report.lost:
         scene.notes.append(f"NVIDIA GPU {number} does not answer: {_error(code, said)[0]}.")
     for number in report.unsliced:
         scene.notes.append(f"NVIDIA GPU {number} is in MIG mode without an instance: CUDA skips it.")
+
+
+def _bracketed(text: str, value: object) -> str:
+    """` (error 9)` for `error {}` and 9; empty where there is no value."""
+    return f" ({text.format(value)})" if value else ""
 
 
 def _look(scene: Scene, devices: Sequence[Device]) -> Signs:
@@ -171,7 +164,7 @@ def find_library(scene: Scene) -> str | None:
 
 def _ask(scene: Scene, signs: Signs) -> Report:
     if signs.library is None:
-        return Report(failure=f"{LIBRARY} not found", end="error")
+        return Report("absent", f"{LIBRARY} not found")
     platform = scene.platform
     windows = platform.system == "windows"
     # Windows, WSL and Jetsons have no file that tells of a loaded module.
@@ -191,17 +184,17 @@ def _out_of_reach(scene: Scene, signs: Signs, report: Report) -> tuple[State, ..
     if signs.nodes or report.end in ("answered", "hung"):
         return ()
     away = signs.library is None or scene.platform.container
+    partly = signs.module or scene.platform.tegra
     drivers = ", ".join(sorted(filter(None, {device.driver for device in signs.devices})))
-    gpu = "an NVIDIA GPU" + bracketed("{}", ", ".join(device.id for device in signs.devices[:1]))
-    host, with_module = bracketed("the host's driver is {}", signs.module), bracketed("kernel module {}", signs.module)
-    on_bus, missing = f"{gpu} is on the bus, but", "there are neither device files nor its library"
-    not_installed = f"{on_bus} NVIDIA's driver is not installed" + bracketed("{} has it", drivers)
+    on_bus = "an NVIDIA GPU" + _bracketed("{}", ", ".join(device.id for device in signs.devices[:1]))
+    on_bus += " is on the bus, but"
+    not_given = "this container has no NVIDIA device files" + _bracketed("the host's driver is {}", signs.module)
+    not_installed = f"NVIDIA's driver is {'only partly' if partly else 'not'} installed"
     return (
-        (away and not any((signs.devices, signs.module, scene.platform.tegra)), None, "", ""),
-        (scene.platform.container, AWAY, f"{on_bus} this container has no NVIDIA device files{host}", GIVE_CONTAINER),
+        (away and not (signs.devices or partly), None, "", ""),
+        (scene.platform.container, AWAY, f"{on_bus} {not_given}", GIVE_CONTAINER),
         (drivers == "vfio-pci", AWAY, f"{on_bus} it is handed to virtual machines (vfio-pci)", ""),
-        (away and signs.devices and not signs.module, AWAY, not_installed, INSTALL),
-        (away, AWAY, f"{gpu} is here{with_module}, but {missing}", INSTALL),
+        (away, AWAY, f"{on_bus} {not_installed}" + _bracketed("{} has it", drivers), INSTALL),
     )
 
 
@@ -220,7 +213,7 @@ def _broken(scene: Scene, signs: Signs, report: Report) -> tuple[State, ...]:
         # The driver's packages on a machine without a GPU, as cloud images have them.
         (code == DRIVER_NOT_LOADED and not known, None, "", ""),
         (code == VERSION_MISMATCH, BROKEN, reason + _versions(scene, signs), remedy),
-        (not report.absent, BROKEN, reason, remedy),
+        (report.end == "failed", BROKEN, reason, remedy),
         (known, BROKEN, f"NVML cannot be asked ({plain(report.failure)})", REINSTALL),
     )
 
@@ -248,7 +241,7 @@ def _error(code: int | None, said: str) -> tuple[str, str]:
 def _versions(scene: Scene, signs: Signs) -> str:
     library = os.path.basename(os.path.realpath(scene.at(signs.library or ""))).removeprefix("libnvidia-ml.so.")
     versions = {f"kernel module {signs.module}": signs.module, f"library {library}": library}
-    return bracketed("{}", ", ".join(text for text, version in versions.items() if is_version(version)))
+    return _bracketed("{}", ", ".join(text for text, version in versions.items() if is_version(version)))
 
 
 def _gpus_of_files(scene: Scene, signs: Signs, driver: Driver | None) -> list[Gpu]:
@@ -260,15 +253,11 @@ def _gpus_of_files(scene: Scene, signs: Signs, driver: Driver | None) -> list[Gp
     for chip in filter(TEGRA_CHIPS.get, re.findall(r"nvidia,(\w+)", chips)):
         capability, name = TEGRA_CHIPS[chip]
         return [Gpu("nvidia", name, capability, integrated=True)]
-    unnamed = max(len(signs.devices), signs.nodes) if driver else 0
-    return _gpus_of_module(scene) or [Gpu("nvidia", "NVIDIA GPU")] * unnamed
-
-
-def _gpus_of_module(scene: Scene) -> list[Gpu]:
     base = "/proc/driver/nvidia/gpus"
     texts = (scene.read(f"{base}/{address}/information", 8192) for address in scene.names(base))
-    pattern = r"(?m)^Model:[ \t]*(\S.*)$(?:(?s:.*?)^GPU UUID:[ \t]*(GPU-[-0-9A-Za-z]+)[ \t]*$)?"
-    return [Gpu("nvidia", plain(found[1]), uuid=found[2]) for found in map(partial(re.search, pattern), texts) if found]
+    pattern = re.compile(r"^Model:[ \t]*(\S.*)$(?:(?s:.*?)^GPU UUID:[ \t]*(GPU-[-0-9A-Za-z]+)[ \t]*$)?", re.MULTILINE)
+    named = [Gpu("nvidia", plain(found[1]), uuid=found[2]) for found in map(pattern.search, texts) if found]
+    return named or [Gpu("nvidia", "NVIDIA GPU")] * (max(len(signs.devices), signs.nodes) if driver else 0)
 
 
 def ask(library: str | None, env: Mapping[str, str], seconds: float, tell: programs.Tell | None = None) -> Report:
@@ -286,11 +275,11 @@ def ask(library: str | None, env: Mapping[str, str], seconds: float, tell: progr
     report = parse(result.output)
     if result.hung:
         return report._replace(failure=f"no answer within {seconds:g} s", end="hung")
-    if not report.failure or report.code is not None:
+    if report.end == "answered" or report.code:
         return report
     code = result.code or 0
     if code < 0:
-        return report._replace(failure=f"the library crashed (signal {-code})", end="crashed")
+        return report._replace(failure=f"the library crashed (signal {-code})", end="failed")
     return report._replace(failure=f"its program {result.failure or 'failed'}: {plain(result.output[-300:])}")
 
 
@@ -298,14 +287,13 @@ def parse(text: str) -> Report:
     """Read what the program printed: a JSON object a line. What is missing makes a `failure`, never an exception."""
     import json  # noqa: PLC0415  a machine without NVIDIA's driver needs none
 
-    report = Report(failure="it ended in the middle", end="error")
+    report = Report("absent", "it ended in the middle")
     for line in text.splitlines():
         try:
             row = json.loads(line)
             if "gpus" in row:
                 row["parents"] = [gpu.pop("parent") for gpu in row["gpus"]]
                 row["gpus"] = [Gpu("nvidia", plain(gpu.pop("name")), **gpu) for gpu in row["gpus"]]
-                row = {name: tuple(value) for name, value in row.items()} | {"failure": "", "end": "answered"}
             report = report._replace(**row)
         except (ValueError, TypeError, LookupError, RecursionError):
             continue  # a message of Python's or the library's

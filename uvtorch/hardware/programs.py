@@ -24,11 +24,6 @@ def plain(text: str, limit: int = 300) -> str:
     return " ".join("".join(char if char.isprintable() else " " for char in text[: limit * 4]).split())[:limit]
 
 
-def bracketed(text: str, value: object) -> str:
-    """` (error 9)` for `error {}` and 9; empty for None, 0 and an empty text."""
-    return f" ({text.format(value)})" if value else ""
-
-
 class Result(NamedTuple):
     """How a program ended."""
 

@@ -18,13 +18,12 @@ CONTAINER_VARIABLES = ("KUBERNETES_SERVICE_HOST", "container", "APPTAINER_CONTAI
 CONTAINER_FILES = ("/.dockerenv", "/run/.containerenv", "/.singularity.d")
 CONTAINER_GROUPS = "/docker|/kubepods|/lxc|/libpod|/containerd|/machine.slice/"
 
-NVIDIA, AMD, INTEL = "10de", "1002", "8086"
 PCI = "/sys/bus/pci/devices"
 ADAPTERS = r"SYSTEM\CurrentControlSet\Control\Class\{4d36e968-e325-11ce-bfc1-08002be10318}"
 
 
 class Host(NamedTuple):
-    """What the running interpreter knows without reading files below a root."""
+    """What the interpreter knows without reading files."""
 
     system: str  # `linux`, `windows`, `macos`, or Python's name for another one
     machine: str  # As the interpreter was built: `x86_64` for an x86_64 Python on an ARM machine
@@ -52,8 +51,7 @@ def this_host() -> Host:
 class Scene:
     """The machine and the process that hardware is looked for; probes add what they find.
 
-    `root` is the root of the file system: `/`, or where a test has laid one out. Its files are read bounded and without
-    raising. `tell` tells a person, while a probe takes long, what is waited for.
+    Files are looked for below `root`. `tell` tells a person, while a probe takes long, what is waited for.
     """
 
     def __init__(self, host: Host, env: Mapping[str, str], root: str = "/", tell: Tell | None = None) -> None:
@@ -107,8 +105,8 @@ class Scene:
         self._since = now
 
     def visible(
-        self, variable: str, gpus: list[Gpu], *, ordered: bool = True, parents: Sequence[str | None] = ()
-    ) -> list[Gpu]:
+        self, variable: str, gpus: Sequence[Gpu], *, ordered: bool = True, parents: Sequence[str | None] = ()
+    ) -> Sequence[Gpu]:
         """The GPUs of one vendor that a variable leaves (see `select`), with a note of what it does."""
         value = self.env.get(variable)
         if value is None or not gpus:
@@ -117,18 +115,19 @@ class Scene:
         if None in uuids and re.search(r"(^|,)\s*(gpu|mig)-", value, re.IGNORECASE):
             self.notes.append(f"{setting} names GPUs by UUID, which is not known here: all are considered.")
             return gpus
-        kept, certain = select(value, uuids, ordered=ordered, parents=parents)
-        if not certain:
+        kept = select(value, uuids, ordered=ordered, parents=parents)
+        if kept is None:
             self.notes.append(
                 f"{setting} counts GPUs in CUDA's own order, which is not known here: all are considered. "
                 "With CUDA_DEVICE_ORDER=PCI_BUS_ID or UUIDs it is."
             )
-        elif hidden := len(gpus) - len(kept):
+            return gpus
+        if hidden := len(gpus) - len(kept):
             self.notes.append(f"{setting} hides {hidden} of {len(gpus)} {gpus[0].vendor.upper()} GPUs.")
         return [gpus[place] for place in kept]
 
     def machine(self) -> Machine:
-        """All of it."""
+        """What was found."""
         found = tuple(self.problems), tuple(self.notes), tuple(self._probes)
         return Machine(self.platform, tuple(self.gpus), self.driver, *found)
 
@@ -136,16 +135,9 @@ class Scene:
 class Device(NamedTuple):
     """A display controller (PCI class 03), or an accelerator of AMD's (class 12, as which MI300 presents itself)."""
 
-    vendor: str  # Four hexadecimal digits in lower case, as is `device`
-    device: str
+    id: str  # `vendor:device` in lower case: `10de:2330`
     driver: str | None = None  # Linux: the kernel driver bound to it: `nvidia`, `nouveau`, `amdgpu`, `xe`, `vfio-pci`
-    name: str = ""  # Windows: what its driver registered, as the memory
-    memory_mib: int | None = None
-
-    @property
-    def id(self) -> str:
-        """`vendor:device`."""
-        return f"{self.vendor}:{self.device}"
+    name: str = ""  # Windows: as its driver registered it
 
 
 def devices(scene: Scene) -> list[Device]:
@@ -155,18 +147,18 @@ def devices(scene: Scene) -> list[Device]:
     found = []
     for address in scene.names(PCI):
         # One read instead of three: servers have hundreds of PCI functions.
-        if ids := parse_modalias(scene.read(f"{PCI}/{address}/modalias", 200)):
+        if pci_id := parse_modalias(scene.read(f"{PCI}/{address}/modalias", 200)):
             driver = None
             with suppress(OSError):
                 driver = os.path.basename(os.readlink(scene.at(f"{PCI}/{address}/driver")))
-            found.append(Device(*ids, driver))
+            found.append(Device(pci_id, driver))
     return found
 
 
-def parse_modalias(text: str) -> tuple[str, str] | None:
-    """(vendor, device) of a GPU's modalias, `pci:v000010DEd00002330sv...bc03sc02i00`; None for other devices."""
+def parse_modalias(text: str) -> str | None:
+    """`10de:2330` from a GPU's modalias, `pci:v000010DEd00002330sv...bc03sc02i00`; None for other devices."""
     match = re.match(r"pci:v0000(10de|1002|8086)d0000([0-9a-f]{4})\S*bc(03|12)sc", text.lower())
-    return (match[1], match[2]) if match and (match[3] == "03" or match[1] == AMD) else None
+    return f"{match[1]}:{match[2]}" if match and (match[3] == "03" or match[1] == "1002") else None
 
 
 def registry() -> list[dict[str, object]]:
@@ -185,15 +177,13 @@ def registry() -> list[dict[str, object]]:
 
 
 def parse_adapters(rows: Iterable[Mapping[str, object]]) -> list[Device]:
-    r"""Read `MatchingDeviceId`, like `pci\ven_10de&dev_2684&subsys_...`, `DriverDesc` and the memory's size."""
+    r"""Read `MatchingDeviceId`, like `pci\ven_10de&dev_2684&subsys_...`, and `DriverDesc`."""
     found = []
     for row in rows:
-        ids = re.search("ven_(10de|1002|8086)&dev_([0-9a-f]{4})", str(row.get("MatchingDeviceId", "")).lower())
-        size = row.get("HardwareInformation.qwMemorySize")
-        memory = size // 2**20 if isinstance(size, int) and size > 0 else None
-        if ids:
+        match = re.search("ven_(10de|1002|8086)&dev_([0-9a-f]{4})", str(row.get("MatchingDeviceId", "")).lower())
+        if match:
             name = plain(str(row.get("DriverDesc", ""))) or "GPU"
-            found.append(Device(ids[1], ids[2], None, name, memory))
+            found.append(Device(f"{match[1]}:{match[2]}", None, name))
     return found
 
 
@@ -205,20 +195,19 @@ def parse_tegra_release(text: str) -> str:
 
 def select(
     value: str, uuids: Sequence[str | None], *, ordered: bool, parents: Sequence[str | None] = ()
-) -> tuple[list[int], bool]:
-    """The positions that a variable's value keeps of GPUs with these UUIDs, and whether that is certain.
+) -> list[int] | None:
+    """The positions that a variable's value keeps of GPUs with these UUIDs; None where their order decides that.
 
-    It is not where GPUs are named by an order that is not known: then all are kept. The rules are CUDA's: entries are
-    indexes or UUIDs (a unique beginning is enough; a split GPU's means its slices), and the first entry that names
-    nothing (`-1`, an index too high, a word such as SLURM's `NoDevFiles`) ends the list, so that an empty value hides
-    everything. `ordered`: index n means position n. `parents` gives the UUID of the GPU that a MIG slice belongs to.
+    The rules are CUDA's: entries are indexes or UUIDs (a unique beginning is enough; a split GPU's means its slices),
+    and the first that names nothing (`-1`, an index too high, SLURM's `NoDevFiles`) ends the list: an empty value hides
+    everything. `ordered`: index n means position n. `parents`: the UUIDs of the GPUs that MIG slices belong to.
     """
     known, owners = ([str(uuid).lower() for uuid in given] for given in (uuids, parents))
     matches = (_named(entry.strip(), known, owners) for entry in value.lower().split(","))
     kept = list(dict.fromkeys(chain(*takewhile(bool, matches))))
     if kept and not ordered and len(kept) < len(uuids) and re.search(r"(^|,)\s*[0-9]", value):
-        return list(range(len(uuids))), False
-    return kept, True
+        return None
+    return kept
 
 
 def _named(entry: str, uuids: Sequence[str], parents: Sequence[str]) -> list[int]:
