@@ -17,10 +17,10 @@ from tests.index.contents import LINUX
 from tests.index.project import Project
 from tests.index.wheels import Wheel
 from uvtorch import catalog
-from uvtorch import cuda_extensions as extensions
 from uvtorch.backend import PLATFORMS, Backend
 from uvtorch.errors import UsageError
 from uvtorch.packages import extension_names, normalize, roles
+from uvtorch.steps import extensions
 
 pytest_plugins = ["tests.index.fixtures"]
 

@@ -19,7 +19,7 @@ LAYERS = [
     "session",
     "audit command",
     "edits index_query transaction",
-    "cuda_extensions environment fleet requirements_file uv_rule",
+    "environment fleet requirements_file uv_rule",
     "choose project",
     "hardware catalog journal named markers",
     "machine requirement locate output kept",

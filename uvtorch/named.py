@@ -1,4 +1,4 @@
-"""What a `pip`, `tool` or `run --with` command line names: requirements, and files that hold requirements.
+"""The requirements, and the files of requirements, on a `pip`, `tool` or `run --with` command line.
 
 Light: this lies on the way of every `uv pip install`.
 """
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def names_pytorch(line: "CommandLine", env: "Mapping[str, str]") -> bool:
     """Whether a PyTorch package is named, or a file that may name one.
 
-    With `UV_TORCH_BACKEND=auto`, so do packages that are known to bring torch along, and files that cannot be read:
-    standard input, a URL.
+    With `UV_TORCH_BACKEND=auto` what is known to bring torch along counts too, and files that cannot be read (`-`, a
+    URL).
     """
     texts, files = arguments(line, env)
     auto = env.get("UV_TORCH_BACKEND") == "auto"
@@ -29,23 +29,15 @@ def names_pytorch(line: "CommandLine", env: "Mapping[str, str]") -> bool:
     return any(_may_name(path, unread=auto) for path, _ in files)
 
 
-def arguments(line: "CommandLine", env: "Mapping[str, str]") -> tuple[tuple[str, ...], list[tuple[str, list[str]]]]:
-    """The requirements that the command line names, and the paths of the files; a folder means its pyproject.toml.
-
-    With each, what is taken of a pyproject.toml: `base`, `extra NAME` (`*`: all), `group NAME`.
-    """
-    texts = _requirements(line)
-    base = line.value("--directory") or env.get("UV_WORKING_DIR") or ""
-    return texts, [(os.path.join(base, path), keys) for path, keys in _files(line, texts)]
-
-
-def _requirements(line: "CommandLine") -> tuple[str, ...]:
+def arguments(line: "CommandLine", env: "Mapping[str, str]") -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """The requirements, and the files (a folder means its pyproject.toml) with the keys for `requirements_in`."""
     texts = [text for value in line.values("--with", "--with-executables-from") for text in _separated(value)]
     if line.verb == "pip install":
         texts += line.positionals
     elif line.verb in ("tool install", "tool run"):
         texts += map(_requirement, line.values("--from") or line.positionals[:1])
-    return tuple(texts)
+    base = line.value("--directory") or env.get("UV_WORKING_DIR") or ""
+    return texts, [(os.path.join(base, path), keys) for path, keys in _files(line, texts)]
 
 
 def _files(line: "CommandLine", texts: "Iterable[str]") -> "Iterator[tuple[str, list[str]]]":
@@ -56,7 +48,8 @@ def _files(line: "CommandLine", texts: "Iterable[str]") -> "Iterator[tuple[str, 
     named = line.values("--requirements", "--with-requirements")
     named += line.positionals if line.verb in ("pip sync", "pip compile") else ()
     yield from ((file, ["base", *extras]) for file in named)
-    for text in [*line.values("--editable", "-e", "--with-editable"), *filter(_is_folder, texts)]:
+    folders = [text for text in texts if text.startswith(".") or "/" in text.partition("@")[0]]
+    for text in [*line.values("--editable", "-e", "--with-editable"), *folders]:
         folder, _, own = text.partition("[")
         keys = (f"extra {name.strip()}" for name in own.rstrip("]").split(","))
         yield os.path.join(folder, "pyproject.toml"), ["base", *extras, *keys]
@@ -64,12 +57,8 @@ def _files(line: "CommandLine", texts: "Iterable[str]") -> "Iterator[tuple[str, 
         yield path or "pyproject.toml", [f"group {group}"]
 
 
-def _is_folder(text: str) -> bool:
-    return text.startswith(".") or "/" in text.partition("@")[0]
-
-
 def _separated(value: str) -> "Iterator[str]":
-    """The requirements of `--with a[b,c]>=1,<2,d`, as uv separates them: `a[b,c]>=1,<2` and `d`."""
+    """The requirements of a `--with`, as uv separates them: `a[b,c]>=1,<2,d` are `a[b,c]>=1,<2` and `d`."""
     import re  # noqa: PLC0415  a plain `pip install` loads nothing that it does not need
 
     return map(str.strip, re.split(r",(?=\s*[^\W\d_])(?![^\[]*\])", value))
@@ -84,7 +73,7 @@ def _requirement(word: str) -> str:
 
 
 def _may_name(path: str, *, unread: bool) -> bool:
-    """Whether a file has the name of a PyTorch package in it, or refers to another file."""
+    """Whether a file may have the name of a PyTorch package in it, or refers to another file."""
     try:
         text = read(path).lower()  # not a pipe's (`-r <(…)`): what is read there is lost to uv
     except OSError:

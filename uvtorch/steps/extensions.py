@@ -1,21 +1,24 @@
 """`uvtorch add|remove flash-attn`: packages compiled against torch, from the index with their builds, and their torch.
 
-Which builds an index has is asked through uv, whose answer is what `uv add` will find.
+Which indexes may have wheels of them is in `catalog/extensions.toml`; which builds one has today is asked through uv,
+whose answer is what `uv add` will find.
 """
 
-from collections.abc import Iterator, Sequence
+import os
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, takewhile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from uvtorch import cuda_extensions
+from uvtorch import catalog, files
 from uvtorch.argv import forwarded
-from uvtorch.backend import Backend, same_url
-from uvtorch.catalog import number
+from uvtorch.backend import Backend, parse, same_url
 from uvtorch.choose import Decision, Request, choose
-from uvtorch.cuda_extensions import Extension, Index
 from uvtorch.edits import pin
+from uvtorch.errors import UsageError
 from uvtorch.index_query import compiled, reason
 from uvtorch.project import Choice, Project
+from uvtorch.project.hosts import check_index_url
 from uvtorch.project.model import GROUP
 from uvtorch.project.pyproject import PyProject, SourceEntry
 from uvtorch.requirement import bare_requirement, named_by
@@ -28,6 +31,112 @@ from uvtorch.transaction import content
 
 _RELEASES = 8
 """So many minor releases of torch are asked about: each page of links is a question of its own."""
+
+
+# The table
+
+
+class Index(NamedTuple):
+    """An index of extensions."""
+
+    name: str
+    url: str | None  # With `{backend}` and `{torch}` (a minor release); None: the backend's own PyTorch index
+    backends: frozenset[Backend]
+    platforms: frozenset[str]
+    flat: bool  # A page of links
+    declares: bool  # Its wheels require the torch they were built for
+    builds: Mapping[tuple[str, Backend], str]
+    """(minor torch release, backend) -> the exact version to name there; empty: the index tells them apart."""
+
+    def located(self, backend: Backend, torch: str, base: str) -> str:
+        """Its URL for a backend and a minor torch release; `base` is where PyTorch's indexes are."""
+        if self.url is None:
+            return backend.index_url(base)
+        return _filled(self.url, backend=backend.name, torch=torch)
+
+    def written_name(self, backend: Backend, torch: str) -> str:
+        """What it is called in a project: `astral-cu130`, `pyg-2.12-cu130`."""
+        if self.url is None:
+            return backend.index_name
+        varying = (("{torch}", torch), ("{backend}", backend.name))
+        return "-".join((self.name, *(text for placeholder, text in varying if placeholder in self.url)))
+
+    def wrote(self, name: str, url: str) -> bool:
+        """Whether uvtorch writes an index of that name and URL for it."""
+        url_begins = self.url is not None and url.startswith(self.url.partition("{")[0])
+        return url_begins and name.partition("-")[0] == self.name
+
+
+class Extension(NamedTuple):
+    """A package that is compiled against torch."""
+
+    package: str  # Normalized
+    indexes: tuple[Index, ...]  # In order of preference
+    build: Mapping[str, str]  # What a build needs for `cuda` and for `other` backends; empty: PyPI has wheels
+    text: str = ""  # The requirement that the command line adds
+
+    def offered(self, backend: Backend, platform: str) -> tuple[Index, ...]:
+        """The indexes that may have wheels of it for a backend on a platform."""
+        rows = () if backend.channel else self.indexes
+        return tuple(index for index in rows if backend in index.backends and platform in index.platforms)
+
+    def needs(self, backend: Backend | None) -> str:
+        """What a build from source needs for a backend; None: not known."""
+        if backend is None or backend.family != "cu":
+            return self.build["other"]
+        return _filled(self.build["cuda"], cuda=".".join(map(str, backend.version)))
+
+
+def table(env: Mapping[str, str]) -> Mapping[str, Extension]:
+    """The extensions by name: uvtorch's own table, or the file that `UVTORCH_EXTENSIONS` names.
+
+    Raises UsageError where that cannot be read, or holds a URL that may not be written into a project.
+    """
+    path = env.get("UVTORCH_EXTENSIONS") or os.path.join(os.path.dirname(catalog.__file__), "extensions.toml")
+    try:
+        data = tomllib.loads(files.read(path).decode())
+        indexes = {name: _index(name, row) for name, row in data["index"].items()}
+        builds = {name: {key: str(row[key]) for key in ("cuda", "other")} for name, row in data["build"].items()}
+        return {
+            name: Extension(name, tuple(indexes[index] for index in row["indexes"]), builds[row["build"]])
+            for name, row in data["package"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(f"UVTORCH_EXTENSIONS={path} cannot be read: {why}") from None
+
+
+def _index(name: str, row: Mapping[str, Any]) -> Index:
+    url = row.get("url")
+    if url is not None:
+        filled = check_index_url(_filled(url, backend="cu126", torch="2.9"), f"the URL of index {name}")
+        if not {"{", "}"}.isdisjoint(filled):
+            raise ValueError(f"a brace in the URL of index {name}")
+    builds = {
+        (torch, backend): _filled(version, backend=backend.name)
+        for torch, names, version in row.get("builds", ())
+        for backend in _backends(names)
+    }
+    backends, platforms = frozenset(_backends(row["backends"])), frozenset(row["platforms"].split())
+    return Index(name, url, backends, platforms, bool(row.get("flat")), bool(row.get("declares")), builds)
+
+
+def _filled(text: str, **values: str) -> str:
+    """The text with its placeholders filled in. `str.format` would stop at a stray brace."""
+    for name, value in values.items():
+        text = text.replace(f"{{{name}}}", value)
+    return text
+
+
+def _backends(names: str) -> Iterator[Backend]:
+    for name in names.split():
+        backend = parse(name)
+        if backend is None:
+            raise ValueError(f"{name!r} is not a backend")
+        yield backend
+
+
+# `add` and `remove`
 
 
 def add_extensions(session: Session, requested: Sequence[Requested]) -> tuple[int | None, tuple[str, ...]]:
@@ -73,14 +182,14 @@ def _backend(session: Session, requested: Sequence[Requested]) -> Backend | None
 
 def _wanted(session: Session) -> list[Extension]:
     """What the table has of what is named, in a project that takes its PyTorch packages from backends' indexes."""
-    project, table = session.project, cuda_extensions.table(session.env)
+    project, known = session.project, table(session.env)
     own = {source.package for source in project.sources if source.backend is None}
     if session.is_script or session.frozen or any(map(project.is_pinned, own)):
         return []
     have = {source.package for source in project.sources}
     found = {named_by(text) or "": text for text in session.line.positionals}
-    new = [name for name in found if name in table.keys() - have and not project.is_pinned(name)]
-    return [table[name]._replace(text=found[name]) for name in new]
+    new = [name for name in found if name in known.keys() - have and not project.is_pinned(name)]
+    return [known[name]._replace(text=found[name]) for name in new]
 
 
 def _take(session: Session, requested: Sequence[Requested], match: "Match", choice: Choice | None) -> int:
@@ -121,9 +230,9 @@ def _write(file: PyProject, project: Project, match: "Match", choice: Choice | N
 
 def leave(session: Session, file: PyProject, gone: set[str]) -> None:
     """The edits beside `uv remove` of extensions: indexes that uvtorch wrote for them, bounds that they needed."""
-    project, table = session.project, cuda_extensions.table(session.env)
-    known = {index.name: index for one in table.values() for index in one.indexes}
-    leaving = gone & table.keys()
+    project, extensions = session.project, table(session.env)
+    known = {index.name: index for one in extensions.values() for index in one.indexes}
+    leaving = gone & extensions.keys()
     kept = file.indexes_used(leaving)
     left = {source.index for source in project.own_sources if source.package in leaving} - kept
     for name, index in project.own_indexes.items():
@@ -195,13 +304,13 @@ class Query(NamedTuple):
 
     def _releases(self, wanted: Sequence[Extension]) -> Iterator[tuple[Decision, str]]:
         """The decisions for the minor torch releases worth a question, newest first."""
-        catalog = self.session.catalog
-        newest = min((number(limit) for one in wanted if (limit := self._newest(one))), default=None)
-        minors = dict.fromkeys(release.rpartition(".")[0] for release in reversed(list(catalog.releases)))
-        for minor in (one for one in minors if newest is None or number(one) <= newest):
+        known = self.session.catalog
+        newest = min((catalog.number(limit) for one in wanted if (limit := self._newest(one))), default=None)
+        minors = dict.fromkeys(release.rpartition(".")[0] for release in reversed(list(known.releases)))
+        for minor in (one for one in minors if newest is None or catalog.number(one) <= newest):
             texts = (*self.request.requirements, f"torch=={minor}.*")
             request = self.request._replace(requirements=texts, backend=self.backend)
-            decision = choose(self.session.machine, request, catalog)
+            decision = choose(self.session.machine, request, known)
             if decision.backend and not decision.refusal:
                 yield decision, minor
 
@@ -212,7 +321,7 @@ class Query(NamedTuple):
             return None
         answers = (self._resolve(index, item, "torch") for index in indexes)
         minors = (answer["torch"].partition("+")[0].rpartition(".")[0] for answer in answers if answer)
-        return max(minors, key=number, default="0")
+        return max(minors, key=catalog.number, default="0")
 
     def _found(self, item: Extension, torch: str) -> Found | None:
         """Where an extension has a build for a minor torch release."""

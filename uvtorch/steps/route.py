@@ -1,8 +1,8 @@
 """Packages that uv installs by `pip`, `tool` or `run --with`: which of PyTorch's are named, and how they get an index.
 
-uv has `--torch-backend` on `pip` and on `tool`. Where that cannot say it (a uv that lacks the option or the name, a
-mirror, a bound, `run`), a small project of ours stands among the requirements and names the index: `--index` would have
-numpy and jinja2 come from PyTorch's index too, in old copies, and a page that is missing there ends with 403.
+uv has `--torch-backend` on `pip` and `tool`. Where that cannot say it (a uv that lacks the option or the name, a
+mirror, a bound, `run`), a small project of ours among the requirements names the index: with `--index` numpy and jinja2
+would come from PyTorch's index too, in old copies, and a page that is missing there ends with 403.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ _IN_FILE = r"^\s*(?:--(?:extra-)?index(?:-url)?|--find-links|--no-index|-i|-f|\[
 
 
 def named(session: Session) -> tuple[str, ...]:
-    """The requirements of PyTorch packages that the command line names, and those in its files."""
+    """The requirements of PyTorch packages on the command line and in its files."""
     texts, files = arguments(session.line, session.env)
     more = session.project.config.packages if session.site else ()
     every = (*texts, *(text for path, keys in files for text in requirements_in(path, keys)))
@@ -46,8 +46,7 @@ def named(session: Session) -> tuple[str, ...]:
 def names_index(session: Session) -> bool:
     """Whether the user says where PyTorch packages come from.
 
-    An index on the command line or in a file of requirements, an index of a backend's in the environment or in uv's
-    settings, or a source.
+    An index, of the options or a requirements file; a backend's, of the environment or uv's settings; a source.
     """
     line, env = session.line, session.env
     if line.has(*INDEX_OPTIONS):
@@ -58,17 +57,17 @@ def names_index(session: Session) -> bool:
 
 
 def settings(session: Session) -> Iterator[Mapping[str, Any]]:
-    """The tables of uv's settings that count for the command, and their `[pip]`; `uv tool` knows no project's."""
+    """The tables of uv's settings that count for the command, and their `[pip]`; `uv tool` reads no project's."""
     verb = session.line.verb or ""
     tool = verb.startswith("tool ")
-    root = session.site.root if session.site and not tool else None
-    directory = root.directory if root else os.path.abspath(os.sep) if tool else session.directory
+    root = None if tool or not session.site else session.site.root
+    directory = os.path.abspath(os.sep) if tool else root.directory if root else session.directory
     for _, table in tables(directory, root.data if root else {}, session.line, session.env):
         yield from ((table.get("pip") or {}, table) if verb.startswith("pip ") else (table,))
 
 
 def _urls(table: Mapping[str, Any]) -> Iterator[str]:
-    """The indexes that a table of settings puts to every package."""
+    """The indexes of a table of settings that serve every package."""
     yield from (index["url"] for index in table.get("index") or () if "url" in index and not index.get("explicit"))
     for key in ("index-url", "extra-index-url", "find-links"):
         value = table.get(key) or ()
@@ -81,9 +80,9 @@ def _file_names_index(path: str) -> bool:
 
 
 def target_of(session: Session) -> tuple[str | None, Venv | None]:
-    """The Python that uv would install for (`3.12`, as far as it is known), and the environment it would install into.
+    """The Python that uv installs for (`3.12`, where it is known), and the environment whose packages count to it.
 
-    A project's own aside; no environment where there is none or its packages do not count.
+    Those of a project are not meant.
     """
     line = session.line
     apart = (line.verb or "").startswith("tool ") or line.has("--system") or is_set(session.env, "UV_SYSTEM_PYTHON")
@@ -91,16 +90,16 @@ def target_of(session: Session) -> tuple[str | None, Venv | None]:
     command += line.values("--python")[-1:]
     place = uv.ask(session.uv, command)[1].strip()
     found = environment.read(os.path.dirname(os.path.dirname(place))) if place else None
-    version = line.value("--python-version") or (found.python if found else None)
+    version = line.value("--python-version") or (found and found.python)
     version = version or uv.ask(session.uv, [*command, "--show-version"])[1].strip()
     counts = line.verb in ("pip install", "pip sync") and not line.has("--target", "-t", "--prefix")
     return minor_version(version), found if counts else None
 
 
 def means(session: Session, decision: Decision, requirements: Sequence[str]) -> tuple[str, ...]:
-    """The arguments, to stand after the verb, that have uv take PyTorch packages from the decision's index.
+    """The options of `pip` and `tool` that have uv take PyTorch packages from the decision's index.
 
-    Empty where only an index can, and no package is named that is to come from it.
+    None where only an index can say it, and no package is named that is to come from there.
     """
     verb, backend = session.line.verb or "", decision.backend
     assert backend, "a decision has a backend"
@@ -123,9 +122,9 @@ def knows(session: Session, backend: str) -> bool:
 
 
 def project_for(session: Session, decision: Decision, url: str, requirements: Sequence[str]) -> str:
-    """The folder of a project that requires these packages from the index at `url`; it holds nothing else.
+    """The folder of a project that only requires these packages, from the index at `url`.
 
-    It stays, for uv remembers requirements by their path. Raises UvtorchError where it cannot be written.
+    It stays: uv remembers requirements by their path. Raises UvtorchError where it cannot be written.
     """
     names = dict.fromkeys(name for text in requirements if (name := named_by(text)))
     if not session.line.has("--no-deps") and session.line.verb != "pip sync":
@@ -158,10 +157,9 @@ def project_for(session: Session, decision: Decision, url: str, requirements: Se
 
 
 def join(session: Session) -> None:
-    """Add to the command line what has uv take the PyTorch packages of `--with` from the project's index, else ours.
+    """Have uv take the PyTorch packages of `--with` from the project's index, else from the one that is chosen.
 
-    uv lays them over the project's environment: torch of another build would take the place of the project's. Raises
-    UsageError where the command asks for such a build.
+    uv lays them over the project's environment, and torch of another build would hide the project's: UsageError.
     """
     line = session.line
     requirements = named(session)
@@ -186,27 +184,26 @@ def join(session: Session) -> None:
 
 def _pin(session: Session) -> Source | None:
     """The source of torch, or of another PyTorch package, in the project's environment as the command selects it."""
-    project, platform = session.workspace, session.machine.platform
-    targets = [choice.target for choice in _selected(session)]
-    found = [one for one in project.sources_on(platform) if one.kind == "index" and one.target in targets]
-    found += [pin for pin in (pin_here(session.projects, platform),) if pin]
+    platform, targets = session.machine.platform, [choice.target for choice in _selected(session)]
+    found = [one for one in session.workspace.sources_on(platform) if one.kind == "index" and one.target in targets]
+    found += filter(None, [pin_here(session.projects, platform)])
     return min(found, key=lambda one: one.package != "torch", default=None)
 
 
 def _selected(session: Session) -> Sequence[Choice]:
     """The choices that the command names, else the one that `sync` selects."""
-    project, machine, rows = session.workspace, session.machine, session.workspace.selectable()
-    wanted, said = session.wanted(), choices.options_of(session)
+    project, machine, wanted = session.workspace, session.machine, session.wanted()
+    rows, said = project.selectable(), choices.options_of(session)
     named = selection.named(rows, said)
     if named or not rows or not (wanted.auto or wanted.backend or project.config.auto):
         return named
     fit = choices.fitting(session, machine, selection.open_to(project.choices_for(machine.platform), said))
     best = choices.choice_of(project, fit.options.keys(), wanted.backend) if wanted.backend else fit.best
-    return () if best is None else (best,)
+    return [best] if best else []
 
 
 def _like(session: Session, pin: Source, wanted: Wanted, requirements: Sequence[str]) -> Decision:
-    """The project's own build, which nobody may ask otherwise."""
+    """The project's own build. UsageError where another is asked for."""
     asked, offered = wanted.backend, session.workspace.selectable()
     if wanted.auto and wanted.insists and not (offered or session.line.ours_has("--auto")):
         asked = session.decide(requirements).backend

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 
 from uvtorch.backend import parse
-from uvtorch.choose import Decision, Request
+from uvtorch.choose import Request
 from uvtorch.environment import Build, Venv
 from uvtorch.packages import normalize
 from uvtorch.requirement import allows, named_by
@@ -33,14 +33,15 @@ def install(session: Session) -> int:
     stays = None if wanted.insists else _stays(session, installed, requirements)
     backend, texts = session.backend_for(wanted), requirements or ("torch",)
     if stays:
-        backend, texts = stays.backend, (*requirements, f"torch=={stays.version.partition('+')[0]}")
+        backend, texts = stays.backend, (*requirements, f"torch=={stays.release}")
     decision = session.settle(Request(texts, python, backend=backend))
     options = [*means(session, decision, requirements)]
     if not options:
         what = "no PyTorch package is named, and the build of what comes along is left to uv"
         return _as_typed(session, f"{what}; name those that come along (torch, torchvision) to have it chosen")
-    if wanted.origin == Origin.OPTION:
-        options += reinstalled(_other_builds(installed, requirements, decision))
+    if wanted.origin == Origin.OPTION and installed:  # uv keeps what satisfies a requirement, whatever its build
+        others = {one.name for one in installed.builds if one.backend != decision.backend}
+        options += reinstalled(sorted(others.intersection(map(named_by, requirements))))
     os.environ.pop("UV_TORCH_BACKEND", None)  # uv would take it for the packages that the decision is not about
     said = [f"using {decision.backend}, as the installed torch {stays.version}" if stays else decision_line(decision)]
     if session.line.verb == "tool install" and options[0] == "--torch-backend":  # uv's receipt does not hold it
@@ -49,13 +50,12 @@ def install(session: Session) -> int:
 
 
 def _left_to_uv(session: Session, wanted: Wanted, requirements: Sequence[str]) -> str | None:
-    """A warning, or "", where the command is run as it was typed; None where a build is to be chosen."""
+    """A warning, or "", where the command runs as it was typed; None where a build is to be chosen."""
     insists = wanted.origin == Origin.OPTION
     if not (requirements or insists or wanted.auto) or (not (insists and wanted.auto) and names_index(session)):
         return ""
-    if wanted.backend and wanted.origin != Origin.LOCAL_VERSION and knows(session, str(wanted.backend)):
-        return ""
-    if leaves_to_pypi(session, wanted.backend):
+    named = wanted.backend and wanted.origin != Origin.LOCAL_VERSION and knows(session, str(wanted.backend))
+    if named or leaves_to_pypi(session, wanted.backend):
         return ""
     if platform := session.line.value("--python-platform"):
         what = f"no PyTorch build is chosen for {platform}: its hardware is not known"
@@ -69,7 +69,7 @@ def _as_typed(session: Session, warning: str) -> int:
 
 
 def _wanted(session: Session, requirements: Sequence[str]) -> Wanted:
-    """What asks for a backend; uv's own settings as the environment does."""
+    """What asks for a backend: uv's settings do as the environment does."""
     wanted = session.wanted(requirements, here=True)
     if wanted != Wanted():
         return wanted
@@ -84,14 +84,6 @@ def _stays(session: Session, installed: Venv | None, requirements: Sequence[str]
     torch, line = installed.torch if installed else None, session.line
     if torch is None or torch.backend is None or torch.broken or line.has("--upgrade", "--reinstall"):
         return None
-    renewed = {*map(normalize, line.values("--upgrade-package")), *map(normalize, line.values("--reinstall-package"))}
-    release = torch.version.partition("+")[0]
+    renewed = map(normalize, line.values("--upgrade-package", "--reinstall-package"))
     asked = [text for text in requirements if named_by(text) == "torch"]
-    return torch if "torch" not in renewed and all(allows(text, release) for text in asked) else None
-
-
-def _other_builds(installed: Venv | None, requirements: Sequence[str], decision: Decision) -> tuple[str, ...]:
-    """The installed packages that are of another build than is asked for: uv keeps what satisfies a requirement."""
-    names = {named_by(text) for text in requirements}
-    builds = installed.builds if installed else ()
-    return tuple(build.name for build in builds if build.name in names and build.backend != decision.backend)
+    return torch if "torch" not in renewed and all(allows(text, torch.release) for text in asked) else None
