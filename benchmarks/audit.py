@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from uvtorch import catalog
-from uvtorch.audit import Case, Selection, findings, read_export, selections
+from uvtorch.audit import Case, findings
+from uvtorch.audit.exports import Selection, read_export, selections
 from uvtorch.machine import Machine, Platform
 from uvtorch.project import Environment, read
 from uvtorch.project.lock import read_lock

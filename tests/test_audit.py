@@ -15,7 +15,8 @@ from tests.index.project import Project as Site
 from tests.test_choices import EXPECTED, LAYOUTS, layout, tables
 from uvtorch import audit as audits
 from uvtorch import catalog
-from uvtorch.audit import FIX, Case, Export, Finding, Selection, read_export, selections
+from uvtorch.audit.case import FIX, Case, Finding
+from uvtorch.audit.exports import Export, Selection, read_export, selections
 from uvtorch.machine import Machine, Platform
 from uvtorch.markers import holds
 from uvtorch.project import Environment, Project, Target, read

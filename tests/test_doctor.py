@@ -320,10 +320,9 @@ def test_every_described_machine_can_be_looked_at(
     """In this process: 80 machines, no traceback on any."""
     from uvtorch import hardware
     from uvtorch.argv import parse
-    from uvtorch.examination import examine
     from uvtorch.output import Output
     from uvtorch.session import Session
-    from uvtorch.verbs.doctor import diagnose, report
+    from uvtorch.verbs.doctor import diagnose, examine, report
 
     site = empty(pinned("cu126"))
     site.uv("lock").must()

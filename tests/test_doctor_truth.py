@@ -14,8 +14,8 @@ from tests.index.project import Project
 from tests.index.wheels import Wheel
 from tests.test_audit import CHOICES, CPU_PIN, LINUX_WINDOWS, audit, head, index
 from uvtorch import catalog
-from uvtorch.audit import Export, Finding
-from uvtorch.audit.exports import Package, read_export, selections
+from uvtorch.audit import Finding
+from uvtorch.audit.exports import Export, Package, read_export, selections
 from uvtorch.project import read
 from uvtorch.project.lock import read_lock
 from uvtorch.project.pyproject import PyProject
@@ -139,9 +139,9 @@ def test_cuda_code_beside_a_backend_that_its_package_is_not_built_for_is_bounded
     lock = made_up(("torch", "2.14.1+rocm7.2", rocm), ("torchcodec", "0.17.0", ""))
     (found,) = [one for one in judged(pinned, lock) if one.code != "companion-missing"]
     assert found.code == "mixed-builds"
-    (edit,) = found.edits.values()
+    assert found.edit
     file = PyProject(pinned.encode(), "pyproject.toml")
-    edit(file)
+    found.edit(file)
     assert found.upgrade == ("torchcodec",)
     assert b'"torchcodec<0.14' in file.render()
     older = made_up(("torch", "2.14.1+rocm7.2", rocm), ("torchcodec", "0.13.0", ""))

@@ -13,7 +13,6 @@ LAYERS = [
     "__main__",
     "cli",
     "verbs",
-    "examination",
     "steps",
     "cache",
     "session",

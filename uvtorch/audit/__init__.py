@@ -18,23 +18,13 @@
 | `source-leaked` | a git or path dependency brings its own index for PyTorch |
 """
 
-from collections.abc import Iterable
-
 from uvtorch.audit import config, lock
-from uvtorch.audit.case import Case
-from uvtorch.audit.exports import Export, Selection, read_export, selections
-from uvtorch.audit.finding import FIX, Finding
+from uvtorch.audit.case import Case, Finding
 
-__all__ = ["FIX", "Case", "Export", "Finding", "Selection", "findings", "read_export", "selections", "unique"]
+__all__ = ["Case", "Finding", "findings"]
 
 
 def findings(case: Case) -> tuple[Finding, ...]:
     """What is wrong with the project and its lock, in pyproject.toml first; empty for a project in order."""
-    found = [finding for check in config.CHECKS for finding in check(case)]
-    found += [finding for check in lock.CHECKS if case.lock for finding in check(case, case.lock)]
-    return unique(found)
-
-
-def unique(found: Iterable[Finding]) -> tuple[Finding, ...]:
-    """The findings, each once."""
+    found = [*config.check(case), *(lock.check(case, case.lock) if case.lock else ())]
     return tuple({(one.code, one.message): one for one in found}.values())

@@ -1,22 +1,52 @@
-"""What the checks go by, as values. Pure."""
+"""What the checks go by, and what they find, as values. Pure."""
 
-from collections.abc import Mapping
-from functools import cache
-from itertools import product
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from uvtorch.audit.exports import Export, Package, Selection
-from uvtorch.backend import DEFAULT_INDEX_BASE, PLATFORMS
+from uvtorch.backend import DEFAULT_INDEX_BASE
 from uvtorch.catalog import Catalog
 from uvtorch.choose import Option
-from uvtorch.choose.compatibility import platform_name
 from uvtorch.environment import Venv
 from uvtorch.machine import Machine
-from uvtorch.markers import EVERYWHERE, PYTHONS, holds
+from uvtorch.markers import holds
 from uvtorch.project import Choice, Environment, Index, Project, Source
 from uvtorch.project.hosts import catalogued, is_below
 from uvtorch.project.lock import Lock
+from uvtorch.project.pyproject import PyProject
+
+Command = tuple[str, ...]
+FIX: Final[Command] = ("uvtorch", "torch", "doctor", "--fix")
+USE: Final[Command] = ("uvtorch", "torch", "use")
+Edit = Callable[[PyProject], None]
+
+
+class Finding(NamedTuple):
+    """One thing that is wrong."""
+
+    severity: Literal["error", "warning"]
+    """`error`: an environment does not work, or not everywhere; `warning`: it works by luck, or leaves a GPU idle."""
+    code: str  # Stable, for programs: `mixed-builds`
+    message: str  # What is wrong and why it matters, in sentences
+    fix: Command | None = None  # What a person types, where `doctor --fix` does not fix it
+    edit: Edit | None = None  # The change of pyproject.toml with which `doctor --fix` does
+    upgrade: tuple[str, ...] = ()  # What it locks anew, as values of `uv lock --upgrade-package`
+
+    @property
+    def fixable(self) -> bool:
+        """Whether `doctor --fix` fixes it, in pyproject.toml and uv.lock alone."""
+        return self.edit is not None or bool(self.upgrade)
+
+    @property
+    def command(self) -> Command | None:
+        """The argv of what fixes it; None where a person has to decide."""
+        return self.fix or (FIX if self.fixable else None)
+
+
+error = partial(Finding, "error")
+warning = partial(Finding, "warning")
 
 
 class Case(NamedTuple):
@@ -82,6 +112,12 @@ class Case(NamedTuple):
         mirror = any(map(self.project.is_pinned, taken)) if taken else alike
         return self.is_own(index.url) or (mirror and catalogued(index.url) is not None)
 
+    def fix_in_root(self, index: Index) -> Command | None:
+        """What makes an index explicit that stands in the pyproject.toml of the workspace's root, where it can."""
+        if not index.inherited or index.explicit or index.legacy or index.default:
+            return None
+        return ("uvtorch", "--project", self.root or ".", *FIX[1:])
+
     def locked_torch(self) -> tuple[Package, ...]:
         """The builds of torch that the lock has for this platform and Python, under any selection."""
         rows = (row for export in self.exports.values() if export for row in export.packages)
@@ -93,22 +129,9 @@ class Case(NamedTuple):
         return releases.pop() if len(releases) == 1 else None
 
     @property
-    def sync(self) -> tuple[str, ...]:
+    def sync(self) -> Command:
         """The command that makes the environment what the lock says."""
         if self.script and self.installed:  # uv keeps what satisfies the version, whatever its index
             anew = (("--reinstall-package", build.name) for build in self.installed.builds)
             return ("uv", "sync", *(word for words in anew for word in words))
         return ("uvtorch", "sync", "--auto") if self.project.selectable() else ("uv", "sync")
-
-
-def platforms_text(platforms: set[str]) -> str:
-    """Platform keys as a person reads them: `Linux x86_64 and macOS on Apple silicon`."""
-    names = [platform_name(key) for key in sorted(platforms, key=[*PLATFORMS, *platforms].index)]
-    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
-
-
-@cache
-def places(marker: str | None) -> frozenset[tuple[str, str]]:
-    """The platforms and Pythons on which a marker holds."""
-    every = product(EVERYWHERE, PYTHONS)
-    return frozenset((place.key, python) for place, python in every if holds(marker, Environment(place, python)))

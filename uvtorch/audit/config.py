@@ -1,37 +1,44 @@
 """What is wrong in pyproject.toml itself. Pure."""
 
 import re
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
+from functools import cache, partial
 from itertools import combinations, product
-from typing import Final
 
-from uvtorch.audit.case import Case, places
-from uvtorch.audit.finding import FIX_ROOT, NO_EDITS, USE, Edits, Finding, error, warning
+from uvtorch.audit.case import USE, Case, Edit, Finding, error, warning
 from uvtorch.backend import Backend, marker, same_url
 from uvtorch.choose import Decision, Request, choose
 from uvtorch.edits import offer
 from uvtorch.errors import UsageError
 from uvtorch.machine import Machine
-from uvtorch.markers import EVERYWHERE, can_hold, dead
+from uvtorch.markers import EVERYWHERE, PYTHONS, can_hold, dead, holds
 from uvtorch.packages import roles
-from uvtorch.project import Index, Project, Source
+from uvtorch.project import Environment, Index, Project, Source
 from uvtorch.project.choices import conflicting
 from uvtorch.project.hosts import catalogued
 from uvtorch.project.model import BASE
 from uvtorch.project.pyproject import PyProject, SourceEntry
 from uvtorch.requirement import parse, without_local
 
+
+def check(case: Case) -> Iterator[Finding]:
+    """What is wrong in the project's file."""
+    for look in (_conflicts, _outside, _not_explicit, _unused, _markers, _companions):
+        yield from look(case)
+
+
 # Indexes
 
 
 def _outside(case: Case) -> Iterator[Finding]:
     pinned = case.pins or case.project.selectable() or case.project.by_local_version()
+    remedy = "." if pinned else "; the fix writes it into the project, for PyTorch's packages alone."
     for one in case.outside:
-        what = f"{one.origin} gives uv the index {one.url} for every package: numpy, jinja2 and whatever else it has "
-        what += "come from it, mostly old versions. Remove it there"
-        what += "." if pinned else "; the fix writes it into the project, for PyTorch's packages alone."
-        yield error("index-outside", what, fix=None if pinned else (*USE, str(one.backend)))
+        what = (
+            f"{one.origin} gives uv the index {one.url} for every package: numpy, jinja2 and whatever else it has "
+            f"come from it, mostly old versions. Remove it there{remedy}"
+        )
+        yield error("index-outside", what, None if pinned else (*USE, str(one.backend)))
 
 
 def _not_explicit(case: Case) -> Iterator[Finding]:
@@ -39,47 +46,49 @@ def _not_explicit(case: Case) -> Iterator[Finding]:
         # A default index that is a mirror stands in for PyPI, with all that PyPI has.
         if index.explicit or not case.serves_pytorch(index) or (index.default and not case.is_own(index.url)):
             continue
-        what = f"The index `{index.label}` is not explicit: uv takes numpy, jinja2 and whatever else it finds there "
-        what += "from it, mostly old versions, and looks nowhere else for them."
-        elsewhere = index.legacy or index.default
+        what = (
+            f"The index `{index.label}` is not explicit: uv takes numpy, jinja2 and whatever else it finds there "
+            "from it, mostly old versions, and looks nowhere else for them."
+        )
         if index.inherited:
             what += " It stands in the pyproject.toml of the workspace's root."
-        elif elsewhere:
+        elif index.legacy or index.default:
             what += " Define it in `[[tool.uv.index]]` with `explicit = true`, and name it in `[tool.uv.sources]`."
-        fix = FIX_ROOT if index.inherited and not elsewhere else None
-        yield error("index-not-explicit", what, _explicit(case, index), fix=fix)
+        yield error("index-not-explicit", what, case.fix_in_root(index), _explicit(case, index))
 
 
-def _explicit(case: Case, index: Index) -> Edits:
-    """The edits that make an index explicit and keep taking PyTorch's packages from it; none where that is unclear."""
+def _explicit(case: Case, index: Index) -> Edit | None:
+    """Make an index explicit, and keep taking PyTorch's packages from it; None where it is unclear what is meant."""
     project = case.project
     name = index.name or (index.backend.index_name if index.backend else "pytorch")
     taken = index.name is None and name in {other.name for other in project.indexes}
-    unclear = index.inherited or index.legacy or index.default or taken or project.by_local_version()
     named = index.name in {source.index for source in project.every_source}
-    if unclear or not (named or case.is_own(index.url) or not project.choices()):
-        return NO_EDITS
-    return {f"index {name}": partial(PyProject.set_index, name=name, url=index.url), **_sourced(case, index, name)}
-
-
-def _sourced(case: Case, index: Index, name: str) -> Edits:
-    """The edits that take the PyTorch packages without a source from where torch comes, else from that index."""
-    project = case.project
+    if index.inherited or index.legacy or index.default or taken or project.by_local_version():
+        return None
+    if project.choices() and not named and not case.is_own(index.url):
+        return None
+    entries: list[Source | SourceEntry] = [*_of_torch(case)] or [
+        SourceEntry(name, marker(_decided(case, index.backend).platforms))
+    ]
+    have = {source.package for source in project.sources}
+    lacking = [package for package in project.pytorch_packages() if package not in have]
     if any(source.target != BASE for source in project.sources):
-        return NO_EDITS
-    entries: list[Source | SourceEntry] = [one for one in project.own_sources if one.package == "torch"]
-    if not entries:
-        entries = [SourceEntry(name, marker(_decided(case, index.backend).platforms) if index.backend else None)]
-    lacking = set(project.pytorch_packages()) - {source.package for source in project.sources}
-    return {package: partial(PyProject.set_sources, package=package, entries=entries) for package in lacking}
+        lacking = []
+
+    def edit(file: PyProject) -> None:
+        file.set_index(name, index.url)
+        for package in lacking:
+            file.set_sources(package, entries)
+
+    return edit
 
 
 def _unused(case: Case) -> Iterator[Finding]:
     named = {source.index for source in case.project.every_source}
     for name, index in case.project.own_indexes.items():
-        if name and name not in named and index.explicit and (index.ends_in_backend or case.is_own(index.url)):
+        if name not in named and index.explicit and (index.ends_in_backend or case.is_own(index.url)):
             what = f"No source names the index `{name}`: it is explicit, so nothing comes from it."
-            yield warning("index-unused", what, {f"index {name}": partial(PyProject.remove_index, name=name)})
+            yield warning("index-unused", what, edit=partial(PyProject.remove_index, name=name))
 
 
 # Extras and groups
@@ -96,10 +105,12 @@ def _conflicts(case: Case) -> Iterator[Finding]:
     targets = tuple(dict.fromkeys(source.target for pair in pairs for source in pair))
     if targets:
         names = " and ".join(f"the {target.kind} `{target.name}`" for target in targets)
-        what = f"{names[0].upper()}{names[1:]} take PyTorch from different indexes and are not declared as "
-        what += "conflicting: uv resolves them together, and cannot lock the project."
-        edits = {"conflicts": partial(offer.set_conflicts, project=project, targets=targets)}
-        yield error("conflicts-missing", what, NO_EDITS if project.root_name else edits)
+        what = (
+            f"T{names[1:]} take PyTorch from different indexes and are not declared as conflicting: uv resolves them "
+            "together, and cannot lock the project."
+        )
+        edit = partial(offer.set_conflicts, project=project, targets=targets)
+        yield error("conflicts-missing", what, edit=None if project.root_name else edit)
 
 
 def _clash(project: Project, one: Source, other: Source) -> bool:
@@ -107,7 +118,18 @@ def _clash(project: Project, one: Source, other: Source) -> bool:
     if one.package != other.package or one.index == other.index or not project.is_pytorch(one.package):
         return False
     apart = one.target == other.target or other.target in conflicting(project, one.target)
-    return not apart and not places(one.marker).isdisjoint(places(other.marker))
+    return not apart and _meet(one.marker, other.marker)
+
+
+def _meet(one: str | None, other: str | None) -> bool:
+    """Whether two markers hold together anywhere."""
+    return not _places(one).isdisjoint(_places(other))
+
+
+@cache
+def _places(text: str | None) -> set[Environment]:
+    every = (Environment(*pair) for pair in product(EVERYWHERE, PYTHONS))
+    return {place for place in every if holds(text, place)}
 
 
 # Markers and platforms
@@ -115,17 +137,17 @@ def _clash(project: Project, one: Source, other: Source) -> bool:
 
 def _markers(case: Case) -> Iterator[Finding]:
     for source in case.project.own_sources:
-        faults = _faults(source.marker)
-        if not faults or not case.project.is_pytorch(source.package):
-            continue
-        what = f"A source of {source.package} ({source.index or source.url}) has a marker that does not do what it "
-        what += f"says: {'; '.join(faults)}."
-        if "never" not in " ".join(faults):
+        faults = "; ".join(_faults(source.marker)) if case.project.is_pytorch(source.package) else ""
+        what = (
+            f"A source of {source.package} ({source.index or source.url}) has a marker that does not do what it "
+            f"says: {faults}."
+        )
+        if "never" in faults:
+            again = source.target == BASE and catalogued(source.url or "", source.package)
+            what += " The source may never apply, and PyPI's build is taken."
+            yield error("marker-never-true", what, (*USE, str(again)) if again else None)
+        elif faults:
             yield warning("marker-never-true", what)
-            continue
-        again = source.target == BASE and catalogued(source.url or "", source.package)
-        what += " The source may never apply, and PyPI's build is taken."
-        yield error("marker-never-true", what, fix=(*USE, str(again)) if again else None)
 
 
 def _faults(text: str | None) -> tuple[str, ...]:
@@ -138,18 +160,19 @@ def _faults(text: str | None) -> tuple[str, ...]:
 def releases(case: Case) -> Iterator[Finding]:
     """Requirements that were raised beyond what the pinned index has; uv says no more than `no version of torch`.
 
-    Not one of `CHECKS`: where uv is content with the lock, an override or a constraint says otherwise.
+    Not a part of `check`: where uv is content with the lock, an override or a constraint says otherwise.
     """
-    torch = [item for item in case.project.requirements if item.package == "torch"]
-    for source, item in product(_of_torch(case), torch):
-        backend, target = catalogued(source.url or "", "torch"), source.target
+    for source, item in product(_of_torch(case), case.project.requirements):
+        backend = catalogued(source.url or "", "torch")
         index = case.catalog.builds.get(backend) if backend and not _faults(source.marker) else None
-        together = target in (BASE, item.target) and places(source.marker) & places(item.marker)
-        allowed = _allowed(case, item.text) if together else []
+        applies = item.package == "torch" and source.target in (BASE, item.target) and _meet(source.marker, item.marker)
+        allowed = _allowed(case, item.text) if index and applies else []
         if index and allowed and index.keys().isdisjoint(allowed):
-            what = f"The project requires `{item.text}`, and the index of {backend} has no such torch, only "
-            what += f"{next(iter(index))} to {list(index)[-1]}: uv cannot lock the project."
-            yield error("release-missing", what, fix=(*USE, "auto") if target == BASE else None)
+            what = (
+                f"The project requires `{item.text}`, and the index of {backend} has no such torch, only "
+                f"{next(iter(index))} to {list(index)[-1]}: uv cannot lock the project."
+            )
+            yield error("release-missing", what, (*USE, "auto") if source.target == BASE else None)
 
 
 def _of_torch(case: Case) -> list[Source]:
@@ -172,18 +195,19 @@ def _companions(case: Case) -> Iterator[Finding]:
     """Torch comes from ROCm's or XPU's index, to be sure, and no Triton does."""
     project = case.project
     explicit = {index.name for index in project.indexes if index.explicit}
-    tritons = [one for one in project.every_source if roles().get(one.package) == "companion"]
+    tritons = [one.url for one in project.every_source if roles().get(one.package) == "companion"]
     required = {item.target for item in project.requirements if item.package == "torch"}
     for source in _of_torch(case):
-        base = source.target == BASE
-        asked = source.index in explicit and (source.target in required or (base and required))
-        names = _decided(case, source.backend).companions if asked and source.backend else ()
-        if names and not same_url(source.url, *(one.url for one in tritons)):
+        asked = required if source.target == BASE else required & {source.target}
+        if not asked or not source.backend or source.index not in explicit or same_url(source.url, *tritons):
+            continue
+        if names := ", ".join(_decided(case, source.backend).companions):
             what = (
-                f"torch comes from {source.backend}, and needs {', '.join(names)}, which only that index has: without "
+                f"torch comes from {source.backend}, and needs {names}, which only that index has: without a source "
+                "and a requirement of its own uv cannot lock the project."
             )
-            what += "a source and a requirement of its own uv cannot lock the project."
-            yield error("companion-missing", what, fix=(*USE, str(source.backend)) if base else None)
+            fix = (*USE, str(source.backend)) if source.target == BASE else None
+            yield error("companion-missing", what, fix)
 
 
 def _decided(case: Case, backend: Backend | None) -> Decision:
@@ -192,8 +216,3 @@ def _decided(case: Case, backend: Backend | None) -> Decision:
     texts = [without_local(item.text) for item in project.requirements if item.package == "torch"] or ["torch"]
     request = Request((texts[0],), requires_python=project.requires_python, backend=backend)
     return choose(Machine(EVERYWHERE[0]), request, case.catalog)
-
-
-CHECKS: Final[tuple[Callable[[Case], Iterator[Finding]], ...]] = (
-    _conflicts, _outside, _not_explicit, _unused, _markers, _companions
-)  # fmt: skip

@@ -8,10 +8,10 @@ Python and the extras and groups that are selected. `uv export --format pylock.t
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from itertools import product
 from typing import Any, Final, NamedTuple
 
-from uvtorch.errors import UsageError
 from uvtorch.machine import Platform
 from uvtorch.markers import PYTHONS, holds
 from uvtorch.project import Environment, Project, Target
@@ -22,14 +22,14 @@ from uvtorch.requirement import specifiers
 
 _NAME: Final = re.compile(r'name = "([^"\\]+)"')
 _TAGS: Final = {
-    "linux_x86_64": re.compile(r"any|.*linux.*_x86_64"),
-    "linux_aarch64": re.compile(r"any|.*linux.*_aarch64"),
-    "windows_amd64": re.compile(r"any|win_amd64"),
-    "windows_arm64": re.compile(r"any|win_arm64"),
-    "macos_arm64": re.compile(r"any|macosx.*(arm64|universal2)"),
-    "macos_x86_64": re.compile(r"any|macosx.*(x86_64|universal2)"),
+    "linux_x86_64": r"^any|linux\w*_x86_64",
+    "linux_aarch64": r"^any|linux\w*_aarch64",
+    "windows_amd64": "^any|win_amd64",
+    "windows_arm64": "^any|win_arm64",
+    "macos_arm64": r"^any|macosx\w*(arm64|universal2)",
+    "macos_x86_64": r"^any|macosx\w*(x86_64|universal2)",
 }
-"""The wheels' platform tags that a platform installs."""
+"""What the platform tags of wheels have that a platform installs."""
 
 
 class Package(NamedTuple):
@@ -47,15 +47,11 @@ class Package(NamedTuple):
         """The version without its local part."""
         return self.version.partition("+")[0]
 
-    def installs_on(self, platform: str) -> bool:
-        """Whether a platform, by its key, has something to install."""
-        return self.sdist or not self.wheels or platform in self.platforms
-
     @property
     def platforms(self) -> set[str]:
         """The platforms, as keys, that it has wheels for."""
-        tags = {part for wheel in self.wheels for part in wheel.removesuffix(".whl").rpartition("-")[2].split(".")}
-        return {platform for platform, pattern in _TAGS.items() if any(map(pattern.fullmatch, tags))}
+        tags = [wheel.rpartition("-")[2] for wheel in self.wheels]
+        return {platform for platform, pattern in _TAGS.items() if any(re.search(pattern, tag) for tag in tags)}
 
 
 class Export(NamedTuple):
@@ -95,24 +91,21 @@ def selections(project: Project) -> tuple[Selection, ...]:
     uv resolves the extras and groups of no conflict set together, so they are looked at together.
     """
     owners = project.with_members if project.together else (project,)
-    every = dict.fromkeys(target for owner in owners for target in owner.targets if target != GROUP)
-    names = {project.root_name, None, *(owner.name for owner in owners)}
-    items = (item for owner in owners for items in owner.conflicts for item in items if item.package in names)
-    apart = {item.target for item in items if item.target}
+    every = dict.fromkeys(target for owner in owners for target in owner.targets)
+    apart = {target for owner in owners for target in owner.conflict_members}
     edges = [edge for owner in owners for edge in owner.brings]
-    bound = [target for target in every if reached((target,), edges) & apart]
-    return tuple(_selection(owners, bound, chosen) for chosen in (None, *filter(apart.__contains__, every)))
-
-
-def _selection(owners: tuple[Project, ...], bound: list[Target], chosen: Target | None) -> Selection:
-    """What is bound to conflict sets is left out, but for what is chosen."""
-    others = [target for target in bound if target != chosen]
+    bound = [target for target in every if target != GROUP and reached((target,), edges) & apart]
     defaults = {Target("group", name) for owner in owners for name in owner.default_groups}
-    label = [f"--no-group {target.name}" for target in others if target in defaults]
+    anchors = [GROUP] if GROUP in every else []
+    chosen = (None, *(target for target in bound if target in apart))
+    return tuple(_selection(one, [*(other for other in bound if other != one), *anchors], defaults) for one in chosen)
+
+
+def _selection(chosen: Target | None, left_out: list[Target], defaults: set[Target]) -> Selection:
+    label = [f"--no-group {target.name}" for target in left_out if target in defaults]
     if chosen and chosen not in defaults:
         label.insert(0, f"--{chosen.kind} {chosen.name}")
-    anchors = [GROUP] if any(GROUP in owner.targets for owner in owners) else []
-    options = [word for target in (*others, *anchors) for word in (f"--no-{target.kind}", target.name or "")]
+    options = (word for target in left_out for word in (f"--no-{target.kind}", target.name or ""))
     return Selection(" ".join(label), ("--all-extras", "--all-groups", *options))
 
 
@@ -133,20 +126,17 @@ def installed(
     lock: Lock, exports: Mapping[Selection, Export | None], platforms: Iterable[Platform]
 ) -> tuple[Installed, ...]:
     """What every platform, Python and selection gets, each different set of packages of a platform once."""
-    platforms = tuple(platforms)
+    pairs = [(selection.label, export) for selection, export in exports.items() if export]
     found = {}
-    for selection, export in exports.items():
-        for platform, python in product(platforms, _pythons(export.requires_python)) if export else ():
-            environment = Environment(platform, python)
-            if export and lock.supports(environment):
-                packages = tuple(package for package in export.packages if holds(package.marker, environment))
-                found[platform.key, selection.label, packages] = Installed(platform, selection.label, packages)
+    for (label, export), platform, python in product(pairs, platforms, PYTHONS):
+        environment = Environment(platform, python)
+        if lock.supports(environment) and _allows(export.requires_python, python):
+            packages = tuple(package for package in export.packages if holds(package.marker, environment))
+            found[platform.key, label, packages] = Installed(platform, label, packages)
     return tuple(found.values())
 
 
-def _pythons(requires_python: str) -> tuple[str, ...]:
-    try:
-        allowed = specifiers(requires_python)
-    except UsageError:
-        return PYTHONS
-    return tuple(python for python in PYTHONS if any(allowed.contains(f"{python}.{micro}") for micro in (0, 99)))
+@cache
+def _allows(requires_python: str, minor: str) -> bool:
+    allowed = specifiers(requires_python)
+    return any(allowed.contains(f"{minor}.{micro}") for micro in (0, 99))

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 
-from uvtorch.audit.case import Case
-from uvtorch.audit.finding import USE, Finding, error, warning
+from uvtorch.audit.case import USE, Case, Finding, error, warning
 from uvtorch.backend import Backend, from_url
 from uvtorch.choose import Request, choose
 from uvtorch.choose.compatibility import labels

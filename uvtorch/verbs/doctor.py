@@ -3,21 +3,27 @@
 import gc
 import os
 import shlex
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
 import click
 
-from uvtorch import audit, environment, uv
-from uvtorch.audit import FIX, Case, Finding, config, installed, machine
-from uvtorch.audit.finding import ROOT, error, warning
+from uvtorch import audit, environment, files, uv
+from uvtorch.argv import forwarded
+from uvtorch.audit import Case, Finding, config, installed, machine
+from uvtorch.audit.case import FIX, Command, error, warning
+from uvtorch.audit.exports import Export, Selection, read_export, selections
 from uvtorch.choose.compatibility import summary
-from uvtorch.errors import UvNotFound, UvTooOld
-from uvtorch.examination import ask, examine
+from uvtorch.errors import ProjectError, UvNotFound, UvTooOld
 from uvtorch.output import Output
 from uvtorch.packages import dependents
-from uvtorch.project import Project
-from uvtorch.session import Session
+from uvtorch.project.lock import Lock, read_lock
+from uvtorch.session import Session, requirements_of
+from uvtorch.steps.choices import fitting
+from uvtorch.steps.script import environment_of
 from uvtorch.steps.verb import Verb
 from uvtorch.transaction import Transaction
 
@@ -26,37 +32,114 @@ LOCK: Final = ("uvtorch", "lock")
 ROUNDS: Final = 4
 """How often `--fix` edits and locks: what one round brings to light, the next fixes."""
 
+# Looking
+
+
+def examine(session: Session) -> Case:
+    """Look at the machine, the project, its workspace and lock, uv's exports and the environment.
+
+    Raises ProjectError, UsageError or MachineError for what cannot be looked at.
+    """
+    with session.out.working("looking at the project, its lock and its environment"):
+        case = _case(session)
+        return case._replace(exports=_exports(case))
+
+
+def _case(session: Session) -> Case:
+    site = session.site
+    try:
+        path: str | None = uv.find(session.env)
+    except UvNotFound:
+        path = None
+    case = Case(session.machine, session.catalog, uv=path, options=forwarded(session.line))
+    if site is None:
+        return case
+    script, project = site.manifest.script, session.workspace
+    place = environment_of(session) if script and path else session.environment
+    choices = [one for one in project.choices_for(session.machine.platform) if one.kind != "base"]
+    return case._replace(
+        options=(*case.options, *(("--script", os.path.relpath(site.manifest.path)) if script else ())),
+        script=script,
+        project=project,
+        lock=_lock(site.lock),
+        python=session.python,
+        outside=session.outside,
+        base=session.index_base,
+        root=os.path.relpath(site.root.directory),
+        members=tuple(member for _, member in session.siblings) if site.at_root else (),
+        names=frozenset(one.name for one in session.projects),
+        installed=environment.read(place) if place else None,
+        requirements=requirements_of(project),
+        choices=tuple(fitting(session, session.machine, choices).options.items()) if choices else (),
+    )
+
+
+def _lock(path: str) -> Lock | None:
+    try:
+        return read_lock(files.read(path).decode(), os.path.relpath(path))
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as fault:
+        raise ProjectError(f"cannot read {path}: {fault}", "recreate it with `uv lock`") from None
+
+
+def _exports(case: Case) -> dict[Selection, Export | None]:
+    """What uv exports of each selection; empty where no lock has PyTorch packages."""
+    if case.lock is None or not any(case.project.is_pytorch(package.name) for package in case.lock.packages):
+        return {}
+    chosen = selections(case.project)
+    with ThreadPoolExecutor() as pool:  # a lock of some megabytes takes uv a tenth of a second each time
+        return dict(zip(chosen, pool.map(partial(_export, case), chosen), strict=True))
+
+
+def _export(case: Case, selection: Selection) -> Export | None:
+    together = ("--all-packages",) if case.project.together and case.project.members else ()
+    words = ("export", "--frozen", "--quiet", "--no-header", "--format", "pylock.toml")
+    code, out, _ = _ask(case, *words, *together, *selection.options)
+    try:
+        return read_export(out, case.project.is_pytorch) if code == 0 else None
+    except tomllib.TOMLDecodeError:
+        return None
+
+
+def _ask(case: Case, *words: str) -> tuple[int, str, str]:
+    """Ask uv about the project or script: its exit code, stdout and stderr."""
+    return uv.ask(case.uv, (*words, *case.options)) if case.uv else (127, "", "")
+
+
+# Judging
+
 
 def diagnose(case: Case, env: Mapping[str, str], trial: environment.Trial | None = None) -> tuple[Finding, ...]:
-    """Every finding: the machine's, uv's, the project's, the environment's."""
-    found = [*machine.gpus(case), *_uv(env), *(audited := _audited(case))]
-    if not any(finding.severity == "error" for finding in audited):
+    """Every finding: the machine's, uv's, the project's, the environment's; each with the command as typed here."""
+    audited = _audited(case)
+    found = [*machine.gpus(case), *_uv(env), *audited]
+    if not any(one.severity == "error" for one in audited):
         found += _lock_state(case)
     found += machine.builds(case)
     if case.installed is not None:
-        found += [finding for check in installed.CHECKS for finding in check(case, case.installed)]
+        found += installed.check(case, case.installed)
     if trial is not None:
         found += installed.tried(case, trial)
-    return tuple(_typed(case, finding) for finding in audit.unique(found))
+    unique = {(one.code, one.message): one for one in found}
+    return tuple(one._replace(fix=_typed(case, one.command)) for one in unique.values())
 
 
-def _typed(case: Case, finding: Finding) -> Finding:
-    """The finding with its command as it has to be typed here: for the same project or script."""
-    if finding.command is None or case.root is None:
-        return finding
-    words = tuple(case.root if word == ROOT else word for word in finding.command)
-    return finding._replace(command=words if "--project" in words else (*words, *case.options))
+def _typed(case: Case, command: Command | None) -> Command | None:
+    """A command for the same project or script, as it has to be typed here."""
+    return command and (*command, *(() if "--project" in command else case.options))
 
 
-def _audited(case: Case) -> tuple[Finding, ...]:
-    found = audit.findings(case)
+def _audited(case: Case) -> list[Finding]:
+    """What is wrong in the project's files and, at a workspace's root, in those of its members."""
+    found = [*audit.findings(case)]
     for member in case.members:
         there = ("--project", os.path.dirname(member.origin))
-        for finding in audit.findings(case._replace(project=member, lock=None)):
-            words = finding.command or ()
-            if ROOT not in words:
-                fix, what = (*words[:1], *there, *words[1:]) if words else None, f"{member.origin}: {finding.message}"
-                found += (Finding(finding.code, finding.severity, what, fix),)
+        for one in audit.findings(case._replace(project=member, lock=None, outside=())):
+            words = one.command or ()
+            if "--project" not in words:  # else it is the root's
+                fix = (*words[:1], *there, *words[1:]) if words else None
+                found.append(Finding(one.severity, one.code, f"{member.origin}: {one.message}", fix))
     return found
 
 
@@ -73,9 +156,9 @@ def _lock_state(case: Case) -> Iterator[Finding]:
 
     Without a lock uv resolves, which tells what it refuses in pyproject.toml.
     """
-    code, _, said = ask(case, "lock", "--check" if case.lock else "--dry-run", "--offline", "--no-python-downloads")
-    projects = (case.project, *case.members)
-    missing = [row for one in projects for row in config.releases(case._replace(project=one))] if code else []
+    code, _, said = _ask(case, "lock", "--check" if case.lock else "--dry-run", "--offline", "--no-python-downloads")
+    projects = (case.project, *case.members) if code else ()
+    missing = [row for one in projects for row in config.releases(case._replace(project=one))]
     unsolved = "No solution found" in said
     # uv resolves only where the lock does not do, so a resolution that lacks the network says as much.
     if missing:
@@ -84,38 +167,42 @@ def _lock_state(case: Case) -> Iterator[Finding]:
         yield error("cannot-lock", f"uv cannot lock the project: {' '.join(said.partition('cause: ')[2].split())}")
     elif case.lock and (unsolved or "needs to be updated" in said):
         what = "uv.lock is out of date: it does not follow from pyproject.toml any more, and `uv sync --locked` fails."
-        yield error("lock-outdated", what, fix=LOCK)
-    elif case.lock is None and not case.script and _concerns(case.project):
+        yield error("lock-outdated", what, LOCK)
+    elif case.lock is None and not case.script and _brings_torch(case):
         what = "There is no uv.lock: which build of PyTorch is installed is decided anew by each `uv sync`."
-        yield warning("lock-missing", what, fix=LOCK)
+        yield warning("lock-missing", what, LOCK)
 
 
-def _concerns(project: Project) -> bool:
+def _brings_torch(case: Case) -> bool:
     """Whether torch is installed, as far as that is known."""
-    return bool(project.pytorch_packages()) or any(one.package in dependents() for one in project.every_requirement)
+    named = {item.package for item in case.project.every_requirement}
+    return bool(case.project.pytorch_packages()) or not named.isdisjoint(dependents())
+
+
+# Fixing
 
 
 def fix_files(session: Session, tx: Transaction, case: Case) -> Iterator[Finding]:
     """Make the edits that the findings call for and lock; then look again. Yields what it works on.
 
-    Of two findings that touch the same, the first counts.
+    Of two findings that touch the same, the first counts: its edit is the last.
     """
     for _ in range(1 if tx.dry else ROUNDS):
-        file, found = session.file(), [finding for finding in _audited(case) if finding.fixable]
+        file, found = session.file(), [one for one in _audited(case) if one.fixable]
         yield from found
-        edits = {key: edit for finding in reversed(found) for key, edit in finding.edits.items()}
-        for edit in edits.values():
-            edit(file)
-        upgrade = dict.fromkeys(name for finding in found for name in finding.upgrade)
+        for one in reversed(found):
+            if one.edit:
+                one.edit(file)
+        upgrade = dict.fromkeys(name for one in found for name in one.upgrade)
         if not session.edit(tx, file) and not upgrade:
             return
         if case.lock is not None or not case.script:  # a script is locked only where its user wants that
-            _lock(tx, case, upgrade)
+            _lock_anew(tx, case, upgrade)
         session.reread()
         case = examine(session)
 
 
-def _lock(tx: Transaction, case: Case, upgrade: Iterable[str]) -> None:
+def _lock_anew(tx: Transaction, case: Case, upgrade: Iterable[str]) -> None:
     words = [word for name in upgrade for word in ("--upgrade-package", name)]
     code, said = tx.attempt("lock", *words, *case.options, quietly=True)
     if code:  # another index need not have the release that was locked
@@ -169,9 +256,9 @@ def _project(case: Case) -> str:
 def _installed(present: environment.Venv | None) -> str:
     if present is None:
         return "no environment"
-    built = f" for {present.torch.backend}" if present.torch and present.torch.backend else ""
-    what = f"torch {present.torch.version}{built}" if present.torch else "no torch"
-    return f"{what} (Python {present.python}, {os.path.relpath(present.path)})"
+    torch = present.torch
+    built = f" for {torch.backend}" if torch and torch.backend else ""
+    return f"{f'torch {torch.version}{built}' if torch else 'no torch'} (Python {present.python}, {present.shown})"
 
 
 def _document(findings: Sequence[Finding]) -> dict[str, object]:
