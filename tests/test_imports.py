@@ -21,8 +21,8 @@ LAYERS = [
     "environment fleet requirements_file uv_rule",
     "choose project",
     "hardware catalog journal named markers",
-    "machine requirement locate output kept",
-    "argv atomic fingerprint packages uv",
+    "machine requirement locate output",
+    "argv fingerprint packages uv",
     "backend",
     "errors files",
 ]

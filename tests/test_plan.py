@@ -11,7 +11,7 @@ import pytest
 
 from tests.plans import Edit, Plan, apply, hand_over, show
 from tests.recording_uv import RecordingUv
-from uvtorch import atomic, uv
+from uvtorch import files, uv
 from uvtorch.errors import ProjectError, UvNotFound, UvTooOld
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="programs of POSIX")
@@ -236,7 +236,7 @@ def test_a_written_file_keeps_mode_and_owner(toml: Path) -> None:
     if os.geteuid() == 0:
         os.chown(toml, 12345, 54321)
     before = toml.stat()
-    atomic.write(str(toml), AFTER)
+    files.write(str(toml), AFTER)
     after = toml.stat()
     assert toml.read_bytes() == AFTER
     assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
@@ -244,7 +244,7 @@ def test_a_written_file_keeps_mode_and_owner(toml: Path) -> None:
 
 def test_a_reader_sees_the_old_or_the_new(toml: Path) -> None:
     with toml.open("rb") as reader:
-        atomic.write(str(toml), AFTER)
+        files.write(str(toml), AFTER)
         assert reader.read() == BEFORE
 
 
@@ -261,7 +261,7 @@ def test_a_link_stays_a_link(directory: Path) -> None:
 def test_both_names_of_a_file_stay_one_file(toml: Path, directory: Path) -> None:
     other = directory / "other-name.toml"
     os.link(toml, other)
-    atomic.write(str(toml), AFTER)
+    files.write(str(toml), AFTER)
     assert other.read_bytes() == AFTER
 
 
@@ -291,7 +291,7 @@ def test_where_no_new_file_can_take_its_place_it_is_written_in_place(
 ) -> None:
     inode = toml.stat().st_ino
     refuses(call, error, monkeypatch)
-    atomic.write(str(toml), content)
+    files.write(str(toml), content)
     assert toml.read_bytes() == content
     assert toml.stat().st_ino == inode
 
@@ -309,7 +309,7 @@ def test_another_owners_file_is_written_in_place(toml: Path, monkeypatch: pytest
     inode = toml.stat().st_ino
     with monkeypatch.context() as patched:
         patched.setattr(os, "stat", stat_of)
-        atomic.write(str(toml), AFTER)
+        files.write(str(toml), AFTER)
     assert toml.read_bytes() == AFTER
     assert toml.stat().st_ino == inode
 

@@ -16,10 +16,9 @@ import pytest
 from tests.index.project import MACHINES, Project
 from tests.plans import Edit, Plan, apply
 from tests.recording_uv import ActingUv, RecordingUv
-from uvtorch import atomic
+from uvtorch import files
 from uvtorch.errors import ProjectError
-from uvtorch.journal import Claim, Journal
-from uvtorch.kept import BESIDE, Kept, by_uv, names_in, read
+from uvtorch.journal import BESIDE, Claim, Journal, Kept, by_uv, names_in, read
 
 pytest_plugins = ["tests.index.fixtures"]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="flock, signals and processes of POSIX")
@@ -335,13 +334,13 @@ def test_on_a_full_disk_a_rename_puts_it_back(directory: Path, monkeypatch: pyte
         raise OSError(28, "No space left on device")
 
     fake = fake_uv(directory, f"{WRITES}; exit 1")
-    real = atomic.write
+    real = files.write
 
     def then_full(path: str, content: bytes) -> None:
         real(path, content)
-        monkeypatch.setattr(atomic, "write", full)
+        monkeypatch.setattr(files, "write", full)
 
-    monkeypatch.setattr(atomic, "write", then_full)
+    monkeypatch.setattr(files, "write", then_full)
     assert apply(plan(directory), fake) == 1
     assert state(directory) == UNTOUCHED
 
@@ -351,7 +350,7 @@ def test_where_no_copy_can_be_made_nothing_is_begun(directory: Path, monkeypatch
     def full(path: str, content: bytes, like: str | None = None) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(atomic, "create", full)
+    monkeypatch.setattr(files, "create", full)
     fake = RecordingUv(directory.parent / "bin" / "uv")
     with pytest.raises(ProjectError, match="cannot keep copies of the project's files: No space left on device"):
         apply(plan(directory), str(fake.path))

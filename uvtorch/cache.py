@@ -55,11 +55,9 @@ def remember(session: "Session", options: "Sequence[str]", said: "Sequence[str]"
     text = "\n".join([*rows, _END])
     if text.splitlines() != [*rows, _END]:  # a name with a line break in it
         return
-    from uvtorch import atomic  # noqa: PLC0415  what is remembered loads nothing that it does not need
-
     temporary = f"{found[0]}-{os.urandom(6).hex()}"
     try:
-        atomic.create(temporary, text.encode("utf-8", "surrogateescape"))
+        files.create(temporary, text.encode("utf-8", "surrogateescape"))
         os.replace(temporary, found[0])
     except OSError:
         pass

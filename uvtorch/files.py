@@ -1,11 +1,14 @@
-"""Reading files that others wrote. Only regular ones, of a limited size: a FIFO would wait, a device never end."""
+"""Files that others wrote too: read with limits, since a FIFO would wait and a device never end; replaced at once."""
 
 import errno
 import os
 import stat
+from io import FileIO
 
 LIMIT = 64 * 2**20
 """In bytes; the largest uv.lock that was seen has 6 million."""
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 def read(path: str, limit: int = LIMIT) -> bytes:
@@ -44,3 +47,89 @@ def of_user(named: str | None, default: str) -> str:
 def _open(path: str, flags: int) -> int:
     # Without O_NONBLOCK, opening a FIFO waits for whoever writes it.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def write(path: str, content: bytes) -> None:
+    """Replace a file's content, or create the file: a reader sees the old or the new, and mode, owner and links stay.
+
+    Where no new file can take its place (none is allowed there, it is a mount, it has other names or another owner),
+    the content is written in place. Raises OSError.
+    """
+    path = os.path.realpath(path)
+    if not os.path.exists(path):
+        with open(path, "xb") as file:
+            file.write(content)
+        return
+    # A random name: in containers a process id comes again, and a file that was left behind would stand in the way.
+    temporary = os.path.join(os.path.dirname(path), f".uvtorch-{os.urandom(6).hex()}")
+    try:
+        if create(temporary, content, path, synced=True) and move(temporary, path):
+            return
+    except (PermissionError, FileExistsError):
+        pass
+    finally:
+        _remove(temporary)
+    with open(path, "r+b", buffering=0) as opened:
+        before = opened.read()
+        try:
+            _fill(opened, content)
+        except BaseException:
+            _fill(opened, before)
+            raise
+
+
+def create(path: str, content: bytes, like: str | None = None, *, synced: bool = False) -> bool:
+    """Make a new file in the place of any there; whether it has the owner, mode and attributes of the file `like`.
+
+    `synced`: it is on the disk then; else a crash soon after a rename may leave it empty. Raises OSError.
+    """
+    _remove(path)
+    with FileIO(os.open(path, _NEW, 0o600), "w") as file:
+        _fill(file, content)
+        if synced:
+            os.fsync(file.fileno())
+    return like is None or _become_like(like, path)
+
+
+def move(source: str, target: str) -> bool:
+    """Let a file take another's place by a rename; False, with nothing changed, where that would lose what it is."""
+    target = os.path.realpath(target)
+    try:
+        if os.path.exists(target):
+            old, new = os.stat(target), os.stat(source)
+            if old.st_nlink > 1 or (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
+                return False
+        os.replace(source, target)
+    except OSError:
+        return False
+    return True
+
+
+def _become_like(path: str, new: str) -> bool:
+    try:
+        status, own = os.stat(path), os.stat(new)
+        if (own.st_uid, own.st_gid) != (status.st_uid, status.st_gid):
+            os.chown(new, status.st_uid, status.st_gid)
+        for name in os.listxattr(path) if hasattr(os, "listxattr") else ():
+            if not name.startswith("security."):  # the kernel sets those
+                os.setxattr(new, name, os.getxattr(path, name))
+        os.chmod(new, stat.S_IMODE(status.st_mode))
+    except OSError:
+        return False
+    return True
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def _fill(file: FileIO, content: bytes) -> None:
+    """Give an open file this content alone."""
+    file.seek(0)
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
+    file.truncate()

@@ -3,10 +3,9 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 
-from uvtorch import atomic, files, uv
+from uvtorch import files, uv
 from uvtorch.errors import ProjectError
-from uvtorch.journal import Claim, Journal
-from uvtorch.kept import names_in, read, relative
+from uvtorch.journal import Claim, Journal, names_in, read, relative
 from uvtorch.output import Output
 
 TYPE_CHECKING = False
@@ -208,7 +207,7 @@ class Transaction:
             if content is None:
                 os.unlink(path)
             else:
-                atomic.write(path, content)
+                files.write(path, content)
         except OSError as error:
             raise ProjectError(f"cannot write {path}: {error.strerror}") from None
 

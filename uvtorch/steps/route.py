@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from uvtorch import atomic, environment, files, uv
+from uvtorch import environment, files, uv
 from uvtorch.argv import forwarded, is_set
 from uvtorch.backend import DEFAULT_INDEX_BASE, from_url, same_url
 from uvtorch.choose import Decision, Request
@@ -145,7 +145,7 @@ def project_for(session: Session, decision: Decision, url: str, requirements: Se
     folder = os.path.join(home, "uvtorch", f"{str(decision.backend).replace('/', '-')}-{digest}")
     try:
         os.makedirs(folder, exist_ok=True)
-        atomic.write(os.path.join(folder, "pyproject.toml"), text.encode())
+        files.write(os.path.join(folder, "pyproject.toml"), text.encode())
     except OSError as error:
         raise UvtorchError(
             f"cannot write {folder}: {error.strerror}", "name another place: XDG_DATA_HOME=/path/that/can/be/written"
