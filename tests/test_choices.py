@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from uvtorch.argv import parse
 from uvtorch.machine import Platform
 from uvtorch.project import Choice, Project, read
-from uvtorch.project.selection import Asked, named, open_to, selection, settled
+from uvtorch.project.choices import Asked, selection
+from uvtorch.session import Session
+from uvtorch.steps.choices import options_of
 
 LAYOUTS = Path(__file__).parent / "layouts"
 EXPECTED: dict[str, Any] = tomllib.loads((LAYOUTS / "expected.toml").read_text())
@@ -36,6 +39,11 @@ def row(choice: Choice) -> str:
     also = f" (also {' '.join(choice.aliases)})" if choice.aliases else ""
     sign, target = "=" if choice.stated else "~", str(choice.target).replace(" ", ":")
     return f"{target} {sign} {choice.backend or choice.origin}: {' '.join(choice.packages)}{also}"
+
+
+def asked(words: str = "") -> Asked:
+    """What these options of `sync` ask for."""
+    return options_of(Session(parse(["sync", *words.split()]), {}))
 
 
 def chosen(name: str, target: str, platform: str = "linux") -> Choice:
@@ -74,71 +82,70 @@ def test_uv_is_told_no_more_than_it_needs(name: str) -> None:
 
 def test_an_alias_names_its_choice() -> None:
     choices = layout("recursive-extras").choices_for(PLATFORMS["linux"])
-    asked = Asked(extras=("workstation",))
-    assert [choice.name for choice in named(choices, asked)] == ["cu128"]
+    assert [choice.name for choice in asked("--extra workstation").named(choices)] == ["cu128"]
 
 
 def test_an_alias_alone_is_completed_because_uv_would_take_another_build() -> None:
     project = layout("recursive-extras")
     cu128 = chosen("recursive-extras", "extra cu128")
-    assert selection(project, cu128, Asked(extras=("gpu",))) == ("--extra", "cu128")
+    assert selection(project, cu128, asked("--extra gpu")) == ("--extra", "cu128")
 
 
 def test_what_the_user_selects_is_not_said_again() -> None:
     project = layout("names-spelled-differently")
     cpu = chosen("names-spelled-differently", "extra Torch_CPU")
-    assert selection(project, cpu, Asked(extras=("torch-cpu",))) == ()
+    assert selection(project, cpu, asked("--extra torch-cpu")) == ()
 
 
 @pytest.mark.parametrize(
-    ("name", "asked"),
+    ("name", "words"),
     [
-        ("extras-documented", Asked(extras=("CPU",))),
-        ("extras-documented", Asked(all_extras=True)),
-        ("groups-with-default", Asked(groups=("cu130",))),
-        ("groups-with-default", Asked(only_groups=("dev",))),
-        ("groups-with-default", Asked(all_groups=True)),
-        ("groups-included-by-a-default", Asked(only_groups=("cpu",))),
-        ("recursive-extras", Asked(extras=("laptop",))),
+        ("extras-documented", "--extra CPU"),
+        ("extras-documented", "--all-extras"),
+        ("groups-with-default", "--group cu130"),
+        ("groups-with-default", "--only-group dev"),
+        ("groups-with-default", "--all-groups"),
+        ("groups-included-by-a-default", "--only-group cpu"),
+        ("recursive-extras", "--extra laptop"),
     ],
 )
-def test_options_of_the_users_own_settle_the_choice(name: str, asked: Asked) -> None:
-    assert settled(layout(name).choices_for(PLATFORMS["linux"]), asked)
+def test_options_of_the_users_own_settle_the_choice(name: str, words: str) -> None:
+    assert asked(words).settles(layout(name).choices_for(PLATFORMS["linux"]))
 
 
 @pytest.mark.parametrize(
-    ("name", "asked"),
+    ("name", "words"),
     [
-        ("extras-documented", Asked()),
-        ("extras-documented", Asked(extras=("docs",), groups=("dev",))),
-        ("extras-documented", Asked(all_extras=True, no_extras=("cpu", "cu128"))),
-        ("extras-documented", Asked(all_groups=True)),
-        ("groups-with-default", Asked(no_default_groups=True)),
-        ("groups-with-default", Asked(all_extras=True)),
-        ("groups-with-default", Asked(groups=("dev",))),
+        ("extras-documented", ""),
+        ("extras-documented", "--extra docs --group dev"),
+        ("extras-documented", "--all-extras --no-extra cpu --no-extra cu128"),
+        ("extras-documented", "--all-groups"),
+        ("groups-with-default", "--no-default-groups"),
+        ("groups-with-default", "--all-extras"),
+        ("groups-with-default", "--group dev"),
     ],
 )
-def test_options_about_other_things_leave_the_choice_open(name: str, asked: Asked) -> None:
-    assert not settled(layout(name).choices_for(PLATFORMS["linux"]), asked)
+def test_options_about_other_things_leave_the_choice_open(name: str, words: str) -> None:
+    assert not asked(words).settles(layout(name).choices_for(PLATFORMS["linux"]))
 
 
 def test_what_the_user_excludes_is_no_choice() -> None:
     choices = layout("groups-with-default").choices_for(PLATFORMS["linux"])
-    left = open_to(choices, Asked(no_groups=("cu130",), no_extras=("cpu",)))
+    left = asked("--no-group cu130 --no-extra cpu").left(choices)
     assert [choice.name for choice in left] == ["cpu", "cu128"]
 
 
 def test_a_default_group_is_named_where_the_user_turns_default_groups_off() -> None:
     project = layout("groups-with-default")
-    asked = Asked(no_default_groups=True)
-    assert selection(project, chosen("groups-with-default", "group cpu"), asked) == ("--group", "cpu")
-    assert selection(project, chosen("groups-with-default", "group cu128"), asked) == ("--group", "cu128")
+    options = asked("--no-default-groups")
+    assert selection(project, chosen("groups-with-default", "group cpu"), options) == ("--group", "cpu")
+    assert selection(project, chosen("groups-with-default", "group cu128"), options) == ("--group", "cu128")
 
 
 def test_a_default_group_that_the_user_turned_off_is_not_turned_off_again() -> None:
     project = layout("groups-with-default")
-    asked = Asked(no_groups=("CPU",))
-    assert selection(project, chosen("groups-with-default", "group cu128"), asked) == ("--group", "cu128")
+    options = asked("--no-group CPU")
+    assert selection(project, chosen("groups-with-default", "group cu128"), options) == ("--group", "cu128")
 
 
 def test_a_choice_that_only_a_conflict_separates_from_a_default_group_turns_it_off() -> None:

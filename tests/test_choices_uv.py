@@ -20,8 +20,8 @@ from tests.test_choices import EXPECTED, LAYOUTS, layout, tables
 from uvtorch.backend import from_url
 from uvtorch.machine import Platform
 from uvtorch.packages import normalize
-from uvtorch.project import Choice, Index
-from uvtorch.project.selection import Asked, selection
+from uvtorch.project import Choice, Index, Target
+from uvtorch.project.choices import Asked, selection
 
 BUILDS = ("torch", "torchvision", "torchaudio", "torchao", "triton", "pytorch-triton-rocm", "pytorch-triton-xpu")
 LINUX = Platform("linux", "x86_64")
@@ -180,7 +180,7 @@ def test_uv_gives_an_alias_another_build_unless_it_is_completed(tmp_path: Path, 
     project = layout("recursive-extras")
     cu128 = next(choice for choice in project.choices_for(LINUX) if choice.name == "cu128")
     assert installed(uv(folder, "sync", "--dry-run", "--extra", "gpu").stderr)["torch"] == ""
-    completed = selection(project, cu128, Asked(extras=("gpu",)))
+    completed = selection(project, cu128, Asked([Target("extra", "gpu")]))
     found = installed(uv(folder, "sync", "--dry-run", "--extra", "gpu", *completed).stderr)
     assert (found["torch"], found["numpy"]) == ("cu128", "")
 

@@ -246,7 +246,7 @@ def test_what_is_no_toml_is_told(raw: bytes, message: str, tmp_path: Path) -> No
     script.write_bytes(raw)
     if b"UTF-8" in message.encode():
         with pytest.raises(ProjectError, match="is not UTF-8"):
-            workspace.script(str(script))
+            workspace.read(str(script), script=True)
 
 
 def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
@@ -258,21 +258,21 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["missing.py", "."])
 def test_a_script_that_cannot_be_read(name: str, tmp_path: Path) -> None:
     with pytest.raises(ProjectError, match="cannot read"):
-        workspace.script(str(tmp_path / name))
+        workspace.read(str(tmp_path / name), script=True)
 
 
 def test_a_script_is_a_project_of_its_own(tmp_path: Path) -> None:
     project(tmp_path, "around")
     path = tmp_path / "script.py"
     path.write_bytes(b"#!/usr/bin/env python\r\n# /// script\r\n# dependencies = ['torch']\r\n# ///\r\nprint()\r\n")
-    found = workspace.script(str(path))
-    assert found.manifest.data == {"dependencies": ["torch"]}
-    assert found.manifest.script
-    assert found.root is found.manifest
+    manifest = workspace.read(str(path), script=True)
+    found = workspace.Workspace(manifest, manifest)
+    assert manifest.data == {"dependencies": ["torch"]}
+    assert manifest.script
     assert found.lock == f"{path}.lock"
     path.write_text("# /// script\n# dependencies = [\n# ///\n")
     with pytest.raises(ProjectError, match="its inline metadata is not TOML"):
-        workspace.script(str(path))
+        workspace.read(str(path), script=True)
 
 
 @pytest.mark.parametrize(

@@ -209,9 +209,3 @@ def test_a_jetsons_pin_leaves_other_builds_astray() -> None:
     place = "https://example.com/jp6/cu126"
     found = stray(read_lock(LOCK.replace(CU128, place)), read(tomllib.loads(PROJECT.replace(CU128, place))), LINUX)
     assert [package.name for package in found] == ["torchvision"]
-
-
-def test_one_package_can_be_read_alone() -> None:
-    lock = read_lock(LOCK, only="torch")
-    assert lock.packages == read_lock(LOCK).named("torch") != ()
-    assert read_lock(LOCK, only="no-such-package").packages == ()

@@ -81,7 +81,8 @@ class Session(Command):
         if self._claim is None:
             self.repair()
         if self._script is not None:
-            return Workspace(*map(self._current, workspaces.script(self._script_path)))
+            manifest = self._current(workspaces.read(self._script_path, script=True))
+            return Workspace(manifest, manifest)
         found = workspaces.site(self.directory, self.line.value("--package"))
         return Workspace(*map(self._current, found)) if found else None
 

@@ -5,9 +5,8 @@
 | `hosts` | whose builds an index serves, told by its URL |
 | `markers` | is a marker true on a described machine |
 | `model` | the values |
-| `choices` | `Project`: which extras and groups choose a backend |
+| `choices` | `Project`: which extras and groups choose a backend, and how uv is told of one |
 | `tables`, `shape` | the tables of pyproject.toml (and of the workspace's root) -> `Project` |
-| `selection` | what uv must be told to select a choice |
 | `lock` | uv.lock: PyTorch packages and where they came from |
 | `workspace` | which files a command works on |
 """

@@ -1,4 +1,4 @@
-"""What a project says about PyTorch, and which of its extras and dependency groups choose a build. Pure.
+"""What a project says about PyTorch, which of its extras and groups choose a build, and how uv is told of one. Pure.
 
 What a choice gives follows uv's own rules, measured with uv 0.13.8: a source with an `extra` binds to the requirement
 written in that extra, one with a `group` to the requirements of that group and of those it includes; neither reaches
@@ -7,7 +7,8 @@ extra or group stands in no conflict set leaks into the base (`_apart`).
 https://docs.astral.sh/uv/guides/integration/pytorch/#configuring-accelerators-with-optional-dependencies
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from itertools import product
 from typing import NamedTuple, TypeVar
 
 from uvtorch.backend import parse
@@ -87,17 +88,17 @@ class Project(NamedTuple):
 
     @property
     def with_members(self) -> "tuple[Project, ...]":
-        """The project, and the members that were read along."""
+        """The project and its members."""
         return (self, *self.members)
 
     @property
     def every_source(self) -> tuple[Source, ...]:
-        """The sources of the project and of those members."""
+        """The sources of both."""
         return tuple(source for project in self.with_members for source in project.sources)
 
     @property
     def every_requirement(self) -> tuple[Requirement, ...]:
-        """The requirements of the project and of those members: what a source reaches."""
+        """The requirements of both."""
         return tuple(item for project in self.with_members for item in project.requirements)
 
     @property
@@ -113,6 +114,14 @@ class Project(NamedTuple):
     def packages_in(self, target: Target) -> set[str]:
         """The packages that the requirements of an extra, a group or the base name."""
         return {item.package for item in self.requirements if item.target == target}
+
+    def required(self, target: Target) -> list[Requirement]:
+        """A target's requirements; the base's with those of default groups that choose nothing: they come unasked."""
+        targets = {target}
+        if target == BASE:
+            defaults = {Target("group", group) for group in self.default_groups}
+            targets |= defaults - {source.target for source in self.sources if source.chooses}
+        return [item for item in self.requirements if item.target in targets]
 
     def pytorch_requirements(self) -> tuple[Requirement, ...]:
         """The requirements that name pinned packages; those of included groups once, where they are written."""
@@ -179,11 +188,57 @@ class Project(NamedTuple):
         for target in (*named, *_unpinned_alternatives(self, named)):
             if builds := _builds(self, target, place):
                 found[target] = _choice(self, target, builds)
-        if rows and (base := _base(self, list(found.values()), place)):
+        if rows and (base := _base(self, [*found.values()], place)):
             found[BASE] = base
         for row in _of_members(self, lambda member: member.choices_for(place)) if rows else ():
             found.setdefault(row.target, row)
         return tuple(sorted(found.values(), key=lambda row: row.kind == "base"))
+
+
+class Asked(NamedTuple):
+    """What a command's options say of extras and groups; `--no-dev` counts as `--no-group dev`, and so on."""
+
+    given: Collection[Target] = ()
+    excluded: Collection[Target] = ()
+    every: Collection[str] = ()
+    """The kinds of which all are asked for."""
+    apart: bool = False
+    """Groups are asked for without the project."""
+    defaults: bool = True
+    """The default groups come along."""
+
+    def named(self, choices: Iterable[Choice]) -> tuple[Choice, ...]:
+        """The choices that are asked for, directly or by an alias; those win over any other."""
+        names = ((one, (one.name, *one.aliases)) for one in choices)
+        return tuple(one for one, known in names if any(Target(one.kind, name) in self.given for name in known))
+
+    def left(self, choices: Iterable[Choice]) -> tuple[Choice, ...]:
+        """The choices that are not excluded."""
+        return tuple(one for one in choices if one.target not in self.excluded)
+
+    def settles(self, choices: Sequence[Choice]) -> bool:
+        """Whether nothing is left to choose: a choice is named, all are taken, or the project is left out."""
+        return self.apart or bool(self.named(choices)) or any(one.kind in self.every for one in self.left(choices))
+
+
+NOTHING = Asked()
+
+
+def selection(project: Project, chosen: Choice, asked: Asked = NOTHING) -> tuple[str, ...]:
+    """The options that make `uv sync`, `run` or `export` install a choice; nothing that is so already.
+
+    Default groups that conflict with it, or that choose another build, are switched off. A default group that includes
+    such a group goes as well: uv refuses it otherwise.
+    """
+    defaults = [Target("group", name) for name in project.default_groups if asked.defaults]
+    there = chosen.target in (*asked.given, *defaults) or chosen.kind in asked.every
+    options = [] if there or chosen.kind == "base" else [f"--{chosen.kind}", chosen.name or ""]
+    others, apart = {row.target for row in project.choices()}, conflicting(project, chosen.target)
+    for group in defaults:
+        against = group in others or apart & reached({group}, project.brings)
+        if against and group not in (chosen.target, *asked.excluded):
+            options += ["--no-group", group.name or ""]
+    return tuple(options)
 
 
 def conflicting(project: Project, target: Target) -> frozenset[Target]:
@@ -200,8 +255,12 @@ def reached(start: Iterable[Node], edges: Iterable[tuple[Node, Node]]) -> set[No
     return found
 
 
+def torch_first(names: Iterable[str]) -> tuple[str, ...]:
+    """The names, each once, torch before the others."""
+    return tuple(sorted(dict.fromkeys(names), key=lambda name: name != "torch"))
+
+
 def _build(source: Source) -> Choice:
-    """What a source says by itself."""
     if source.is_pypi:
         return Choice(source.target, None, (source.package,), "pypi")
     origin: Origin = "index" if source.backend else "unknown"
@@ -213,11 +272,6 @@ def _choice(project: Project, target: Target, builds: dict[str, Choice]) -> Choi
     main = builds.get("torch", min(builds.values(), key=lambda build: not build.stated))
     alike = (name for name, build in builds.items() if (build.backend, build.origin) == (main.backend, main.origin))
     return main._replace(target=target, packages=tuple(alike), aliases=_aliases(project, target))
-
-
-def torch_first(names: Iterable[str]) -> tuple[str, ...]:
-    """The names, each once, torch before the others."""
-    return tuple(sorted(dict.fromkeys(names), key=lambda name: name != "torch"))
 
 
 def _stated(project: Project) -> Iterator[Choice]:
@@ -241,20 +295,14 @@ def _of_members(project: Project, rows: Callable[[Project], tuple[Choice, ...]])
 
     Together, those are their own; otherwise the extra, group or base of whatever requirement asks for the member.
     """
-    for member, row in ((one, row) for one in project.members for row in rows(one)):
+    for member in project.members:
         if project.together:
-            yield row
+            yield from rows(member)
             continue
-        for target in _asking(project, member, row):
-            yield row._replace(target=target, aliases=_aliases(project, target))
-
-
-def _asking(project: Project, member: Project, row: Choice) -> Iterator[Target]:
-    """Where the project requires a member so that it gets one of the member's choices."""
-    for item in project.requirements:
-        asked = [Target("extra", extra) for extra in item.extras] + [BASE] * (item.target == BASE)
-        if item.package == member.name and row.target in asked:
-            yield item.target
+        asking = [item for item in project.requirements if item.package == member.name]
+        for row, item in product(rows(member), asking):
+            if row.target in [Target("extra", extra) for extra in item.extras] or row.target == BASE == item.target:
+                yield row._replace(target=item.target, aliases=_aliases(project, item.target))
 
 
 def _aliases(project: Project, target: Target) -> tuple[str, ...]:
@@ -266,7 +314,7 @@ def _aliases(project: Project, target: Target) -> tuple[str, ...]:
 def _builds(project: Project, target: Target, place: Environment | Platform) -> dict[str, Choice]:
     """Where each PyTorch package that a target brings comes from on a platform, torch first."""
     bound = _bound(project, target, place)
-    required = [item for item in _required(project, target) if project.is_pytorch(item.package)]
+    required = [item for item in project.required(target) if project.is_pytorch(item.package)]
     names = [item.package for item in required if holds(item.marker, place)]
     # A source without its requirement is a fault that uv refuses; until it is fixed the source speaks.
     asked = {item.package for item in required}
@@ -285,17 +333,8 @@ def _bound(project: Project, target: Target, place: Environment | Platform) -> d
 
 def _unsourced(project: Project) -> Choice:
     """What a package without a source gets: the build of the first index that is not explicit, else PyPI's."""
-    backends = [index.backend for index in project.indexes if index.backend and not index.explicit]
-    return Choice(BASE, backends[0] if backends else None, (), "index" if backends else "pypi", stated=False)
-
-
-def _required(project: Project, target: Target) -> list[Requirement]:
-    """A target's requirements; the base's include those of default groups that choose nothing: they come unasked."""
-    targets = {target}
-    if target == BASE:
-        defaults = {Target("group", group) for group in project.default_groups}
-        targets |= defaults - {source.target for source in project.sources if source.chooses}
-    return [item for item in project.requirements if item.target in targets]
+    backend = next((index.backend for index in project.indexes if index.backend and not index.explicit), None)
+    return Choice(BASE, backend, (), "index" if backend else "pypi", stated=False)
 
 
 def _base(project: Project, named: list[Choice], place: Environment | Platform) -> Choice | None:
@@ -337,8 +376,8 @@ def _targets(project: Project, items: Iterable[Item]) -> set[Target]:
 
 def _unpinned_alternatives(project: Project, named: tuple[Target, ...]) -> Iterator[Target]:
     """Extras and groups without a source that stand where a choice could: `torch` against `torch-cpu`."""
-    pytorch = frozenset(roles()) | {item.package for target in named for item in _required(project, target)}
+    pytorch = frozenset(roles()) | {item.package for target in named for item in project.required(target)}
     for target in dict.fromkeys(other for choice in named for other in sorted(conflicting(project, choice))):
-        packages = {item.package for item in _required(project, target)}
+        packages = {item.package for item in project.required(target)}
         if target not in named and any(map(project.is_pinned, packages)) and packages <= pytorch:
             yield target

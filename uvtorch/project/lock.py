@@ -7,6 +7,7 @@ tables are parsed when they are asked for. A file that does not look that way is
 
 import re
 import tomllib
+from collections.abc import Iterator
 from functools import cache, lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -92,39 +93,31 @@ class Lock(NamedTuple):
         return tuple(dict.fromkeys(package.name for package in rows if name in package.dependencies))
 
 
-@lru_cache(maxsize=4)  # as it is, as it was, and each for torch alone
-def read_lock(text: str, origin: str = "uv.lock", only: str | None = None) -> Lock:
-    """Read the text of a uv.lock; `origin` names it in messages. Raises ProjectError if it is not one.
-
-    `only` is the one package that the caller wants to see, by its normalized name: the others may be left out.
-    """
-    head, *pieces = text.replace("\r\n", "\n").split(_CUT)
-    wanted = pieces if only is None else [piece for piece in pieces if piece.startswith(f'name = "{only}"\n')]
-    matches = [match for piece in wanted if "\n[[" not in piece and (match := _HEAD.match(piece))]
-    cut = pieces and head.startswith("version = ") and len(matches) == len(wanted)
+@lru_cache(maxsize=2)  # as it is, and as it was
+def read_lock(text: str, origin: str = "uv.lock") -> Lock:
+    """Read the text of a uv.lock; `origin` names it in messages. Raises ProjectError if it is not one."""
+    text = text.replace("\r\n", "\n")
+    head, *pieces = text.split(_CUT)
+    matches = [match for piece in pieces if (match := _HEAD.match(piece))]
+    cut = head.startswith("version = ") and 0 < text.count("\n[[") == len(pieces) == len(matches)
     try:
         data = tomllib.loads(head if cut else text)
     except (ValueError, RecursionError) as error:
         raise _unreadable(f"{origin} is not TOML: {error}") from None
-    packages = _packages(data, origin)
-    if cut:
-        packages = [Package(match[1], match[2], match[3], match[4], match.string) for match in matches]
-    return Lock(tuple(packages), tuple(data.get("supported-markers", ())))
-
-
-def _packages(data: dict[str, Any], origin: str) -> list[Package]:
     rows = data.get("package", [])
     if not isinstance(rows, list):
         raise _unreadable(f"{origin}: `package` must be an array of tables")
-    return [_package(row, origin) for row in rows]
+    read = (Package(match[1], match[2], match[3], match[4], match.string) for match in matches)
+    return Lock(tuple(read if cut else _parsed(rows, origin)), tuple(data.get("supported-markers", ())))
 
 
-def _package(row: Any, origin: str) -> Package:
-    source = row.get("source") if isinstance(row, dict) else None
-    if not isinstance(source, dict) or not source or not isinstance(row.get("name"), str):
-        raise _unreadable(f"{origin}: a package has no name or no source")
-    kind, location = next(iter(source.items()))
-    return Package(normalize(row["name"]), row.get("version"), kind, str(location), row)
+def _parsed(rows: list[Any], origin: str) -> Iterator[Package]:
+    for row in rows:
+        source = row.get("source") if isinstance(row, dict) else None
+        if not isinstance(source, dict) or not source or not isinstance(row.get("name"), str):
+            raise _unreadable(f"{origin}: a package has no name or no source")
+        kind, location = next(iter(source.items()))
+        yield Package(normalize(row["name"]), row.get("version"), kind, str(location), row)
 
 
 def _unreadable(text: str) -> ProjectError:

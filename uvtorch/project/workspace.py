@@ -90,12 +90,6 @@ def manifest_of(path: str, raw: bytes, *, script: bool = False) -> Manifest:
     return Manifest(os.path.abspath(path) if script else path, raw, data, script)
 
 
-def script(path: str) -> Workspace:
-    """The script that `--script` names. Raises ProjectError where it cannot be read or its metadata is not TOML."""
-    manifest = read(path, script=True)
-    return Workspace(manifest, manifest)
-
-
 def site(directory: str, package: str | None = None) -> Workspace | None:
     """The project uv would work on in `directory`, None where there is none.
 

@@ -94,7 +94,7 @@ def bound_anew(session: Session, tx: Transaction, lowered: Sequence[Lowered], ki
     """
     if tx.dry or not lowered:
         return
-    lock = choices.read(session.required_site.lock)
+    lock = choices.locked(session)
     told: dict[str, None] = {}
     change = Change(session, tx)
     for path, project, file in change.files:

@@ -1,23 +1,26 @@
 """Projects that offer several backends: which choice fits a machine, and what uv must be told to select it."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 from uvtorch import files
 from uvtorch.argv import CommandLine, forwarded, is_set
 from uvtorch.backend import Backend
-from uvtorch.choose import Option, Ranking, rank_choices
+from uvtorch.choose import Option, rank_choices
 from uvtorch.choose.compatibility import FAMILY
 from uvtorch.edits.offer import Place
 from uvtorch.errors import MachineError, NoBuild, ProjectError
-from uvtorch.machine import Machine, Problem
-from uvtorch.project import Choice, Project, Target, selection
+from uvtorch.machine import Machine
+from uvtorch.packages import normalize
+from uvtorch.project import Choice, Project, Target
+from uvtorch.project.choices import NOTHING, Asked, selection
 from uvtorch.project.hosts import covers
 from uvtorch.project.lock import Lock, read_lock
+from uvtorch.project.model import BASE, TargetKind
 from uvtorch.requirement import named_by, within, without_local
-from uvtorch.session import Session
+from uvtorch.session import Session, Wanted
 
 
 class Fitting(NamedTuple):
@@ -31,49 +34,72 @@ class Fitting(NamedTuple):
     """Said where that does not use the machine's GPU."""
 
 
-def fitting(
-    session: Session, machine: Machine, choices: Sequence[Choice] | None = None, *, use_lock: bool = True
-) -> Fitting:
-    """The choices (None: all) of the workspace on a machine.
+def fitting(session: Session, machine: Machine, choices: Sequence[Choice], *, use_lock: bool = True) -> Fitting:
+    """Choices of the workspace on a machine.
 
     What uv.lock holds counts, where the requirements still admit it: what else a choice might give, it does not give.
     A choice whose index does not say what it serves is never the best, unless it is made for this very machine; the
     base, where no source speaks of it, only if no extra or group fits.
     """
-    rows = session.workspace.choices_for(machine.platform) if choices is None else choices
-    known = [one for one in rows if one.origin != "unknown"]
-    ranking = _ranked(session, machine, known, use_lock=use_lock)
-    options = dict(zip(known, ranking.options, strict=True))
-    options = {one: options.get(one) or _of_vendor(machine, one) for one in rows}
-    if made := [one for one in rows if one.origin == "unknown" and options[one].fits]:
-        return Fitting(options, made[-1])
-    return Fitting(options, None if ranking.best is None else known[ranking.best], ranking.warnings)
-
-
-def _ranked(session: Session, machine: Machine, rows: Sequence[Choice], *, use_lock: bool) -> Ranking:
-    backends = [one.backend for one in rows]
-    return rank_choices(
+    known = [one for one in choices if one.origin != "unknown"]
+    backends = [one.backend for one in known]
+    lock = locked(session) if use_lock else Lock()
+    ranking = rank_choices(
         machine,
         session.request(()),
         backends,
         session.catalog,
-        torch=locked_releases(session.required_site.lock, backends) if use_lock else (),
-        requirements=[requirements_of_choice(session.workspace, one) for one in rows],
-        last=[at for at, one in enumerate(rows) if one.kind == "base" and not one.stated],
+        torch=[locked_release(lock, backend) for backend in backends],
+        requirements=[requirements_of_choice(session.workspace, one) for one in known],
+        last=[at for at, one in enumerate(known) if one.kind == "base" and not one.stated],
     )
+    options = dict(zip(known, ranking.options, strict=True))
+    options = {one: options.get(one) or _of_vendor(machine, one) for one in choices}
+    if made := [one for one in choices if one.origin == "unknown" and options[one].fits]:
+        return Fitting(options, made[-1])
+    return Fitting(options, None if ranking.best is None else known[ranking.best], ranking.warnings)
+
+
+def offered(project: Project) -> tuple[Choice, ...]:
+    """The extras and groups that choose a build on any platform, by sources or by local versions."""
+    return project.selectable() or project.by_local_version()
+
+
+def selected(session: Session, wanted: Wanted, said: Asked) -> Fitting:
+    """The choices that are open to a command; the best is the one with the backend asked for, else what fits.
+
+    Raises NoBuild where no choice has that backend, MachineError as `check_driver` does.
+    """
+    line, project, machine = session.line, session.workspace, session.machine
+    upgrades = line.has("--upgrade") or "torch" in map(normalize, line.values("--upgrade-package"))
+    rows = said.left(project.choices_for(machine.platform) or offered(project))
+    fit = fitting(session, machine, rows, use_lock=not upgrades)
+    if wanted.backend is None:
+        check_driver(machine, project, fit, said)
+        return fit
+    best = _choice_of(project, rows, wanted.backend)
+    option = fit.options[best]
+    warning = f"{wanted.backend} does not fit this machine: {clause(option)}"
+    return fit._replace(best=best, warnings=() if option.fits else (warning,))
+
+
+def clause(option: Option) -> str:
+    """Why something does not fit, with a subject."""
+    subject = {"for": "it is ", "would": "it "}.get(option.reason.partition(" ")[0], "")
+    return subject + option.reason
 
 
 def _of_vendor(machine: Machine, choice: Choice) -> Option:
     """Another vendor's builds, which the catalog does not know: NVIDIA's for Jetsons, AMD's for one family of GPUs."""
-    if choice.vendor is None:
+    devices = choice.vendor
+    if devices is None:
         return Option(None, None, False, "its index or wheel does not say what it was built for")
-    if choice.vendor == "jetson":
+    if devices == "jetson":
+        devices = "NVIDIA Jetsons"
         fits = machine.platform.machine == "aarch64" and any(gpu.name.endswith(_JETSONS) for gpu in machine.gpus)
-        reason = "NVIDIA's builds for this Jetson" if fits else "is for NVIDIA Jetsons, which this machine is not"
     else:
-        fits = any(gpu.architecture and covers(choice.vendor, gpu.architecture) for gpu in machine.gpus)
-        reason = f"AMD's builds for {choice.vendor}" if fits else f"is for {choice.vendor}, which this machine has not"
-    return Option(None, None, fits, reason)
+        fits = any(gpu.architecture and covers(devices, gpu.architecture) for gpu in machine.gpus)
+    return Option(None, None, fits, f"for {devices}" + ("" if fits else "; this machine has none"))
 
 
 _JETSONS = ("Orin", "Thor", "Xavier")
@@ -82,13 +108,8 @@ _JETSONS = ("Orin", "Thor", "Xavier")
 
 def requirements_of_choice(project: Project, choice: Choice) -> tuple[str, ...]:
     """The PyTorch requirements that come with a choice: its own, the base's, and those of default groups."""
-    others = {row.target for row in project.choices()} - {choice.target}
-    defaults = {Target("group", name) for name in project.default_groups} - others
-    texts = [
-        item.text
-        for item in project.requirements
-        if item.target in (choice.target, Target("base"), *defaults) and project.is_pinned(item.package)
-    ]
+    required = [*project.required(BASE), *project.required(choice.target)]
+    texts = [item.text for item in required if project.is_pinned(item.package)]
     return tuple(dict.fromkeys((*texts, *_of_wheels(project, choice)))) or ("torch",)
 
 
@@ -102,104 +123,100 @@ def _of_wheels(project: Project, choice: Choice) -> Iterator[str]:
 
 def places_for(session: Session, choices: Sequence[Choice], texts: Sequence[str]) -> tuple[dict[Choice, Place], ...]:
     """For each requirement what it is in each choice: within what its torch asks of packages that name none."""
-    found = {choice: _places(session, choice, texts) for choice in choices}
-    return tuple({choice: places[at] for choice, places in found.items()} for at in range(len(texts)))
+    rows = zip(*(_places(session, choice, texts) for choice in choices), strict=True)
+    return tuple(dict(zip(choices, row, strict=True)) for row in rows)
 
 
 def _places(session: Session, choice: Choice, texts: Sequence[str]) -> list[Place]:
     names = set(map(named_by, texts))
-    standing = (text for text in requirements_of_choice(session.workspace, choice) if named_by(text) not in names)
-    releases = () if "torch" in names else locked_releases(session.required_site.lock, (choice.backend,))
-    asked = map(without_local, (*texts, *standing, *(f"torch=={release}" for release in releases if release)))
+    standing = [text for text in requirements_of_choice(session.workspace, choice) if named_by(text) not in names]
+    release = None if "torch" in names else locked_release(locked(session), choice.backend)
+    if release:
+        standing.append(f"torch=={release}")
     if choice.backend and not choice.vendor:
         with suppress(NoBuild):
-            decision = session.decide([*asked], choice.backend)
+            decision = session.decide([*map(without_local, (*texts, *standing))], choice.backend)
             return [Place(within(text, dict(decision.bounds)), decision.torch) for text in texts]
     return [*map(Place, texts)]
 
 
-def read(path: str, only: str | None = None) -> Lock:
-    """A uv.lock, empty where there is none or it cannot be read: uv says better what is wrong with it."""
+def locked(session: Session) -> Lock:
+    """The lock as it is now, empty where there is none or it cannot be read: uv says better what is wrong with it."""
+    path = session.required_site.lock
     try:
-        return read_lock(files.text(path) or "", path, only=only)
+        return read_lock(files.text(path) or "", path)
     except ProjectError:
         return Lock()
 
 
-def locked_releases(path: str, backends: Sequence[Backend | None]) -> tuple[str | None, ...]:
-    """The torch release that a uv.lock has from each backend's index (None: PyPI's); None where not exactly one."""
-    builds = read(path, only="torch").named("torch")
-    found = []
-    for backend in backends:
-        versions = {
-            build.version.partition("+")[0]
-            for build in builds
-            if build.version and build.kind in ("registry", "url") and build.backend == backend
-        }
-        found.append(versions.pop() if len(versions) == 1 else None)
-    return tuple(found) if builds else ()
+def locked_release(lock: Lock, backend: Backend | None) -> str | None:
+    """The torch release that a lock has from a backend's index (None: PyPI's); None where not exactly one."""
+    builds = [one for one in lock.named("torch") if one.kind in ("registry", "url") and one.backend == backend]
+    versions = {one.version.partition("+")[0] for one in builds if one.version}
+    return versions.pop() if len(versions) == 1 else None
 
 
-def broken_driver(machine: Machine, fit: Fitting) -> Problem | None:
-    """The broken driver that keeps a choice of this project from running; None where there is no such thing."""
+def check_driver(machine: Machine, project: Project, fit: Fitting, said: Asked = NOTHING, *hints: str) -> None:
+    """Raise MachineError where a broken driver keeps a choice from running: the CPU choice must be asked for.
+
+    With hints, that is asked of `uv sync`.
+    """
     if fit.best and fit.best.family not in ("", "cpu") and fit.options[fit.best].fits:
-        return None
+        return
     families = {one.family for one in fit.options}
     if machine.platform.system != "macos" and "pypi" in {one.origin for one in fit.options}:
         families.add("cu")
-    return next((one for one in machine.problems if one.kind == "broken" and FAMILY.get(one.vendor) in families), None)
+    broken = (one for one in machine.problems if one.kind == "broken" and FAMILY.get(one.vendor) in families)
+    for problem in broken:
+        spare = next((choice for choice in fit.options if choice.family == "cpu"), None)
+        told = " ".join([*(["uv sync"] if hints else []), *selection(project, spare, said)]) if spare else ""
+        remedies = [problem.remedy, f"`{told}` takes the CPU choice" if told else ""]
+        raise MachineError(f"{problem.reason.rstrip('.')}.", *filter(None, remedies), *hints)
 
 
-def driver_error(problem: Problem, project: Project, fit: Fitting, said: selection.Asked, *hints: str) -> MachineError:
-    """The error for a broken driver: the CPU choice must be asked for, of `uv sync` where there are `hints`."""
-    spare = next((choice for choice in fit.options if choice.family == "cpu"), None)
-    told = " ".join(selection.selection(project, spare, said)) if spare else ""
-    remedies = [problem.remedy, f"`{'uv sync ' if hints else ''}{told}` takes the CPU choice" if told else ""]
-    return MachineError(f"{problem.reason.rstrip('.')}.", *filter(None, remedies), *hints)
-
-
-def choice_of(project: Project, choices: Collection[Choice], backend: Backend) -> Choice:
+def _choice_of(project: Project, choices: Collection[Choice], backend: Backend) -> Choice:
     """The choice that gives this backend, here or on another platform. Raises NoBuild where none does."""
-    targets = [row.target for row in (*choices, *project.choices()) if row.backend == backend]
-    found = {choice.target: choice for choice in choices}
-    for target in targets:
-        if target in found:
-            return found[target]
-    raise no_such_choice(project.choices(), backend)
+    giving = [row.target for row in (*choices, *project.choices()) if row.backend == backend]
+    for target in giving:
+        for choice in choices:
+            if choice.target == target:
+                return choice
+    raise no_such_choice(project, backend)
 
 
-def no_such_choice(choices: Iterable[Choice], backend: Backend) -> NoBuild:
+def no_such_choice(project: Project, backend: Backend) -> NoBuild:
     """The error for a backend that a project does not offer."""
-    offered = list(dict.fromkeys(str(choice.backend) for choice in choices if choice.backend))
+    names = dict.fromkeys(str(choice.backend) for choice in project.choices() if choice.backend)
     return NoBuild(
-        f"the project offers no {backend}, only {', '.join(offered)}",
-        f"`uvtorch torch backends {' '.join([*offered, str(backend)])}` adds it",
+        f"the project offers no {backend}, only {', '.join(names)}",
+        f"`uvtorch torch backends {' '.join([*names, str(backend)])}` adds it",
     )
 
 
-def options_of(session: Session) -> selection.Asked:
-    """The options of `sync`, `run` and `export` that select extras and groups, and uv's variables for them."""
+def options_of(session: Session) -> Asked:
+    """What the options of `sync`, `run` and `export`, and uv's variables for them, say of extras and groups."""
     line, env = session.line, session.env
 
-    def every(name: str) -> tuple[str, ...]:
-        return tuple(part for value in line.values(name) for part in value.replace(",", " ").split())
+    def targets(kind: TargetKind, *values: str) -> list[Target]:
+        return [Target(kind, part) for value in values for part in value.replace(",", " ").split()]
 
-    def last(on: str, *off: str) -> bool:
-        given = [name for name, _ in line.options if name in (on, *off)]
-        return bool(given) and given[-1] == on
+    def last(on: str, off: str) -> bool:
+        return [name for name, _ in line.options if name in (on, off)][-1:] == [on]
 
-    no_groups = every("--no-group") + tuple(env.get("UV_NO_GROUP", "").replace(",", " ").split())
-    if last("--no-dev", "--dev") or (is_set(env, "UV_NO_DEV") and not line.has("--dev")):
-        no_groups += ("dev",)
-    return selection.Asked(
-        extras=every("--extra"),
-        no_extras=every("--no-extra"),
-        groups=every("--group") + (("dev",) if last("--dev", "--no-dev") else ()),
-        no_groups=no_groups,
-        only_groups=every("--only-group") + (("dev",) if line.has("--only-dev") else ()),
-        all_extras=last("--all-extras", "--no-all-extras"),
-        all_groups=line.has("--all-groups"),
-        no_default_groups=line.has("--no-default-groups") or is_set(env, "UV_NO_DEFAULT_GROUPS"),
+    no_dev = last("--no-dev", "--dev") or (is_set(env, "UV_NO_DEV") and not line.has("--dev"))
+    dev = last("--dev", "--no-dev") or line.has("--only-dev")
+    only = line.values("--only-group")
+    no_groups = [*line.values("--no-group"), env.get("UV_NO_GROUP", ""), "dev" if no_dev else ""]
+    every = {"extra": last("--all-extras", "--no-all-extras"), "group": line.has("--all-groups")}
+    return Asked(
+        [
+            *targets("extra", *line.values("--extra")),
+            *targets("group", *line.values("--group"), *only, "dev" if dev else ""),
+        ],
+        [*targets("extra", *line.values("--no-extra")), *targets("group", *no_groups)],
+        [kind for kind, asked in every.items() if asked],
+        apart=line.has("--only-group", "--only-dev"),
+        defaults=not (line.has("--no-default-groups") or is_set(env, "UV_NO_DEFAULT_GROUPS")),
     )
 
 
@@ -213,36 +230,27 @@ def target_of(line: CommandLine) -> Target | None:
     return None
 
 
-def choices_in(target: Target | None, choices: Sequence[Choice]) -> tuple[Choice, ...]:
-    """The choices that a target means: None means all."""
-    return tuple(choice for choice in choices if target in (None, choice.target))
-
-
 def sync_command(session: Session) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The `uv sync` that follows an `add` or a `remove`, to the choice that fits here; and the warnings about it.
 
-    Raises MachineError where the driver that a choice needs is broken.
+    Raises MachineError as `check_driver` does.
     """
-    line = session.line
-    inexact = ("--inexact",) if line.verb == "add" else ()  # as uv: add keeps what else is installed, remove does not
-    package = line.value("--package")
-    named = ("--package", package) if package else ()
-    target = target_of(line)
-    extra: tuple[str, ...] = ()
+    line, project, target = session.line, session.project, target_of(session.line)
+    options = ["--inexact"] if line.verb == "add" else []  # as uv: add keeps what else is installed, remove does not
     warnings: tuple[str, ...] = ()
-    project = session.project
     if project.selectable():
-        fit = fitting(session, session.machine)
-        if problem := broken_driver(session.machine, fit):
-            hint = f"`--no-sync` leaves the environment out of `{line.verb}`"
-            raise driver_error(problem, project, fit, selection.NOTHING_ASKED, hint)
-        extra = selection.selection(project, fit.best) if fit.best else ()
+        machine = session.machine
+        fit = fitting(session, machine, session.workspace.choices_for(machine.platform))
+        hint = f"`--no-sync` leaves the environment out of `{line.verb}`"
+        check_driver(machine, project, fit, NOTHING, hint)
+        options += selection(project, fit.best) if fit.best else ()
         warnings = fit.warnings
-        if target and choices_in(target, [*fit.options]):
-            target = None
+        target = None if target in [choice.target for choice in fit.options] else target
     if target and line.verb == "add":
-        named = (f"--{target.kind}", target.name or "", *named)
-    return ("sync", *inexact, *extra, *named, *forwarded(line, "sync")), warnings
+        options += [f"--{target.kind}", target.name or ""]
+    if package := line.value("--package"):
+        options += ["--package", package]
+    return ("sync", *options, *forwarded(line, "sync")), warnings
 
 
 def relock_command(session: Session) -> tuple[str, ...]:

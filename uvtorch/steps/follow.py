@@ -18,6 +18,7 @@ from uvtorch.requirement import named_by
 from uvtorch.session import Origin, Session, Wanted
 from uvtorch.steps import choices
 from uvtorch.steps.bounds import bare, bound_anew
+from uvtorch.steps.choices import locked
 from uvtorch.steps.pins import pins_of, workspace_packages, workspace_requirements
 from uvtorch.steps.resolve import (
     NO_SOLUTION,
@@ -25,7 +26,6 @@ from uvtorch.steps.resolve import (
     brought,
     has_variants,
     is_from_own_index,
-    locked,
     newest_torch,
     pin_and_lock,
     pin_transitive,

@@ -25,6 +25,7 @@ from uvtorch.requirement import allows, bare_requirement, named_by, without_loca
 from uvtorch.session import Origin, Session, Wanted, decision_line
 from uvtorch.steps import choices
 from uvtorch.steps.bounds import Lowered, bound_anew, decide_lowering, lower_bounds, take_bounds_away, would_lower
+from uvtorch.steps.choices import locked
 from uvtorch.steps.pins import Change, pins_of, workspace_packages, workspace_requirements
 from uvtorch.transaction import Transaction, content
 
@@ -319,11 +320,6 @@ def rollback(session: Session, tx: Transaction, mark: Mapping[str, bytes | None]
     """Put the files back as they were at the mark, and read them anew."""
     tx.rollback(mark)
     session.reread()
-
-
-def locked(session: Session) -> Lock:
-    """The lock as it is now."""
-    return choices.read(session.required_site.lock)
 
 
 def tell_decision(tx: Transaction, decision: Decision, torch: str | None, along: Sequence[str] = ()) -> None:

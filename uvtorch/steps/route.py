@@ -20,7 +20,7 @@ from uvtorch.environment import Venv
 from uvtorch.errors import UsageError, UvtorchError
 from uvtorch.named import arguments
 from uvtorch.packages import roles
-from uvtorch.project import Choice, Source, selection
+from uvtorch.project import Choice, Source
 from uvtorch.project.outside import given, tables
 from uvtorch.project.script import script_block
 from uvtorch.requirement import named_by, without_local
@@ -192,13 +192,12 @@ def _pin(session: Session) -> Source | None:
 
 def _selected(session: Session) -> Sequence[Choice]:
     """The choices that the command names, else the one that `sync` selects."""
-    project, machine, wanted = session.workspace, session.machine, session.wanted()
+    project, wanted = session.workspace, session.wanted()
     rows, said = project.selectable(), choices.options_of(session)
-    named = selection.named(rows, said)
+    named = said.named(rows)
     if named or not rows or not (wanted.auto or wanted.backend or project.config.auto):
         return named
-    fit = choices.fitting(session, machine, selection.open_to(project.choices_for(machine.platform), said))
-    best = choices.choice_of(project, fit.options.keys(), wanted.backend) if wanted.backend else fit.best
+    best = choices.selected(session, wanted, said).best
     return [best] if best else []
 
 

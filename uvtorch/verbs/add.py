@@ -15,6 +15,7 @@ from uvtorch.project.pyproject import PyProject
 from uvtorch.requirement import bare_requirement, named_by
 from uvtorch.session import Origin, Session, requirements_of
 from uvtorch.steps import choices
+from uvtorch.steps.choices import locked
 from uvtorch.steps.follow import change_choices, follow_and_sync
 from uvtorch.steps.pins import Change, pins_of
 from uvtorch.steps.requested import Requested, requested_by, words_with
@@ -24,7 +25,6 @@ from uvtorch.steps.resolve import (
     has_variants,
     is_from_own_index,
     leaves_to_pypi,
-    locked,
     newest_torch,
     pins_unsaid,
     tell_pypi,
@@ -301,7 +301,7 @@ class Adding(Pinning):
         """
         project, target = self.session.project, choices.target_of(self.session.line)
         offered = offer.editable(project)
-        chosen = choices.choices_in(target, offered)
+        chosen = tuple(choice for choice in offered if target in (None, choice.target))
         if target is not None and not chosen:
             names = ", ".join(str(choice.target) for choice in offered)
             raise UsageError(
@@ -312,5 +312,5 @@ class Adding(Pinning):
             stated = {row.target for row in project.choices() if row.backend == self.wanted.backend}
             chosen = tuple(choice for choice in chosen if choice.target in stated)
             if not chosen:
-                raise choices.no_such_choice(project.choices(), self.wanted.backend)
+                raise choices.no_such_choice(project, self.wanted.backend)
         return chosen, target is None and len(chosen) == len(offered)

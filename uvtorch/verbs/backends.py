@@ -12,9 +12,10 @@ from uvtorch.backend import Backend, parse
 from uvtorch.choose import Option, choose
 from uvtorch.edits import offer
 from uvtorch.edits.offer import ChoiceKind
-from uvtorch.errors import NoBuild, ProjectError, UsageError
+from uvtorch.errors import MachineError, NoBuild, ProjectError, UsageError
 from uvtorch.machine import Machine
-from uvtorch.project import Choice, Project, selection
+from uvtorch.project import Choice, Project
+from uvtorch.project.choices import selection
 from uvtorch.project.model import BASE, GROUP
 from uvtorch.requirement import without_local
 from uvtorch.session import Session
@@ -28,7 +29,7 @@ def listing(session: Session, described: str | None, as_json: bool) -> None:
     """Print the project's choices, whether each fits this machine (or a described one), and the one `--auto` takes."""
     session.required_site  # noqa: B018  a project must be there
     machine, project = machine_of(session, described), session.workspace
-    offered = project.choices_for(machine.platform) or project.by_local_version()
+    offered = project.choices_for(machine.platform) or choices.offered(project)
     fit = choices.fitting(session, machine, offered or _single(project, machine))
     best, lines = _taken(session, machine, fit, pinned=bool(offered))
     rows = fit.options.items()
@@ -52,11 +53,13 @@ def _taken(
 ) -> tuple[Choice | None, Sequence[str]]:
     """The choice that `--auto` takes on a machine, and what is to be said of it."""
     best = fit.best
-    if problem := choices.broken_driver(machine, fit):
-        return None, [f"warning: {problem.reason}: --auto refuses to choose"]
+    try:
+        choices.check_driver(machine, session.workspace, fit)
+    except MachineError as error:
+        return None, [f"warning: {str(error).rstrip('.')}: --auto refuses to choose"]
     if not pinned and [row.origin for row in fit.options] == ["pypi"] and machine.platform.system != "macos":
         return None, ["Nothing is pinned: `uvtorch sync --auto` pins the build that `uvtorch torch explain` shows."]
-    words = " ".join(selection.selection(session.workspace, best)) or "no option" if best else ""
+    words = " ".join(selection(session.workspace, best)) or "no option" if best else ""
     taken = [f"* --auto takes this one here: {words}"] if best else []
     return best, [*taken, *(f"warning: {warning}" for warning in fit.warnings)]
 

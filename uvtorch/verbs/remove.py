@@ -42,7 +42,7 @@ def _remove_from_choices(session: Session) -> int:
     """Out of every choice, with their sources; out of one if one is named. Other names go as uv has it."""
     line, project = session.line, session.project
     target, file = choices.target_of(line), session.file()
-    chosen = [choice.target for choice in choices.choices_in(target, offer.editable(project))]
+    chosen = [choice.target for choice in offer.editable(project) if target in (None, choice.target)]
     held = {place: _held(project, place) for place in (*chosen, *([] if target else [BASE]))}
     typed = dict(zip(line.positionals_at, map(normalize, line.positionals), strict=True))
     asked = {name for name in typed.values() if project.is_pinned(name)}

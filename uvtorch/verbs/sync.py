@@ -9,20 +9,20 @@ from uvtorch.backend import Backend
 from uvtorch.choose import Option, rank_choices
 from uvtorch.errors import NoBuild, UsageError
 from uvtorch.locate import script_of_run
-from uvtorch.packages import normalize
-from uvtorch.project import Choice, Source, selection
+from uvtorch.project import Choice, Source
+from uvtorch.project.choices import Asked, selection
 from uvtorch.project.script import script_block
 from uvtorch.requirement import without_local
 from uvtorch.session import Session, Wanted
 from uvtorch.steps import choices
 from uvtorch.steps.bounds import decide_lowering
+from uvtorch.steps.choices import locked
 from uvtorch.steps.follow import follow_lock, pin_project
 from uvtorch.steps.pins import pin_here, pins_of, workspace_packages, workspace_requirements
 from uvtorch.steps.resolve import (
     VARIANTS,
     has_variants,
     is_from_own_index,
-    locked,
     pins_unsaid,
     selected_pins,
     speaks_up,
@@ -59,8 +59,8 @@ def sync(session: Session) -> int:
     auto = wanted.backend or wanted.auto or (line.verb != "lock" and session.project.config.auto)
     if session.sources_off or not auto:
         return session.hand_over()
-    if rows := session.workspace.selectable() or session.project.by_local_version():
-        return _select(session, wanted, rows)
+    if choices.offered(session.workspace):
+        return _select(session, wanted)
     return _single(session, wanted)
 
 
@@ -158,14 +158,13 @@ def mismatch(session: Session, brought: Backend | None = None) -> str:
     if given is None or not there:
         return ""
     who, backend = given
-    releases = choices.locked_releases(session.required_site.lock, (backend,))
+    release = choices.locked_release(locked(session), backend)
     request = session.request(workspace_requirements(session) or ("torch",))
-    option = rank_choices(session.machine, request, (backend,), session.catalog, releases).options[0]
+    option = rank_choices(session.machine, request, (backend,), session.catalog, [release]).options[0]
     if option.fits:
         return ""
-    clause = f"it {option.reason}" if option.reason.startswith(("is ", "would ")) else option.reason
     remedy = "; change the index in that dependency" if brought else _remedy(session, backend)
-    return f"{who}, but {clause}{remedy}"
+    return f"{who}, but {choices.clause(option)}{remedy}"
 
 
 def _given(session: Session) -> tuple[str, Backend | None] | None:
@@ -265,37 +264,24 @@ def _pin_script(session: Session, wanted: Wanted) -> int:
 # Several builds to choose from
 
 
-def _select(session: Session, wanted: Wanted, selectable: tuple[Choice, ...]) -> int:
+def _select(session: Session, wanted: Wanted) -> int:
     """The same command with the options of the choice that fits; nothing is edited.
 
     An option of the user's own that names a choice wins. A backend that is asked for by name is taken, with one warning
-    where it would not run here. Raises NoBuild where no choice has it, MachineError where the driver that a choice
-    needs is broken: that machine's CPU choice must be asked for.
+    where it would not run here. Raises as `choices.selected` does.
     """
-    line, project = session.line, session.workspace
-    if line.verb == "lock":  # a lock holds every choice
+    project, said, rows = session.workspace, choices.options_of(session), choices.offered(session.workspace)
+    if session.line.verb == "lock":  # a lock holds every choice
         return session.hand_over()
-    said = choices.options_of(session)
-    if selection.settled(selectable, said):
-        return _complete(session, selection.named(selectable, said), said)
-    machine = session.machine
-    upgrades = line.has("--upgrade") or "torch" in map(normalize, line.values("--upgrade-package"))
-    rows = selection.open_to(project.choices_for(machine.platform) or selectable, said)
-    fit = choices.fitting(session, machine, rows, use_lock=not upgrades)
-    best, warnings = fit.best, fit.warnings
-    if wanted.backend:
-        best = choices.choice_of(project, rows, wanted.backend)
-        option = fit.options[best]
-        who = "" if option.reason.startswith("torch ") else "it "
-        warnings = () if option.fits else (f"{wanted.backend} does not fit this machine: {who}{option.reason}",)
-    elif problem := choices.broken_driver(machine, fit):
-        raise choices.driver_error(problem, project, fit, said)
-    if best is None:
-        return session.hand_over(*warnings)
-    extra = selection.selection(project, best, said)
-    text = _told(best, fit.options[best], extra)
-    cache.remember(session, extra, (text,), warnings)
-    return session.hand_over(*warnings, said=(text,), options=extra)
+    if said.settles(rows):
+        return _complete(session, said.named(rows), said)
+    fit = choices.selected(session, wanted, said)
+    if fit.best is None:
+        return session.hand_over(*fit.warnings)
+    extra = selection(project, fit.best, said)
+    text = _told(fit.best, fit.options[fit.best], extra)
+    cache.remember(session, extra, (text,), fit.warnings)
+    return session.hand_over(*fit.warnings, said=(text,), options=extra)
 
 
 def _told(choice: Choice, option: Option, extra: tuple[str, ...]) -> str:
@@ -305,13 +291,13 @@ def _told(choice: Choice, option: Option, extra: tuple[str, ...]) -> str:
     return f"using {' '.join(extra) or 'the project as it is'} ({build}{release}){why}"
 
 
-def _complete(session: Session, named: tuple[Choice, ...], said: selection.Asked) -> int:
+def _complete(session: Session, named: tuple[Choice, ...], said: Asked) -> int:
     """The user's own choice. Where an alias names it (`gpu = ["proj[cu128]"]`), with the extra or group it stands for.
 
     uv 0.13.8 takes a source only where its own extra or group is asked for: by the alias alone comes PyPI's build.
     """
-    if len(named) != 1 or said.only_groups or named[0].target in said.given:
+    if len(named) != 1 or said.apart or named[0].target in said.given:
         return session.hand_over()
-    extra = selection.selection(session.workspace, named[0], said)
+    extra = selection(session.workspace, named[0], said)
     told = f"using {' '.join(extra)} with what stands for it: its index is taken where it is named itself"
     return session.hand_over(said=(told,) if extra else (), options=extra)

@@ -11,9 +11,9 @@ from uvtorch.edits import offer, pin
 from uvtorch.errors import ProjectError, UsageError
 from uvtorch.index_query import check_mirror
 from uvtorch.session import Origin, Session, Wanted
+from uvtorch.steps.choices import locked
 from uvtorch.steps.follow import pin_project
 from uvtorch.steps.pins import Change, workspace_packages, workspace_requirements
-from uvtorch.steps.resolve import locked
 from uvtorch.steps.script import pin_script, put_in_place
 from uvtorch.steps.verb import Verb
 from uvtorch.transaction import Transaction, quoted
