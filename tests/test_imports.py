@@ -18,7 +18,7 @@ LAYERS = [
     "session",
     "audit command",
     "edits index_query transaction",
-    "environment fleet requirements_file uv_rule",
+    "environment fleet uv_rule",
     "choose project",
     "hardware catalog journal named markers",
     "machine requirement locate output",

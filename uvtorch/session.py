@@ -144,7 +144,7 @@ class Session(Command):
         return self.required_site.manifest.script
 
     def edit(self, tx: Transaction, file: PyProject, path: str | None = None) -> bool:
-        """Write an edited file, the project's own or that at `path`; whether it changed.
+        """Write an edited file, the project's own or that at `path`, and read all anew; whether it changed.
 
         A dry run goes on as if it were written.
         """
@@ -154,6 +154,7 @@ class Session(Command):
             self._unwritten[path] = (before, after)
         else:
             self._unwritten.pop(path, None)
+        self.reread()
         return tx.edit(path, before, after)
 
     def claim_unread(self) -> bool:

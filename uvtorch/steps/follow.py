@@ -17,9 +17,8 @@ from uvtorch.project.pyproject import PyProject
 from uvtorch.requirement import named_by
 from uvtorch.session import Origin, Session, Wanted
 from uvtorch.steps import choices
-from uvtorch.steps.bounds import bare, bound_anew
 from uvtorch.steps.choices import locked
-from uvtorch.steps.pins import pins_of, workspace_packages, workspace_requirements
+from uvtorch.steps.pins import bound_anew, pins_of, unbounded, workspace_packages, workspace_requirements
 from uvtorch.steps.resolve import (
     NO_SOLUTION,
     VARIANTS,
@@ -143,7 +142,6 @@ def _torch_is_gone(session: Session, tx: Transaction, before: bytes) -> bool:
 def _edited(session: Session, tx: Transaction, file: PyProject) -> bool:
     if not session.edit(tx, file):
         return False
-    session.reread()
     tx.uv(*choices.relock_command(session))
     return True
 
@@ -189,7 +187,6 @@ def _take_along(
     pin.like(file, session.project, (), pins, names, torch)
     if not session.edit(tx, file):
         return False
-    session.reread()
     code, said = tx.attempt(*choices.relock_command(session), quietly=True)
     if code and code != NO_SOLUTION:
         tx.end(code, said)
@@ -226,11 +223,10 @@ def change_choices(session: Session, tx: Transaction, file: PyProject, ours: Col
     Bare requirements that are new are bounded by what was locked, as `uv add` does. `text` is the decision to say.
     """
     line, locks = session.line, not session.frozen
-    before, standing = content(session.required_site.lock), bare(session)
+    before, standing = content(session.required_site.lock), unbounded(session)
     sync, warnings = ((), ()) if session.unsynced else choices.sync_command(session)  # to the choice that there is now
     session.edit(tx, file)
-    session.reread()
-    fresh = bare(session, standing) if locks and not line.has("--raw") else []
+    fresh = unbounded(session, standing) if locks and not line.has("--raw") else []
     tx.say(text + ("; bounds follow from the lock, as with `uv add`" if fresh else ""))
     tx.warn(*warnings)
     if line.has("--requirements") or not set(line.positionals_at) <= set(ours):

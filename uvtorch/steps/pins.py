@@ -1,35 +1,35 @@
-"""Pins of a project and of its whole workspace: which there are, and changing all of its files together."""
+"""Pins and bounds of a project and its whole workspace: which there are, and changing all of its files together."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
+from packaging.version import Version
+
+from uvtorch.backend import Backend, same_url
 from uvtorch.choose import Decision
 from uvtorch.edits import pin
+from uvtorch.errors import NoBuild
 from uvtorch.machine import Platform
 from uvtorch.markers import can_hold
 from uvtorch.project import Project, Source, Target
 from uvtorch.project.choices import torch_first
+from uvtorch.project.lock import Lock
 from uvtorch.project.model import BASE
 from uvtorch.project.outside import uv_toml
 from uvtorch.project.pyproject import PyProject
-from uvtorch.requirement import named_by, without_local
+from uvtorch.requirement import bare_requirement, named_by, parse, without_local
 from uvtorch.session import Session, requirements_of
+from uvtorch.steps import choices
 from uvtorch.transaction import Transaction
 
 
 def pins_of(session: Session) -> tuple[Source, ...]:
     """The unselected sources of the project's PyTorch packages from an index; else those of a workspace sibling."""
     for project in session.projects:
-        found = tuple(
-            source
-            for source in project.sources
-            if source.target == BASE
-            and source.index is not None
-            and can_hold(source.marker)
-            and project.is_pinned(source.package)
-        )
-        if found:
+        indexed = (one for one in project.sources if one.target == BASE and one.index is not None)
+        if found := tuple(one for one in indexed if can_hold(one.marker) and project.is_pinned(one.package)):
             return found
     return ()
 
@@ -57,9 +57,10 @@ class Change:
         self.session = session
         self.tx = tx
         self._pins = False
-        self.files: list[tuple[str, Project, PyProject]] = [
-            (manifest.path, project, session.file(manifest)) for manifest, project in session.files
-        ]
+        self.files: dict[str, tuple[Project, PyProject]] = {
+            manifest.path: (project, session.file(manifest)) for manifest, project in session.files
+        }
+        """By their paths, the project's own first."""
 
     def to(
         self,
@@ -74,52 +75,39 @@ class Change:
         At a workspace's root its members' packages are pinned in the root's file, whose sources they inherit.
         `keeping`: the requirements that keep their local version, None: those of this project that have one.
         """
-        self._pins = True
-        session = self.session
+        self._pins, base = True, self.session.index_base
         own, *others = self.files
-        members_inherit = session.required_site.at_root
-        shared: tuple[str, ...] = tuple(packages)
-        pinned = False
-        for path, project, file in others:
-            names = (*project.pytorch_packages(), *self._overridden(path, project))
-            if members_inherit and not any(source.index for source in project.own_sources):
+        shared, pinned = tuple(packages), False
+        for path in others:
+            project, file = self.files[path]
+            names = (*project.pytorch_packages(), *self._overridden(path))
+            if self.session.required_site.at_root and not any(source.index for source in project.own_sources):
                 shared += names
             elif names:
                 pinned = True
-                pin.to(file, project, self._overridden(path, project), decision, session.index_base, staying=())
-        path, project, file = own
-        shared += self._overridden(path, project)
+                pin.to(file, project, self._overridden(path), decision, base, staying=())
+        project, file = self.files[own]
+        shared += self._overridden(own)
         if shared or transitive or project.pytorch_packages() or project.own_indexes or not pinned:
-            pin.to(
-                file,
-                project,
-                tuple(dict.fromkeys(shared)),
-                decision,
-                session.index_base,
-                transitive=transitive,
-                staying=requirements_of(project) if keeping is None else keeping,
-            )
-        self.bound(decision, packages)
+            staying = requirements_of(project) if keeping is None else keeping
+            pin.to(file, project, [*dict.fromkeys(shared)], decision, base, transitive=transitive, staying=staying)
+        standing = {*workspace_packages(self.session)} - {*packages}  # what is added has its bounds already
+        pin.bound(file, [(name, limit) for name, limit in decision.bounds if name in standing])
 
-    def bound(self, decision: Decision, added: Sequence[str] = ()) -> None:
-        """Keep the packages that the workspace names within a decision's bounds; those `added` have theirs already."""
-        names = set(workspace_packages(self.session)) - set(added)
-        pin.bound(self.files[0][2], [(name, limit) for name, limit in decision.bounds if name in names])
-
-    def _overridden(self, path: str, project: Project) -> tuple[str, ...]:
+    def _overridden(self, path: str) -> tuple[str, ...]:
         """The pinned packages that the workspace's root overrides: sources reach these in its file alone."""
-        root = self.session.required_site.root
+        root, (project, _) = self.session.required_site.root, self.files[path]
         texts = root.data.get("tool", {}).get("uv", {}).get("override-dependencies", ()) if path == root.path else ()
         return tuple(name for name in map(named_by, texts) if name and project.is_pinned(name))
 
     def take_out(self) -> None:
         """Take every pin out, of all projects of the workspace."""
-        for _, project, file in self.files:
+        for project, file in self.files.values():
             pin.take_out(file, project)
 
     def strip_local_versions(self) -> None:
         """`torch==2.9.1+cu128` becomes `torch==2.9.1`: the source names the backend."""
-        for _, project, file in self.files:
+        for project, file in self.files.values():
             texts: dict[tuple[Target, str], list[str]] = {}
             for item in project.pytorch_requirements():
                 texts.setdefault((item.target, item.package), []).append(item.text)
@@ -127,20 +115,23 @@ class Change:
                 if any("+" in text for text in found):
                     file.set_requirement(target, package, *map(without_local, found))
 
+    def take_bounds_away(self, lowered: "Iterable[Lowered]") -> None:
+        """Take lower bounds away; `bound_anew` writes those that the lock admits."""
+        for one in lowered:
+            self.files[one.path][1].set_requirement(one.target, one.package, with_bound(one.before))
+
     def write(self) -> bool:
         """Write the files; whether any of them changed. What they say is read anew afterwards."""
-        changed, told = False, [*_beside_pins(self.session)] if self._pins else []
+        told = [*_beside_pins(self.session)] if self._pins else []
         first = self._pins and not pins_of(self.session)
-        for path, _, file in self.files:
-            changed |= self.session.edit(self.tx, file, path)
-        self.session.reread()
+        changed = [path for path, (_, file) in self.files.items() if self.session.edit(self.tx, file, path)]
         if changed:
             self.tx.warn(*told)
         if changed and first and _is_published(self.session.required_site.manifest.data):
             self.tx.say(
                 "the pin is for development: sources are not published, so users install the build that fits them"
             )
-        return changed
+        return bool(changed)
 
 
 def _is_published(data: Mapping[str, Any]) -> bool:
@@ -151,7 +142,7 @@ def _is_published(data: Mapping[str, Any]) -> bool:
 
 
 def _beside_pins(session: Session) -> Iterator[str]:
-    """What is to be told where pins are written: what uv says and does beside them because of its configuration."""
+    """What uv says and does beside pins because of its configuration."""
     root = session.required_site.root
     path = None if root.script else uv_toml(root.directory, root.data)
     name, own = os.path.relpath(path or root.path), os.path.relpath(root.path)
@@ -161,3 +152,115 @@ def _beside_pins(session: Session) -> Iterator[str]:
         yield f"uv reads {own} in the place of {name} from now on, for it has a `[tool.uv]`: copy what it still needs"
     for one in session.outside:
         yield f"{one.origin} gives uv {one.url} for every package: remove it there, or numpy comes from it too"
+
+
+# Lower bounds
+
+
+class Lowered(NamedTuple):
+    """A requirement as it was before it lost its bound, or before it gets one."""
+
+    path: str
+    """The file that it stands in."""
+    target: Target
+    package: str
+    before: str
+
+
+def decide_lowering(
+    session: Session, requirements: Sequence[str], backend: Backend | None
+) -> tuple[Decision, tuple[Lowered, ...]]:
+    """The decision; where only lower bounds as `uv add` writes them stand in its way, without those.
+
+    Raises NoBuild as `Session.decide` does.
+    """
+    try:
+        first: Decision | NoBuild = session.decide(requirements, backend)
+    except NoBuild as error:
+        first = error
+    if isinstance(first, Decision) and (first.torch or first.backend not in session.catalog.builds):
+        return first, ()
+    if lowered := tuple(lower_bounds(session)):
+        with suppress(NoBuild):
+            found = session.decide(without_bounds(requirements, lowered), backend)
+            if found.torch or isinstance(first, NoBuild):
+                return found, lowered
+    if isinstance(first, NoBuild):
+        raise first
+    return first, ()
+
+
+def lower_bounds(session: Session) -> Iterator[Lowered]:
+    """The single `>=` bounds of the workspace's direct PyTorch requirements: nobody asked for those."""
+    for manifest, project in session.files:
+        places = [(one.target, one.package) for one in project.requirements]
+        for item in project.pytorch_requirements():
+            alone = item.via is None and places.count((item.target, item.package)) == 1
+            if alone and [one.operator for one in parse(item.text).specifier] == [">="]:
+                yield Lowered(manifest.path, item.target, item.package, item.text)
+
+
+def with_bound(text: str, bound: str = "") -> str:
+    """`torch[opt]>=2.15.0 ; m` with another specifier, or without one."""
+    _, semicolon, tail = text.partition(";")
+    return bare_requirement(text) + bound + (f" ;{tail}" if semicolon else "")
+
+
+def without_bounds(requirements: Iterable[str], lowered: Iterable[Lowered]) -> tuple[str, ...]:
+    """The same requirements, those that are lowered without their bounds."""
+    texts = {one.before for one in lowered}
+    return tuple(with_bound(text) if text in texts else text for text in requirements)
+
+
+def bound_anew(session: Session, tx: Transaction, lowered: Sequence[Lowered], kind: str | None = None) -> None:
+    """Write the bounds that the lock admits, as `uv add --bounds KIND` does, and say which were lowered.
+
+    `lowered`: requirements that stand without a bound now. A bound that the lock meets is put back as it was.
+    """
+    if tx.dry or not lowered:
+        return
+    lock, change = choices.locked(session), Change(session, tx)
+    told: dict[str, None] = {}
+    for path, target, package, before in lowered:
+        project, file = change.files[path]
+        specifier, lowest = parse(before).specifier, _lowest_locked(lock, project, package, target)
+        if lowest:
+            text = before if specifier and lowest in specifier else with_bound(before, _bound(lowest, kind))
+            file.set_requirement(target, package, text)
+            if specifier and text != before:
+                told[f"{before.partition(';')[0].strip()} to {text.partition(' ;')[0]}"] = None
+    if change.write():
+        tx.uv(*choices.relock_command(session), "--quiet")
+    if told:
+        tx.say(f"lowered {' and '.join(told)}")
+
+
+def unbounded(session: Session, standing: Sequence[Lowered] = ()) -> list[Lowered]:
+    """The project's own PyTorch requirements that have no bound, but for those that stood so before."""
+    path, items = session.required_site.manifest.path, session.project.pytorch_requirements()
+    places = [(one.target, one.package) for one in standing]
+    fresh = (one for one in items if not parse(one.text).specifier and (one.target, one.package) not in places)
+    return [Lowered(path, one.target, one.package, one.text) for one in fresh]
+
+
+def _lowest_locked(lock: Lock, project: Project, package: str, target: Target) -> Version | None:
+    """The lowest version of a package that its own indexes gave to a target, else that the lock holds at all.
+
+    The base is resolved with each choice, so it must admit what each of them has.
+    """
+    urls = [one.url for one in project.sources if (one.package, one.target) == (package, target)]
+    found = [(Version(row.version), row.location) for row in lock.named(package) if row.version]
+    own = [version for version, url in found if same_url(url, *urls)]
+    return min(own or [version for version, _ in found], default=None)
+
+
+def _bound(version: Version, kind: str | None) -> str:
+    """The specifier that `uv add --bounds KIND` writes for a version; `lower` if no kind is given."""
+    if kind == "exact":
+        return f"=={version.public}"
+    if kind not in ("major", "minor"):
+        return f">={version.public}"
+    digits = [*version.release, 0, 0][:3]
+    place = (kind == "minor") + (digits[0] == 0)  # below 1.0 each part stands for the one before it
+    upper = [*digits[:place], digits[place] + 1, 0, 0][:3]
+    return f">={version.public},<{'.'.join(map(str, upper))}"

@@ -7,7 +7,7 @@ At most two more runs of `uv lock` follow from that.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
@@ -24,9 +24,17 @@ from uvtorch.project.lock import Lock
 from uvtorch.requirement import allows, bare_requirement, named_by, without_local
 from uvtorch.session import Origin, Session, Wanted, decision_line
 from uvtorch.steps import choices
-from uvtorch.steps.bounds import Lowered, bound_anew, decide_lowering, lower_bounds, take_bounds_away, would_lower
 from uvtorch.steps.choices import locked
-from uvtorch.steps.pins import Change, pins_of, workspace_packages, workspace_requirements
+from uvtorch.steps.pins import (
+    Change,
+    Lowered,
+    bound_anew,
+    decide_lowering,
+    lower_bounds,
+    pins_of,
+    workspace_packages,
+    workspace_requirements,
+)
 from uvtorch.transaction import Transaction, content
 
 
@@ -212,7 +220,7 @@ class WorkspacePinning(Pinning):
     def edit(self, decision: Decision, along: Sequence[str] = ()) -> bool:
         """Write the pins and the bounds that go with them; whether that changed anything."""
         change = Change(self.session, self.tx)
-        take_bounds_away(change, self.lowered)
+        change.take_bounds_away(self.lowered)
         if self.anew or not decision.backend:
             change.strip_local_versions()
         if decision.backend:
@@ -236,7 +244,15 @@ class WorkspacePinning(Pinning):
         try:
             return self.session.decide(self.requirements, self.backend)
         except NoBuild as error:
-            raise NoBuild(str(error), *error.hints, *would_lower(self.session, self.requirements)) from None
+            raise NoBuild(str(error), *error.hints, *self._without_bounds()) from None
+
+    def _without_bounds(self) -> Iterator[str]:
+        """The remedy where lower bounds alone stand in the way of every build."""
+        with suppress(NoBuild):
+            decision, lowered = decide_lowering(self.session, self.requirements, None)
+            if lowered:
+                texts = " and ".join(one.before for one in lowered)
+                yield f"`--torch-backend auto` lowers {texts} and takes {decision.backend}"
 
 
 def pin_and_lock(session: Session, tx: Transaction, wanted: Wanted, command: Sequence[str] | None = None) -> bool:

@@ -24,10 +24,10 @@ from uvtorch.project import Choice, Source
 from uvtorch.project.outside import given, tables
 from uvtorch.project.script import script_block
 from uvtorch.requirement import named_by, without_local
-from uvtorch.requirements_file import requirements_in
 from uvtorch.session import Session, Wanted, decision_line, minor_version
 from uvtorch.steps import choices
 from uvtorch.steps.pins import pin_here
+from uvtorch.steps.requested import requirements_in
 from uvtorch.steps.resolve import leaves_to_pypi
 
 INDEX_OPTIONS = ("--index", "--default-index", "--index-url", "--extra-index-url", "--find-links", "--no-index")

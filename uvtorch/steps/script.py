@@ -9,8 +9,7 @@ from uvtorch.argv import forwarded
 from uvtorch.project.choices import torch_first
 from uvtorch.session import Session, Wanted
 from uvtorch.steps import choices
-from uvtorch.steps.bounds import without_bound
-from uvtorch.steps.pins import pins_of, workspace_packages
+from uvtorch.steps.pins import pins_of, with_bound, workspace_packages
 from uvtorch.steps.resolve import (
     WorkspacePinning,
     decide_for,
@@ -41,7 +40,7 @@ def pin_script(session: Session, tx: Transaction, wanted: Wanted) -> tuple[str, 
         return ()
     along = torch_first(sorted(versions.keys() - {*direct}))
     changed = pinning.edit(decision, along)
-    tx.say(*(f"lowered {one.before} to {without_bound(one.before)}" for one in pinning.lowered))
+    tx.say(*(f"lowered {one.before} to {with_bound(one.before)}" for one in pinning.lowered))
     tell_decision(tx, decision, None, along)
     return (*workspace_packages(session), *decision.companions) if changed else ()
 

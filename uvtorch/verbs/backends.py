@@ -20,8 +20,7 @@ from uvtorch.project.model import BASE, GROUP
 from uvtorch.requirement import without_local
 from uvtorch.session import Session
 from uvtorch.steps import choices
-from uvtorch.steps.bounds import Lowered, bare, bound_anew, lower_bounds, take_bounds_away, without_bounds
-from uvtorch.steps.pins import Change, pin_here
+from uvtorch.steps.pins import Change, Lowered, bound_anew, lower_bounds, pin_here, unbounded, without_bounds
 from uvtorch.steps.verb import Verb, hardware_option, machine_of
 
 
@@ -99,10 +98,10 @@ def set_choices(
     kind = _checked_kind(session, named)
     model = [item.text for item in offer.model_requirements(project)]
     offers, lowered = _offers(session, list(dict.fromkeys(backends)), model)
-    bounds, standing = {one.package: one.before for one in lowered}, bare(session)
+    bounds, standing = {one.package: one.before for one in lowered}, unbounded(session)
     with session.transaction() as tx:
         change = Change(session, tx)
-        take_bounds_away(change, lowered)
+        change.take_bounds_away(lowered)
         change.write()
         file = session.file()
         offer.offer(file, session.project, offers, kind, session.index_base)
@@ -113,8 +112,8 @@ def set_choices(
         tx.say(*said)
         tx.warn(*_warnings(session, project, kind, bool(have)), *notes)
         tx.uv(*choices.relock_command(session))
-        moved = [one for one in bare(session, standing) if one.package in bounds]
-        others = [one for one in lowered if one.manifest != session.required_site.manifest.path]
+        moved = [one for one in unbounded(session, standing) if one.package in bounds]
+        others = [one for one in lowered if one.path != session.required_site.manifest.path]
         bound_anew(session, tx, [*(one._replace(before=bounds[one.package]) for one in moved), *others])
     return tx.code
 

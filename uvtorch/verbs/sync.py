@@ -15,10 +15,9 @@ from uvtorch.project.script import script_block
 from uvtorch.requirement import without_local
 from uvtorch.session import Session, Wanted
 from uvtorch.steps import choices
-from uvtorch.steps.bounds import decide_lowering
 from uvtorch.steps.choices import locked
 from uvtorch.steps.follow import follow_lock, pin_project
-from uvtorch.steps.pins import pin_here, pins_of, workspace_packages, workspace_requirements
+from uvtorch.steps.pins import decide_lowering, pin_here, pins_of, workspace_packages, workspace_requirements
 from uvtorch.steps.resolve import (
     VARIANTS,
     has_variants,

@@ -61,7 +61,7 @@ def use(session: Session, backend: str | None, base: str | None, script: str | N
 def _move(session: Session, tx: Transaction, wanted: Wanted | None) -> None:
     """Take the indexes of the workspace from another base, and lock unless a build is `wanted` besides."""
     base, change = session.index_base, Change(session, tx)
-    urls = {url for _, project, file in change.files for url in pin.move(file, project, base)}
+    urls = {url for project, file in change.files.values() for url in pin.move(file, project, base)}
     if wanted:
         backend = wanted.backend or session.decide(workspace_requirements(session) or ("torch",)).backend
         urls = {backend.index_url(base)} if backend else urls
@@ -109,7 +109,6 @@ def _pin(session: Session, tx: Transaction, wanted: Wanted) -> None:
         file = session.file()
         offer.withdraw(file, before, session.index_base)
         session.edit(tx, file)
-        session.reread()
     if session.is_script:
         packages = pin_script(session, tx, wanted)
         if not (packages or workspace_packages(session)):
@@ -126,4 +125,3 @@ def _pin(session: Session, tx: Transaction, wanted: Wanted) -> None:
         file = session.file()
         pin.sweep(file, before)
         session.edit(tx, file)
-        session.reread()
