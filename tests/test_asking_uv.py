@@ -100,7 +100,7 @@ def test_requirements_are_stdin_and_the_backend_of_the_environment_is_kept_from_
     monkeypatch.setenv("UV_TORCH_BACKEND", "cpu")
     given: list[object] = []
     process = fp.register([*COMPILE, "-"], stdin_callable=given.append)
-    index_query.compiled("uv", (), ("torch", "numpy"), "", None)
+    index_query.compiled("uv", (), Request(("torch", "numpy")), "")
     assert given == ["torch\nnumpy\n"]
     assert "UV_TORCH_BACKEND" not in (process.calls[0].kwargs or {})["env"]
     assert "UV_HTTP_RETRIES" not in (process.calls[0].kwargs or {})["env"]

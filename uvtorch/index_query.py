@@ -1,4 +1,4 @@
-"""What the catalog does not know, asked of the indexes: through uv, which has the client, cache and settings for it."""
+"""Questions to indexes about what the catalog does not know, through uv: it has the client, the cache, the settings."""
 
 import re
 from collections.abc import Sequence
@@ -28,10 +28,9 @@ def settle(
 
     Raises NoBuild where none has it, and where one cannot be asked: a network failure is not a no.
     """
-    found, place = None, machine.platform.key
+    found = None
     for backend in decision.ask:
-        url = backend.index_url(base)
-        versions = _resolved(uv_path, url, request.requirements, place, request.python, "--no-deps")
+        versions = _resolved(uv_path, backend.index_url(base), request, machine.platform.key, "--no-deps")
         if versions is not None:
             found = backend
             decision = decision._replace(torch=versions.get("torch", "").partition("+")[0] or None)
@@ -47,8 +46,8 @@ def nightly_companions(backend: Backend, request: Request, base: str, uv_path: s
 
     Raises NoBuild where the index cannot be asked or has no torch for Linux.
     """
-    url = backend.index_url(base)
-    versions = _resolved(uv_path, url, ("torch",), "linux_x86_64", request.python, "--prerelease", "allow")
+    url, torch = backend.index_url(base), Request(("torch",), request.python)
+    versions = _resolved(uv_path, url, torch, "linux_x86_64", "--prerelease", "allow")
     if versions is None:
         raise NoBuild(f"{url} has no torch", "name another backend or channel")
     return tuple(name for name, version in versions.items() if roles().get(name) == "companion" and "+" in version)
@@ -58,7 +57,7 @@ def check_mirror(uv_path: str, url: str, python: str | None) -> None:
     """Raise UsageError, with the reason, where what is at `url` is no index that has torch for Linux."""
 
     def ask(*options: str) -> tuple[int, dict[str, str], str]:
-        return compiled(uv_path, ("--no-config", "--no-deps", *options), ("torch",), "linux_x86_64", python)
+        return compiled(uv_path, ("--no-config", "--no-deps", *options), Request(("torch",), python), "linux_x86_64")
 
     code, _, err = ask("--default-index", url)
     if code == 1 and ask("--no-index", "--find-links", f"{url}/")[0] == 0:
@@ -72,12 +71,9 @@ def check_mirror(uv_path: str, url: str, python: str | None) -> None:
         raise UsageError(f"{url} is no index that has torch{why}", f"{url}/torch/ is the page that uv looks for")
 
 
-def _resolved(
-    uv_path: str, url: str, requirements: Sequence[str], platform: str, python: str | None, *options: str
-) -> dict[str, str] | None:
-    """What an index has for these requirements: name -> version; None: nothing."""
-    options = ("--no-config", "--default-index", url, *options)
-    code, versions, err = compiled(uv_path, options, requirements, platform, python)
+def _resolved(uv_path: str, url: str, request: Request, platform: str, *options: str) -> dict[str, str] | None:
+    """What the index at `url` has for a request: name -> version; None: nothing."""
+    code, versions, err = compiled(uv_path, ("--no-config", "--default-index", url, *options), request, platform)
     if code > 1:
         raise NoBuild(
             f"the catalog does not know this release, and {url} could not be asked{reason(err)}",
@@ -87,23 +83,18 @@ def _resolved(
 
 
 def compiled(
-    uv_path: str,
-    options: Sequence[str],
-    requirements: Sequence[str],
-    platform: str,
-    python: str | None,
-    patient: bool = True,
+    uv_path: str, options: Sequence[str], request: Request, platform: str, *, patient: bool = True
 ) -> tuple[int, dict[str, str], str]:
-    """What `uv pip compile` makes of requirements for a platform and a Python: exit code, result, messages.
+    """What `uv pip compile` makes of a request on a platform: its exit code, the result, its messages.
 
     The result: name -> version, and with `--emit-index-annotation` `name from` -> the URL of its index.
     """
     command = ["pip", "compile", "-q", "--no-header", "--no-annotate", *options]
     if platform in _PLATFORMS:
         command += ["--python-platform", _PLATFORMS[platform]]
-    if python and not python.endswith("t"):
-        command += ["--python-version", python]
-    code, out, err = uv.ask(uv_path, [*command, "-"], given="\n".join(requirements) + "\n", patient=patient)
+    if request.python and not request.python.endswith("t"):
+        command += ["--python-version", request.python]
+    code, out, err = uv.ask(uv_path, [*command, "-"], given="\n".join(request.requirements) + "\n", patient=patient)
     found: dict[str, str] = {}
     name = ""
     for row in map(str.strip, out.splitlines()):

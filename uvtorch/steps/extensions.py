@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 from uvtorch import catalog, files
 from uvtorch.argv import forwarded
-from uvtorch.backend import Backend, parse, same_url
+from uvtorch.backend import DEFAULT_INDEX_BASE, Backend, parse, same_url
 from uvtorch.choose import Decision, Request, choose
 from uvtorch.edits import pin
-from uvtorch.errors import UsageError
+from uvtorch.errors import NoBuild, UsageError
 from uvtorch.index_query import compiled, reason
 from uvtorch.project import Choice, Project
 from uvtorch.project.hosts import check_index_url
@@ -37,7 +37,7 @@ _RELEASES = 8
 
 
 class Index(NamedTuple):
-    """An index of extensions."""
+    """An index with wheels of extensions."""
 
     name: str
     url: str | None  # With `{backend}` and `{torch}` (a minor release); None: the backend's own PyTorch index
@@ -52,19 +52,19 @@ class Index(NamedTuple):
         """Its URL for a backend and a minor torch release; `base` is where PyTorch's indexes are."""
         if self.url is None:
             return backend.index_url(base)
-        return _filled(self.url, backend=backend.name, torch=torch)
+        return self.url.replace("{backend}", backend.name).replace("{torch}", torch)
 
     def written_name(self, backend: Backend, torch: str) -> str:
-        """What it is called in a project: `astral-cu130`, `pyg-2.12-cu130`."""
+        """Its name in a project: `astral-cu130`, `pyg-2.12-cu130`."""
         if self.url is None:
             return backend.index_name
         varying = (("{torch}", torch), ("{backend}", backend.name))
         return "-".join((self.name, *(text for placeholder, text in varying if placeholder in self.url)))
 
     def wrote(self, name: str, url: str) -> bool:
-        """Whether uvtorch writes an index of that name and URL for it."""
-        url_begins = self.url is not None and url.startswith(self.url.partition("{")[0])
-        return url_begins and name.partition("-")[0] == self.name
+        """Whether a project's index of that name and URL was written for this one."""
+        begins = self.url.partition("{")[0] if self.url else ""
+        return bool(begins) and url.startswith(begins) and name.partition("-")[0] == self.name
 
 
 class Extension(NamedTuple):
@@ -75,22 +75,17 @@ class Extension(NamedTuple):
     build: Mapping[str, str]  # What a build needs for `cuda` and for `other` backends; empty: PyPI has wheels
     text: str = ""  # The requirement that the command line adds
 
-    def offered(self, backend: Backend, platform: str) -> tuple[Index, ...]:
-        """The indexes that may have wheels of it for a backend on a platform."""
-        rows = () if backend.channel else self.indexes
-        return tuple(index for index in rows if backend in index.backends and platform in index.platforms)
-
     def needs(self, backend: Backend | None) -> str:
         """What a build from source needs for a backend; None: not known."""
         if backend is None or backend.family != "cu":
             return self.build["other"]
-        return _filled(self.build["cuda"], cuda=".".join(map(str, backend.version)))
+        return self.build["cuda"].replace("{cuda}", ".".join(map(str, backend.version)))
 
 
 def table(env: Mapping[str, str]) -> Mapping[str, Extension]:
-    """The extensions by name: uvtorch's own table, or the file that `UVTORCH_EXTENSIONS` names.
+    """The extensions by name, of uvtorch's own table or the file that `UVTORCH_EXTENSIONS` names.
 
-    Raises UsageError where that cannot be read, or holds a URL that may not be written into a project.
+    Raises UsageError where that cannot be read, or has a URL that may not be written.
     """
     path = env.get("UVTORCH_EXTENSIONS") or os.path.join(os.path.dirname(catalog.__file__), "extensions.toml")
     try:
@@ -107,25 +102,17 @@ def table(env: Mapping[str, str]) -> Mapping[str, Extension]:
 
 
 def _index(name: str, row: Mapping[str, Any]) -> Index:
-    url = row.get("url")
-    if url is not None:
-        filled = check_index_url(_filled(url, backend="cu126", torch="2.9"), f"the URL of index {name}")
-        if not {"{", "}"}.isdisjoint(filled):
-            raise ValueError(f"a brace in the URL of index {name}")
     builds = {
-        (torch, backend): _filled(version, backend=backend.name)
+        (torch, backend): version.replace("{backend}", backend.name)
         for torch, names, version in row.get("builds", ())
         for backend in _backends(names)
     }
     backends, platforms = frozenset(_backends(row["backends"])), frozenset(row["platforms"].split())
-    return Index(name, url, backends, platforms, bool(row.get("flat")), bool(row.get("declares")), builds)
-
-
-def _filled(text: str, **values: str) -> str:
-    """The text with its placeholders filled in. `str.format` would stop at a stray brace."""
-    for name, value in values.items():
-        text = text.replace(f"{{{name}}}", value)
-    return text
+    index = Index(name, row.get("url"), backends, platforms, bool(row.get("flat")), bool(row.get("declares")), builds)
+    url = index.located(Backend("cpu"), "2.9", DEFAULT_INDEX_BASE)
+    if not {"{", "}"}.isdisjoint(check_index_url(url, f"the URL of index {name}")):
+        raise ValueError(f"a brace in the URL of index {name}")
+    return index
 
 
 def _backends(names: str) -> Iterator[Backend]:
@@ -163,7 +150,7 @@ def add_extensions(session: Session, requested: Sequence[Requested]) -> tuple[in
         found = query.best(wanted) if query else None
         if found is None:
             return None, tuple(_built_from_source(first, wanted, query))
-    except OutOfReachError as error:
+    except NoBuild as error:
         return None, (f"{error}: {names} is left to uv, and may be built for another torch or CUDA",)
     return _take(session, requested, found, choice), ()
 
@@ -181,7 +168,7 @@ def _backend(session: Session, requested: Sequence[Requested]) -> Backend | None
 
 
 def _wanted(session: Session) -> list[Extension]:
-    """What the table has of what is named, in a project that takes its PyTorch packages from backends' indexes."""
+    """What is named and in the table, in a project that takes its PyTorch packages from backends' indexes."""
     project, known = session.project, table(session.env)
     own = {source.package for source in project.sources if source.backend is None}
     if session.is_script or session.frozen or any(map(project.is_pinned, own)):
@@ -195,7 +182,7 @@ def _wanted(session: Session) -> list[Extension]:
 def _take(session: Session, requested: Sequence[Requested], match: "Match", choice: Choice | None) -> int:
     project, file, decision = session.project, session.file(), match.decision
     packages, pins = tuple(dict.fromkeys(item.package for item in requested)), pins_of(session)
-    if choice is None and pins and all(one.backend == decision.backend for one in pins):
+    if choice is None and pins and all(one.backend == match.backend for one in pins):
         pin.like(file, project, packages, pins)
     elif choice is None:
         pin.to(file, project, packages, decision, session.index_base)
@@ -219,7 +206,7 @@ def _write(file: PyProject, project: Project, match: "Match", choice: Choice | N
     """
     for one in match.found:
         known = (index.name for index in project.indexes if index.name and same_url(index.url, one.url))
-        entry = SourceEntry(next(known, one.name))
+        entry = SourceEntry(next(known, one.taken.written_name(match.backend, match.torch)))
         file.set_sources(one.package, [entry._replace(**{choice.kind: choice.name or ""}) if choice else entry])
         file.set_index(entry.index, one.url, flat=one.taken.flat)
         if one.taken.builds:
@@ -229,7 +216,7 @@ def _write(file: PyProject, project: Project, match: "Match", choice: Choice | N
 
 
 def leave(session: Session, file: PyProject, gone: set[str]) -> None:
-    """The edits beside `uv remove` of extensions: indexes that uvtorch wrote for them, bounds that they needed."""
+    """The edits beside `uv remove` of extensions: their indexes, if uvtorch wrote them, and bounds."""
     project, extensions = session.project, table(session.env)
     known = {index.name: index for one in extensions.values() for index in one.indexes}
     leaving = gone & extensions.keys()
@@ -251,25 +238,21 @@ def leave(session: Session, file: PyProject, gone: set[str]) -> None:
 # Asking
 
 
-class OutOfReachError(Exception):
-    """An index cannot be asked; the message says which, and why."""
-
-
 class Found(NamedTuple):
     """Where an extension is taken from."""
 
     package: str  # Normalized
     version: str
     taken: Index
-    name: str  # What that index is called in a project
     url: str
 
 
 class Match(NamedTuple):
-    """A decision, and the minor torch release of it for which every extension has a build."""
+    """The newest torch of a backend for which every extension has a build."""
 
+    backend: Backend
     decision: Decision
-    torch: str
+    torch: str  # Its minor release
     found: tuple[Found, ...]
 
 
@@ -283,7 +266,7 @@ class Query(NamedTuple):
     def best(self, wanted: Sequence[Extension]) -> Match | None:
         """The newest torch of the backend that runs here and that all of `wanted` have builds for.
 
-        Raises OutOfReachError where an index cannot be asked: that is not a no.
+        Raises NoBuild where an index cannot be asked: that is not a no.
         """
         if not all(map(self._offered, wanted)):
             return None
@@ -292,15 +275,16 @@ class Query(NamedTuple):
             for decision, torch in islice(self._releases(wanted), _RELEASES):
                 found = tuple(takewhile(bool, (self._found(one, torch) for one in wanted)))
                 if len(found) == len(wanted):
-                    return Match(decision, torch, tuple(filter(None, found)))
+                    return Match(self.backend, decision, torch, tuple(filter(None, found)))
         return None
 
     @property
     def _platform(self) -> str:
         return self.session.machine.platform.key
 
-    def _offered(self, item: Extension) -> tuple[Index, ...]:
-        return item.offered(self.backend, self._platform)
+    def _offered(self, item: Extension) -> list[Index]:
+        """The indexes that may have wheels of an extension."""
+        return [one for one in item.indexes if self.backend in one.backends and self._platform in one.platforms]
 
     def _releases(self, wanted: Sequence[Extension]) -> Iterator[tuple[Decision, str]]:
         """The decisions for the minor torch releases worth a question, newest first."""
@@ -334,9 +318,9 @@ class Query(NamedTuple):
                 continue
             else:
                 text = f"{bare_requirement(item.text)}=={exact}" if exact else item.text
-                versions = self._ask(("--no-index", "--find-links", url, "--no-deps", "--no-config"), [text], url)
+                versions = self._ask(url, ("--no-index", "--find-links", url, "--no-deps", "--no-config"), text)
             if version := versions.get(item.package):
-                return Found(item.package, version, index, index.written_name(self.backend, torch), url)
+                return Found(item.package, version, index, url)
         return None
 
     def _resolve(self, index: Index, item: Extension, torch: str) -> dict[str, str]:
@@ -345,21 +329,23 @@ class Query(NamedTuple):
         url = index.located(self.backend, "", base)
         indexes = [word for place in dict.fromkeys((url, self.backend.index_url(base))) for word in ("--index", place)]
         options = (*indexes, "--emit-index-annotation", *forwarded(self.session.line, "pip compile"))
-        versions = self._ask(options, [item.text, torch, *self.request.requirements], url)
+        versions = self._ask(url, options, item.text, torch, *self.request.requirements)
         # Another index may have the package as well, with builds for who knows which torch.
         return versions if same_url(url, versions.get(f"{item.package} from")) else {}
 
-    def _ask(self, options: Sequence[str], texts: Sequence[str], url: str) -> dict[str, str]:
+    def _ask(self, url: str, options: Sequence[str], *texts: str) -> dict[str, str]:
         """What uv resolves these requirements to for this machine, from wheels; empty where it cannot."""
-        words, python = ("--no-build", *options), self.request.python
-        code, versions, err = compiled(self.session.uv, words, texts, self._platform, python, patient=False)
+        request = self.request._replace(requirements=texts)
+        code, versions, err = compiled(
+            self.session.uv, ("--no-build", *options), request, self._platform, patient=False
+        )
         if code > 1 and "HTTP status client error (4" not in err:
-            raise OutOfReachError(f"{url} could not be asked{reason(err)}")
+            raise NoBuild(f"{url} could not be asked{reason(err)}")
         return versions if code == 0 else {}
 
 
 def _built_from_source(first: Decision, wanted: Sequence[Extension], query: Query | None) -> Iterator[str]:
-    """A line for each extension: what is built, what for, what that needs; and the torch that would spare it."""
+    """A warning for each extension: what the build needs, and the torch for which none is."""
     alone = query._replace(request=query.request._replace(requirements=())) if query else None
     for name, item in ((one.package, one) for one in wanted):
         other = alone.best((item,)) if alone and query and query.request.requirements else None

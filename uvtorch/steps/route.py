@@ -16,11 +16,12 @@ from uvtorch import environment, files, uv
 from uvtorch.argv import forwarded, is_set
 from uvtorch.backend import DEFAULT_INDEX_BASE, from_url, same_url
 from uvtorch.choose import Decision, Request
+from uvtorch.edits.pin import companion_texts
 from uvtorch.environment import Venv
 from uvtorch.errors import UsageError, UvtorchError
 from uvtorch.named import arguments
 from uvtorch.packages import roles
-from uvtorch.project import Choice, Source
+from uvtorch.project import Source
 from uvtorch.project.outside import given, tables
 from uvtorch.project.script import script_block
 from uvtorch.requirement import named_by, without_local
@@ -30,7 +31,7 @@ from uvtorch.steps.pins import pin_here
 from uvtorch.steps.requested import requirements_in
 from uvtorch.steps.resolve import leaves_to_pypi
 
-INDEX_OPTIONS = ("--index", "--default-index", "--index-url", "--extra-index-url", "--find-links", "--no-index")
+_INDEX_OPTIONS = ("--index", "--default-index", "--index-url", "--extra-index-url", "--find-links", "--no-index")
 _IN_FILE = r"^\s*(?:--(?:extra-)?index(?:-url)?|--find-links|--no-index|-i|-f|\[?(?:tool\.uv\.)?sources)\b"
 
 
@@ -44,12 +45,9 @@ def named(session: Session) -> tuple[str, ...]:
 
 
 def names_index(session: Session) -> bool:
-    """Whether the user says where PyTorch packages come from.
-
-    An index, of the options or a requirements file; a backend's, of the environment or uv's settings; a source.
-    """
+    """Whether an option, a file, a variable or a setting says from which index PyTorch packages come."""
     line, env = session.line, session.env
-    if line.has(*INDEX_OPTIONS):
+    if line.has(*_INDEX_OPTIONS):
         return True
     urls = [one.url for one in given(line, env)] + re.split(r"[\s,]+", env.get("UV_FIND_LINKS", ""))
     urls += (url for table in settings(session) for url in _urls(table))
@@ -57,12 +55,15 @@ def names_index(session: Session) -> bool:
 
 
 def settings(session: Session) -> Iterator[Mapping[str, Any]]:
-    """The tables of uv's settings that count for the command, and their `[pip]`; `uv tool` reads no project's."""
+    """The tables of uv's settings that count for the command, and their `[pip]`."""
     verb = session.line.verb or ""
-    tool = verb.startswith("tool ")
-    root = None if tool or not session.site else session.site.root
-    directory = os.path.abspath(os.sep) if tool else root.directory if root else session.directory
-    for _, table in tables(directory, root.data if root else {}, session.line, session.env):
+    if verb.startswith("tool "):  # reads no project's
+        found = tables(os.path.abspath(os.sep), {}, session.line, session.env)
+    else:
+        root = session.site and session.site.root
+        directory = root.directory if root else session.directory
+        found = tables(directory, root.data if root else {}, session.line, session.env)
+    for _, table in found:
         yield from ((table.get("pip") or {}, table) if verb.startswith("pip ") else (table,))
 
 
@@ -80,10 +81,7 @@ def _file_names_index(path: str) -> bool:
 
 
 def target_of(session: Session) -> tuple[str | None, Venv | None]:
-    """The Python that uv installs for (`3.12`, where it is known), and the environment whose packages count to it.
-
-    Those of a project are not meant.
-    """
+    """The Python that `pip` or `tool` installs for, as `3.12`, and the environment whose packages stay."""
     line = session.line
     apart = (line.verb or "").startswith("tool ") or line.has("--system") or is_set(session.env, "UV_SYSTEM_PYTHON")
     command = ["python", "find", *forwarded(line), "--no-project", *(["--system"] if apart else [])]
@@ -97,9 +95,9 @@ def target_of(session: Session) -> tuple[str | None, Venv | None]:
 
 
 def means(session: Session, decision: Decision, requirements: Sequence[str]) -> tuple[str, ...]:
-    """The options of `pip` and `tool` that have uv take PyTorch packages from the decision's index.
+    """The options that have uv take PyTorch packages from the decision's index.
 
-    None where only an index can say it, and no package is named that is to come from there.
+    None where that takes names, and the command line has none.
     """
     verb, backend = session.line.verb or "", decision.backend
     assert backend, "a decision has a backend"
@@ -131,7 +129,7 @@ def project_for(session: Session, decision: Decision, url: str, requirements: Se
         names["torch"] = None
     bounds = dict(decision.bounds)
     required = [name + bounds.get(name, "") for name in names]
-    required += [f"{name} ; sys_platform == 'linux'" for name in decision.companions]
+    required += companion_texts(decision).values()
     index = decision.backend.index_name if decision.backend else "pytorch"
     text = _PROJECT.format(
         name=f"uvtorch-{index}",
@@ -142,7 +140,7 @@ def project_for(session: Session, decision: Decision, url: str, requirements: Se
     )
     home = files.of_user(session.env.get("XDG_DATA_HOME"), session.env.get("LOCALAPPDATA") or "~/.local/share")
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    folder = os.path.join(home, "uvtorch", f"{str(decision.backend).replace('/', '-')}-{digest}")
+    folder = os.path.join(home, "uvtorch", f"{index}-{digest}")
     try:
         os.makedirs(folder, exist_ok=True)
         files.write(os.path.join(folder, "pyproject.toml"), text.encode())
@@ -183,22 +181,19 @@ def join(session: Session) -> None:
 
 
 def _pin(session: Session) -> Source | None:
-    """The source of torch, or of another PyTorch package, in the project's environment as the command selects it."""
-    platform, targets = session.machine.platform, [choice.target for choice in _selected(session)]
-    found = [one for one in session.workspace.sources_on(platform) if one.kind == "index" and one.target in targets]
+    """The source of torch, or of another PyTorch package, for the project's environment.
+
+    That has the choices that the command names, else the one that `sync` selects.
+    """
+    project, platform, wanted = session.workspace, session.machine.platform, session.wanted()
+    rows, said = project.selectable(), choices.options_of(session)
+    chosen = said.named(rows)
+    if rows and not chosen and (wanted.auto or wanted.backend or project.config.auto):
+        chosen = tuple(filter(None, [choices.selected(session, wanted, said).best]))
+    targets = [one.target for one in chosen]
+    found = [one for one in project.sources_on(platform) if one.kind == "index" and one.target in targets]
     found += filter(None, [pin_here(session.projects, platform)])
     return min(found, key=lambda one: one.package != "torch", default=None)
-
-
-def _selected(session: Session) -> Sequence[Choice]:
-    """The choices that the command names, else the one that `sync` selects."""
-    project, wanted = session.workspace, session.wanted()
-    rows, said = project.selectable(), choices.options_of(session)
-    named = said.named(rows)
-    if named or not rows or not (wanted.auto or wanted.backend or project.config.auto):
-        return named
-    best = choices.selected(session, wanted, said).best
-    return [best] if best else []
 
 
 def _like(session: Session, pin: Source, wanted: Wanted, requirements: Sequence[str]) -> Decision:
