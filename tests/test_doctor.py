@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -140,6 +141,10 @@ def test_a_pin_that_suits_the_machine(empty: Empty, backend: str, machine: str) 
     site = empty(pinned(backend))
     site.uv("lock").must()
     assert doctor(site, code=0, machine=machine) == {}
+
+
+def test_a_nightly_build_for_the_cpu_leaves_no_gpu_idle_where_there_is_none(empty: Empty) -> None:
+    assert "gpu-idle" not in doctor(empty(pinned("nightly/cpu")))
 
 
 def test_pypis_build_is_judged_as_any_other(empty: Empty) -> None:
@@ -312,6 +317,16 @@ def test_a_members_finding_in_the_root_is_not_mended_from_the_member(empty: Empt
     assert [row.split(": ")[1] for row in mended] == [f"fixed {code}" for code in found]
     assert doctor(site, "--fix", code=0) == {}
     assert doctor(inside, code=0) == {}
+
+
+def test_every_code_is_documented() -> None:
+    """In docs/doctor.md, for those who read --json."""
+    root = Path(__file__).parents[1]
+    code = "[a-z]+(?:-[a-z]+)+"
+    sources = [*(root / "uvtorch" / "audit").glob("*.py"), root / "uvtorch" / "verbs" / "doctor.py"]
+    used = {name for path in sources for name in re.findall(f'"({code})"', path.read_text(encoding="utf-8"))}
+    rows = [row for row in (root / "docs" / "doctor.md").read_text(encoding="utf-8").splitlines() if row[:3] == "| `"]
+    assert {name for row in rows for name in re.findall(f"`({code})`", row.split("|")[1])} == used - {"requires-python"}
 
 
 def test_every_described_machine_can_be_looked_at(

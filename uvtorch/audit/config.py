@@ -61,11 +61,14 @@ def _explicit(case: Case, index: Index) -> Edit | None:
     """Make an index explicit, and keep taking PyTorch's packages from it; None where it is unclear what is meant."""
     project = case.project
     name = index.name or (index.backend.index_name if index.backend else "pytorch")
-    taken = index.name is None and name in {other.name for other in project.indexes}
     named = index.name in {source.index for source in project.every_source}
-    if index.inherited or index.legacy or index.default or taken or project.by_local_version():
-        return None
-    if project.choices() and not named and not case.is_own(index.url):
+    unclear = (
+        index.inherited or index.legacy or index.default,
+        index.name is None and name in {other.name for other in project.indexes},
+        project.by_local_version(),
+        project.choices() and not named and not case.is_own(index.url),
+    )
+    if any(unclear):
         return None
     entries: list[Source | SourceEntry] = [*_of_torch(case)] or [
         SourceEntry(name, marker(_decided(case, index.backend).platforms))

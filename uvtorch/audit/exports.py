@@ -12,6 +12,7 @@ from functools import cache
 from itertools import product
 from typing import Any, Final, NamedTuple
 
+from uvtorch.backend import PLATFORMS
 from uvtorch.machine import Platform
 from uvtorch.markers import PYTHONS, holds
 from uvtorch.project import Environment, Project, Target
@@ -21,15 +22,8 @@ from uvtorch.project.model import GROUP
 from uvtorch.requirement import specifiers
 
 _NAME: Final = re.compile(r'name = "([^"\\]+)"')
-_TAGS: Final = {
-    "linux_x86_64": r"^any|linux\w*_x86_64",
-    "linux_aarch64": r"^any|linux\w*_aarch64",
-    "windows_amd64": "^any|win_amd64",
-    "windows_arm64": "^any|win_arm64",
-    "macos_arm64": r"^any|macosx\w*(arm64|universal2)",
-    "macos_x86_64": r"^any|macosx\w*(x86_64|universal2)",
-}
-"""What the platform tags of wheels have that a platform installs."""
+_TAGS: Final = {"linux": "linux", "windows": "win", "macos": "macosx"}
+"""What the platform tags of a system's wheels have."""
 
 
 class Package(NamedTuple):
@@ -51,7 +45,12 @@ class Package(NamedTuple):
     def platforms(self) -> set[str]:
         """The platforms, as keys, that it has wheels for."""
         tags = [wheel.rpartition("-")[2] for wheel in self.wheels]
-        return {platform for platform, pattern in _TAGS.items() if any(re.search(pattern, tag) for tag in tags)}
+        return {platform for platform in PLATFORMS if any(_is_for(platform, tag) for tag in tags)}
+
+
+def _is_for(platform: str, tag: str) -> bool:
+    system, _, machine = platform.partition("_")
+    return re.search(rf"^any|{_TAGS[system]}\w*_({machine}|universal2)", tag) is not None
 
 
 class Export(NamedTuple):

@@ -2,9 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from packaging.version import InvalidVersion, Version
-
-from uvtorch.audit.case import USE, Case, Edit, Finding, error, warning
+from uvtorch.audit.case import USE, Case, Finding, error, warning
 from uvtorch.audit.exports import Installed, Package, installed
 from uvtorch.backend import PLATFORMS, from_url, parse, same_url
 from uvtorch.catalog import Catalog, number
@@ -138,10 +136,9 @@ def _mixed(case: Case, lock: Lock, mix: Mix, seen: Sequence[Installed]) -> Findi
     )
     # The odd ones, be it torch itself, are those that no source reaches; else the lock is older than the sources.
     sourced = {one.package for one in case.project.sources if one.kind == "index" and one.backend}
-    names = [package.name for package in mix]
+    names = tuple(package.name for package in mix)
     others = [name for name in names if name not in sourced & _required_always(case.project)]
-    edit, upgrade = _routed(case, lock, others) if others else (None, tuple(names))
-    return error("mixed-builds", what, edit=edit, upgrade=upgrade)
+    return _routed(case, lock, others, "mixed-builds", what) if others else error("mixed-builds", what, upgrade=names)
 
 
 def _strays(case: Case, lock: Lock, seen: Sequence[Installed], explained: set[str]) -> Iterator[Finding]:
@@ -165,15 +162,14 @@ def _strays(case: Case, lock: Lock, seen: Sequence[Installed], explained: set[st
         users = [] if name in required else [user for user in lock.dependents(name) if user != case.project.name]
         needs = f"; {', '.join(users[:3])} needs it." if users else "."
         what += f"pins its PyTorch packages. A source reaches only what the project itself requires and names{needs}"
-        edit, upgrade = _routed(case, lock, [name])
-        yield error("not-anchored", what, edit=edit, upgrade=upgrade)
+        yield _routed(case, lock, [name], "not-anchored", what)
 
 
 # Remedies
 
 
-def _routed(case: Case, lock: Lock, names: Sequence[str]) -> tuple[Edit | None, tuple[str, ...]]:
-    """The edit that takes packages from the project's indexes, and the releases that are locked, where they may stay.
+def _routed(case: Case, lock: Lock, names: Sequence[str], code: str, what: str) -> Finding:
+    """The error that is fixed by taking packages from the project's indexes, at their releases where that may be.
 
     Left alone, uv takes the newest release of what comes from an index for the first time, and torch has to follow.
     A source of the user's own, which pins nothing, stays.
@@ -182,21 +178,23 @@ def _routed(case: Case, lock: Lock, names: Sequence[str]) -> tuple[Edit | None, 
     sources = [one for one in project.sources if one.index and one.backend and project.is_pinned(one.package)]
     pins = [source for source in sources if source.target == BASE]
     foreign = {source.package for source in project.own_sources if source not in sources}
-    served = [name for name in names if any(has_build(name, source.backend) for source in sources)]
     moved = [name for name in names if name not in foreign]
     if not moved or not (choices or pins):
-        return None, ()
+        return error(code, what)
+    served = [name for name in names if any(has_build(name, source.backend) for source in sources)]
 
-    def edit(file: PyProject) -> None:
-        for name in moved if choices else ():
+    def to_choices(file: PyProject) -> None:
+        for name in moved:
             offer.place(file, project, name, dict.fromkeys(choices, offer.Place(name)))
-        if not choices:
-            own = _required_always(project) - project.packages_in(GROUP)
-            routed = [name for name in moved if name in served]
-            pin.like(file, project, own.intersection(routed), pins, [name for name in routed if name not in own])
-            pin.bound(file, [(name, _without_cuda(case.catalog, name)) for name in moved if name not in served])
 
-    return edit, tuple(_kept(lock, name) if name in served else name for name in names)
+    def to_pins(file: PyProject) -> None:
+        own = _required_always(project) - project.packages_in(GROUP)
+        routed = [name for name in moved if name in served]
+        pin.like(file, project, own.intersection(routed), pins, [name for name in routed if name not in own])
+        pin.bound(file, [(name, _without_cuda(case.catalog, name)) for name in moved if name not in served])
+
+    upgrade = tuple(_kept(lock, name) if name in served else name for name in names)
+    return error(code, what, edit=to_choices if choices else to_pins, upgrade=upgrade)
 
 
 def _without_cuda(catalog: Catalog, name: str) -> str:
@@ -225,10 +223,7 @@ def torchaudio_breaks(torch: str, torchaudio: str) -> bool:
 
     Source: its metadata on PyPI; with an older torch its library has undefined symbols.
     """
-    try:
-        return Version(torch).release < (2, 11) <= Version(torchaudio).release
-    except InvalidVersion:
-        return False
+    return (0,) < number(torch) < (2, 11) <= number(torchaudio)
 
 
 def _mismatches(project: Project, seen: Iterable[Installed]) -> Iterator[Finding]:
@@ -243,13 +238,13 @@ def _mismatches(project: Project, seen: Iterable[Installed]) -> Iterator[Finding
 
 def _place(project: Project, name: str) -> tuple[str, ...]:
     """The options of `add` for the place where a package is required; none where uvtorch finds it by itself."""
-    if not any(item.package == name for item in project.requirements):
-        for member in project.members:
-            if any(item.package == name for item in member.requirements):
-                return ("--package", member.name or "", *_place(member, name))
-    targets = {item.target for item in project.requirements if item.package == name}
-    target = targets.pop() if len(targets) == 1 and not project.selectable() else BASE
-    return {"extra": ("--optional", target.name or ""), "group": ("--group", target.name or "")}.get(target.kind, ())
+    owners = (owner for owner in project.with_members if any(item.package == name for item in owner.requirements))
+    owner = next(owners, project)
+    words = ("--package", owner.name or "") if owner != project else ()
+    targets = {item.target for item in owner.requirements if item.package == name}
+    target = targets.pop() if len(targets) == 1 and not owner.selectable() else BASE
+    option = {"extra": "--optional", "group": "--group"}.get(target.kind)
+    return (*words, option, target.name or "") if option else words
 
 
 def _without_wheels(case: Case, seen: Sequence[Installed]) -> Iterator[Finding]:

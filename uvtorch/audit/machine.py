@@ -66,7 +66,7 @@ def judge(
         yield (error if fails else warning)(code, f"{what} does not run on this machine: {wrong}.", fix=fix)
     elif backend.family == "cpu":
         best = choose(case.machine, asked if release in case.catalog.releases else Request(), case.catalog)
-        if best.table and best.backend and best.backend != backend:
+        if best.table and best.backend and best.backend.family != "cpu":
             idle = f"{backend} leaves {labels(best.table.hardware.gpus)} idle; {best.backend} would use it"
             code = "installed-idle" if installed else "gpu-idle"
             yield warning(code, f"{what} does not use this machine's GPU: {idle}.", fix=fix)
