@@ -87,9 +87,6 @@ int nvmlSystemGetDriverVersion(char *out, unsigned length) {
     return SUCCESS;
 }
 int nvmlSystemGetCudaDriverVersion(int *out) { *out = cuda; return cuda ? SUCCESS : NOT_SUPPORTED; }
-#ifndef OLD
-int nvmlSystemGetCudaDriverVersion_v2(int *out) { return nvmlSystemGetCudaDriverVersion(out); }
-#endif
 static int whole(int index) { /* the position of the index-th thing that is not a slice */
     for (int i = 0; i < count; i++)
         if (things[i].parent < 0 && index-- == 0) return i;

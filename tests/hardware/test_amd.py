@@ -166,14 +166,14 @@ def test_a_failing_rocminfo_gives_no_gpu(detect: Detect) -> None:
     assert next(probe for probe in machine.probes if probe.probe == "rocminfo").detail == "exit code 1: no"
 
 
-def test_rocminfo_is_taken_from_absolute_folders_of_path_only(
+def test_rocminfo_is_taken_from_where_packages_install_it_only(
     detect: Detect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     trap = Script("#!/bin/sh\nexit 3\n")
     lay_out(tmp_path, {"/rocminfo": trap, "/here/rocminfo": trap})
-    files = {**RADEON, "/opt/rocm-7.2/bin/rocminfo": INFO}
-    machine = detect(Scene(files=files, env={"PATH": ".::here:/opt/rocm-7.2/bin:/bin:/usr/bin"}))
+    env = {"PATH": f".::here:{tmp_path}:/bin:/usr/bin"}
+    machine = detect(Scene(files={**RADEON, "/usr/bin/rocminfo": INFO}, env=env))
     assert probes(machine)["rocminfo"] == "ok"
 
 

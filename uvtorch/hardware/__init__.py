@@ -1,14 +1,7 @@
-"""Reading the machine: one module a vendor, each a probe (effect) with parsers (pure).
+"""Reading the machine, with one module for each vendor's probe.
 
-The ladder, first match first:
-
-1. `UVTORCH_HARDWARE`: a description replaces detection, so that any machine can be planned for from any other.
-2. `UV_CUDA_DRIVER_VERSION`, then `UV_AMD_GPU_ARCHITECTURE`: as in uv, no hardware is asked.
-3. NVIDIA: NVML; else the kernel module's files.
-4. AMD: the KFD topology; else rocminfo. On Windows what is on the bus.
-5. Intel: display devices on the PCI bus. Apple: the processor.
-
-"Not found" is not "failed", and one probe's failure never hides another's result: the GPUs of all vendors are told.
+A description (`UVTORCH_HARDWARE`) replaces detection, then uv's own variables do. Else all vendors are asked: one
+probe's failure never hides another's result.
 """
 
 import os
@@ -38,11 +31,10 @@ _RULES = (
 
 
 def detect(env: Mapping[str, str], *, root: str = "/", host: Host | None = None, tell: Tell | None = None) -> Machine:
-    """The machine as a process with this environment may use it.
+    """The machine as a process with this environment may use it, with what is wrong with it as `Machine.problems`.
 
-    `root` and `host` replace the file system's root and the interpreter's own facts. A vendor's probe takes 2 s at the
-    most, or 15 s where its driver is loaded, which `tell` is told after 2 s; UVTORCH_PROBE_TIMEOUT sets another limit.
-    What is wrong with the machine is in `Machine.problems`; raises UsageError for a malformed override and MachineError
+    `root` and `host` replace the file system's root and the interpreter's own facts. How long a probe takes at the most
+    is in `programs.limit`; `tell` is told when it takes long. Raises UsageError for a malformed override, MachineError
     for a description that cannot be read.
     """
     if described := env.get("UVTORCH_HARDWARE"):
@@ -62,7 +54,7 @@ def detect(env: Mapping[str, str], *, root: str = "/", host: Host | None = None,
 
 
 def described() -> dict[str, Machine]:
-    """The machines that uvtorch describes, by name: some that people have."""
+    """The machines that uvtorch describes itself, by name."""
     import json  # noqa: PLC0415  detection needs no JSON
 
     with open(os.path.join(os.path.dirname(__file__), "machines.json"), "rb") as file:
@@ -74,16 +66,15 @@ def read_description(path: str) -> Machine:
 
     `-` and `/dev/stdin` are standard input.
     """
-    size = machine.SIZE_LIMIT + 1
     try:
         if not os.path.exists(path) and (found := described().get(path)):
             return found
         if path in ("-", "/dev/stdin"):
             # By its number: /dev/stdin cannot be opened where it is a socket, and is not on every system.
             with open(0, "rb", closefd=False) as file:
-                data = file.read(size)
+                data = file.read(machine.SIZE_LIMIT + 1)
         else:
-            data = files.read(path, size)
+            data = files.read(path, machine.SIZE_LIMIT)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise MachineError(
@@ -95,7 +86,7 @@ def read_description(path: str) -> Machine:
 
 
 def _is_overridden(scene: Scene) -> bool:
-    """Take the machine that uv's own variables describe, if one is set. Raises UsageError for a malformed one."""
+    """Whether uv's own variables describe the machine, which is taken then. Raises UsageError."""
     for variable, pattern, fault in _RULES:
         value = scene.env.get(variable, "")
         if value.strip() and not re.fullmatch(pattern, value):
@@ -114,11 +105,8 @@ def _look_at_bus(scene: Scene) -> None:
     found = devices(scene)
     for vendor, probe in _VENDORS:
         probe(scene, [device for device in found if device.id.startswith(vendor)])
-    libc, tegra = str(scene.platform.libc), scene.platform.tegra
-    if libc.startswith("musl"):
+    if (libc := str(scene.platform.libc)).startswith("musl"):
         scene.notes.append(f"This system's C library is {libc}; PyTorch has wheels for glibc only.")
-    if tegra:
-        scene.notes.append(f"This is a Jetson (L4T {tegra}).")
 
 
 def _look_at_mac(scene: Scene, chip: str) -> None:

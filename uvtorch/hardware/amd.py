@@ -10,6 +10,7 @@ from uvtorch.hardware.scene import Device, Scene
 from uvtorch.machine import Gpu, Problem
 
 TOPOLOGY = "/sys/class/kfd/kfd/topology/nodes"
+ROCMINFO = ("/opt/rocm/bin/rocminfo", "/usr/bin/rocminfo")  # AMD's own packages, a distribution's
 ARCHITECTURE = "gfx[0-9a-f]{3,4}"
 
 INTEGRATED = "gfx(90[29c]|1013|103[3567]|1103|115[0-3])"
@@ -111,7 +112,8 @@ def parse_properties(text: str) -> Gpu | None:
 def _without_topology(scene: Scene, devices: Sequence[Device]) -> list[Gpu]:
     """What ROCm's rocminfo tells where there may be a GPU: on the bus, or WSL's; a problem where that is none."""
     scene.probe("kfd", "absent")
-    gpus = _ask_rocminfo(scene) if devices or scene.platform.wsl else []
+    program = next(filter(scene.exists, ROCMINFO), None)
+    gpus = _ask_rocminfo(scene.at(program), scene) if program and (devices or scene.platform.wsl) else []
     if devices and not gpus:
         reason = f"an AMD GPU ({devices[0].id}) is on the bus, but the kernel does not offer it for computing"
         reason += f" (no KFD; {devices[0].driver or 'no driver'} has it)"
@@ -120,15 +122,7 @@ def _without_topology(scene: Scene, devices: Sequence[Device]) -> list[Gpu]:
     return gpus
 
 
-def _ask_rocminfo(scene: Scene) -> list[Gpu]:
-    import shutil  # noqa: PLC0415  most machines have the topology
-
-    # Folders of PATH that are not absolute are passed over: `.` and an empty entry mean whatever folder one is in.
-    folders = ("/opt/rocm/bin", *filter(os.path.isabs, scene.env.get("PATH", "").split(os.pathsep)))
-    program = shutil.which("rocminfo", path=os.pathsep.join(map(scene.at, folders)))
-    if program is None:
-        scene.probe("rocminfo", "absent")
-        return []
+def _ask_rocminfo(program: str, scene: Scene) -> list[Gpu]:
     # The variables are applied here, to every source alike.
     env = {name: value for name, value in scene.env.items() if not name.endswith("_VISIBLE_DEVICES")}
     seconds = programs.limit(scene.env, alive=False)

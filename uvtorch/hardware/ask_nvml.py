@@ -15,9 +15,9 @@ import pynvml
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Ask, print, and leave without NVML's clean-up, which can hang as well."""
+    """Ask, print, and leave without NVML's clean-up, which can hang too."""
     if hasattr(signal, "alarm"):
-        signal.alarm(int(arguments[0]))  # the end, should whoever waits be killed without a chance to end us
+        signal.alarm(int(arguments[0]))  # should whoever waits be killed
     out = os.fdopen(os.dup(1), "w", encoding="ascii")
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 1)  # what the library or its helper (nvidia-modprobe) writes is not an answer
@@ -32,9 +32,9 @@ def main(arguments: Sequence[str]) -> None:
         for library in arguments[1:]:  # pynvml asks for `libnvidia-ml.so.1` by name, which finds what is loaded
             ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
         pynvml.nvmlInit()
-        older = _optional(pynvml.nvmlSystemGetCudaDriverVersion)
-        cuda = _optional(pynvml.nvmlSystemGetCudaDriverVersion_v2, default=older)
+        cuda = _optional(pynvml.nvmlSystemGetCudaDriverVersion)  # what _v2 says, but also where libcuda is missing
         version = f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else None
+        # Before GPUs are asked for: a hang loses only what comes after it.
         say(driver=pynvml.nvmlSystemGetDriverVersion(), cuda=version)
         for number in range(pynvml.nvmlDeviceGetCount()):
             try:
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _devices(whole: object) -> list[dict[str, Any]]:
-    """A GPU; or the slices of one in MIG mode, with its UUID as their parent's."""
+    """A GPU, or the slices of one in MIG mode."""
     capability = ".".join(map(str, _optional(pynvml.nvmlDeviceGetCudaComputeCapability, whole, default=()))) or None
     model = _optional(pynvml.nvmlDeviceGetName, whole, default="NVIDIA GPU")
     mig = bool(_optional(pynvml.nvmlDeviceGetMigMode, whole, default=(0,))[0])
@@ -70,7 +70,7 @@ def _devices(whole: object) -> list[dict[str, Any]]:
 
 
 def _optional(function: Callable[..., Any], *args: object, default: object = None) -> Any:
-    """What NVML answers; the default where this driver or this GPU does not know the question, or says nothing."""
+    """What NVML answers; the default where this driver or GPU does not know the question, or says nothing."""
     try:
         return function(*args) or default
     except (pynvml.NVMLError, ValueError) as error:

@@ -42,34 +42,33 @@ def supported(pci_id: str | None) -> bool:
 
 
 def probe(scene: Scene, devices: Sequence[Device]) -> None:
-    """Intel's GPUs. Cards come before graphics that are part of a processor.
+    """Intel's GPUs: what XPU supports first, cards before graphics that are part of a processor.
 
-    A GPU that XPU supports but that has no driver or no device file here is a problem and not among the GPUs.
+    One that XPU supports but that has no driver or no device file here is a problem and not among the GPUs.
     """
-    gpus, problems = [], []
+    gpus = []
     for device in devices:
         row = lookup(device.id) or IntelGpu(None, False, True, device.name or "Intel graphics")
-        lacking, remedy = _lacking(device, scene) if row.supported else ("", "")
-        if lacking:
-            reason = f"{row.name} ({device.id}) is on the bus, but {lacking}"
-            problems.append(Problem("intel", "unreachable", reason, remedy))
+        if row.supported and (problem := _unreachable(device, row.name, scene)):
+            scene.problems.append(problem)
         else:
             gpu = Gpu("intel", row.name, architecture=row.architecture, pci_id=device.id, integrated=row.integrated)
             gpus.append(gpu)
     wsl = "Intel GPUs cannot be detected under WSL; use `--torch-backend xpu`" if scene.platform.wsl else ""
-    scene.probe("intel", "failed" if problems else "ok" if gpus else "absent", wsl)
+    scene.probe("intel", "failed" if len(gpus) < len(devices) else "ok" if gpus else "absent", wsl)
     scene.gpus += sorted(gpus, key=lambda gpu: (not supported(gpu.pci_id), gpu.integrated))
-    scene.problems += problems
 
 
-def _lacking(device: Device, scene: Scene) -> tuple[str, str]:
-    """(what keeps XPU from a GPU on Linux, the remedy); empty where nothing does."""
+def _unreachable(device: Device, name: str, scene: Scene) -> Problem | None:
+    """What keeps XPU from a GPU on Linux."""
     if scene.platform.system != "linux":
-        return "", ""
+        return None
     if device.driver not in ("xe", "i915"):
-        other = f"; {device.driver} has" if device.driver else ""
-        return f"its driver (xe or i915) does not have it{other}", "Install Intel's GPU driver (kernel module xe)."
-    if any(name.startswith("renderD") for name in scene.names("/dev/dri")):
-        return "", ""
-    remedy = "Start the container with --device /dev/dri." if scene.platform.container else ""
-    return "there is no /dev/dri/renderD* device file", remedy
+        lacking = "its driver (xe or i915) does not have it" + (f"; {device.driver} has" if device.driver else "")
+        remedy = "Install Intel's GPU driver (kernel module xe)."
+    elif not any(node.startswith("renderD") for node in scene.names("/dev/dri")):
+        lacking = "there is no /dev/dri/renderD* device file"
+        remedy = "Start the container with --device /dev/dri." if scene.platform.container else ""
+    else:
+        return None
+    return Problem("intel", "unreachable", f"{name} ({device.id}) is on the bus, but {lacking}", remedy)

@@ -65,7 +65,7 @@ ERRORS = {
 
 
 class Signs(NamedTuple):
-    """What the file system tells without asking the driver."""
+    """What files tell without asking the driver."""
 
     devices: Sequence[Device]  # GPUs on the bus
     nodes: bool  # There are device files
@@ -88,10 +88,10 @@ class Report(NamedTuple):
 
 
 def probe(scene: Scene, devices: Sequence[Device]) -> None:
-    """Ask about NVIDIA's hardware: on Linux where anything speaks of it, on Windows where it has an adapter."""
+    """NVIDIA's GPUs and driver: NVML is asked on Linux where its library is, on Windows where there is an adapter."""
     signs = _look(scene, devices)
     report = _ask(scene, signs)
-    version = next(filter(is_version, (report.driver, signs.module)), None)
+    version = version_in(report.driver, signs.module)
     driver = Driver(version, report.cuda) if version else None
     gpus = _gpus_of_files(scene, signs, driver) if report.end == "absent" else report.gpus
     states = (*_out_of_reach(scene, signs, report), (gpus, None, "", ""), *_broken(scene, signs, report))
@@ -130,29 +130,21 @@ def _look(scene: Scene, devices: Sequence[Device]) -> Signs:
         return Signs(devices, bool(devices), "nvml.dll" if devices else None)
     pattern = re.compile("nvidiactl|nvhost-gpu|nvhost-ctrl-gpu|nvgpu|nvidia[0-9]+|dxg")  # dxg: WSL's
     nodes = any(map(pattern.fullmatch, scene.names("/dev")))
-    version = parse_module_version(scene.read("/proc/driver/nvidia/version", 4096))
-    version = version or scene.read("/sys/module/nvidia/version", 200).strip()
-    # Jetsons before JetPack 6 tell L4T's release there (35.3.1), which no driver's version is comparable with.
-    module = version if is_version(version) and int(version.partition(".")[0]) >= 100 else None
-    return Signs(devices, nodes, find_library(scene), module)
+    files = "/proc/driver/nvidia/version", "/sys/module/nvidia/version"
+    return Signs(devices, nodes, find_library(scene), version_in(*(scene.read(path, 4096) for path in files)))
 
 
-def parse_module_version(text: str) -> str | None:
-    """The version in /proc/driver/nvidia/version: the first word after `Module` that is one.
+def version_in(*texts: str | None) -> str | None:
+    """The first driver's version in texts such as the kernel module's banner: `... Module for x86_64  570.124.06 ...`.
 
-    `NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.124.06  Release Build  (...)  Wed Feb 26 ...`
+    Not L4T's release (35.3.1), which Jetsons before JetPack 6 tell there: no driver's version is comparable with it.
     """
-    line = next((line for line in text.splitlines() if "NVRM version" in line), "")
-    return next(filter(is_version, line.partition("Module")[2].split()), None)
-
-
-def is_version(text: str | None) -> bool:
-    """Whether it is a driver's version: two to four numbers, `570.124.06`."""
-    return re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,5}){1,3}", text or "") is not None
+    found = re.search(r"(?<![\w.])[1-9][0-9]{2,4}(\.[0-9]{1,5}){1,3}(?![\w.])", " ".join(filter(None, texts)))
+    return found and found[0]
 
 
 def find_library(scene: Scene) -> str | None:
-    """Where NVML's library is: in the loader's folders, in the loader's cache (its bare name then), or None.
+    """Where NVML's library is; its bare name where only the loader's cache knows it.
 
     Looks at files only: loading ctypes to ask the loader would cost more than all other probes together.
     """
@@ -180,7 +172,7 @@ State = tuple[object, ProblemKind | None, str, str]
 
 
 def _out_of_reach(scene: Scene, signs: Signs, report: Report) -> tuple[State, ...]:
-    """Where nothing here could drive a GPU, if there is one: there are no device files, and NVML says no more."""
+    """Where nothing here could drive a GPU: there are no device files, and NVML says no more."""
     if signs.nodes or report.end in ("answered", "hung"):
         return ()
     away = signs.library is None or scene.platform.container
@@ -233,39 +225,31 @@ def _no_gpu(scene: Scene, signs: Signs, report: Report) -> tuple[State, ...]:
 
 
 def _error(code: int | None, said: str) -> tuple[str, str]:
-    """(reason, remedy) of an NVML error: known ones in our words, others in its own."""
+    """(reason, remedy) of an NVML error."""
     restart = "Look for NVRM messages in `sudo dmesg`, then restart the container or the machine."
     return ERRORS.get(code or 0, (f"asking the driver failed: {plain(said)}", restart))
 
 
 def _versions(scene: Scene, signs: Signs) -> str:
     library = os.path.basename(os.path.realpath(scene.at(signs.library or ""))).removeprefix("libnvidia-ml.so.")
-    versions = {f"kernel module {signs.module}": signs.module, f"library {library}": library}
-    return _bracketed("{}", ", ".join(text for text, version in versions.items() if is_version(version)))
+    versions = {"kernel module": signs.module, "library": version_in(library)}
+    return _bracketed("{}", ", ".join(f"{name} {version}" for name, version in versions.items() if version))
 
 
 def _gpus_of_files(scene: Scene, signs: Signs, driver: Driver | None) -> list[Gpu]:
-    """Without NVML: a Jetson's, those that the kernel module names, else as many as a driver must have.
-
-    Not nvidia-smi: it asks the same library.
-    """
+    """Without NVML: a Jetson's, else as many as a driver must have."""
     chips = scene.read("/proc/device-tree/compatible", 4096) if scene.platform.tegra else ""
     for chip in filter(TEGRA_CHIPS.get, re.findall(r"nvidia,(\w+)", chips)):
         capability, name = TEGRA_CHIPS[chip]
         return [Gpu("nvidia", name, capability, integrated=True)]
-    base = "/proc/driver/nvidia/gpus"
-    texts = (scene.read(f"{base}/{address}/information", 8192) for address in scene.names(base))
-    pattern = re.compile(r"^Model:[ \t]*(\S.*)$(?:(?s:.*?)^GPU UUID:[ \t]*(GPU-[-0-9A-Za-z]+)[ \t]*$)?", re.MULTILINE)
-    named = [Gpu("nvidia", plain(found[1]), uuid=found[2]) for found in map(pattern.search, texts) if found]
-    return named or [Gpu("nvidia", "NVIDIA GPU")] * (max(len(signs.devices), signs.nodes) if driver else 0)
+    return [Gpu("nvidia", "NVIDIA GPU")] * (max(len(signs.devices), signs.nodes) if driver else 0)
 
 
 def ask(library: str | None, env: Mapping[str, str], seconds: float, tell: programs.Tell | None = None) -> Report:
-    """Ask NVML, for at most `seconds`. `tell` is told when it takes long.
+    """Ask NVML, for at most `seconds`; `tell` is told when it takes long.
 
-    A program does (`ask_nvml.py`): a GPU that fell off the bus hangs whoever asks the library, and a thread in
-    uninterruptible sleep holds up exec and exit. It prints the driver's version before it asks for GPUs, so that a hang
-    loses only what comes after it. `library` is a path, or a name for the system's loader; None: pynvml finds its own.
+    `library` is a path, or a name for the system's loader; None: pynvml finds its own. A program asks (`ask_nvml.py`),
+    as a GPU that fell off the bus hangs whoever does, and a thread that sleeps in a driver holds up exec and exit.
     """
     program = os.path.join(os.path.dirname(__file__), "ask_nvml.py")
     # It lives with pynvml, wherever this process has that from. -P: its own folder is not for imports.
@@ -284,7 +268,7 @@ def ask(library: str | None, env: Mapping[str, str], seconds: float, tell: progr
 
 
 def parse(text: str) -> Report:
-    """Read what the program printed: a JSON object a line. What is missing makes a `failure`, never an exception."""
+    """Read what the program printed, a JSON object a line. What is missing makes a `failure`, never an exception."""
     import json  # noqa: PLC0415  a machine without NVIDIA's driver needs none
 
     report = Report("absent", "it ended in the middle")

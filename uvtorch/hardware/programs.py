@@ -1,4 +1,4 @@
-"""Starting a vendor's program: by absolute path, without a shell, with a clean locale, bounded in time."""
+"""Starting a program: by absolute path, without a shell, in the C locale, for a limited time."""
 
 import os
 import re
@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 Tell = Callable[[str], None]
 OUTPUT_LIMIT = 256 * 1024
-SHORT_S, LONG_S = 2.0, 15.0
-"""How long a probe may take: where nothing says that the hardware works, and where its driver is loaded. A node of
-eight GPUs without persistence mode needs more than 2 s to answer for the first time."""
+SHORT_S, LONG_S = 2.0, 15.0  # eight GPUs without persistence mode need more than 2 s for their first answer
 
 
 def plain(text: str, limit: int = 300) -> str:
@@ -34,9 +32,9 @@ class Result(NamedTuple):
 
 
 def limit(env: Mapping[str, str], *, alive: bool) -> float:
-    """How many seconds a probe may take. `alive`: its driver is loaded and has device files.
+    """How many seconds a probe may take: UVTORCH_PROBE_TIMEOUT, else 2, or 15 where its driver is `alive`.
 
-    Raises UsageError for an UVTORCH_PROBE_TIMEOUT that is not a number of seconds.
+    Raises UsageError for a variable that is not a number of seconds.
     """
     text = env.get("UVTORCH_PROBE_TIMEOUT", "").strip()
     if text and not (re.fullmatch(r"[0-9]{1,4}(\.[0-9]{,9})?", text, re.ASCII) and 0 < float(text) <= 3600):
@@ -50,10 +48,10 @@ def limit(env: Mapping[str, str], *, alive: bool) -> float:
 def run(
     argv: Sequence[str], env: Mapping[str, str], seconds: float, *, whom: str = "", tell: Tell | None = None
 ) -> Result:
-    """Run a program to its end, or kill it and its children after `seconds`.
+    """Run a program (an absolute path) to its end, or kill it and its children after `seconds`.
 
-    They are killed too when SIGTERM, SIGHUP or Ctrl-C ends us. One that cannot even be killed (it sleeps in a driver)
-    is left behind. `argv[0]` is an absolute path. Where `whom` has taken `SHORT_S` and may take more, `tell` is told.
+    They are killed too when a signal ends us. One that cannot be killed, as it sleeps in a driver, is left behind.
+    Where `whom` has taken `SHORT_S` and may take more, `tell` is told.
     """
     import subprocess  # noqa: PLC0415  7 ms, and most machines without a GPU need none
 
@@ -81,8 +79,8 @@ def run(
     with _ended_with_us(child):
         output, ended = wait(min(seconds, SHORT_S))
         if not ended and seconds > SHORT_S and tell:
-            sets = "UVTORCH_PROBE_TIMEOUT sets the limit"
-            tell(f"{whom} has not answered yet; waiting for up to {seconds:g} s ({sets})")
+            waiting = f"waiting for up to {seconds:g} s (UVTORCH_PROBE_TIMEOUT sets the limit)"
+            tell(f"{whom} has not answered yet; {waiting}")
         if not ended:  # a moment in any case: the time may be over because we were stopped (Ctrl-Z)
             output, ended = wait(max(seconds - SHORT_S, 0.05))
     if ended:
@@ -96,7 +94,7 @@ def run(
 
 @contextmanager
 def _ended_with_us(child: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """Kill the program if it is there at the end, or when a signal ends us: its session gets none of a terminal's."""
+    """Kill the program, which gets no signal of a terminal's, if it is there at the end or when a signal ends us."""
 
     def end(number: int, _: object) -> None:
         _kill(child)
@@ -117,8 +115,7 @@ def _ended_with_us(child: "subprocess.Popen[bytes]") -> Iterator[None]:
 
 
 def _kill(child: "subprocess.Popen[bytes]") -> None:
-    """Kill a program and its children (its process group, which it leads)."""
     try:
-        os.killpg(child.pid, signal.SIGKILL)
+        os.killpg(child.pid, signal.SIGKILL)  # its children too: it leads their group
     except (AttributeError, OSError):  # Windows has no groups
         child.kill()
