@@ -16,7 +16,7 @@ from uv import find_uv_bin
 from tests.conftest import MACHINES
 from tests.situations import choices
 from uvtorch import cli
-from uvtorch.argv import OURS, parse
+from uvtorch.argv import OURS, TORCH_VERBS, parse
 from uvtorch.errors import UsageError, UvtorchError
 from uvtorch.output import Output, clean, wrapped
 from uvtorch.session import Session
@@ -245,7 +245,7 @@ def test_a_terminal_of_each_width(columns: int, launcher: Path, tmp_path: Path) 
 
 def test_every_example_of_the_help_can_be_typed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """click reads each; and each verb has some, in its help."""
-    for name in ("", *torch_verbs._VERBS):
+    for name in ("", *TORCH_VERBS):
         words = [name] if name else []
         assert torch_verbs.run([*words, "--help"], Session(parse([]), {})) == 0
         shown = capsys.readouterr().out

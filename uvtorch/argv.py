@@ -1,9 +1,7 @@
 """uv's command line, as far as uvtorch must understand it.
 
-Which options take a value is a table, held by a test against the shell completion and the `--help` of the uv that is
-installed. An option that is in no table is never guessed at: it ends up in `CommandLine.unknown`.
-
-Lies on the hand-over path: imports nothing, and splits the table only when a verb is met that it is for.
+Which options take a value is a table, held by a test against the uv that is installed. An option that is in no table is
+never guessed at: it ends up in `CommandLine.unknown`. Lies on the hand-over path: imports nothing.
 """
 
 TYPE_CHECKING = False
@@ -12,60 +10,54 @@ if TYPE_CHECKING:
 
 
 # uv 0.13.8, hidden options and aliases included. Before the verb uv takes the global ones only, after it both.
-GLOBAL_VALUES = (
-    "--allow-insecure-host --trusted-host --cache-dir --color --config-file --directory --preview-features"
-    " --preview-feature --project --python-fetch --python-preference"
-)
-GLOBAL_FLAGS = (
-    "--allow-python-downloads --help -h --isolated --managed-python --native-tls --no-cache --no-cache-dir -n"
-    " --no-color --no-config --no-installer-metadata --no-managed-python --no-native-tls --no-offline --no-preview"
-    " --no-progress --no-python-downloads --no-system-certs --offline --preview --quiet -q --show-settings"
-    " --system-certs --verbose -v"
-)
+GLOBAL_VALUES = """
+    --allow-insecure-host --trusted-host --cache-dir --color --config-file --directory --preview-features
+    --preview-feature --project --python-fetch --python-preference
+"""
+GLOBAL_FLAGS = """
+    --allow-python-downloads --help -h --isolated --[no-]managed-python --[no-]native-tls --no-cache
+    --no-cache-dir -n --no-color --no-config --no-installer-metadata --[no-]offline --[no-]preview --no-progress
+    --no-python-downloads --[no-]system-certs --quiet -q --show-settings --verbose -v
+"""
 TOP_FLAGS = "--version -V"
 
-_LOCK_VALUES = (
-    "--config-setting --config-settings -C --config-settings-package --default-index --exclude-newer"
-    " --exclude-newer-package --extra-index-url --find-links -f --fork-strategy --index --index-strategy --index-url -i"
-    " --keyring-provider --link-mode --no-binary-package --no-build-isolation-package --no-build-package"
-    " --no-sources-package --prerelease --prerelease-package --python -p --refresh-package --resolution --upgrade-group"
-    " --upgrade-package -P"
-)
-_LOCK_FLAGS = (
-    "--binary --build --build-isolation --frozen --locked --no-binary --no-build --no-build-isolation --no-frozen"
-    " --no-index --no-locked --no-refresh --no-require-build-hashes --no-sources --no-upgrade --pre --refresh"
-    " --require-build-hashes --upgrade -U"
-)
+_LOCK_VALUES = """
+    --config-setting --config-settings -C --config-settings-package --default-index --exclude-newer
+    --exclude-newer-package --extra-index-url --find-links -f --fork-strategy --index --index-strategy
+    --index-url -i --keyring-provider --link-mode --no-binary-package --no-build-isolation-package
+    --no-build-package --no-sources-package --prerelease --prerelease-package --python -p --refresh-package
+    --resolution --upgrade-group --upgrade-package -P
+"""
+_LOCK_FLAGS = """
+    --[no-]binary --[no-]build --[no-]build-isolation --[no-]frozen --[no-]locked --no-index --[no-]refresh
+    --[no-]require-build-hashes --no-sources --[no-]upgrade --pre -U
+"""
 _INSTALL_VALUES = "--no-editable-package --no-install-package --only-install-package --reinstall-package"
-_INSTALL_FLAGS = (
-    "--active --no-active --compile-bytecode --compile --no-compile-bytecode --no-compile --no-install-local"
-    " --no-install-project --no-install-workspace --no-reinstall --only-install-local --only-install-project"
-    " --only-install-workspace --reinstall --force-reinstall"
-)
-_OTHER_VALUES = (
-    "--annotation-style --batch --bounds --branch --build-constraints --build-constraint -b --cert --client-cert"
-    " --config --constraints --constraint -c --custom-compile-command --env-file --excludes --exclude --extra"
-    " --format --from --generate-shell-completion --group --marker -m --max-recursion-depth --max-rounds"
-    " --no-emit-package --no-extra --no-group --only-binary --only-emit-package --only-group --optional"
-    " --output-file -o --output-format --overrides --override --package --pip-args --prefix --prune"
-    " --python-executable --python-platform --python-version --requirements --requirement -r --resolver --rev"
-    " --script --tag --target -t --with -w --with-editable --with-executables-from --with-requirements"
-)
-_OTHER_FLAGS = (
-    "--all-extras --no-all-extras --all-groups --all-packages --allow-empty-requirements --no-allow-empty-requirements"
-    " --allow-unsafe --no-allow-unsafe --annotate --no-annotate --ask -a --break-system-packages"
-    " --no-break-system-packages --check --no-check --check-exists --deps --no-deps --dev --no-dev"
-    " --disable-pip-version-check --dry-run --editable -e --no-editable --emit-build-options --no-emit-build-options"
-    " --emit-find-links --no-emit-find-links --emit-index-annotation --no-emit-index-annotation --emit-index-url"
-    " --no-emit-index-url --emit-marker-expression --no-emit-marker-expression --emit-options --no-emit-options"
-    " --emit-trusted-host --no-emit-trusted-host --exact --force --generate-hashes --no-generate-hashes --gui-script"
-    " --hashes --no-hashes --header --no-header --inexact --lfs --module --no-default-groups --no-emit-local"
-    " --no-emit-project --no-emit-workspace --no-env-file --no-project --no-sync --no-workspace --only-dev"
-    " --only-emit-local --only-emit-project --only-emit-workspace --raw --require-hashes --no-require-hashes"
-    " --reuse-hashes --no-reuse-hashes -s --show-resolution --strict --no-strict --strip-extras --no-strip-extras"
-    " --strip-markers --no-strip-markers --system --no-system --universal --no-universal --user --verify-hashes"
-    " --no-verify-hashes --workspace"
-)
+_INSTALL_FLAGS = """
+    --[no-]active --[no-]compile-bytecode --[no-]compile --no-install-local --no-install-project
+    --no-install-workspace --[no-]reinstall --only-install-local --only-install-project --only-install-workspace
+    --force-reinstall
+"""
+_OTHER_VALUES = """
+    --annotation-style --batch --bounds --branch --build-constraints --build-constraint -b --cert --client-cert
+    --config --constraints --constraint -c --custom-compile-command --env-file --excludes --exclude --extra
+    --format --from --generate-shell-completion --group --marker -m --max-recursion-depth --max-rounds
+    --no-emit-package --no-extra --no-group --only-binary --only-emit-package --only-group --optional
+    --output-file -o --output-format --overrides --override --package --pip-args --prefix --prune
+    --python-executable --python-platform --python-version --requirements --requirement -r --resolver --rev
+    --script --tag --target -t --with -w --with-editable --with-executables-from --with-requirements
+"""
+_OTHER_FLAGS = """
+    --[no-]all-extras --all-groups --all-packages --[no-]allow-empty-requirements --[no-]allow-unsafe
+    --[no-]annotate --ask -a --[no-]break-system-packages --[no-]check --check-exists --[no-]deps --[no-]dev
+    --disable-pip-version-check --dry-run --[no-]editable -e --[no-]emit-build-options --[no-]emit-find-links
+    --[no-]emit-index-annotation --[no-]emit-index-url --[no-]emit-marker-expression --[no-]emit-options
+    --[no-]emit-trusted-host --exact --force --[no-]generate-hashes --gui-script --[no-]hashes --[no-]header
+    --inexact --lfs --module --no-default-groups --no-emit-local --no-emit-project --no-emit-workspace
+    --no-env-file --no-project --no-sync --[no-]workspace --only-dev --only-emit-local --only-emit-project
+    --only-emit-workspace --raw --[no-]require-hashes --[no-]reuse-hashes -s --show-resolution --[no-]strict
+    --[no-]strip-extras --[no-]strip-markers --[no-]system --[no-]universal --user --[no-]verify-hashes
+"""
 _OTHER_THERE = {"pip": "--editable -e --no-binary", "run": "-m --script"}
 """What takes a value in `uv pip` alone, and none in `uv run` alone."""
 
@@ -79,7 +71,9 @@ OURS = {
     "pip": ("--torch-backend",),  # uv's own there; what it is given may be ours to choose
     "tool": ("--torch-backend",),
 }
-"""Per verb: the options that uvtorch adds; they are taken out of the command line. `--torch-backend` takes a value."""
+"""The options that uvtorch adds to a verb and takes out of the command line. `--torch-backend` takes a value."""
+TORCH_VERBS = ("detect", "explain", "list", "use", "backends", "doctor", "completion")
+"""What may follow `uvtorch torch`."""
 
 ALIASES = {
     "-C": "--config-setting",
@@ -110,14 +104,15 @@ VERBS = INSTALLERS | {"add", "remove", "sync", "run", "export", "lock"}
 
 
 def options(*tables: str) -> frozenset[str]:
-    """The option names in these rows of the tables."""
-    return frozenset(" ".join(tables).split())
+    """The option names in these tables; `--[no-]x` is two."""
+    names = " ".join(tables)
+    return frozenset((names.replace("[no-]", "") + " " + names.replace("[no-]", "no-")).split())
 
 
 def tables(family: str) -> tuple[frozenset[str], frozenset[str]]:
-    """The options after a verb, or after the first word of two: those that take a value, and those that do not.
+    """The options after a verb, or after the first word of two, with a value and without.
 
-    One table for all of them: an option that a verb lacks is uv's to refuse.
+    The same for nearly all: an option that a verb lacks is uv's to refuse.
     """
     values = options(GLOBAL_VALUES, _LOCK_VALUES, _INSTALL_VALUES, _OTHER_VALUES)
     flags = options(GLOBAL_FLAGS, _LOCK_FLAGS, _INSTALL_FLAGS, _OTHER_FLAGS)
@@ -126,7 +121,7 @@ def tables(family: str) -> tuple[frozenset[str], frozenset[str]]:
 
 
 class CommandLine:
-    """A command line taken apart. Built by `parse`; `argv` is what uv gets."""
+    """A command line taken apart by `parse`."""
 
     __slots__ = ("argv", "options", "ours", "positionals", "positionals_at", "typed", "unknown", "verb", "verb_at")
 
@@ -136,22 +131,21 @@ class CommandLine:
         self.verb_at = 0
         """Where the verb stands in `argv`, its last word."""
         self.typed: list[str] = []
-        """The arguments as they were typed."""
         self.argv: list[str] = []
-        """The arguments without uvtorch's own options."""
+        """What uv gets: what was `typed` without uvtorch's own options."""
         self.options: list[tuple[str, str | None]] = []
-        """uv's options in order, by their long names, with the value where they take one."""
+        """uv's options in order, by their long names, with their values."""
         self.ours: list[tuple[str, str | None]] = []
         """uvtorch's own options in order; a value that is missing is None."""
         self.positionals: list[str] = []
-        """What is no option: `add`'s requirements, `run`'s command and its arguments; after the verb `torch` all."""
+        """What is no option; after `torch`, and after `run`'s command, all."""
         self.positionals_at: list[int] = []
         """Where each positional stands in `argv`."""
         self.unknown: str | None = None
         """The first option that no table knows. Nothing after it can be relied on."""
 
     def has(self, *names: str) -> bool:
-        """Whether one of these options is given."""
+        """Whether one of these options of uv's is given."""
         return any(name in names for name, _ in self.options)
 
     def values(self, *names: str) -> list[str]:
@@ -168,7 +162,7 @@ class CommandLine:
         return any(option == name for option, _ in self.ours)
 
     def take_rest(self, words: list[str]) -> None:
-        """Take words that are no options, whatever they look like."""
+        """Take words for positionals, whatever they look like."""
         self.positionals_at += range(len(self.argv), len(self.argv) + len(words))
         self.positionals += words
         self.argv += words
@@ -181,8 +175,7 @@ class CommandLine:
 def parse(argv: list[str]) -> CommandLine:
     """Take a command line apart as uv's own parser (clap) does. Never fails: what it does not know is in `unknown`.
 
-    For a verb that uvtorch does not act on, nothing after the verb is looked at. After `torch`, uv's global options are
-    taken out of what its own verbs get.
+    Nothing is looked at after a verb that uvtorch does not act on. After `torch` only uv's global options are.
     """
     parser = _Parser(argv)
     parser.line.typed = argv
@@ -255,7 +248,7 @@ class _Parser:
         self._option(name, value)
 
     def _short(self, word: str) -> None:
-        """Read one cluster of short options: `-q`, `-qv`, `-p3.12`, `-p=3.12`, `-qp 3.12`."""
+        """Read a cluster: `-q`, `-qv`, `-p3.12`, `-p=3.12`, `-qp 3.12`."""
         line = self.line
         for place, letter in enumerate(word[1:], start=1):
             name, rest = "-" + letter, word[place + 1 :]
@@ -268,7 +261,6 @@ class _Parser:
             self._option(name, None)
 
     def _option(self, name: str, value: str | None) -> None:
-        """Record an option of uv's; its value may be the next word."""
         if name in self.values and value is None and self.words:
             value = self.words.pop(0)
             self.line.argv.append(value)
@@ -280,28 +272,27 @@ _FOLLOWING = {
     "sync": (_LOCK_VALUES, _LOCK_FLAGS, _INSTALL_VALUES, _INSTALL_FLAGS),
     "pip compile": (_LOCK_VALUES,),
 }
-"""What else than the global options a command of uv's takes that follows from another."""
+"""What a command of uv's that follows from another takes besides the global options."""
 _ONCE = "--upgrade --upgrade-package --upgrade-group --refresh --locked --frozen"
 
 
 def forwarded(line: CommandLine, verb: str = "", *, again: bool = True) -> tuple[str, ...]:
     """The options that mean the same to the command of uv's that follows from this one.
 
-    `again`: uv has locked or will, so that nothing is upgraded twice, and what may change is not the user's to forbid.
+    `again`: uv has locked or will, so nothing is upgraded twice or forbidden to change.
     """
     known = options(GLOBAL_VALUES, GLOBAL_FLAGS, *_FOLLOWING.get(verb, ())) - options(_ONCE if again else "")
     return tuple(word for option in line.options if option[0] in known for word in option if word is not None)
 
 
 def torch_backend(line: CommandLine) -> str | None:
-    """The backend the command line itself asks for: `auto`, a well-formed name, or None where it asks for nothing.
+    """The backend that uvtorch's own options ask for: `auto`, a well-formed name, or None.
 
-    Raises UsageError where an option lacks its value or has one too many, names no backend, or two of them contradict
-    each other.
+    Raises UsageError for a value that is missing, too many or no backend, and for two that contradict each other.
     """
     if not line.ours:
         return None
-    from uvtorch.errors import UsageError  # noqa: PLC0415  the hand-over loads nothing that it does not need
+    from uvtorch.errors import UsageError
 
     asked: dict[str, None] = {}
     for name, value in line.ours:
@@ -320,12 +311,9 @@ def torch_backend(line: CommandLine) -> str | None:
 
 
 def backend_name(value: str | None, origin: str) -> str:
-    """`value` if it is `auto` or a well-formed backend.
-
-    Raises UsageError naming `origin` (an option, a variable, a key) if it is neither.
-    """
-    from uvtorch import backend  # noqa: PLC0415  the hand-over loads nothing that it does not need
-    from uvtorch.errors import UsageError  # noqa: PLC0415  the hand-over loads nothing that it does not need
+    """`value` if it is `auto` or a well-formed backend; else raises UsageError naming `origin`: an option, a key."""
+    from uvtorch import backend
+    from uvtorch.errors import UsageError
 
     hint = "a backend is auto, cpu, xpu, cu126, rocm6.4 …, or nightly/cu130, test/cu130"
     if not value:

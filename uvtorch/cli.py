@@ -1,7 +1,4 @@
-"""The door: act, or hand the command line over to uv. One catcher for errors; exit codes.
-
-On the hand-over path nothing is imported but `argv` and `uv`, no file is read and no hardware is asked.
-"""
+"""The door: act, or hand the command line over to uv, with nothing imported but `argv` and `uv`. Catches errors."""
 
 import os
 import sys
@@ -15,75 +12,80 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from uvtorch.argv import CommandLine
-    from uvtorch.errors import UvtorchError
     from uvtorch.output import Output
+
+    Added = tuple[Callable[[Output], None], int] | None
 
 
 def main() -> "NoReturn":
-    """The program: `run`, and the end of the process, without taking the interpreter apart piece by piece.
-
-    That takes a third of a bare start of Python, and all that it would do for us is to write what is buffered.
-    """
-    code = run()
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            if stream is not None:
-                stream.flush()
-        except OSError:
-            pass
-    os._exit(code)
+    """Run uvtorch on `sys.argv` and end the process, without a third of a bare start of Python for taking it apart."""
+    os._exit(run())
 
 
 def run() -> int:
     """Run uvtorch on `sys.argv`; the exit code. Does not return where uv takes over."""
     try:
-        code = _act(sys.argv[1:])
+        code = _act(command_lines.parse(sys.argv[1:]))
         if sys.stdout is not None:
             sys.stdout.flush()
         return code
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        from uvtorch.errors import UvtorchError  # noqa: PLC0415  the hand-over loads nothing that it does not need
+        from uvtorch.errors import UvtorchError
 
         if isinstance(error, OSError) and error.filename is None and error.errno in _STDOUT_FAILURES:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered has nowhere to go
             if isinstance(error, BrokenPipeError):
                 return 141
-            return _refuse(UvtorchError(f"cannot write the output: {error.strerror}"))
-        if isinstance(error, UvtorchError):
-            return _refuse(error)
-        raise
+            error = UvtorchError(f"cannot write the output: {error.strerror}")
+        if not isinstance(error, UvtorchError):
+            raise
+        from uvtorch.output import Output
+
+        Output(command_lines.parse(sys.argv[1:]), os.environ).error(error)
+        return error.exit_code
 
 
 _STDOUT_FAILURES = (5, 28, 32)
 """EIO, ENOSPC, EPIPE: what our own output can meet."""
 
 
-def _act(words: list[str]) -> int:
-    line = command_lines.parse(words)
+def _act(line: "CommandLine") -> int:
     if line.unknown is not None:
         return _unknown(line)
     if line.verb == "torch":
         return _torch(line)
-    if line.verb == "help":
-        return _help_verb(line)
-    if added := _added(line):
-        return _with_uv(words, *added)
+    if line.verb == "help":  # `uv help`, `uv help add`
+        if line.positionals[:1] == ["torch"]:
+            line.positionals = [*line.positionals[1:], "--help"]
+            return _torch(line)
+        verb = line.positionals[0] if line.positionals else None
+        added = _helped(verb)
+    else:
+        added = _added(line)
+    if added:
+        return _with_uv(line, *added)
     if line.verb in command_lines.VERBS and _concerns_us(line):
         return _do(line)
-    return uv.hand_over(uv.find(os.environ), words)
+    return uv.hand_over(uv.find(os.environ), line.typed)
 
 
-def _added(line: "CommandLine") -> "tuple[Callable[[Output], None], int] | None":
+def _helped(verb: str | None) -> "Added":
+    return (lambda out: _help(out, verb), 0) if verb in (None, *command_lines.VERBS) else None
+
+
+def _added(line: "CommandLine") -> "Added":
     """What is ours to say once uv has spoken, and with which exit code of uv's."""
     if line.verb is None and line.has("--version"):
-        return _version, 0
-    if line.has("--help") and line.verb in (None, *command_lines.VERBS):
-        return lambda out: _help(out, line.verb), 0
+        from uvtorch import __version__
+
+        return lambda out: out.line(f"uvtorch {__version__}"), 0
+    if line.has("--help"):
+        return _helped(line.verb)
     if not line.typed:  # uv's to refuse, as is a verb of ours without its `torch`
         hint = "`uvtorch torch` is about PyTorch's builds, and `uvtorch --help` shows what else it adds"
-    elif line.verb in ("detect", "explain", "list", "use", "backends", "doctor", "completion"):
+    elif line.verb in command_lines.TORCH_VERBS:
         hint = f"did you mean `uvtorch torch {line.verb}`?"
     else:
         return None
@@ -94,11 +96,9 @@ def _concerns_us(line: "CommandLine") -> bool:
     """Whether there may be something to do, told without reading more than a pyproject.toml that names uvtorch."""
     if line.verb in ("add", "remove", "lock"):  # whatever changes the lock may bring PyTorch along
         return True
-    if (line.verb in command_lines.INSTALLERS or line.verb == "run") and _names_pytorch(line):
-        return True
     if line.verb in command_lines.INSTALLERS:
-        return ("--torch-backend", "auto") in line.ours
-    return _asks(line) or _configured(line)
+        return _names_pytorch(line) or ("--torch-backend", "auto") in line.ours
+    return (line.verb == "run" and _names_pytorch(line)) or _asks(line) or _configured(line)
 
 
 def _asks(line: "CommandLine") -> bool:
@@ -116,53 +116,47 @@ def _names_pytorch(line: "CommandLine") -> bool:
     named = "torch" in text or "/" in text or " ." in text
     if not (named or listed or line.verb in ("pip sync", "pip compile") or "UV_TORCH_BACKEND" in os.environ):
         return False
-    from uvtorch.named import names_pytorch  # noqa: PLC0415  the hand-over loads nothing that it does not need
+    from uvtorch.named import names_pytorch
 
     return names_pytorch(line, os.environ)
 
 
 def _configured(line: "CommandLine") -> bool:
-    """Whether a pyproject.toml here or above configures uvtorch.
-
-    Not by `locate`: on the way to a plain `uv run` its imports would cost more than all else.
-    """
+    """Whether a pyproject.toml here or above configures uvtorch. Not by `locate`: a plain `run` waits for no import."""
+    env = os.environ
     try:
-        directory = os.getcwd()
-    except OSError:
+        directory = os.path.realpath(line.value("--directory") or env.get("UV_WORKING_DIR") or "")
+    except OSError:  # the working directory is gone
         return False
-    named = line.value("--directory") or os.environ.get("UV_WORKING_DIR")
-    directory = os.path.realpath(os.path.join(directory, named)) if named else directory
-    directory = os.path.join(directory, line.value("--project") or os.environ.get("UV_PROJECT") or "")
-    directory = os.path.normpath(directory)
-    while True:
+    directory = os.path.normpath(os.path.join(directory, line.value("--project") or env.get("UV_PROJECT") or ""))
+    above = ""
+    while directory != above:
         try:
             with open(os.path.join(directory, "pyproject.toml"), "rb") as file:
                 text = file.read()
         except OSError:
             text = b""
         if b"uvtorch" in text:
-            from uvtorch.packages import configures  # noqa: PLC0415  the hand-over loads nothing that it does not need
+            from uvtorch.packages import configures
 
             if configures(text):
                 return True
-        parent = os.path.dirname(directory)
-        if parent == directory:
-            return False
-        directory = parent
+        directory, above = os.path.dirname(directory), directory
+    return False
 
 
 def _do(line: "CommandLine") -> int:
-    import gc  # noqa: PLC0415  the hand-over loads nothing that it does not need
+    import gc
 
     gc.disable()  # a short life: collecting costs milliseconds and finds nothing worth it
     command_lines.torch_backend(line)  # a mistake in our own options is told wherever it is made
     if line.verb in ("sync", "run", "export"):
-        from uvtorch.cache import recall  # noqa: PLC0415  the hand-over loads nothing that it does not need
+        from uvtorch.cache import recall
 
         if known := recall(line, os.environ):
             options, said = known
             if said:
-                from uvtorch.output import Output  # noqa: PLC0415  the hand-over loads nothing that it does not need
+                from uvtorch.output import Output
 
                 out = Output(line, os.environ)
                 for text in said:
@@ -170,8 +164,8 @@ def _do(line: "CommandLine") -> int:
             return uv.hand_over(uv.find(os.environ), line.with_options(*options))
     _speak_safely()
     if line.verb in ("add", "remove") or (line.verb == "lock" and not _asks(line)):
-        from uvtorch.command import Command  # noqa: PLC0415  the hand-over loads nothing that it does not need
-        from uvtorch.steps.watch import names_pytorch, watch  # noqa: PLC0415  the hand-over loads nothing that it does not need
+        from uvtorch.command import Command
+        from uvtorch.steps.watch import names_pytorch, watch
 
         command = Command(line, os.environ)
         if line.verb == "lock" or not (line.ours_has("--torch-backend") or names_pytorch(command) or _configured(line)):
@@ -180,16 +174,16 @@ def _do(line: "CommandLine") -> int:
 
 
 def _act_on_project(line: "CommandLine") -> int:
-    from uvtorch.session import Session  # noqa: PLC0415  the hand-over loads nothing that it does not need
+    from uvtorch.session import Session
 
     if line.verb == "add":
-        from uvtorch.verbs.add import add as act  # noqa: PLC0415  the hand-over loads nothing that it does not need
+        from uvtorch.verbs.add import add as act
     elif line.verb in command_lines.INSTALLERS:
-        from uvtorch.verbs.pip import install as act  # noqa: PLC0415  the hand-over loads nothing that it does not need
+        from uvtorch.verbs.pip import install as act
     elif line.verb == "remove":
-        from uvtorch.verbs.remove import remove as act  # noqa: PLC0415  the hand-over loads nothing that it does not need
+        from uvtorch.verbs.remove import remove as act
     else:
-        from uvtorch.verbs.sync import sync as act  # noqa: PLC0415  the hand-over loads nothing that it does not need
+        from uvtorch.verbs.sync import sync as act
     session = Session(line, os.environ)
     if line.verb in ("add", "remove"):
         session.claim()
@@ -197,9 +191,9 @@ def _act_on_project(line: "CommandLine") -> int:
 
 
 def _unknown(line: "CommandLine") -> int:
-    """An option that no table knows: its arguments cannot be told from the rest, so uv gets all, or nobody."""
+    """An option that no table knows: what follows it may be its value, so uv gets all, or nobody."""
     if (line.ours and line.verb not in command_lines.INSTALLERS) or line.verb == "torch":
-        from uvtorch.errors import UsageError  # noqa: PLC0415  the hand-over loads nothing that it does not need
+        from uvtorch.errors import UsageError
 
         verb = f" of `uv {line.verb}`" if line.ours else ""
         raise UsageError(
@@ -209,22 +203,11 @@ def _unknown(line: "CommandLine") -> int:
     return uv.hand_over(uv.find(os.environ), line.typed)
 
 
-def _help_verb(line: "CommandLine") -> int:
-    """`uv help`, `uv help add`; our own verbs are ours to explain."""
-    if line.positionals[:1] == ["torch"]:
-        line.positionals = [*line.positionals[1:], "--help"]
-        return _torch(line)
-    verb = line.positionals[0] if line.positionals else None
-    if verb in (None, *command_lines.VERBS):
-        return _with_uv(line.argv, lambda out: _help(out, verb))
-    return uv.hand_over(uv.find(os.environ), line.argv)
-
-
 def _torch(line: "CommandLine") -> int:
-    from uvtorch.errors import UsageError  # noqa: PLC0415  the hand-over loads nothing that it does not need
-    from uvtorch.output import COLORS  # noqa: PLC0415  the hand-over loads nothing that it does not need
-    from uvtorch.session import Session  # noqa: PLC0415  the hand-over loads nothing that it does not need
-    from uvtorch.verbs import torch  # noqa: PLC0415  the hand-over loads nothing that it does not need
+    from uvtorch.errors import UsageError
+    from uvtorch.output import COLORS
+    from uvtorch.session import Session
+    from uvtorch.verbs import torch
 
     _speak_safely()
     color = line.value("--color")
@@ -233,15 +216,15 @@ def _torch(line: "CommandLine") -> int:
     return torch.run(line.positionals, Session(line, os.environ))
 
 
-def _with_uv(words: list[str], then: "Callable[[Output], None]", on: int = 0) -> int:
+def _with_uv(line: "CommandLine", then: "Callable[[Output], None]", on: int) -> int:
     """Let uv speak first; add our words if it ends with the code `on`."""
     with uv.Interrupted() as interrupted:
-        code = uv.run(uv.find(os.environ), words, interrupted)
+        code = uv.run(uv.find(os.environ), line.typed, interrupted)
     if code == on:
-        from uvtorch.output import Output  # noqa: PLC0415  the hand-over loads nothing that it does not need
+        from uvtorch.output import Output
 
         _speak_safely()
-        then(Output(command_lines.parse(words), os.environ))
+        then(Output(line, os.environ))
     return code
 
 
@@ -249,12 +232,6 @@ def _speak_safely() -> None:
     """Names and texts may hold characters that stdout's encoding lacks: they are escaped, as stderr does."""
     if sys.stdout is not None and getattr(sys.stdout, "errors", None) == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-
-
-def _version(out: "Output") -> None:
-    from uvtorch import __version__  # noqa: PLC0415  the hand-over loads nothing that it does not need
-
-    out.line(f"uvtorch {__version__}")
 
 
 _ADDED = {
@@ -292,10 +269,3 @@ def _help(out: "Output", verb: str | None) -> None:
         examples = (example for one in ([verb] if verb else ours) for example in _EXAMPLES[one])
         out.table([(), ("uvtorch adds:",), *rows])
         out.table([(), ("Examples:",), *(("", *example) for example in examples)])
-
-
-def _refuse(error: "UvtorchError") -> int:
-    from uvtorch.output import Output  # noqa: PLC0415  the hand-over loads nothing that it does not need
-
-    Output(command_lines.parse(sys.argv[1:]), os.environ).error(error)
-    return error.exit_code

@@ -1,7 +1,4 @@
-"""The real uv: find it, become it, run it, ask it. The only module that starts uv.
-
-Lies on the hand-over path: what only waiting or Windows needs is imported there.
-"""
+"""The real uv: find it, become it, run it, ask it. The only module that starts uv; lies on the hand-over path."""
 
 import _signal  # type: ignore[import-not-found]  # `signal` would import enum, a third of the whole hand-over
 import os
@@ -26,7 +23,7 @@ def find(env: "Mapping[str, str]") -> str:
     """The path of the real uv, never of uvtorch itself under uv's name.
 
     `UVTORCH_UV`, else `UV` (which uv sets for its children), else the first on `PATH`, else one installed beside
-    uvtorch (the extra `uvtorch[uv]`). Raises UvNotFound where there is none, or where `UVTORCH_UV` names none.
+    uvtorch. Raises UvNotFound.
     """
     named = env.get("UVTORCH_UV")
     ourselves = None
@@ -35,7 +32,7 @@ def find(env: "Mapping[str, str]") -> str:
             if not _is_uvtorch(path):
                 return path
             ourselves = ourselves or path
-    from uvtorch.errors import UvNotFound  # noqa: PLC0415  the hand-over loads nothing that it does not need
+    from uvtorch.errors import UvNotFound
 
     if named:
         reason = "is uvtorch itself" if ourselves else "is not a program that can be run"
@@ -49,7 +46,6 @@ def find(env: "Mapping[str, str]") -> str:
 
 
 def _candidates(named: str | None, env: "Mapping[str, str]") -> list[str]:
-    """Where uv may be, in order."""
     if named:
         name = named if not WINDOWS or named.lower().endswith(".exe") else named + ".exe"
         return [name] if os.path.dirname(name) else _on_path(name, env)
@@ -59,13 +55,13 @@ def _candidates(named: str | None, env: "Mapping[str, str]") -> list[str]:
 
 
 def _on_path(name: str, env: "Mapping[str, str]") -> list[str]:
-    """Where on `PATH` a program may be, in order; not in `.` or an empty entry, which is whatever folder one is in."""
+    """Where on `PATH` a program may be; not in `.` or an empty entry, which is whatever folder one is in."""
     folders = env.get("PATH", os.defpath).split(os.pathsep)
     return [os.path.join(folder, name) for folder in folders if os.path.isabs(folder)]
 
 
 def _is_uvtorch(path: str) -> bool:
-    """Whether this file starts uvtorch: the running script, a link to it, a copy, a console script, a wrapper."""
+    """Whether this file starts uvtorch: the running script, a copy, a wrapper."""
     try:
         if os.path.exists(sys.argv[0]) and os.path.samefile(path, sys.argv[0]):
             return True
@@ -77,15 +73,15 @@ def _is_uvtorch(path: str) -> bool:
         return False
     if b"uvtorch" not in text:
         return False
-    import re  # noqa: PLC0415  the hand-over loads nothing that it does not need
+    import re
 
-    # A line names it as a program or module, not as a directory on the way to another.
+    # It is named as a program or module, not as a directory on the way to another, or in a comment.
     program = rb"(^|[ \t/\\\"'=;&|(`]|-m)uvtorch([ \t\"';&|)`]|$|\.cli|\.__main__|\.exe)"
     return any(re.search(program, line) for line in text.splitlines() if line[:1] != b"#" or line[:2] == b"#!")
 
 
 def hand_over(path: str, args: "Sequence[str]") -> "NoReturn":
-    """Become uv: same process, streams, terminal and working directory, and the environment uvtorch was given.
+    """Become uv: the same process, streams, terminal, directory, and the environment that uvtorch was given.
 
     On Windows, where exec would return to the caller at once with 0, wait for uv and exit with its code.
     """
@@ -103,14 +99,14 @@ def hand_over(path: str, args: "Sequence[str]") -> "NoReturn":
 
 
 def _flush() -> None:
-    """What we printed comes before what uv prints. A stream that was closed when Python started is None."""
+    """Print what is buffered before uv prints. A stream that was closed when Python started is None."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
 
 
 def environment() -> dict[str, str]:
-    """The environment uvtorch was given: without the LC_CTYPE that Python sets for itself in the C locale (PEP 538)."""
+    """The environment as it was given: without the LC_CTYPE that Python sets in the C locale (PEP 538)."""
     env = dict(os.environ)
     if env.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8") and not env.get("LC_ALL"):
         try:
@@ -126,7 +122,7 @@ def environment() -> dict[str, str]:
 
 
 def _cannot_start(path: str, error: OSError) -> Exception:
-    from uvtorch.errors import UvNotFound  # noqa: PLC0415  the hand-over loads nothing that it does not need
+    from uvtorch.errors import UvNotFound
 
     return UvNotFound(f"cannot start {path}: {error.strerror or error}", "set UVTORCH_UV to a uv that runs here")
 
@@ -134,9 +130,8 @@ def _cannot_start(path: str, error: OSError) -> Exception:
 class Interrupted:
     """Signals that came while uv was running. `code` is the exit code for them, 0 where none came.
 
-    A context: inside, SIGINT, SIGTERM, SIGHUP and SIGQUIT do not end uvtorch but reach uv, once, so that uv can clean
-    up and uvtorch can undo its edits afterwards. SIGTSTP stops uv with uvtorch, and both go on together. `look` is
-    called now and then while uv runs, on Linux.
+    Inside this context SIGINT, SIGTERM, SIGHUP and SIGQUIT do not end uvtorch but reach uv, once, so that uv can clean
+    up and uvtorch undo its edits. SIGTSTP stops both. `look` is called now and then while uv runs, on Linux.
     """
 
     def __init__(self, look: "Callable[[], None] | None" = None) -> None:
@@ -154,7 +149,7 @@ class Interrupted:
             if number is not None and _signal.getsignal(number) != _signal.SIG_IGN:
                 self._previous[number] = _signal.signal(number, self._receive)
         if not WINDOWS and _signal.getsignal(_signal.SIGTSTP) == _signal.SIG_DFL:
-            self._previous[_signal.SIGTSTP] = _signal.signal(_signal.SIGTSTP, self._stop)
+            self._previous[_signal.SIGTSTP] = _signal.signal(_signal.SIGTSTP, self._receive)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -165,8 +160,8 @@ class Interrupted:
         """Start uv and wait for it; its exit code, 128+n where signal n ended it.
 
         `start` gets the signals to block in uv, and returns its process id. Where the system tells who sent a signal
-        (Linux), ours wait in a queue meanwhile: one from the kernel, a Ctrl-C, went to all of the terminal's foreground
-        group, uv included; one that a process sent is for us to pass on.
+        (Linux), ours wait in a queue: one from the kernel, a Ctrl-C, went to the terminal's foreground group, uv
+        included; one that a process sent is for us to pass on.
         """
         if not hasattr(_signal, "sigtimedwait"):
             self._pid = start(())
@@ -200,7 +195,6 @@ class Interrupted:
             _signal.pthread_sigmask(_signal.SIG_SETMASK, usual)
 
     def _pass_on(self, told: "struct_siginfo") -> None:
-        """Do as a signal tells that was taken out of the queue; uv's end is one of those."""
         if told.si_signo == _signal.SIGTSTP:
             self._stop_both(told.si_code > 0)
         elif told.si_signo in self._previous:
@@ -211,28 +205,28 @@ class Interrupted:
                 self._forward()
 
     def _receive(self, number: int, _frame: object) -> None:
-        again = self.code != 0
-        self.code = 128 + number
-        if self._pid and (again or not self._uv_has_it_too(number)):
+        uv_has_it = self._uv_has_it_too(number)
+        if number == getattr(_signal, "SIGTSTP", 0):
+            self._stop_both(uv_has_it)
+            return
+        again, self.code = self.code, 128 + number
+        if self._pid and (again or not uv_has_it):
             self._forward()
 
-    def _stop(self, number: int, _frame: object) -> None:
-        self._stop_both(self._uv_has_it_too(number))
-
     def _stop_both(self, uv_has_it: bool) -> None:
-        """Stop uv, unless it has the signal too, then uvtorch; where that goes on, so does uv."""
+        """Stop uv, then uvtorch, and let both go on."""
         if self._pid and not uv_has_it:
             os.kill(self._pid, _signal.SIGTSTP)
         _signal.signal(_signal.SIGTSTP, _signal.SIG_DFL)
         os.kill(os.getpid(), _signal.SIGTSTP)
         usual = _signal.pthread_sigmask(_signal.SIG_UNBLOCK, {_signal.SIGTSTP})  # here it stops
         _signal.pthread_sigmask(_signal.SIG_SETMASK, usual)
-        _signal.signal(_signal.SIGTSTP, self._stop)
+        _signal.signal(_signal.SIGTSTP, self._receive)
         if self._pid:
             os.kill(self._pid, _signal.SIGCONT)
 
     def _uv_has_it_too(self, number: int) -> bool:
-        """Whether the terminal may have sent this to its whole foreground group: Ctrl-C and Ctrl-\\."""  # noqa: D301
+        """Whether the terminal may have sent this key, such as Ctrl-C, to its whole foreground group."""
         if number not in (_signal.SIGINT, _signal.SIGQUIT, getattr(_signal, "SIGTSTP", 0)):
             return False
         try:
@@ -242,7 +236,6 @@ class Interrupted:
             return False
 
     def _forward(self) -> None:
-        """Send uv the last signal that came."""
         try:
             os.kill(self._pid, self.code - 128)
         except ProcessLookupError:
@@ -261,10 +254,10 @@ def run(
     stderr: int | None = None,
     variables: "Mapping[str, str] | None" = None,
 ) -> int:
-    """Run uv with everything inherited, wait for it and return its exit code, 128+n where signal n ended it.
+    """Run uv with everything inherited and wait for it; its exit code, 128+n where signal n ended it.
 
-    `stderr` is the descriptor that takes the place of its stderr, `variables` those that it gets where they are unset.
-    Raises UvNotFound where it cannot be started. Signals go through `interrupted`, which must be entered.
+    `stderr` is a descriptor in its place; `variables` are set where they are unset. Signals go through `interrupted`,
+    which must be entered. Raises UvNotFound where uv cannot be started.
     """
     _flush()
     env = {**(variables or {}), **environment()}
@@ -282,12 +275,12 @@ def run(
 
 
 IMPATIENT = {"UV_HTTP_CONNECT_TIMEOUT": "2", "UV_HTTP_RETRIES": "0"}
-"""For uv's environment: an index that cannot be reached is given up after two seconds."""
+"""Variables of uv's: an index that cannot be reached is given up after two seconds."""
 
 
 def run_quietly(path: str, args: "Sequence[str]", interrupted: Interrupted, *, patient: bool = True) -> tuple[int, str]:
-    """Run uv with its stderr held back; its exit code and what it said, in colour where it would have been."""
-    from tempfile import TemporaryFile  # noqa: PLC0415  the hand-over loads nothing that it does not need
+    """`run` with stderr held back; the exit code and what uv said, in colour where it would have been."""
+    from tempfile import TemporaryFile
 
     terminal = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
     # Not `--color always`: uv takes that option once, and the user's own words come before this variable.
@@ -299,8 +292,8 @@ def run_quietly(path: str, args: "Sequence[str]", interrupted: Interrupted, *, p
 
 
 def _run_windows(command: "Sequence[str]", stderr: int | None, env: "Mapping[str, str]") -> int:
-    """Run uv and wait, as Windows needs it: inside `Interrupted`, for a console's Ctrl-C reaches uv by itself."""
-    import subprocess  # noqa: PLC0415  the hand-over loads nothing that it does not need
+    # Inside `Interrupted`: a console's Ctrl-C reaches uv by itself.
+    import subprocess
 
     code = subprocess.Popen(command, close_fds=False, stderr=stderr, env=env).wait()
     return code - (1 << 32) if code >= 1 << 31 else code  # 0xC000013A, a Ctrl-C, as sys.exit can pass it on
@@ -309,14 +302,13 @@ def _run_windows(command: "Sequence[str]", stderr: int | None, env: "Mapping[str
 def ask(path: str, args: "Sequence[str]", given: str = "", *, patient: bool = True) -> tuple[int, str, str]:
     """Run uv for its answer: exit code, stdout and stderr. `given` is its stdin.
 
-    `UV_TORCH_BACKEND` is left out: `uv pip` would look at that backend's index instead of the one that is asked about.
     Not `patient`: an index that cannot be reached, or says nothing, is given up after two seconds.
-    Raises UvNotFound where it cannot be started.
+    Raises UvNotFound where uv cannot be started.
     """
-    import subprocess  # noqa: PLC0415  the hand-over loads nothing that it does not need
+    import subprocess
 
     env = environment()
-    env.pop("UV_TORCH_BACKEND", None)
+    env.pop("UV_TORCH_BACKEND", None)  # `uv pip` would look at that index instead of the one that is asked about
     if not patient:
         env |= {**IMPATIENT, "UV_HTTP_TIMEOUT": "2"}
     try:
@@ -329,16 +321,13 @@ def ask(path: str, args: "Sequence[str]", given: str = "", *, patient: bool = Tr
 
 
 def require(path: str) -> None:
-    """Raise UvTooOld if this uv is older than `MINIMUM`. One that does not tell its version is given the benefit.
-
-    Raises UvNotFound where it cannot be started.
-    """
+    """Raise UvTooOld if this uv says that it is older than `MINIMUM`, UvNotFound where it cannot be started."""
     words = ask(path, ["--version"])[1].split()
     number = words[1] if len(words) > 1 and words[0] == "uv" else ""
     parts = number.partition("+")[0].split(".")
     if all(part.isdigit() for part in parts) and tuple(map(int, parts)) < MINIMUM:
         needed = ".".join(map(str, MINIMUM))
-        from uvtorch.errors import UvTooOld  # noqa: PLC0415  the hand-over loads nothing that it does not need
+        from uvtorch.errors import UvTooOld
 
         raise UvTooOld(
             f"{path} is uv {number}; a package from an index of its own needs uv {needed} or newer",

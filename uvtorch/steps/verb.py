@@ -1,4 +1,4 @@
-"""What the verbs of `uvtorch torch` share as commands of click: examples in their help, uv's colours, `--hardware`."""
+"""What the verbs of `uvtorch torch` share: examples and uv's colours in their help, the option `--hardware`."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -15,8 +15,6 @@ Examples = Sequence[tuple[str, str]]
 
 
 class _Formatter(click.HelpFormatter):
-    """Headings in green and what is typed in cyan, as uv has them."""
-
     def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
         prefix = click.style("Usage:", "green", bold=True) + " "
         super().write_usage(click.style(prog, "cyan", bold=True), click.style(args, "cyan"), prefix)
@@ -47,14 +45,10 @@ class Verb(click.Command):
         return super().get_short_help_str(1000)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  click's
-        """Write the examples, each beside what it does, or above it where there is no room."""
+        """Write the examples."""
         rows = [(f"uvtorch torch {words}", text) for words, text in self.examples]
         with formatter.section("Examples"):
             formatter.write_dl(rows, col_max=formatter.width - 34)
-
-
-class Verbs(Verb, click.Group):
-    """The group of them."""
 
 
 def hardware_option(does: str) -> Callable[[Any], Any]:

@@ -7,21 +7,19 @@ from typing import Final
 
 import click
 
+from uvtorch.argv import TORCH_VERBS
 from uvtorch.errors import UsageError
 from uvtorch.output import WIDTH
 from uvtorch.session import Session
-from uvtorch.steps.verb import Verbs
-
-_VERBS: Final = ("detect", "explain", "list", "use", "backends", "doctor", "completion")
-"""Each is a module of `uvtorch.verbs` with a command of its name, for the built-in `list` with `_` behind it."""
+from uvtorch.steps.verb import Verb
 
 
-class _Verbs(Verbs):
+class _Verbs(Verb, click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
-        return list(_VERBS)
+        return list(TORCH_VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  click's signature
-        if cmd_name not in _VERBS:
+        if cmd_name not in TORCH_VERBS:
             return None
         module = importlib.import_module(f"uvtorch.verbs.{cmd_name}")
         command = getattr(module, cmd_name.replace("list", "list_"))
@@ -47,7 +45,7 @@ def torch() -> None:
 
 
 def run(args: list[str], session: Session) -> int:
-    """Run one verb; its exit code. The verbs get the session as click's `obj`.
+    """Run one verb, which gets the session as click's `obj`; its exit code.
 
     Raises UsageError for a command line that click cannot read, UvtorchError as the verb does.
     """
@@ -66,9 +64,8 @@ def run(args: list[str], session: Session) -> int:
 
 
 def _remedy(args: list[str]) -> str:
-    """What to type after a command line that click cannot read."""
     verb = next((word for word in args if not word.startswith("-")), "")
-    if verb in _VERBS:
+    if verb in TORCH_VERBS:
         return f"`uvtorch torch {verb} --help` shows what it takes"
-    near = get_close_matches(verb, _VERBS, 1)
+    near = get_close_matches(verb, TORCH_VERBS, 1)
     return f"did you mean `uvtorch torch {near[0]}`?" if near else "`uvtorch torch --help` lists the verbs"
