@@ -18,7 +18,7 @@ LAYERS = [
     "session",
     "audit command",
     "edits index_query transaction",
-    "environment fleet uv_rule",
+    "environment fleet",
     "choose project",
     "hardware catalog journal named markers",
     "machine requirement locate output",

@@ -6,7 +6,7 @@ from tests.choose.described import machine, request
 from tests.choose.rows import ROWS
 from uvtorch.catalog import Catalog, number
 from uvtorch.choose import choose, evaluate
-from uvtorch.uv_rule import auto
+from uvtorch.verbs.explain import auto
 
 
 class Score(NamedTuple):

@@ -7,9 +7,10 @@ import pytest
 from tests.choose.beside_uv import compare
 from tests.choose.described import machine, request
 from uvtorch import catalog as catalogs
-from uvtorch import hardware, uv_rule
+from uvtorch import hardware
 from uvtorch.choose import Request
-from uvtorch.uv_rule import auto
+from uvtorch.verbs.explain import auto
+from uvtorch.verbs.explain import compare as beside
 
 CATALOG = catalogs.load()
 
@@ -61,19 +62,19 @@ def test_the_rule_is_what_uv_was_seen_to_do(described: str, asked: str, expected
 def test_what_plain_uv_takes_on_a_described_machine(
     name: str, plain: tuple[str, str, str], automatic: tuple[str, str, str]
 ) -> None:
-    found = uv_rule.compare(hardware.described()[name], Request(("torch",)), CATALOG)
+    found = beside(hardware.described()[name], Request(("torch",)), CATALOG)
     assert tuple((str(one.backend), one.option.torch, one.verdict) for one in found) == (plain, automatic)
     assert [one.command for one in found] == ["uv add torch", "uv pip install torch --torch-backend=auto"]
 
 
 def test_what_plain_uv_cannot_find_is_said() -> None:
-    for one in uv_rule.compare(hardware.described()["gtx1080"], Request(("torch==2.14.1",), "3.8"), CATALOG):
+    for one in beside(hardware.described()["gtx1080"], Request(("torch==2.14.1",), "3.8"), CATALOG):
         assert (one.backend, one.option.fits, one.verdict) == (None, False, "finds no build")
 
 
 def test_a_local_version_is_on_no_default_index_and_the_command_can_be_typed() -> None:
     asked = Request(("torch==2.9.1+cu126 ; sys_platform == 'linux'",))
-    plain, automatic = uv_rule.compare(hardware.described()["h100"], asked, CATALOG)
+    plain, automatic = beside(hardware.described()["h100"], asked, CATALOG)
     assert plain.verdict == "finds no build"
     assert (str(automatic.backend), automatic.option.torch, automatic.verdict) == ("cu126", "2.9.1", "runs here")
     assert shlex.split(plain.command) == ["uv", "add", *asked.requirements]

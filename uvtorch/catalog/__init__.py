@@ -1,7 +1,6 @@
 """The catalog: PyTorch releases, backends, kernels and drivers, as data with its sources. No decisions here.
 
-The tables are the TOML files beside this module, each with a comment on its columns; `builds.toml` and `pairs.toml`
-are written by tools/collect_catalog.py. `UVTORCH_CATALOG` and `[tool.uvtorch] catalog` name another copy.
+The tables are the TOML files beside this module, each with a comment on its columns and sources.
 """
 
 import os
@@ -23,7 +22,7 @@ CERTAINTIES = ("server", "pypi", "url", "verified", "declared", "report", "infer
 `inferred` is not confirmed."""
 
 PYTHONS = (*(f"3.{minor}" for minor in range(8, 16)), "3.13t", "3.14t", "3.15t")
-"""Every Python that a wheel was ever built for; `t` is the free-threaded build."""
+"""Every Python that a wheel was ever built for."""
 
 _Readers = Sequence[Callable[[str], Any]]
 
@@ -36,7 +35,7 @@ class Build(NamedTuple):
     certainty: str
     source: str
     expected: frozenset[str] = frozenset()
-    """Those of `pythons` that the source does not list but that are expected there."""
+    """Those of `pythons` that the source does not list."""
 
 
 class Kernels(NamedTuple):
@@ -51,10 +50,10 @@ class Kernels(NamedTuple):
 
 
 class Catalog(NamedTuple):
-    """Everything known of PyTorch's builds. Versions are text as PyTorch writes them, ordered oldest first."""
+    """Everything known of PyTorch's builds. Versions are text as PyTorch writes them, oldest first."""
 
     as_of: str
-    """The day up to which it was kept, `2026-11-20`."""
+    """`2026-11-20`: the day up to which it was kept."""
     releases: dict[str, str]
     """Release -> date."""
     sources: dict[str, str]
@@ -63,42 +62,42 @@ class Catalog(NamedTuple):
     pypi: dict[str, dict[str, tuple[Backend, frozenset[str]]]]
     """Release -> platform -> (the backend of PyPI's own wheel, its Pythons)."""
     unseen: dict[str, tuple[Backend, ...]]
-    """Releases -> backends that probably have it, which nobody has seen."""
+    """Release -> backends that probably have it, which nobody has seen."""
     announced: tuple[Backend, ...]
     kernels: dict[tuple[Backend, str, str], Kernels]
     """(backend, release, platform)."""
     devices: dict[Backend, frozenset[str]]
-    """The AMD architectures that a ROCm build has code for."""
+    """The AMD architectures that a build has code for."""
     unusable: dict[tuple[str, Backend], tuple[frozenset[str], str]]
-    """(architecture, this backend and newer ones) whose libraries do not run on it all the same -> the torch releases
-    (empty: all) and why, a clause: `its rocBLAS has no kernels for gfx906`."""
+    """(architecture, this backend and newer ones) that do not run on it all the same -> the torch releases (empty: all)
+    and why, a clause."""
     idle: dict[str, str]
-    """AMD architecture -> why it stays idle, whatever the build, unless a backend is named: a clause."""
+    """AMD architecture -> why it stays idle unless a backend is named, a clause."""
     intel_names: tuple[str, ...]
-    """Parts of the names of Intel GPUs that PyTorch supports, for those without a PCI id."""
+    """Parts of the names of supported Intel GPUs, for those without a PCI id."""
     minimum_driver: dict[int, dict[str, str]]
-    """CUDA major -> system -> driver."""
+    """CUDA major -> system -> the oldest driver."""
     forward_driver: dict[int, str]
-    """CUDA major -> the oldest Linux driver on which NVIDIA's forward-compatibility package of it works."""
+    """CUDA major -> the oldest Linux driver for NVIDIA's forward-compatibility package."""
     reports: dict[str, tuple[tuple[tuple[int, ...], tuple[int, int]], ...]]
     """System -> (first driver, CUDA it supports natively), oldest first."""
     pairs: dict[str, dict[str, tuple[str, ...]]]
-    """Package -> its version -> known torch releases it goes with."""
+    """Package -> its version -> the torch releases it goes with."""
     loose: frozenset[tuple[str, str]]
-    """(package, version) whose wheel does not say (all of) which torch it needs."""
+    """(package, version) whose wheel does not say which torch it needs."""
     paired_pythons: dict[tuple[str, str], frozenset[str]]
     with_cuda: dict[str, list[str]]
-    """Package -> the version from which on the default index's wheel holds CUDA code."""
+    """Package -> the versions of which the default index's wheel holds CUDA code."""
     lacking: dict[tuple[str, Backend], frozenset[str]]
-    """(package, backend) -> torch releases of that backend for which its index has no such package."""
+    """(package, backend) -> torch releases for which its index has no such package."""
     oldest: dict[tuple[str, Backend | None, str], tuple[int, ...]]
-    """(platform, backend, or None for all, release) -> the oldest glibc or macOS that the wheels install on."""
+    """(platform, backend or None for all, release) -> the oldest glibc or macOS that wheels install on."""
     companions: tuple[tuple[Backend, frozenset[str], tuple[str, ...]], ...]
-    """(this backend and newer ones, or a family without a version; releases; packages)."""
+    """(this backend, or family, and newer ones; releases; packages)."""
     split: tuple[Backend, ...]
-    """From the first on, ROCm's libraries are in packages of their own; from the second on, those of a GPU too."""
+    """ROCm's libraries are in packages of their own from the first on, those of a GPU from the second on."""
     elsewhere: dict[tuple[str, str], str]
-    """(family, platform) that PyTorch has no wheels for -> who else has them: a clause, with `{gfx}`."""
+    """(family, platform) without wheels of PyTorch's -> who else has them: a clause with `{gfx}`."""
 
     @property
     def newest(self) -> str:
@@ -144,7 +143,7 @@ def pythons(text: str) -> frozenset[str]:
 
 
 def texts(directory: str | None = None) -> dict[str, str]:
-    """The catalog's files; those that `directory` lacks are those of the package. UsageError if it has none."""
+    """The catalog's files, the package's own where `directory` lacks one. UsageError if it has none."""
     found = {}
     for name in FILES:
         try:
@@ -160,7 +159,7 @@ def texts(directory: str | None = None) -> dict[str, str]:
 
 @cache
 def load(directory: str | None = None) -> Catalog:
-    """The catalog of this version of uvtorch, or the copy in a directory. UsageError if that is wrong or incomplete."""
+    """The catalog, or the copy in a directory. UsageError if that is wrong or incomplete."""
     catalog = read(texts(directory))
     if directory and (found := incomplete(catalog)):
         more = f" (and {len(found) - 1} more)" if found[1:] else ""
@@ -169,7 +168,7 @@ def load(directory: str | None = None) -> Catalog:
 
 
 def incomplete(catalog: Catalog) -> list[str]:
-    """The rows that the choice needs and a catalog lacks, a sentence each with the file they belong in."""
+    """The rows that the choice needs and a catalog lacks, a sentence each."""
     builds = catalog.builds
     cells = [(one, release, place) for one in builds for release in builds[one] for place in builds[one][release]]
     cuda, rocm = [key for key in cells if key[0].family == "cu"], [one for one in builds if one.family == "rocm"]
@@ -222,7 +221,7 @@ def _catalog(data: dict[str, dict[str, Any]]) -> Catalog:
         return frozenset(span(text))
 
     def table(name: str, keys: _Readers, value: Callable[..., Any], columns: int = 1) -> dict[Any, Any]:
-        """The rows of a table `FILE, NAME`. The first columns are keys: each may name several, and none comes twice."""
+        """The rows of `FILE, NAME`. The first columns are keys: each may name several, and none comes twice."""
         file, _, part = name.partition(", ")
         rows, found = data[file][part], {}
         for row in rows.items() if isinstance(rows, dict) else rows:
@@ -235,7 +234,7 @@ def _catalog(data: dict[str, dict[str, Any]]) -> Catalog:
         return found if len(keys) > 1 else {key: said for (key,), said in found.items()}
 
     def nested(name: str, value: Callable[..., Any], columns: int) -> dict[str, dict[str, Any]]:
-        """A table of (release, platform): release, in order -> platform."""
+        """A table of (release, platform), by release, in order."""
         found: dict[str, dict[str, Any]] = {release: {} for release in order}
         for (release, platform), said in table(name, (span, str.split), value, columns).items():
             found[release][platform] = said

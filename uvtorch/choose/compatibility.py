@@ -66,6 +66,11 @@ def labels(gpus: Iterable[Gpu]) -> str:
     return ", ".join(f"{count} x {name}" if count > 1 else name for name, count in Counter(map(label, gpus)).items())
 
 
+def kinds(gpus: Iterable[Gpu]) -> tuple[Gpu, ...]:
+    """One GPU of each kind."""
+    return tuple({label(gpu): gpu for gpu in gpus}.values())
+
+
 def summary(machine: Machine) -> str:
     """A machine in a line: `Linux x86_64; glibc 2.39; NVIDIA H100 (9.0); driver 570.124.06 (CUDA 12.8)`."""
     platform, driver = machine.platform, machine.nvidia_driver
@@ -81,7 +86,7 @@ def capability(gpu: Gpu) -> tuple[int, int] | None:
     return (found[0], found[1]) if len(found) == 2 else None
 
 
-def runs_code(code: tuple[int, int], device: tuple[int, int], backend: Backend, platform: str) -> bool:
+def _runs_code(code: tuple[int, int], device: tuple[int, int], backend: Backend, platform: str) -> bool:
     """Whether code compiled for one compute capability runs on a device of another (see kernels.toml)."""
     device = (11, 0) if device == (10, 1) else device
     allowed = device == (8, 7) and platform == "linux_aarch64" and backend.version >= (13, 2)
@@ -97,20 +102,19 @@ class Judge:
         self.machine = machine
         self.catalog = catalog
         self.platform = machine.platform.key
+        self.driver = machine.nvidia_driver or Driver("")
         self._system = "windows" if machine.platform.system == "windows" else "linux"
 
     @cached_property
     def _branch(self) -> tuple[int, int] | None:
         """The newest CUDA that the drivers of this one's branch support natively; None where not known."""
-        version = number(self.machine.nvidia_driver.version) if self.machine.nvidia_driver else ()
-        rows = self.catalog.reports.get(self._system, ())
-        return next((cuda for first, cuda in reversed(rows) if first <= version), None)
+        rows = reversed(self.catalog.reports.get(self._system, ()))
+        return next((cuda for first, cuda in rows if first <= number(self.driver.version)), None)
 
     @cached_property
     def cuda(self) -> tuple[int, int] | None:
         """The newest CUDA the driver supports natively: as it reports, else by its branch; None where not known."""
-        driver = self.machine.nvidia_driver
-        reported = number(driver.cuda or "") if driver else ()
+        reported = number(self.driver.cuda or "")
         return (reported[0], reported[1]) if len(reported) >= 2 else self._branch
 
     @cached_property
@@ -118,9 +122,7 @@ class Judge:
         """Why PyTorch has no wheel at all for this platform, one clause; None where it has."""
         if (self.machine.platform.libc or "").startswith("musl"):
             return "PyTorch has no wheels for musl libc (Alpine and the like); it needs glibc"
-        if self.platform not in PLATFORMS:
-            return f"PyTorch has no wheels for {platform_name(self.platform)}"
-        return None
+        return None if self.platform in PLATFORMS else f"PyTorch has no wheels for {platform_name(self.platform)}"
 
     def least_driver(self, major: int) -> str:
         """The oldest driver for a CUDA major; one older or newer than all of the table needs what the nearest needs."""
@@ -150,11 +152,10 @@ class Judge:
         return kernels if kernels and kernels.step == "kernels" else self.driver_fault(backend) or kernels
 
     def _wheel_fault(self, backend: Backend, release: str, need: Need) -> Fault | None:
-        build = self.catalog.build(backend, release, self.platform)
+        build, where = self.catalog.build(backend, release, self.platform), platform_name(self.platform)
         if build is None:
-            return Fault("platform", f"has no wheel for {platform_name(self.platform)}")
+            return Fault("platform", f"has no wheel for {where}")
         if need.pythons.isdisjoint(build.pythons):
-            where = platform_name(self.platform)
             return Fault("python", f"has no wheel for {python_text(need.pythons)} on {where}")
         lacks = [name for name in need.packages if release in self.catalog.lacking.get((name, backend), ())]
         missing = Fault("package", f"has no {' and no '.join(lacks)} on the index of {backend}") if lacks else None
@@ -175,27 +176,27 @@ class Judge:
         """Why the machine's NVIDIA driver does not run builds of a CUDA major, or None."""
         if backend.family != "cu":
             return None
-        driver, major = self.machine.nvidia_driver, backend.version[0]
-        if driver is None:
+        here, major = self.driver.version, backend.version[0]
+        if not here:
             return Fault("driver", "needs an NVIDIA driver; its version here is not known")
         needed = f">= {self.least_driver(major)}"
         if self.cuda and self.cuda[0] < major > max(self.catalog.minimum_driver):
             needed = f"for CUDA {major}"
-        elif number(driver.version) >= number(self.least_driver(major)) or self._forward_compatible(driver, major):
+        elif number(here) >= number(self.least_driver(major)) or self._forward_compatible(major):
             return None
-        return Fault("driver", f"needs a driver {needed}; this machine has {driver.version}")
+        return Fault("driver", f"needs a driver {needed}; this machine has {here}")
 
-    def _forward_compatible(self, driver: Driver, major: int) -> bool:
+    def _forward_compatible(self, major: int) -> bool:
         """Whether NVIDIA's forward-compatibility package is in use: a libcuda newer than its kernel driver.
 
         It works on Linux, on data-centre GPUs, from a driver of its own minimum on
         (https://docs.nvidia.com/deploy/cuda-compatibility/).
         """
-        own, known = self._branch, self.catalog.forward_driver
-        if self.machine.platform.system != "linux" or own is None or self.cuda is None:
+        known = self.catalog.forward_driver
+        if self.machine.platform.system != "linux" or self._branch is None or self.cuda is None:
             return False
-        newer = self.cuda > own and self.cuda[0] >= major
-        reached = number(driver.version) >= number(known.get(major) or known[max(known)])
+        newer = self.cuda > self._branch and self.cuda[0] >= major
+        reached = number(self.driver.version) >= number(known.get(major) or known[max(known)])
         return newer and reached and not any("geforce" in gpu.name.lower() for gpu in self.machine.gpus)
 
     def kernel_fault(self, gpus: tuple[Gpu, ...], backend: Backend, release: str) -> Fault | None:
@@ -205,15 +206,14 @@ class Judge:
         if backend.family == "xpu":
             missing = [gpu for gpu in gpus if not self.intel_supported(gpu)]
             return Fault("kernels", f"does not support {labels(missing)}") if missing else None
-        kinds = {gpu[:3]: gpu for gpu in gpus if backend.family == "cu"}  # eight alike are judged once
-        faults = (self._cuda_fault(gpu, backend, release) for gpu in kinds.values())
+        faults = (self._cuda_fault(gpu, backend, release) for gpu in kinds(gpus) if backend.family == "cu")
         return next(filter(None, faults), None)
 
     def _rocm_fault(self, gpus: tuple[Gpu, ...], backend: Backend, release: str) -> Fault | None:
-        devices, here = self.catalog.devices.get(backend, frozenset()), {gpu.architecture for gpu in gpus}
-        if not here <= devices:
-            missing = (gpu for gpu in gpus if gpu.architecture not in devices)
+        devices = self.catalog.devices.get(backend, ())
+        if missing := [gpu for gpu in gpus if gpu.architecture not in devices]:
             return Fault("kernels", f"has no kernels for {labels(missing)}")
+        here = {gpu.architecture for gpu in gpus}
         for (gfx, first), (releases, reason) in self.catalog.unusable.items():
             if gfx in here and since(backend, (first,)) and release in (releases or (release,)):
                 return Fault("kernels", f"cannot be used: {reason}")
@@ -223,22 +223,19 @@ class Judge:
         kernels, device = self.catalog.kernels.get((backend, release, self.platform)), capability(gpu)
         if kernels is None or device is None:
             return None
-        compiled = any(runs_code(code, device, backend, self.platform) for code in kernels.codes)
+        compiled = any(_runs_code(code, device, backend, self.platform) for code in kernels.codes)
         if compiled or (self.is_newer(gpu) and (backend, release) == self._newest_native):
             return None
         if kernels.ptx is None or kernels.ptx > device:
             return Fault("kernels", f"has no kernels for {label(gpu)}")
-        if self.is_native(backend):
-            return None
-        version, driver = ".".join(map(str, backend.version)), self.machine.nvidia_driver
-        needed = f"needs a driver for CUDA {version}; this one is {driver.version if driver else 'none'}"
-        return Fault("driver", f"has only PTX for {label(gpu)}: {needed}")
+        needed = f"needs a driver for CUDA {'.'.join(map(str, backend.version))}; this one is {self.driver.version}"
+        return None if self.is_native(backend) else Fault("driver", f"has only PTX for {label(gpu)}: {needed}")
 
     @cached_property
     def _newest_native(self) -> tuple[Backend, str] | None:
         """The newest build of the newest CUDA that the driver supports: to be tried on a GPU newer than the catalog."""
         native = ((backend, release) for backend, release in self.served("cu") if self.is_native(backend))
-        return max(native, key=lambda build: (build[0].version, number(build[1])), default=None)
+        return max(native, key=_age, default=None)
 
     def served(self, family: str) -> Iterator[tuple[Backend, str]]:
         """The builds of a family that have a wheel for this platform."""
@@ -265,7 +262,7 @@ class Judge:
     def is_last_in(self, gpus: tuple[Gpu, ...], backend: Backend, release: str) -> bool:
         """Whether a CUDA build has kernels for nothing older than one of the GPUs, which later builds drop first."""
         kernels = self.catalog.kernels.get((backend, release, self.platform))
-        devices = [device for device in map(capability, gpus) if device]
+        devices = filter(None, map(capability, gpus))
         return kernels is not None and any(device < kernels.codes[:2][-1] for device in devices)
 
     def unknown_fault(self, gpus: tuple[Gpu, ...], backend: Backend) -> Fault | None:
@@ -273,8 +270,7 @@ class Judge:
 
         A GPU that the newest known kernels serve, or that is newer than all of them, is taken as served.
         """
-        stable = backend._replace(channel="")
-        builds = sorted(self.served(backend.family), key=lambda build: (build[0].version, number(build[1])))
+        stable, builds = backend._replace(channel=""), sorted(self.served(backend.family), key=_age)
         served = any(one == stable for one, _ in builds) if stable in self.catalog.builds else bool(builds)
         if not served and backend.family != "cpu":
             return Fault("platform", f"has no wheels for {platform_name(self.platform)}")
@@ -301,6 +297,10 @@ class Judge:
         return not elsewhere and (known.supported if known else named)
 
 
+def _age(build: tuple[Backend, str]) -> tuple[object, ...]:
+    return build[0].version, number(build[1])
+
+
 class Hardware(NamedTuple):
     """The GPUs that count on a machine, and what to say of the others."""
 
@@ -309,7 +309,7 @@ class Hardware(NamedTuple):
     gpus: tuple[Gpu, ...] = ()
     warnings: tuple[str, ...] = ()
     refusal: str | None = None
-    """A GPU is there that must not be passed over in silence, and no build can be chosen for it. One clause."""
+    """Why no build can be chosen for a GPU that must not be passed over in silence, one clause."""
     hints: tuple[str, ...] = ()
 
     def rejects(self, backend: Backend) -> str | None:
@@ -377,7 +377,6 @@ def _is_second(gpu: Gpu) -> bool:
 
 
 def _broken(machine: Machine, vendor: str, gpus: tuple[Gpu, ...]) -> Hardware | None:
-    """The refusal for a vendor's broken driver, else None."""
     for problem in machine.problems:
         if (problem.vendor, problem.kind) == (vendor, "broken"):
             hints = tuple(filter(None, (problem.remedy, _CPU_HINT)))
@@ -400,10 +399,7 @@ def _hopeless(judge: Judge, gpu: Gpu) -> str | None:
 
 
 def _never_compiled_for(judge: Judge, gpu: Gpu) -> bool:
-    """Whether an NVIDIA GPU is one that no build of any release has code for, and none will have.
-
-    A Jetson is none of these: NVIDIA has builds for it.
-    """
+    """Whether no build of any release has code for an NVIDIA GPU, and none will; NVIDIA has builds for Jetsons."""
     device = capability(gpu)
     if device is None or device in JETSONS or judge.machine.platform.tegra or judge.is_newer(gpu):
         return False

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from uvtorch.backend import Backend
 from uvtorch.catalog import number, since
-from uvtorch.choose.compatibility import JETSONS, KIND, capability, label, labels, platform_name
+from uvtorch.choose.compatibility import JETSONS, KIND, capability, kinds, labels, platform_name
 from uvtorch.choose.request import PLAIN, python_text
 from uvtorch.choose.table import Row, Table, best, ranked
 from uvtorch.machine import Driver, Gpu
@@ -138,7 +138,7 @@ def _sentence(table: Table, nearest: Row | None, possible: bool) -> str:
         return f"torch {table.need.releases[0]} has no {KIND[hardware.family]} build."
     if possible:
         return f"{nearest}."
-    together = " together" if len({label(gpu) for gpu in hardware.gpus}) > 1 else ""
+    together = " together" if len(kinds(hardware.gpus)) > 1 else ""
     where = platform_name(table.judge.platform)
     return f"No known PyTorch build for {where} has kernels for {labels(hardware.gpus)}{together}."
 
@@ -185,10 +185,10 @@ def _other_python(table: Table) -> Iterator[str]:
 
 def _gpu_sets(table: Table) -> Iterator[str]:
     """For GPUs that no build serves together: the largest sets of their kinds that one build serves."""
-    kinds = list({label(gpu): gpu for gpu in table.hardware.gpus}.values())
+    here = kinds(table.hardware.gpus)
     variable = "CUDA_VISIBLE_DEVICES" if table.hardware.family == "cu" else "HIP_VISIBLE_DEVICES"
     found: list[set[Gpu]] = []
-    for some in (some for size in range(min(len(kinds), 6) - 1, 0, -1) for some in combinations(kinds, size)):
+    for some in (some for size in range(min(len(here), 6) - 1, 0, -1) for some in combinations(here, size)):
         served = any(set(some) <= larger for larger in found)
         fits = None if served else table.again(table.judge.machine._replace(gpus=some)).best()
         if fits:

@@ -1,21 +1,26 @@
-"""`uvtorch torch explain`: the choice, and why each other candidate was rejected (contract 7)."""
+"""`uvtorch torch explain`: the choice, why each other candidate was rejected, and what plain uv would take."""
 
+import shlex
+import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Final
+from pathlib import Path
+from typing import Final, NamedTuple
 
 import click
 
+from uvtorch import catalog as catalogs
 from uvtorch import requirement
-from uvtorch.choose import Decision, Request, choose
-from uvtorch.choose.compatibility import summary
+from uvtorch.backend import Backend, parse
+from uvtorch.catalog import Catalog, number
+from uvtorch.choose import Decision, Option, Request, choose, evaluate, local_backend, rank_choices
+from uvtorch.choose.compatibility import FAMILY, summary
 from uvtorch.choose.messages import Candidate
 from uvtorch.machine import Machine
 from uvtorch.packages import normalize
 from uvtorch.project import Project
 from uvtorch.session import Session, requirements_of
 from uvtorch.steps.verb import Verb, hardware_option, machine_of
-from uvtorch.uv_rule import Taken, compare
 
 EXAMPLES: Final = (
     ("explain", "The choice for this machine and project"),
@@ -51,7 +56,9 @@ def explain(
         session.out.json(document | ({"compare": [*map(_taken, compared)]} if beside_uv else {}))
         return
     rows = [*_outcome(decision, session.index_base), *_kept(project, machine)]
-    rows += [*_advice(decision), *_compared(compared)]
+    rows += (("hint", hint) for hint in decision.hints)
+    rows += (("warning", warning) for warning in decision.warnings)
+    rows += _compared(compared)
     said = [", ".join(dict.fromkeys(request.requirements)) or "torch"]
     said += [f"Python {text}" for text in [request.python or request.requires_python] if text]
     rows += [("machine", summary(machine)), ("request", "; ".join(said)), ("catalog", f"as of {as_of}")]
@@ -92,11 +99,6 @@ def _document(decision: Decision, base: str) -> dict[str, object]:
     }
 
 
-def _taken(one: Taken) -> dict[str, object]:
-    backend = str(one.backend) if one.backend else None
-    return {"command": one.command, **one.option._asdict(), "backend": backend}
-
-
 def _outcome(decision: Decision, base: str) -> Iterator[tuple[str, str]]:
     if decision.backend:
         torch = f", {decision.release}" if decision.release else ""
@@ -108,18 +110,6 @@ def _outcome(decision: Decision, base: str) -> Iterator[tuple[str, str]]:
         yield "chosen", f"{decision.reason}; these indexes would be asked: {', '.join(map(str, decision.ask))}"
     else:
         yield "refused", decision.refusal or ""
-
-
-def _advice(decision: Decision) -> Iterator[tuple[str, str]]:
-    yield from (("hint", hint) for hint in decision.hints)
-    yield from (("warning", warning) for warning in decision.warnings)
-
-
-def _compared(compared: Iterable[Taken]) -> Iterator[tuple[str, str]]:
-    """What plain uv takes, by each of its ways."""
-    for (label, by), one in zip((("uv add", ""), ("uv pip", "`--torch-backend=auto` ")), compared, strict=False):
-        build = f"takes {one.backend}, torch {one.option.torch}: " if one.backend else ""
-        yield label, f"{by}{build}{one.verdict}; {one.option.reason}"
 
 
 def _kept(project: Project, machine: Machine) -> Iterator[tuple[str, str]]:
@@ -140,3 +130,82 @@ def _table(candidates: Iterable[Candidate]) -> Iterator[tuple[str, str, str, str
         name = f"{rows[-1].backend}..{rows[0].backend}" if rows[1:] else str(rows[0].backend)
         guess = " (not yet seen on the index)" if accepted and rows[0].certainty == "inferred" else ""
         yield "*" if accepted else " ", name, torch.pop() if len(torch) == 1 else "", why + guess
+
+
+# What plain uv takes
+
+
+class Taken(NamedTuple):
+    """What one command of plain uv takes."""
+
+    command: str
+    backend: Backend | None
+    """None: it finds no build."""
+    option: Option
+    """The torch, whether it runs on the machine and uses its GPU, and why."""
+    verdict: str
+    """The same in two or three words: `runs here`, `leaves the GPU idle`."""
+
+
+def compare(machine: Machine, request: Request, catalog: Catalog) -> tuple[Taken, Taken]:
+    """What `uv add` and uv's `--torch-backend=auto` take for a request. UsageError for one that cannot be read."""
+
+    def judged(backend: Backend | None, torch: str | None) -> Option:
+        return rank_choices(machine, request, [backend], catalog, [torch]).options[0]
+
+    def taken(command: str, backend: Backend | None, option: Option) -> Taken:
+        verdict = "runs here" if option.fits else "does not run here" if backend else "finds no build"
+        if backend and not option.fits and backend.family not in {FAMILY.get(gpu.vendor) for gpu in machine.gpus}:
+            verdict = "leaves the GPU idle"
+        return Taken(command, backend, option, verdict)
+
+    found, local = auto(machine, request, catalog), local_backend(request.requirements, machine)
+    nothing = Option(None, None, False, "no index of its list has a match")
+    plain = nothing._replace(reason=f"PyPI has no {local} build by that name") if local else judged(None, None)
+    pypi, _ = catalog.on_pypi(plain.torch, machine.platform.key)
+    names, automatic = shlex.join(request.requirements or ["torch"]), judged(*found) if found else nothing
+    return (
+        taken(f"uv add {names}", pypi, plain),
+        taken(f"uv pip install {names} --torch-backend=auto", found and found[0], automatic),
+    )
+
+
+def auto(machine: Machine, request: Request, catalog: Catalog) -> tuple[Backend, str] | None:
+    """The build that uv takes with `--torch-backend=auto`: (backend, torch); None if it finds none.
+
+    The first of the indexes that has a match; the rule and its source are in `catalog/uv.toml`.
+    """
+    table, local = evaluate(machine, request, catalog), local_backend(request.requirements)
+    need, judge = table.need, table.judge
+    for backend in (*filter(None, map(parse, _indexes(machine))), Backend("cpu")):
+        for release in need.releases if local in (None, backend) else ():
+            build = catalog.build(backend, release, judge.platform)
+            if build and build.pythons & need.pythons and not judge.system_fault(backend, release):
+                return backend, release
+    return None
+
+
+def _indexes(machine: Machine) -> list[str]:
+    """The indexes that it searches before the CPU's: those of the CUDA that the driver runs, else of the GPU."""
+    rule = tomllib.loads(Path(catalogs.__file__).with_name("uv.toml").read_text(encoding="utf-8"))
+    system, vendors = machine.platform.system, {gpu.vendor for gpu in machine.gpus}
+    if machine.nvidia_driver and system in ("linux", "windows"):
+        driver = number(machine.nvidia_driver.version)
+        majors = [major for major, least in rule["driver"].items() if driver >= number(least[system])]
+        return [name for name in rule["cuda"].split() if name[2:4] in majors]
+    if "amd" in vendors and system == "linux":
+        first = min(gpu.architecture or "" for gpu in machine.gpus if gpu.vendor == "amd")
+        return [name for name, architectures in rule["rocm"].items() if first in architectures.split()]
+    return ["xpu"] if "intel" in vendors else []
+
+
+def _taken(one: Taken) -> dict[str, object]:
+    backend = str(one.backend) if one.backend else None
+    return {"command": one.command, **one.option._asdict(), "backend": backend}
+
+
+def _compared(compared: Iterable[Taken]) -> Iterator[tuple[str, str]]:
+    """What plain uv takes, by each of its ways."""
+    for (label, by), one in zip((("uv add", ""), ("uv pip", "`--torch-backend=auto` ")), compared, strict=False):
+        build = f"takes {one.backend}, torch {one.option.torch}: " if one.backend else ""
+        yield label, f"{by}{build}{one.verdict}; {one.option.reason}"
