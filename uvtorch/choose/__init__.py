@@ -19,8 +19,7 @@ from uvtorch.catalog import Catalog, number, since
 from uvtorch.choose import messages
 from uvtorch.choose.compatibility import FAMILY, MAKER, Hardware, labels, platform_name
 from uvtorch.choose.messages import CPU, Candidate
-from uvtorch.choose.request import Need, Request, Wish, local_backend
-from uvtorch.choose.table import Row, Table, best, evaluate
+from uvtorch.choose.table import Need, Request, Row, Table, Wish, best, evaluate, local_backend
 from uvtorch.errors import UsageError
 from uvtorch.machine import Machine
 from uvtorch.packages import has_build

@@ -12,7 +12,6 @@ from typing import Literal, NamedTuple, get_args
 
 from uvtorch.backend import PLATFORMS, Backend
 from uvtorch.catalog import Catalog, number, since
-from uvtorch.choose.request import Need, python_text
 from uvtorch.hardware import intel
 from uvtorch.machine import Driver, Gpu, Machine
 
@@ -140,26 +139,6 @@ class Judge:
         native = self.is_native(backend)
         # Natively supported: the highest. By minor-version compatibility: the lowest, which differs least.
         return backend.version[0], native, backend.version[1] if native else -backend.version[1]
-
-    def fault(self, gpus: tuple[Gpu, ...], backend: Backend, release: str, need: Need) -> Fault | None:
-        """Why a build does not run here on all of `gpus` as `need` asks for it, or None if it does.
-
-        What of the release is asked for (`need.releases`) does not count here.
-        """
-        if wheel := self._wheel_fault(backend, release, need):
-            return wheel
-        kernels = self.kernel_fault(gpus, backend, release)
-        return kernels if kernels and kernels.step == "kernels" else self.driver_fault(backend) or kernels
-
-    def _wheel_fault(self, backend: Backend, release: str, need: Need) -> Fault | None:
-        build, where = self.catalog.build(backend, release, self.platform), platform_name(self.platform)
-        if build is None:
-            return Fault("platform", f"has no wheel for {where}")
-        if need.pythons.isdisjoint(build.pythons):
-            return Fault("python", f"has no wheel for {python_text(need.pythons)} on {where}")
-        lacks = [name for name in need.packages if release in self.catalog.lacking.get((name, backend), ())]
-        missing = Fault("package", f"has no {' and no '.join(lacks)} on the index of {backend}") if lacks else None
-        return self.system_fault(backend, release) or missing
 
     def system_fault(self, backend: Backend, release: str) -> Fault | None:
         """Why the machine's glibc or macOS is too old for a build, or None; an unknown one is taken as new enough."""

@@ -7,8 +7,7 @@ from typing import NamedTuple
 from uvtorch.backend import Backend
 from uvtorch.catalog import number, since
 from uvtorch.choose.compatibility import JETSONS, KIND, capability, kinds, labels, platform_name
-from uvtorch.choose.request import PLAIN, python_text
-from uvtorch.choose.table import Row, Table, best, ranked
+from uvtorch.choose.table import PLAIN, Row, Table, best, python_text, ranked
 from uvtorch.machine import Driver, Gpu
 from uvtorch.packages import has_build
 
