@@ -3,10 +3,16 @@
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from uvtorch.project import model
 from uvtorch.project.model import Item, Target
-from uvtorch.project.pyproject import PyProject, SourceEntry
+from uvtorch.project.pyproject import PyProject
 
-Source = SourceEntry
+
+class Source(NamedTuple):
+    index: str  # type: ignore[assignment]  # nobody looks for a position in a source
+    marker: str | None = None
+    extra: str | None = None
+    group: str | None = None
 
 
 class SetIndex(NamedTuple):
@@ -22,7 +28,7 @@ class RemoveIndex(NamedTuple):
 
 class SetSources(NamedTuple):
     package: str
-    entries: tuple[SourceEntry, ...]
+    entries: tuple[Source, ...]
 
 
 class RemoveSources(NamedTuple):
@@ -78,7 +84,6 @@ Operation = (
 _METHODS: dict[type, Callable[..., None]] = {
     SetIndex: PyProject.set_index,
     RemoveIndex: PyProject.remove_index,
-    SetSources: PyProject.set_sources,
     RemoveSources: PyProject.remove_sources,
     AddRequirement: PyProject.add_requirement,
     SetRequirement: PyProject.set_requirement,
@@ -97,6 +102,8 @@ def apply(
         match operation:
             case SetIndex(name, url, explicit, flat):
                 project.set_index(name, url, explicit=explicit, flat=flat)
+            case SetSources(package, entries):
+                project.set_sources(package, [model.Source(package, **entry._asdict()) for entry in entries])
             case SetDefaultGroups(groups):
                 project.put(("tool", "uv", "default-groups"), list(groups) if isinstance(groups, tuple) else groups)
             case SetPrerelease(value):

@@ -4,7 +4,7 @@ import pytest
 
 from uvtorch.errors import UsageError
 from uvtorch.output import masked
-from uvtorch.project.hosts import check_index_url, covers, pytorch_backend, vendor
+from uvtorch.project.indexes import check_index_url, covers, pytorch_backend, vendor
 
 URLS = [
     ("https://download.pytorch.org/whl/cu128", "torch", "cu128", None),

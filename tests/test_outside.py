@@ -9,7 +9,7 @@ import pytest
 from tests.index.project import Project
 from uvtorch import files
 from uvtorch.argv import parse
-from uvtorch.project.outside import configured, given, uv_toml
+from uvtorch.project.indexes import configured, given, uv_toml
 
 pytest_plugins = ["tests.index.fixtures"]
 

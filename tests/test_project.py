@@ -93,11 +93,12 @@ def test_indexes_keep_order_and_flags() -> None:
         extra-index-url = ["https://download.pytorch.org/whl/cpu"]
     """)
     assert found.indexes == (
-        Index("pt", "https://download.pytorch.org/whl/cu128", explicit=True, backend=parse("cu128")),
+        Index("pt", "https://download.pytorch.org/whl/cu128", explicit=True),
         Index(None, "https://example.com/simple", default=True),
-        Index(None, "https://download.pytorch.org/whl/cpu", backend=parse("cpu"), legacy=True),
+        Index(None, "https://download.pytorch.org/whl/cpu", legacy=True),
         Index(None, "https://example.com/other", default=True, legacy=True),
     )
+    assert [index.backend for index in found.indexes] == [parse("cu128"), None, parse("cpu"), None]
 
 
 @pytest.mark.parametrize(
@@ -479,7 +480,7 @@ def test_an_unknown_setting_is_answered_with_the_known_ones() -> None:
         ("project.optional-dependencies = []", "`project.optional-dependencies` must be a table, not an array"),
         ("project.optional-dependencies.x = 'torch'", "`project.optional-dependencies.x` must be an array of strings"),
         ("dependency-groups = 1979-05-27", "`dependency-groups` must be a table, not a date or time"),
-        ("dependency-groups.x = 'torch'", "`dependency-groups.x` must be an array, not a string"),
+        ("dependency-groups.x = 'torch'", "`dependency-groups.x` must be an array of requirements and"),
         ("dependency-groups.x = [1]", "`dependency-groups.x` must be an array of requirements and"),
         ("dependency-groups.x = [{include-group = 'y'}]", "includes the group `y`, which is missing"),
         ("dependency-groups.x = [{include-group = 'x'}]", "`dependency-groups.x` includes itself: x -> x"),
@@ -500,7 +501,7 @@ def test_an_unknown_setting_is_answered_with_the_known_ones() -> None:
         ("tool.uv.sources.torch = {}", "`tool.uv.sources.torch` names no index, URL, repository, path or workspace"),
         ("tool.uv.sources.torch = {index = 1}", "`tool.uv.sources.torch.index` must be a string, not a number"),
         ("tool.uv.sources.torch = {index = 'x', extra = []}", "`tool.uv.sources.torch.extra` must be a string"),
-        ("tool.uv.conflicts = 'x'", "`tool.uv.conflicts` must be an array of arrays, not a string"),
+        ("tool.uv.conflicts = 'x'", "`tool.uv.conflicts` must be an array of arrays of tables of strings, not a"),
         ("tool.uv.conflicts = [{}]", "`tool.uv.conflicts` must be an array of arrays"),
         ("tool.uv.conflicts = [['x']]", "`tool.uv.conflicts` must be an array of arrays of tables of strings"),
         ("tool.uv.conflicts = [[{extra = 1}]]", "`tool.uv.conflicts` must be an array of arrays of tables of strings"),

@@ -58,10 +58,8 @@ class Backend(NamedTuple):
         return f"{base.rstrip('/')}/{self}"
 
 
-_NUMBER = "(?:0|[1-9][0-9]{0,2})"
 _NAME: Final = re.compile(
-    rf"(?:(?P<channel>nightly|test)/)?(?:(?P<plain>cpu|xpu)"
-    rf"|cu(?P<cuda>[1-9](?=[0-9]$)|[1-9][0-9])(?P<minor>{_NUMBER})|rocm(?P<rocm>{_NUMBER}(?:\.{_NUMBER}){{1,2}}))"
+    r"(?:(nightly|test)/)?(cpu$|xpu$|cu(?=[1-9][0-9]{1,3}$)|rocm(?=[0-9]{1,3}(?:\.[0-9]{1,3}){1,2}$))([0-9.]*)"
 )
 
 
@@ -72,14 +70,14 @@ def parse(text: str) -> Backend | None:
     the minor version: `cu92` is 9.2, `cu126` 12.6), `rocm` and a dotted version, `cpu`, `xpu`.
     """
     found = _NAME.fullmatch(text)
-    if found is None or len(found["minor"] or "") > 2:
+    if found is None:
         return None
-    channel = found["channel"] or ""
-    if found["plain"]:
-        return Backend(found["plain"], (), channel)
-    if found["rocm"]:
-        return Backend("rocm", tuple(map(int, found["rocm"].split("."))), channel)
-    return Backend("cu", (int(found["cuda"]), int(found["minor"])), channel)
+    channel, family, number = found.groups("")
+    if family == "cu":
+        minor = min(2, len(number) - 1)
+        number = f"{number[:minor]}.{number[minor:]}"
+    backend = Backend(family, tuple(map(int, number.split("."))) if number else (), channel)
+    return backend if str(backend) == text else None  # `rocm6.04` is no name
 
 
 def meant(text: str) -> str | None:

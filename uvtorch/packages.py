@@ -68,13 +68,18 @@ def begins_with(text: str) -> str:
     return normalize(text[:end])
 
 
+def extras_of(text: str) -> list[str]:
+    """The extras that a requirement asks for, as they are written."""
+    listed = text.partition(";")[0].partition("[")[2].partition("]")[0]
+    return [extra.strip() for extra in listed.split(",") if extra.strip()]
+
+
 def brings_torch(requirements: "Iterable[str]", extras: "Sequence[str]") -> bool:
     """Whether one of these is known to require torch; `extras`: those that the command line asks for besides."""
     known = dependents()
     for text in requirements:
         name = begins_with(text)
-        own = text.partition(";")[0].partition("[")[2].partition("]")[0].split(",")
-        if name in known and (not known[name] or known[name] in (extra.strip() for extra in (*own, *extras))):
+        if name in known and (not known[name] or known[name] in (*extras_of(text), *extras)):
             return True
     return False
 

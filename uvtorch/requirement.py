@@ -8,13 +8,13 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from uvtorch.errors import UsageError
-from uvtorch.packages import normalize
+from uvtorch.packages import extras_of, normalize
 
 # Texts, which `re` compiles when they are used: most commands use one or two, and compiling takes a millisecond each.
 _STAR = r"(>=?|<=?|~=)(\s*[0-9][0-9.]*)\.\*"
 _COMMA = r"([<>=!~]=?=?\s*[\w.+*!-]+)(?=\s*[<>=!~])"
 _LOCAL = r"(===?\s*[^\s,;()+]+)\+[\w.-]+"
-_EXTRAS = r"\[([^\]]*)\]"
+_NAME = r"^\s*([\w.-]+)\s*(?:\[[^\]]*\])?\s*"
 _END = r"(?:\s*,)?(\s*\)?\s*)$"
 
 
@@ -89,10 +89,5 @@ def allows(text: str, version: str) -> bool:
 
 def with_extras(text: str, told: str) -> str:
     """A requirement with the extras of another one added to its own, the rest as it is written."""
-    head, semicolon, marker = text.partition(";")
-    lists = (listed for one in (head, told) for listed in re.findall(_EXTRAS, one)[:1])
-    found = [part.strip() for listed in lists for part in listed.split(",")]
-    extras = ",".join(dict.fromkeys(filter(None, found)))
-    name = parse(text).name
-    rest = re.sub(_EXTRAS, "", head.strip()[len(name) :], count=1).strip()
-    return f"{name}{f'[{extras}]' if extras else ''}{rest}" + (f" ;{marker}" if semicolon else "")
+    extras = ",".join(dict.fromkeys((*extras_of(text), *extras_of(told))))
+    return re.sub(_NAME, rf"\1{extras and f'[{extras}]'}", text, count=1)

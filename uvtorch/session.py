@@ -20,9 +20,7 @@ from uvtorch.packages import dependents
 from uvtorch.project import Project
 from uvtorch.project import read as read_project
 from uvtorch.project import workspace as workspaces
-from uvtorch.project.hosts import check_index_url
-from uvtorch.project.model import Index
-from uvtorch.project.outside import configured, given, of_pytorch
+from uvtorch.project.indexes import Index, check_index_url, configured, given, of_pytorch
 from uvtorch.project.pyproject import PyProject
 from uvtorch.project.script import begin_script, script_block
 from uvtorch.project.workspace import Manifest, Workspace

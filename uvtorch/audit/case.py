@@ -13,7 +13,7 @@ from uvtorch.environment import Venv
 from uvtorch.machine import Machine
 from uvtorch.markers import holds
 from uvtorch.project import Choice, Environment, Index, Project, Source
-from uvtorch.project.hosts import catalogued, is_below
+from uvtorch.project.indexes import catalogued, is_below
 from uvtorch.project.lock import Lock
 from uvtorch.project.pyproject import PyProject
 

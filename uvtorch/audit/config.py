@@ -15,9 +15,9 @@ from uvtorch.markers import EVERYWHERE, PYTHONS, can_hold, dead, holds
 from uvtorch.packages import roles
 from uvtorch.project import Environment, Index, Project, Source
 from uvtorch.project.choices import conflicting
-from uvtorch.project.hosts import catalogued
+from uvtorch.project.indexes import catalogued
 from uvtorch.project.model import BASE
-from uvtorch.project.pyproject import PyProject, SourceEntry
+from uvtorch.project.pyproject import PyProject
 from uvtorch.requirement import parse, without_local
 
 
@@ -70,9 +70,7 @@ def _explicit(case: Case, index: Index) -> Edit | None:
     )
     if any(unclear):
         return None
-    entries: list[Source | SourceEntry] = [*_of_torch(case)] or [
-        SourceEntry(name, marker(_decided(case, index.backend).platforms))
-    ]
+    entries = _of_torch(case) or [Source("torch", name, marker=marker(_decided(case, index.backend).platforms))]
     have = {source.package for source in project.sources}
     lacking = [package for package in project.pytorch_packages() if package not in have]
     if any(source.target != BASE for source in project.sources):

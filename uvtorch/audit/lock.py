@@ -12,7 +12,7 @@ from uvtorch.machine import Platform
 from uvtorch.markers import MAIN_PLATFORMS
 from uvtorch.packages import has_build, roles
 from uvtorch.project import Environment, Index, Project, Source
-from uvtorch.project.hosts import catalogued
+from uvtorch.project.indexes import catalogued
 from uvtorch.project.lock import Lock, stray
 from uvtorch.project.model import BASE, GROUP
 from uvtorch.project.pyproject import PyProject

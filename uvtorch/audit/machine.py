@@ -7,7 +7,7 @@ from uvtorch.backend import Backend, from_url
 from uvtorch.choose import Request, choose
 from uvtorch.choose.compatibility import labels
 from uvtorch.environment import expects_gpu
-from uvtorch.project.hosts import catalogued
+from uvtorch.project.indexes import catalogued
 
 
 def gpus(case: Case) -> Iterator[Finding]:

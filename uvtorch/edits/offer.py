@@ -5,9 +5,9 @@ uv locks all of them apart (`conflicts`), and every machine installs one.
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from uvtorch.backend import Backend, marker, same_url
+from uvtorch.backend import marker, same_url
 from uvtorch.choose import Decision
 from uvtorch.edits import pin
 from uvtorch.errors import ProjectError
@@ -16,22 +16,10 @@ from uvtorch.packages import has_build, roles
 from uvtorch.project import Choice, Item, Project, Requirement, Source, Target
 from uvtorch.project.choices import torch_first
 from uvtorch.project.model import BASE, GROUP
-from uvtorch.project.pyproject import PyProject, SourceEntry
+from uvtorch.project.pyproject import PyProject
 from uvtorch.requirement import bare_requirement, with_extras, within, without_local
 
 ChoiceKind = Literal["extra", "group"]
-
-
-class Offer(NamedTuple):
-    """One backend that the project shall offer, and what choosing it by name comes to."""
-
-    backend: Backend
-    decision: Decision
-
-    @property
-    def name(self) -> str:
-        """What its extra or group is called: `cu126`, `nightly-cu130`."""
-        return self.backend.index_name.removeprefix("pytorch-")
 
 
 def stated(project: Project) -> tuple[Choice, ...]:
@@ -65,50 +53,54 @@ def editable(project: Project) -> tuple[Choice, ...]:
     return tuple(found.values())
 
 
-def offer(file: PyProject, project: Project, offers: Sequence[Offer], kind: ChoiceKind, base: str) -> None:
-    """Make the project offer these backends and no other, as `extra`s or `group`s (`kind`).
+def offer(file: PyProject, project: Project, offers: Sequence[Decision], kind: ChoiceKind, base: str) -> None:
+    """Make the project offer the backends of these decisions and no other, as `extra`s or `group`s (`kind`).
 
     Choices that it has for one of them stay as they are, under their names. As extras the requirements move out of the
     project's dependencies; as groups they stay there too, since a group is not published. Raises ProjectError where a
     choice that is dropped is still referred to, or a name is taken by something else.
     """
-    have, rows = stated(project), _rows(project)
-    wanted, offered = {one.backend for one in offers}, {choice.backend for choice in have}
+    have = stated(project)
+    texts = [(item.package, without_local(item.text)) for item in model_requirements(project)]
+    if "torch" not in dict(texts):  # a source reaches direct requirements only
+        texts = [("torch", "torch"), *texts]
     given_up = set() if have else _leave_base(file, project, offers, kind)
-    sources: dict[str, list[SourceEntry]] = {name: [] for name in (*torch_first(dict(rows)), *sorted(given_up))}
-    fresh = [one for one in offers if one.backend not in offered]
-    for one in fresh:
-        for name, entry in _fill(file, project, one, Target(kind, one.name), rows, base).items():
-            sources.setdefault(name, []).append(entry)
-    targets = [Target(kind, one.name) for one in fresh]
-    file.exclude_from_defaults(targets)
-    targets = [*(choice.target for choice in have if choice.backend in wanted), *targets]
+    sources: dict[str, list[Source]] = {name: [] for name in (*torch_first(dict(texts)), *sorted(given_up))}
+    fresh: list[Target] = []
+    for one in offers:
+        if one.backend and one.backend not in {choice.backend for choice in have}:
+            fresh.append(Target(kind, one.backend.index_name.removeprefix("pytorch-")))
+            for source in _fill(file, project, one, fresh[-1], texts, base):
+                sources.setdefault(source.package, []).append(source)
+    file.exclude_from_defaults(fresh)
+    wanted = {one.backend for one in offers}
+    targets = [*(choice.target for choice in have if choice.backend in wanted), *fresh]
     _replace(file, project, [choice for choice in have if choice.backend not in wanted], sources, targets)
     pin.sweep(file, project)
 
 
-def _rows(project: Project) -> list[tuple[str, str]]:
-    """The packages and requirements of a new choice: torch's among them, as a source reaches direct ones only."""
-    rows = [(item.package, without_local(item.text)) for item in model_requirements(project)]
-    return rows if "torch" in dict(rows) else [("torch", "torch"), *rows]
-
-
 def _fill(
-    file: PyProject, project: Project, one: Offer, target: Target, rows: Sequence[tuple[str, str]], base: str
-) -> dict[str, SourceEntry]:
+    file: PyProject,
+    project: Project,
+    decision: Decision,
+    target: Target,
+    texts: Sequence[tuple[str, str]],
+    base: str,
+) -> list[Source]:
     """Write the requirements of a new choice and its index; the source that each of its packages needs."""
     if target in project.targets:
         raise ProjectError(
-            f"the project has {'an extra' if target.kind == 'extra' else 'a group'} `{one.name}` of its own",
+            f"the project has {'an extra' if target.kind == 'extra' else 'a group'} `{target.name}` of its own",
             f"rename it, or use --as {'groups' if target.kind == 'extra' else 'extras'}",
         )
-    bounds = dict(one.decision.bounds)
-    for _, text in (*rows, *pin.companion_texts(one.decision).items()):
+    backend, bounds = decision.backend, dict(decision.bounds)
+    assert backend is not None
+    for _, text in (*texts, *pin.companion_texts(decision).items()):
         file.add_requirement(target, within(text, bounds))
-    index = pin.index_in(file, project, one.backend, base)
-    entry = SourceEntry(index, marker(one.decision.platforms))._replace(**{target.kind: one.name})
-    names = pin.built((*dict(rows), *one.decision.companions), one.backend, one.decision.torch)
-    return dict.fromkeys(names, entry)
+    selector: dict[str, Any] = {target.kind: target.name}
+    index, where = pin.index_in(file, project, backend, base), marker(decision.platforms)
+    names = pin.built((*dict(texts), *decision.companions), backend, decision.torch)
+    return [Source(name, index, marker=where, **selector) for name in names]
 
 
 def withdraw(file: PyProject, project: Project, base: str) -> None:
@@ -128,7 +120,7 @@ def _replace(
     file: PyProject,
     project: Project,
     dropped: Sequence[Choice],
-    sources: dict[str, list[SourceEntry]],
+    sources: dict[str, list[Source]],
     targets: Sequence[Target],
 ) -> None:
     """Take choices out and put the sources of others in: `targets` are the choices that there are from then on."""
@@ -165,9 +157,9 @@ def _drop(file: PyProject, project: Project, choice: Choice) -> None:
         file.remove_requirement(choice.target, name)
 
 
-def _leave_base(file: PyProject, project: Project, offers: Sequence[Offer], kind: ChoiceKind) -> set[str]:
+def _leave_base(file: PyProject, project: Project, offers: Sequence[Decision], kind: ChoiceKind) -> set[str]:
     """What a project without choices gives up: requirements that become extras, a single pin's group; what it had."""
-    shared = dict(set.intersection(*(set(one.decision.bounds) for one in offers)))
+    shared = dict(set.intersection(*(set(one.bounds) for one in offers)))
     texts: dict[str, list[str]] = {}
     for item in model_requirements(project):
         texts.setdefault(item.package, []).append(within(item.text, shared))

@@ -7,10 +7,10 @@ from uvtorch.backend import Backend, marker, same_url
 from uvtorch.choose import Decision
 from uvtorch.errors import ProjectError
 from uvtorch.packages import extension_names, has_build, normalize, roles
-from uvtorch.project import Project, Source, Target
+from uvtorch.project import Index, Project, Source, Target
 from uvtorch.project.choices import reached
-from uvtorch.project.model import BASE, GROUP, Index
-from uvtorch.project.pyproject import PyProject, SourceEntry
+from uvtorch.project.model import BASE, GROUP
+from uvtorch.project.pyproject import PyProject
 from uvtorch.requirement import named_by
 
 
@@ -49,16 +49,20 @@ def to(
         staying = [item.text for item in project.pytorch_requirements()]
     everywhere = {named_by(text) for text in staying if "+" in text and ";" not in text}
     direct = built((*packages, *project.pytorch_direct), backend, decision.torch)
-    bounds = dict(decision.bounds)
     others = built(("torch", *in_group(project), *transitive), backend, decision.torch)
-    group = {name: name + bounds.get(name, "") for name in others if name not in direct}
-    group |= companion_texts(decision)
+    bounds = dict(decision.bounds)
+    group = {name: name + bounds.get(name, "") for name in others if name not in direct} | companion_texts(decision)
     pinned = direct | group
-    _check_foreign(project, pinned.keys())
+    for source in project.own_sources:
+        if source.kind != "index" and source.package in pinned and project.is_pinned(source.package):
+            raise ProjectError(
+                f"{project.origin} takes {source.package} from {source.url or source.kind}, which a pin would replace",
+                "remove that source first, if that is what you want",
+            )
     _move_extensions(file, project, backend)
     index, where = index_in(file, project, backend, base), marker(decision.platforms)
     for package in pinned:
-        file.set_sources(package, [SourceEntry(index, None if package in everywhere else where)])
+        file.set_sources(package, [Source(package, index, marker=None if package in everywhere else where)])
     _remove_stale(file, project, pinned.keys(), decision)
     _set_group(file, project, group)
     sweep(file, project)
@@ -84,21 +88,29 @@ def _remove_stale(file: PyProject, project: Project, pinned: AbstractSet[str], d
             file.remove_sources(name)
 
 
-def _check_foreign(project: Project, pinned: AbstractSet[str]) -> None:
-    for source in project.own_sources:
-        if source.kind != "index" and source.package in pinned and project.is_pinned(source.package):
-            raise ProjectError(
-                f"{project.origin} takes {source.package} from {source.url or source.kind}, which a pin would replace",
-                "remove that source first, if that is what you want",
-            )
-
-
 def _set_group(file: PyProject, project: Project, texts: Mapping[str, str]) -> None:
     """The group has these requirements of ours. An exact release is that of other packages' builds: it stays."""
     fixed = {item.package for item in project.grouped if "==" in item.text.partition(";")[0]}
     file.leave_group((project.packages_in(GROUP) & roles().keys()) - texts.keys() - fixed)
     for name in [name for name in texts if name not in fixed]:
         file.set_requirement(GROUP, name, texts[name])
+
+
+def _move_extensions(file: PyProject, project: Project, backend: Backend) -> None:
+    """Take what is compiled against torch from its index for the new backend. Whether that has a build, uv will say."""
+    pins = (one.backend for one in project.sources if project.is_pinned(one.package) and one.index)
+    for old in {one.name for one in pins if one} - {backend.name}:
+        have = [one for one in project.own_sources if one.package in extension_names()]
+        for source in have:
+            if source.index and source.index.endswith(f"-{old}"):
+                name, url = source.index.replace(old, backend.name), (source.url or "").replace(old, backend.name)
+                theirs = [one._replace(index=name) for one in have if one.package == source.package]
+                file.set_sources(source.package, theirs)
+                file.set_index(name, url, flat=url.endswith(".html"))
+                file.remove_index(source.index)
+        for item in project.grouped:
+            if item.package in extension_names() and item.text.endswith(old):
+                file.set_requirement(GROUP, item.package, item.text.replace(old, backend.name))
 
 
 def like(
@@ -121,20 +133,15 @@ def like(
     have = {source.package for source in project.sources}
     for name in filter(lambda name: name not in have, direct | others):
         file.set_sources(name, [pin for pin in pins if pin.package == model])
-    _bring_indexes(file, project, pins)
+    known = {index.name for index in project.indexes}
+    for pin in pins:
+        if pin.index and pin.url and pin.index not in known:
+            file.set_index(pin.index, pin.url)
     for name in others:
         file.add_requirement(GROUP, name)
     # The group is for what nobody names; `uv add` would otherwise leave two requirements to keep in step. One that
     # bounds the release stays: the machine needs it whoever names the package.
     file.leave_group({item.package for item in project.grouped if normalize(item.text) in direct})
-
-
-def _bring_indexes(file: PyProject, project: Project, pins: Sequence[Source]) -> None:
-    """The indexes of pins that are a workspace sibling's stand here as well."""
-    known = {index.name for index in project.indexes}
-    for pin in pins:
-        if pin.index and pin.url and pin.index not in known:
-            file.set_index(pin.index, pin.url)
 
 
 def bound(file: PyProject, limits: Iterable[tuple[str, str]]) -> None:
@@ -156,31 +163,19 @@ def unpin(
     left out. What they need stays routed: the group names it from then on. What nothing requires leaves the group,
     with its sources; where that is true of every PyTorch package, all that uvtorch wrote goes.
     """
-    stay = _staying(project, gone, target or BASE)
+    own = [item for item in project.requirements if item.target != GROUP and project.is_pinned(item.package)]
+    stay = {item.package for item in own if item.package not in gone or item.target != (target or BASE)}
     grouped = set(in_group(project)) - stay
-    left = grouped | (_staying(project) - stay)
-    needed = _needed(left, users)
+    left = grouped | ({item.package for item in own} - stay)
+    uses = [(user, name) for name in left for user in users.get(name, ())]
+    needed = reached({user for user, _ in uses} - left, uses) & left
     if not (stay or needed) and (left or gone):
         unpin_all(file, project, gone)
         return
     needed |= gone & {"torch"} - stay  # its sisters need it, whatever the lock says
     for name in sorted((needed - grouped).intersection(source.package for source in project.own_sources)):
         file.add_requirement(GROUP, name)
-    file.leave_group(grouped - needed)
-    for name in sorted(grouped - needed):
-        file.remove_sources(name)
-
-
-def _staying(project: Project, gone: AbstractSet[str] = frozenset(), place: Target = BASE) -> set[str]:
-    """The pinned packages that requirements of the user's own name once `gone` have left a place."""
-    own = (item for item in project.requirements if item.target != GROUP and project.is_pinned(item.package))
-    return {item.package for item in own if item.package not in gone or item.target != place}
-
-
-def _needed(names: AbstractSet[str], users: Mapping[str, Sequence[str]]) -> set[str]:
-    """Those of the names that something else requires, be it through one another."""
-    uses = [(user, name) for name in names for user in users.get(name, ())]
-    return reached({user for user, _ in uses} - names, uses) & names
+    _forget(file, grouped - needed)
 
 
 def unpin_all(file: PyProject, project: Project, gone: AbstractSet[str] = frozenset()) -> None:
@@ -189,11 +184,15 @@ def unpin_all(file: PyProject, project: Project, gone: AbstractSet[str] = frozen
     uv takes out the sources of what it removes, but no index. One that the user named stays, as with `uv remove`. Left
     in place, ours would be no harm (it is explicit), but the next `uvtorch add` may choose another.
     """
-    ours = project.packages_in(GROUP) & {*roles(), *in_group(project)}
-    file.leave_group(ours)
-    for name in sorted(ours - gone):
-        file.remove_sources(name)
+    _forget(file, project.packages_in(GROUP) & {*roles(), *in_group(project)}, gone)
     sweep(file, project, {one.index_name for index in project.indexes if (one := index.backend)}, gone)
+
+
+def _forget(file: PyProject, grouped: AbstractSet[str], gone: AbstractSet[str] = frozenset()) -> None:
+    """Take packages out of the group, with their sources but for those that uv takes out."""
+    file.leave_group(grouped)
+    for name in sorted(grouped - gone):
+        file.remove_sources(name)
 
 
 def move(file: PyProject, project: Project, base: str) -> tuple[str, ...]:
@@ -229,37 +228,14 @@ def sweep(
 
     `names` are the indexes that may go; None: those that a source has named before the edits.
     """
-    named = {source.index for source in project.sources} if names is None else names
-    unused = (named & project.own_indexes.keys()) - file.indexes_used(gone)
-    for index in [index for name, index in project.own_indexes.items() if name in unused]:
-        if index.name and index.backend and index.explicit:
-            file.remove_index(index.name)
+    if names is None:
+        names = {source.index for source in project.sources}
+    used = file.indexes_used(gone)
+    for name, index in project.own_indexes.items():
+        if name in names and name not in used and index.backend and index.explicit:
+            file.remove_index(name)
 
 
 def in_group(project: Project) -> tuple[str, ...]:
     """The pinned packages that the group names: Triton goes with the backend, other packages' builds with those."""
     return tuple(item.package for item in project.grouped if project.is_pinned(item.package))
-
-
-def _move_extensions(file: PyProject, project: Project, backend: Backend) -> None:
-    """Take what is compiled against torch for the new backend: the same index, of that backend.
-
-    Whether it has a build there, uv will say: silence would leave a build for another CUDA.
-    """
-    pins = {one.backend for one in project.sources if project.is_pinned(one.package) and one.index}
-    for old in [one.name for one in pins if one and one != backend]:
-        for package in sorted(extension_names()):
-            _move_extension(file, project, package, old, backend.name)
-
-
-def _move_extension(file: PyProject, project: Project, package: str, old: str, new: str) -> None:
-    have = [one for one in project.own_sources if one.package == package]
-    for source in have:
-        if source.index and source.index.endswith(f"-{old}"):
-            name, url = source.index.replace(old, new), (source.url or "").replace(old, new)
-            file.set_sources(package, [SourceEntry(name, one.marker) for one in have])
-            file.set_index(name, url, flat=url.endswith(".html"))
-            file.remove_index(source.index)
-    for item in project.grouped:
-        if item.package == package and item.text.endswith(old):
-            file.set_requirement(GROUP, package, item.text.replace(old, new))

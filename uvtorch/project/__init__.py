@@ -2,18 +2,18 @@
 
 | module | job |
 | --- | --- |
-| `hosts` | whose builds an index serves, told by its URL |
 | `markers` | is a marker true on a described machine |
 | `model` | the values |
 | `choices` | `Project`: which extras and groups choose a backend, and how uv is told of one |
-| `tables`, `shape` | the tables of pyproject.toml (and of the workspace's root) -> `Project` |
+| `tables` | the tables of pyproject.toml (and of the workspace's root) -> `Project` |
 | `lock` | uv.lock: PyTorch packages and where they came from |
 | `workspace` | which files a command works on |
 """
 
 from uvtorch.markers import Environment
 from uvtorch.project.choices import Project
-from uvtorch.project.model import Choice, Config, Index, Item, Requirement, Source, Target
+from uvtorch.project.indexes import Index
+from uvtorch.project.model import Choice, Config, Item, Requirement, Source, Target
 from uvtorch.project.tables import read
 
 __all__ = ["Choice", "Config", "Environment", "Index", "Item", "Project", "Requirement", "Source", "Target", "read"]

@@ -15,8 +15,8 @@ from uvtorch.backend import parse
 from uvtorch.machine import Platform
 from uvtorch.markers import Environment, can_hold, holds
 from uvtorch.packages import roles
-from uvtorch.project.hosts import vendor
-from uvtorch.project.model import BASE, GROUP, Choice, Config, Index, Item, Origin, Requirement, Source, Target
+from uvtorch.project.indexes import Index, vendor
+from uvtorch.project.model import BASE, GROUP, Choice, Config, Item, Origin, Requirement, Source, Target
 
 Node = TypeVar("Node", bound=Hashable)
 

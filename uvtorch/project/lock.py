@@ -16,7 +16,7 @@ from uvtorch.errors import ProjectError
 from uvtorch.markers import Environment, holds
 from uvtorch.packages import has_build, normalize
 from uvtorch.project.choices import Project
-from uvtorch.project.hosts import pytorch_backend, vendor
+from uvtorch.project.indexes import pytorch_backend, vendor
 from uvtorch.project.model import BASE, Source
 
 _CUT: Final = "\n[[package]]\n"

@@ -73,39 +73,6 @@ class Requirement(NamedTuple):
         return self.text.partition(";")[2].strip() or None
 
 
-class Index(NamedTuple):
-    """A package index of `[tool.uv]`."""
-
-    name: str | None
-    url: str
-    explicit: bool = False
-    default: bool = False
-    backend: Backend | None = None
-    inherited: bool = False
-    legacy: bool = False
-    """It is one of `index-url` and `extra-index-url`, which can be neither named nor explicit."""
-    origin: str | None = None
-    """The option, variable or file that names it; None: pyproject.toml."""
-
-    @property
-    def label(self) -> str:
-        """Its name, or its URL where it has none."""
-        return self.name or self.url
-
-    @property
-    def ends_in_backend(self) -> bool:
-        """Whether its URL is laid out as PyTorch's are: it ends in the backend's name and nothing else."""
-        url = self.url.rstrip("/").removesuffix("/+simple").removesuffix("/simple")
-        return self.backend is not None and url.endswith(f"/{self.backend.name}")
-
-    @property
-    def is_pypi(self) -> bool:
-        """Whether it is PyPI itself, under whatever name, or stands in for it as the project's default index."""
-        host = self.url.partition("://")[2].partition("/")[0].rpartition("@")[2].partition(":")[0].lower().split(".")
-        own_host = host[0] == "pypi" and (len(host) == 2 or host[1:2] == ["python"])
-        return self.default or own_host or (self.name or "").lower() == "pypi"
-
-
 class Source(NamedTuple):
     """One entry of `[tool.uv.sources]`."""
 
@@ -173,7 +140,7 @@ class Choice(NamedTuple):
     aliases: tuple[str, ...] = ()
     """Other extras or groups that bring this one in: `gpu` where `gpu = ["proj[cu128]"]`."""
     vendor: str | None = None
-    """The devices that a vendor's own build is for (`hosts.vendor`)."""
+    """The devices that a vendor's own build is for (`indexes.vendor`)."""
 
     @property
     def kind(self) -> TargetKind:

@@ -8,14 +8,14 @@ import copy
 import re
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NoReturn
 
 from uvtorch.backend import same_url
 from uvtorch.errors import ProjectError
 from uvtorch.packages import normalize
 from uvtorch.project.model import BASE, GROUP, Item, Source, Target, TargetKind
 from uvtorch.project.script import as_project, find_block
-from uvtorch.project.shape import check
+from uvtorch.project.tables import check
 from uvtorch.requirement import understood
 
 Table = dict[str, Any]
@@ -29,18 +29,6 @@ _SOURCES: Final = (*_UV, "sources")
 _EXTRAS: Final = ("project", "optional-dependencies")
 _GROUPS: Final = ("dependency-groups",)
 _NAME: Final = re.compile(r"\s*[\w.-]+\s*")
-
-
-class SourceEntry(NamedTuple):
-    """One entry of `[tool.uv.sources]`."""
-
-    index: str  # type: ignore[assignment]  # uv's own name for it; nobody looks for a position in a source
-    marker: str | None = None
-    extra: str | None = None
-    group: str | None = None
-
-
-_Entry = SourceEntry | Source
 
 
 class PyProject:
@@ -99,7 +87,7 @@ class PyProject:
         rows = [row for name, have in self._get(_SOURCES).items() if normalize(name) not in gone for row in _rows(have)]
         return {row["index"] for row in rows if "index" in row}
 
-    def set_sources(self, package: str, entries: Sequence[_Entry], at: Collection[Target] | None = None) -> None:
+    def set_sources(self, package: str, entries: Sequence[Source], at: Collection[Target] | None = None) -> None:
         """The package's sources (`at`: those for these places) are exactly these, in any order; none: it has none."""
         path = self._spelled(_SOURCES, package)
         have = _rows(self._get(path))

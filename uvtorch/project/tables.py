@@ -1,18 +1,94 @@
-"""The tables of pyproject.toml that bear on PyTorch, as values. Pure: from parsed TOML to NamedTuples."""
+"""The tables of pyproject.toml that bear on PyTorch: the shape they must have, and their values. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 from uvtorch import requirement
 from uvtorch.backend import parse
 from uvtorch.errors import ProjectError, UsageError
 from uvtorch.packages import normalize, roles
 from uvtorch.project.choices import Project
-from uvtorch.project.hosts import check_index_url, pytorch_backend
-from uvtorch.project.model import BASE, Config, Index, Item, ItemKind, Requirement, Source, SourceKind, Target
-from uvtorch.project.shape import CONFIG, check
+from uvtorch.project.indexes import Index, check_index_url, pytorch_backend
+from uvtorch.project.model import BASE, Config, Item, ItemKind, Requirement, Source, SourceKind, Target
 
 Tables = Mapping[str, Any]
+
+_STRING: Final = "a string"
+_STRINGS: Final = "an array of strings"
+_FLAG: Final = "true or false"
+_CONFIG: Final = {
+    "backend": _STRING,
+    "auto": _FLAG,
+    "index-base": _STRING,
+    "packages": _STRINGS,
+    "catalog": _STRING,
+}
+_SHAPE: Final[Tables] = {
+    "project": {
+        "name": _STRING,
+        "requires-python": _STRING,
+        "dependencies": _STRINGS,
+        "optional-dependencies": {"*": _STRINGS},
+    },
+    "dependency-groups": {"*": "an array of requirements and `include-group` tables"},
+    "tool": {
+        "uv": {
+            "dev-dependencies": _STRINGS,
+            "default-groups": 'an array of strings or "all"',
+            "index": ("an array of tables", {"name": _STRING, "url": _STRING, "explicit": _FLAG, "default": _FLAG}),
+            "extra-index-url": "an array of strings or one string",
+            "index-url": _STRING,
+            "sources": {
+                "*": (
+                    "a table or an array of tables",
+                    dict.fromkeys(("index", "url", "git", "path", "marker", "extra", "group"), _STRING),
+                )
+            },
+            "conflicts": "an array of arrays of tables of strings",
+            "environments": "an array of strings or one string",
+        },
+        "uvtorch": _CONFIG,
+    },
+}
+"""What is read of a pyproject.toml (`*`: any key). A pair: what is wanted, and what of each table in that."""
+_KINDS: Final[dict[str, type | tuple[type, ...]]] = {
+    **dict.fromkeys((_STRING, "one string", "strings"), str),
+    **dict.fromkeys(("true", "false"), bool),
+    **dict.fromkeys(("a table", "tables"), Mapping),
+    **dict.fromkeys(("an array", "arrays"), list),
+    "requirements and `include-group` tables": (str, Mapping),
+}
+
+
+def check(value: Any, origin: str, key: str = "", shape: Any = _SHAPE) -> None:
+    """Hold a pyproject.toml, or what is at a dotted key of it, against a shape; what is missing or unknown is no fault.
+
+    `origin` names the file. Raises ProjectError, within `[tool.uvtorch]` UsageError.
+    """
+    words, inner = shape if isinstance(shape, tuple) else (shape, {}) if isinstance(shape, str) else ("a table", shape)
+    if not any(_fits(value, one) for one in words.split(" or ")):
+        error = UsageError if key.startswith("tool.uvtorch") else ProjectError
+        raise error(f"{origin}: `{key}` must be {words}, not {_described(value)}")
+    for table in value if isinstance(value, list) else [value]:
+        for name, wanted in inner.items():
+            for found in table if name == "*" else table.keys() & {name}:
+                check(table[found], origin, f"{key}.{found}" if key else found, wanted)
+
+
+def _fits(value: Any, wanted: str) -> bool:
+    """Whether a value is what the words say: `an array of arrays of tables of strings`."""
+    if wanted == '"all"':
+        return bool(value == "all")
+    kind, _, inner = wanted.partition(" of ")
+    parts = value.values() if isinstance(value, Mapping) else value
+    return isinstance(value, _KINDS[kind]) and (not inner or all(_fits(part, inner) for part in parts))
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, list) and value:
+        return f"an array with {_described(value[0])} first"
+    kinds = {bool: "a boolean", str: "a string", int: "a number", float: "a number", list: "an array", dict: "a table"}
+    return kinds.get(type(value), "a date or time")
 
 
 def read(
@@ -29,30 +105,30 @@ def read(
     the root is no project. `origin` names the file in messages. Raises ProjectError for a table of the wrong shape,
     UsageError for a mistake in `[tool.uvtorch]`. What uv alone cares about is left to uv.
     """
-    file = _File(data, origin)
-    member = root is not None and root is not data
-    above = _File(root if root and member else {}, f"{origin} (the workspace's root)", inherited=True)
-    root_name = normalize(above.project.get("name", "")) if member else None
+    if root is data:
+        root = None
+    file, above = _File(data, origin), _File(root or {}, f"{origin} (the workspace's root)", inherited=True)
+    name, root_name = (normalize(one.project.get("name", "")) for one in (file, above))
     config = file.config(above.config(Config()))
     indexes = _with_others(file.indexes(), above.indexes(), "name")
-    name = file.project.get("name")
+    own_conflicts = tuple(file.conflicts(None))
     return Project(
-        name=normalize(name) if name else None,
+        name=name or None,
         requires_python=file.project.get("requires-python"),
         requirements=(*file.requirements(), *above.groups_beside(file)),
         indexes=indexes,
         sources=_with_others(file.sources(indexes, config), above.sources(indexes, config), "package"),
-        conflicts=(*file.conflicts(None), *above.conflicts(root_name)),
-        own_conflicts=tuple(file.conflicts(None)),
+        conflicts=(*own_conflicts, *above.conflicts(root_name)),
+        own_conflicts=own_conflicts,
         default_groups=file.default_groups(),
         config=config,
         has_project="project" in data,
         extras=tuple(file.extras),
         groups=file.group_names,
         includes=tuple((group, inner) for group in file.groups for inner in file.included(group)),
-        environments=_strings((above if member else file).uv.get("environments", ())),
+        environments=_strings((above if root else file).uv.get("environments", ())),
         origin=origin,
-        root_name=root_name,
+        root_name=root_name if root else None,
         members=tuple(read(one, data, f"{origin} of a member") for one in members),
         together=together or (bool(members) and "project" not in data),
     )
@@ -86,8 +162,8 @@ class _File:
         self.groups: Tables = data.get("dependency-groups", {})
         self.uv: Tables = tool.get("uv", {})
         self.uvtorch: Tables = tool.get("uvtorch", {})
-        self.dev = self.uv.get("dev-dependencies")
-        unnamed = self.dev is not None and "dev" not in _spelled(self.groups)
+        self.spelled = _spelled(self.groups)
+        unnamed = "dev-dependencies" in self.uv and "dev" not in self.spelled
         self.group_names = (*self.groups, *(["dev"] if unnamed else ()))
 
     def error(self, text: str) -> ProjectError:
@@ -99,8 +175,8 @@ class _File:
             yield from self._listed(f"project.optional-dependencies.{extra}", texts, Target("extra", extra))
         for group in self.groups:
             yield from self.of_group(group)
-        dev = Target("group", _spelled(self.groups).get("dev", "dev"))
-        yield from self._listed("tool.uv.dev-dependencies", self.dev or (), dev)
+        dev = Target("group", self.spelled.get("dev", "dev"))
+        yield from self._listed("tool.uv.dev-dependencies", self.uv.get("dev-dependencies", ()), dev)
 
     def _listed(self, key: str, texts: Iterable[str], target: Target, via: str | None = None) -> Iterator[Requirement]:
         for text in texts:
@@ -112,8 +188,8 @@ class _File:
 
     def groups_beside(self, member: "_File") -> Iterator[Requirement]:
         """What the root's groups require that a member has not: `uv sync --group` takes these as well."""
-        for group in self.groups:
-            if normalize(group) not in _spelled(member.groups):
+        for name, group in self.spelled.items():
+            if name not in member.spelled:
                 yield from self.of_group(group)
 
     def of_group(self, *path: str) -> Iterator[Requirement]:
@@ -130,9 +206,9 @@ class _File:
         """The groups that one includes directly, as they are declared."""
         for entry in self.groups[group]:
             if not isinstance(entry, str) and isinstance(name := entry.get("include-group"), str):
-                if normalize(name) not in _spelled(self.groups):
+                if normalize(name) not in self.spelled:
                     raise self.error(f"`dependency-groups.{group}` includes the group `{name}`, which is missing")
-                yield _spelled(self.groups)[normalize(name)]
+                yield self.spelled[normalize(name)]
 
     def default_groups(self) -> tuple[str, ...]:
         wanted, spelled = self.uv.get("default-groups", ["dev"]), _spelled(self.group_names)
@@ -143,41 +219,36 @@ class _File:
         for entry in self.uv.get("index", ()):
             if "url" not in entry:
                 raise self.error("an entry of `tool.uv.index` has no `url`")
-            yield self._index(entry["url"], **{k: entry[k] for k in ("name", "explicit", "default") if k in entry})
-        for url in _strings(self.uv.get("extra-index-url", ())):
-            yield self._index(url, legacy=True)
-        if default := self.uv.get("index-url"):
-            yield self._index(default, default=True, legacy=True)
-
-    def _index(self, url: str, name: str | None = None, **flags: Any) -> Index:
-        return Index(name, url, backend=pytorch_backend(url), inherited=self.inherited, **flags)
+            explicit, default = entry.get("explicit", False), entry.get("default", False)
+            yield Index(entry.get("name"), entry["url"], explicit, default, self.inherited)
+        for key, default in (("extra-index-url", False), ("index-url", True)):
+            for url in _strings(self.uv.get(key, ())):
+                yield Index(None, url, default=default, inherited=self.inherited, legacy=True)
 
     def sources(self, indexes: tuple[Index, ...], config: Config) -> Iterator[Source]:
         by_name = {index.name: index for index in reversed(indexes) if index.name}
         for name, value in self.uv.get("sources", {}).items():
+            package = normalize(name)
+            ours = package in roles() or package in config.packages
             for entry in [value] if isinstance(value, Mapping) else value:
                 kind: SourceKind | None = next((kind for kind in get_args(SourceKind) if kind in entry), None)
                 if kind is None:
                     raise self.error(f"`tool.uv.sources.{name}` names no index, URL, repository, path or workspace")
-                yield self._source(normalize(name), kind, entry, by_name.get(entry.get("index", "")), config)
-
-    def _source(self, package: str, kind: SourceKind, entry: Tables, index: Index | None, config: Config) -> Source:
-        url = index.url if index else {**entry, "index": None, "workspace": None}[kind]
-        ours = package in roles() or package in config.packages
-        extra, group = entry.get("extra"), entry.get("group")
-        backend = pytorch_backend(url, None if ours else package) if url and kind != "git" else None
-        return Source(
-            package=package,
-            index=entry.get("index"),
-            url=url,
-            backend=backend,
-            marker=entry.get("marker"),
-            extra=extra and _spelled(self.extras).get(normalize(extra), extra),
-            group=group and _spelled(self.groups).get(normalize(group), group),
-            kind=kind,
-            inherited=self.inherited,
-            is_pypi=bool(index and index.is_pypi and not backend),
-        )
+                index = by_name.get(entry.get("index", ""))
+                url = index.url if index else {**entry, "index": None, "workspace": None}[kind]
+                backend = pytorch_backend(url, None if ours else package) if url and kind != "git" else None
+                yield Source(
+                    package,
+                    entry.get("index"),
+                    url,
+                    backend,
+                    entry.get("marker"),
+                    _spelled(self.extras).get(normalize(entry.get("extra", "")), entry.get("extra")),
+                    self.spelled.get(normalize(entry.get("group", "")), entry.get("group")),
+                    kind,
+                    self.inherited,
+                    bool(index and index.is_pypi and not backend),
+                )
 
     def conflicts(self, root_name: str | None) -> Iterator[tuple[Item, ...]]:
         """The conflict sets; those of a workspace's root carry the root's name where they name no package."""
@@ -193,17 +264,17 @@ class _File:
     def config(self, above: Config) -> Config:
         """`[tool.uvtorch]`; its keys replace those of the root's. Raises UsageError."""
         key, found = f"{self.origin}: `tool.uvtorch", {name.replace("-", "_"): it for name, it in self.uvtorch.items()}
-        if unknown := next((name for name in self.uvtorch if name not in CONFIG), None):
-            raise UsageError(f"{key}.{unknown}` is not a setting", f"the settings are: {', '.join(CONFIG)}")
+        if unknown := next((name for name in self.uvtorch if name not in _CONFIG), None):
+            raise UsageError(f"{key}.{unknown}` is not a setting", f"the settings are: {', '.join(_CONFIG)}")
         if "index_base" in found:
             check_index_url(found["index_base"], f"{key}.index-base`")
         if "packages" in found:
             found["packages"] = tuple(dict.fromkeys(map(normalize, found["packages"])))
-        if "backend" in found:
-            found["backend"] = parse(self.uvtorch["backend"])
-            if found["backend"] is None and self.uvtorch["backend"] != "auto":
+        if (backend := found.get("backend")) is not None:
+            found["backend"] = parse(backend)
+            if found["backend"] is None and backend != "auto":
                 raise UsageError(
-                    f"{key}.backend` is {self.uvtorch['backend']!r}, which is no backend",
+                    f"{key}.backend` is {backend!r}, which is no backend",
                     "a backend is cpu, xpu, cuNNN as in cu126, rocmN.N as in rocm6.4; nightly/ or test/ may precede it",
                 )
         return above._replace(**found)

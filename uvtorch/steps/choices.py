@@ -16,7 +16,7 @@ from uvtorch.machine import Machine
 from uvtorch.packages import normalize
 from uvtorch.project import Choice, Project, Target
 from uvtorch.project.choices import NOTHING, Asked, selection
-from uvtorch.project.hosts import covers
+from uvtorch.project.indexes import covers
 from uvtorch.project.lock import Lock, read_lock
 from uvtorch.project.model import BASE, TargetKind
 from uvtorch.requirement import named_by, within, without_local

@@ -17,10 +17,10 @@ from uvtorch.choose import Decision, Request, choose
 from uvtorch.edits import pin
 from uvtorch.errors import NoBuild, UsageError
 from uvtorch.index_query import compiled, reason
-from uvtorch.project import Choice, Project
-from uvtorch.project.hosts import check_index_url
+from uvtorch.project import Choice, Project, Source
+from uvtorch.project.indexes import check_index_url
 from uvtorch.project.model import GROUP
-from uvtorch.project.pyproject import PyProject, SourceEntry
+from uvtorch.project.pyproject import PyProject
 from uvtorch.requirement import bare_requirement, named_by
 from uvtorch.session import Session, decision_line, requirements_of
 from uvtorch.steps import choices
@@ -206,9 +206,10 @@ def _write(file: PyProject, project: Project, match: "Match", choice: Choice | N
     """
     for one in match.found:
         known = (index.name for index in project.indexes if index.name and same_url(index.url, one.url))
-        entry = SourceEntry(next(known, one.taken.written_name(match.backend, match.torch)))
-        file.set_sources(one.package, [entry._replace(**{choice.kind: choice.name or ""}) if choice else entry])
-        file.set_index(entry.index, one.url, flat=one.taken.flat)
+        name = next(known, one.taken.written_name(match.backend, match.torch))
+        selector: dict[str, Any] = {choice.kind: choice.name} if choice else {}
+        file.set_sources(one.package, [Source(one.package, name, **selector)])
+        file.set_index(name, one.url, flat=one.taken.flat)
         if one.taken.builds:
             file.set_requirement(GROUP, one.package, f"{one.package}=={one.version}")
     if not all(one.taken.declares for one in match.found):

@@ -15,9 +15,9 @@ from uvtorch.machine import Platform
 from uvtorch.markers import can_hold
 from uvtorch.project import Project, Source, Target
 from uvtorch.project.choices import torch_first
+from uvtorch.project.indexes import uv_toml
 from uvtorch.project.lock import Lock
 from uvtorch.project.model import BASE
-from uvtorch.project.outside import uv_toml
 from uvtorch.project.pyproject import PyProject
 from uvtorch.requirement import bare_requirement, named_by, parse, without_local
 from uvtorch.session import Session, requirements_of

@@ -22,7 +22,7 @@ from uvtorch.errors import UsageError, UvtorchError
 from uvtorch.named import arguments
 from uvtorch.packages import roles
 from uvtorch.project import Source
-from uvtorch.project.outside import given, tables
+from uvtorch.project.indexes import given, uv_settings
 from uvtorch.project.script import script_block
 from uvtorch.requirement import named_by, without_local
 from uvtorch.session import Session, Wanted, decision_line, minor_version
@@ -58,11 +58,11 @@ def settings(session: Session) -> Iterator[Mapping[str, Any]]:
     """The tables of uv's settings that count for the command, and their `[pip]`."""
     verb = session.line.verb or ""
     if verb.startswith("tool "):  # reads no project's
-        found = tables(os.path.abspath(os.sep), {}, session.line, session.env)
+        found = uv_settings(os.path.abspath(os.sep), {}, session.line, session.env)
     else:
         root = session.site and session.site.root
         directory = root.directory if root else session.directory
-        found = tables(directory, root.data if root else {}, session.line, session.env)
+        found = uv_settings(directory, root.data if root else {}, session.line, session.env)
     for _, table in found:
         yield from ((table.get("pip") or {}, table) if verb.startswith("pip ") else (table,))
 

@@ -9,8 +9,8 @@ from uvtorch.edits import offer, pin
 from uvtorch.errors import NoBuild, ProjectError, UsageError
 from uvtorch.packages import begins_with, extension_names
 from uvtorch.project import Choice, Source
+from uvtorch.project.indexes import given
 from uvtorch.project.model import GROUP
-from uvtorch.project.outside import given
 from uvtorch.project.pyproject import PyProject
 from uvtorch.requirement import bare_requirement, named_by
 from uvtorch.session import Origin, Session, requirements_of

@@ -9,7 +9,7 @@ import click
 from uvtorch import catalog, fleet, hardware
 from uvtorch.argv import backend_name
 from uvtorch.backend import Backend, parse
-from uvtorch.choose import Option, choose
+from uvtorch.choose import Decision, Option, choose
 from uvtorch.edits import offer
 from uvtorch.edits.offer import ChoiceKind
 from uvtorch.errors import MachineError, NoBuild, ProjectError, UsageError
@@ -139,7 +139,7 @@ def _checked_kind(session: Session, named: ChoiceKind | None) -> ChoiceKind:
 
 def _offers(
     session: Session, backends: Sequence[Backend], texts: Sequence[str]
-) -> tuple[list[offer.Offer], tuple[Lowered, ...]]:
+) -> tuple[list[Decision], tuple[Lowered, ...]]:
     """What each backend gives, and the lower bounds that have to go for it, where with them one has no release."""
     lowered = tuple(one for one in lower_bounds(session) if one.before in texts)
     try:
@@ -151,7 +151,7 @@ def _offers(
         raise
 
 
-def _offer(session: Session, backend: Backend, texts: Sequence[str]) -> offer.Offer:
+def _offer(session: Session, backend: Backend, texts: Sequence[str]) -> Decision:
     request = session.request(list(map(without_local, texts)) or ["torch"], backend)
     decision = choose(session.machine, request, session.catalog)
     if decision.torch is None and not backend.channel and backend in session.catalog.builds:
@@ -160,7 +160,7 @@ def _offer(session: Session, backend: Backend, texts: Sequence[str]) -> offer.Of
             f"no release on {backend} satisfies {', '.join(texts)}; its newest is {newest}",
             f"loosen the requirement in {session.project.origin}, or leave {backend} out",
         )
-    return offer.Offer(backend, decision)
+    return decision._replace(backend=backend)
 
 
 def _warnings(session: Session, project: Project, kind: str, had_choices: bool) -> Iterator[str]:

@@ -1,0 +1,217 @@
+"""Package indexes: whose builds one serves, told by its URL; which may be written; those given outside pyproject.toml.
+
+Sources find none that stands outside (uv 0.13.9: "indexes referenced via `tool.uv.sources` must be defined in the
+project's `pyproject.toml`"), and each serves every package, unless it is explicit.
+https://docs.astral.sh/uv/concepts/configuration-files/ tells which files count.
+"""
+
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+from urllib.parse import SplitResult, urlsplit
+
+from uvtorch import files
+from uvtorch.argv import CommandLine, is_set
+from uvtorch.backend import DEFAULT_INDEX_BASE, Backend, from_url
+from uvtorch.errors import UsageError
+from uvtorch.output import masked
+from uvtorch.packages import roles
+
+_PYTORCH: Final = ("download.pytorch.org", "download-r2.pytorch.org")
+# Texts, which `re` compiles when they are used: most commands use none.
+_FOREIGN: Final = (
+    r"flashinfer\.ai|data\.pyg\.org|wheels\.vllm\.ai|pypi\.nvidia\.com|whl\.natten\.org|pypi\.jetson-ai-lab\.[a-z]+"
+)
+"""Hosts whose indexes end in a backend's name and serve packages of their own, not PyTorch's builds."""
+_VENDOR: Final = (
+    r"(?i)/jp[0-9]+/|//developer\.download\.nvidia\.com/compute/redist/jp/|/(?P<gfx>gfx[0-9a-fx]+(-[a-z]+)?)(?=/|$)"
+)
+_VENDORS_OWN: Final = "jetson|nvidia|rocm-rel|/xpu/us"
+"""Parts of URLs of NVIDIA's, AMD's and Intel's indexes, which may end in a backend's name."""
+_LOOPBACK: Final = r"localhost|127\.[0-9.]+|::1"
+_GIVEN: Final = (
+    ("--default-index", "UV_DEFAULT_INDEX", True),
+    ("--index-url", "UV_INDEX_URL", True),
+    ("--index", "UV_INDEX", False),
+    ("--extra-index-url", "UV_EXTRA_INDEX_URL", False),
+)
+"""Options, their variables, and whether they name the default index."""
+
+
+class Index(NamedTuple):
+    """A package index."""
+
+    name: str | None
+    url: str
+    explicit: bool = False
+    default: bool = False
+    inherited: bool = False
+    """It stands in the workspace's root."""
+    legacy: bool = False
+    """It is one of `index-url` and `extra-index-url`, which can be neither named nor explicit."""
+    origin: str | None = None
+    """The option, variable or file that names it; None: pyproject.toml."""
+
+    @property
+    def label(self) -> str:
+        """Its name, or its URL where it has none."""
+        return self.name or self.url
+
+    @property
+    def backend(self) -> Backend | None:
+        """The backend whose PyTorch builds it has (`pytorch_backend`)."""
+        return pytorch_backend(self.url)
+
+    @property
+    def ends_in_backend(self) -> bool:
+        """Whether its URL is laid out as PyTorch's are: it ends in the backend's name and nothing else."""
+        url = self.url.rstrip("/").removesuffix("/+simple").removesuffix("/simple")
+        return self.backend is not None and url.endswith(f"/{self.backend.name}")
+
+    @property
+    def is_pypi(self) -> bool:
+        """Whether it is PyPI itself, under whatever name, or stands in for it as the project's default index."""
+        host = re.fullmatch(r"pypi\.(python\.)?[^.]+", _split(self.url).hostname or "")
+        return self.default or host is not None or (self.name or "").lower() == "pypi"
+
+
+def vendor(url: str) -> str | None:
+    """The devices that an index has a vendor's own builds of PyTorch for; None: it has none such.
+
+    `jetson`: NVIDIA's for Jetsons (`…/jp6/cu126`); else AMD's for one family of GPUs, as the URL writes it: `gfx1151`,
+    `gfx120X-all`.
+    """
+    found = re.search(_VENDOR, url) if _split(url).hostname not in _PYTORCH else None
+    return (found["gfx"] or "jetson") if found else None
+
+
+def covers(family: str, gfx: str) -> bool:
+    """Whether AMD's builds for a family (`gfx120X-all`) are meant for an architecture (`gfx1201`)."""
+    pattern = family.partition("-")[0].lower().removeprefix("gfx").replace("x", "[0-9a-f]")
+    return re.fullmatch(f"gfx{pattern}", gfx.lower()) is not None
+
+
+def pytorch_backend(url: str, package: str | None = None) -> Backend | None:
+    """The backend whose PyTorch builds are at the URL of an index or a wheel. Nothing is asked.
+
+    None where the URL does not say, and for builds that are not PyTorch's own: `…/jp6/cu126` is not PyTorch's cu126.
+    An unknown host's index is a mirror of PyTorch's, unless the package it is for (normalized; None: any) is not
+    PyTorch's own.
+    """
+    host = _split(url).hostname or ""
+    foreign = re.fullmatch(_FOREIGN, host) or vendor(url) or "/sbsa/" in url
+    mirror = not foreign and (package is None or package in roles())
+    return from_url(url) if mirror or host in _PYTORCH else None
+
+
+def catalogued(url: str, package: str | None = None) -> Backend | None:
+    """The same, None for builds of a vendor's own under PyTorch's names, of which the catalog knows nothing."""
+    return None if re.search(_VENDORS_OWN, url) else pytorch_backend(url, package)
+
+
+def is_below(url: str, *bases: str | None) -> bool:
+    """Whether an index is one of those that are under a base."""
+    return url.startswith(tuple(f"{base.rstrip('/')}/" for base in bases if base))
+
+
+def check_index_url(text: str, origin: str) -> str:
+    """The base of PyTorch's indexes as it may be written into a file: https, a host, nothing secret.
+
+    http is for this machine only. `origin` names the setting in messages. Raises UsageError.
+    """
+    parsed = _split(text)
+    shown = f"{origin} is {masked(re.split('[?#]', text)[0])!r}"
+    if parsed.scheme not in ("http", "https") or not parsed.hostname:
+        raise UsageError(f"{shown}, which is not a URL", f"it looks like {DEFAULT_INDEX_BASE}")
+    if parsed.scheme == "http" and not re.fullmatch(_LOOPBACK, parsed.hostname):
+        raise UsageError(f"{shown}, which is not encrypted", "use https://")
+    if "@" in parsed.netloc:
+        raise UsageError(
+            f"{shown}, which holds credentials",
+            "uv takes them from UV_INDEX_<NAME>_USERNAME and UV_INDEX_<NAME>_PASSWORD, a netrc file or `uv auth login`",
+        )
+    if parsed.query or parsed.fragment or not text.isprintable() or " " in text:
+        raise UsageError(f"{shown}, and more than a host and a path: remove the query or the white space")
+    return text
+
+
+def _split(url: str) -> SplitResult:
+    """The parts of a URL; those of an empty one where it has none (`http://[`, a port that is no number)."""
+    try:
+        parsed = urlsplit(url)
+        _ = parsed.hostname, parsed.port
+    except ValueError:
+        return urlsplit("")
+    return parsed
+
+
+def given(line: CommandLine, env: Mapping[str, str]) -> Iterator[Index]:
+    """The indexes of the command line, else of the variables."""
+    for option, variable, default in _GIVEN:
+        values = line.values(option)
+        for text in values or env.get(variable, "").split():
+            name, _, url = text.partition("=") if "=" in text.partition("://")[0] else (None, "", text)
+            yield Index(name, url, default=default, origin=option if values else variable)
+
+
+def configured(directory: str, data: Mapping[str, Any], line: CommandLine, env: Mapping[str, str]) -> Iterator[Index]:
+    """The indexes of uv's configuration files, for a project in `directory` whose pyproject.toml says `data`."""
+    for path, settings in uv_settings(directory, data, line, env):
+        tables = settings.get("index")
+        for table in tables if path and isinstance(tables, list) else ():
+            if isinstance(table, Mapping) and isinstance(url := table.get("url"), str):
+                flags = {key: bool(table.get(key)) for key in ("explicit", "default")}
+                yield Index(table.get("name"), url, origin=os.path.relpath(path), **flags)
+
+
+def uv_settings(
+    directory: str, data: Mapping[str, Any], line: CommandLine, env: Mapping[str, str]
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The paths and settings of uv's configuration files, what counts most first; `[tool.uv]` of `data` has no path."""
+    if one := line.value("--config-file") or env.get("UV_CONFIG_FILE"):
+        yield one, _read(one)
+    elif not line.has("--no-config") and not is_set(env, "UV_NO_CONFIG"):
+        if own := uv_toml(directory, data):
+            yield own, _read(own)
+        else:
+            yield "", data.get("tool", {}).get("uv", {})
+        yield from ((path, _read(path)) for path in _of_user_and_system(env))
+
+
+def of_pytorch(found: Iterable[Index], bases: Iterable[str]) -> Iterator[Index]:
+    """Those that serve PyTorch's builds to every package; a default index stands in for PyPI unless below a base."""
+    for one in found:
+        alike = "torch" in f"{one.name} {one.url}" and not one.default
+        if one.backend and not one.explicit and (alike or is_below(one.url, *bases)):
+            yield one
+
+
+def uv_toml(directory: str, data: Mapping[str, Any]) -> str | None:
+    """The uv.toml that counts for a project: beside its pyproject.toml, or above where that has no `[tool.uv]`."""
+    while not os.path.isfile(path := os.path.join(directory, "uv.toml")):
+        above = os.path.dirname(directory)
+        if "uv" in data.get("tool", {}) or above == directory:
+            return None
+        directory, data = above, _read(os.path.join(above, "pyproject.toml"))
+    return path
+
+
+def _of_user_and_system(env: Mapping[str, str]) -> Iterator[str]:
+    if sys.platform == "win32":
+        yield from (os.path.join(env[name], "uv", "uv.toml") for name in ("APPDATA", "PROGRAMDATA") if env.get(name))
+        return
+    yield os.path.join(files.of_user(env.get("XDG_CONFIG_HOME"), "~/.config"), "uv", "uv.toml")
+    folders = (*(env.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":"), "/etc")
+    paths = (os.path.join(folder, "uv", "uv.toml") for folder in folders)
+    yield from [path for path in paths if os.path.isfile(path)][:1]
+
+
+def _read(path: str) -> Mapping[str, Any]:
+    """A file's tables; none where there is no such file or it is not TOML: uv says better what is wrong with it."""
+    try:
+        return tomllib.loads(files.text(path) or "")
+    except (ValueError, RecursionError):
+        return {}
