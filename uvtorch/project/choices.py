@@ -1,9 +1,9 @@
 """What a project says about PyTorch, which of its extras and groups choose a build, and how uv is told of one. Pure.
 
-What a choice gives follows uv's own rules, measured with uv 0.13.8: a source with an `extra` binds to the requirement
-written in that extra, one with a `group` to the requirements of that group and of those it includes; neither reaches
-an extra or group that merely brings the choice in (`gpu = ["proj[cu128]"]`), which gets PyPI's build. A source whose
-extra or group stands in no conflict set leaks into the base (`_apart`).
+What a choice gives follows uv's rules, measured with uv 0.13.8: a source with an `extra` binds to the requirement in
+that extra, one with a `group` to those of the group and of the groups it includes; neither reaches what merely brings
+the choice in (`gpu = ["proj[cu128]"]`), which gets PyPI's build. A source whose extra or group stands in no conflict
+set leaks into the base (`_apart`).
 https://docs.astral.sh/uv/guides/integration/pytorch/#configuring-accelerators-with-optional-dependencies
 """
 
@@ -27,47 +27,47 @@ class Project(NamedTuple):
     name: str | None = None
     requires_python: str | None = None
     requirements: tuple[Requirement, ...] = ()
-    """Those of included groups are repeated in each group that includes them."""
+    """Those of a group are repeated in each group that includes it."""
     indexes: tuple[Index, ...] = ()
     """In order of priority; in a workspace, the root's follow the member's."""
     sources: tuple[Source, ...] = ()
     """A member's entry for a package replaces the root's."""
     conflicts: tuple[tuple[Item, ...], ...] = ()
     own_conflicts: tuple[tuple[Item, ...], ...] = ()
-    """Those that are not the workspace root's."""
+    """Those not of the workspace's root."""
     default_groups: tuple[str, ...] = ()
     """The groups that uv installs unasked, `"all"` spelled out."""
     config: Config = Config()
     has_project: bool = False
     extras: tuple[str, ...] = ()
-    """Every extra declared, also an empty one."""
+    """Also those without requirements."""
     groups: tuple[str, ...] = ()
     includes: tuple[tuple[str, str], ...] = ()
     """(group, group it includes directly)."""
     environments: tuple[str, ...] = ()
-    """Markers of the platforms that the lock is limited to; empty: none."""
+    """Markers of the platforms that the lock is limited to; empty: all."""
     origin: str = "pyproject.toml"
     root_name: str | None = None
-    """The workspace root's name, where the project is a member."""
+    """The workspace root's, where the project is a member."""
     members: "tuple[Project, ...]" = ()
-    """The workspace's other members, where they were read along."""
+    """The workspace's other members, where the project is its root."""
     together: bool = False
-    """The members are installed along with it: `--all-packages`, or a workspace's root that is no project."""
+    """The members are installed with it: `--all-packages`, or a root that is no project."""
 
     def is_pytorch(self, package: str) -> bool:
-        """Whether a normalized name is a package whose source decides the build of PyTorch.
+        """Whether a package's source decides the build of PyTorch: torch, its sister packages and its compiler.
 
-        That is torch itself, its sister packages, its compiler, and what `[tool.uvtorch] packages` adds. Packages that
-        merely have builds for single backends (vllm, torchao) are not.
+        Packages that merely have builds for single backends (vllm, torchao) are not, unless `packages` of
+        `[tool.uvtorch]` names them.
         """
         return roles().get(package) in ("pin", "companion") or package in self.config.packages
 
     def is_pinned(self, package: str) -> bool:
-        """Whether a normalized name is a package that always comes from the backend's index."""
+        """The same without the compiler: what always comes from the backend's index."""
         return roles().get(package) == "pin" or package in self.config.packages
 
     def pytorch_packages(self) -> tuple[str, ...]:
-        """The pinned packages that any requirement of the project and of its members names, torch first."""
+        """The pinned packages that requirements of the project and of its members name, torch first."""
         own = [item.package for item in self.requirements if self.is_pinned(item.package) and not item.inherited]
         asked = {item.package for item in self.requirements}
         for member in self.members:
@@ -77,7 +77,7 @@ class Project(NamedTuple):
 
     @property
     def pytorch_direct(self) -> tuple[str, ...]:
-        """Those of them that a requirement of the user's own names, not just the group `uvtorch`."""
+        """Those that not just the group `uvtorch` names."""
         own = {item.package for item in self.requirements if item.target != GROUP}
         return tuple(name for name in self.pytorch_packages() if name in own)
 
@@ -112,7 +112,7 @@ class Project(NamedTuple):
         return {index.name: index for index in self.indexes if index.name and not index.inherited}
 
     def packages_in(self, target: Target) -> set[str]:
-        """The packages that the requirements of an extra, a group or the base name."""
+        """The packages that the requirements of a target name."""
         return {item.package for item in self.requirements if item.target == target}
 
     def required(self, target: Target) -> list[Requirement]:
@@ -124,7 +124,7 @@ class Project(NamedTuple):
         return [item for item in self.requirements if item.target in targets]
 
     def pytorch_requirements(self) -> tuple[Requirement, ...]:
-        """The requirements that name pinned packages; those of included groups once, where they are written."""
+        """The requirements of pinned packages; those of included groups once, where they are written."""
         own = (item for item in self.requirements if item.via is None and not item.inherited)
         return tuple(item for item in own if self.is_pinned(item.package))
 
@@ -133,7 +133,7 @@ class Project(NamedTuple):
         return tuple(one for one in self.sources if self.is_pytorch(one.package) and holds(one.marker, place))
 
     def pins(self, place: Environment | Platform) -> tuple[Source, ...]:
-        """The sources of PyTorch packages that hold there whatever extra or group is chosen."""
+        """Those of them that hold whatever extra or group is chosen."""
         return tuple(source for source in self.sources_on(place) if source.target == BASE)
 
     @property
@@ -148,13 +148,13 @@ class Project(NamedTuple):
 
     @property
     def brings(self) -> tuple[tuple[Target, Target], ...]:
-        """(an extra or group, another that it brings in): `include-group`, `gpu = ["proj[cu128]"]`."""
+        """(an extra or group, one that it brings in): `include-group`, `gpu = ["proj[cu128]"]`."""
         included = ((Target("group", outer), Target("group", inner)) for outer, inner in self.includes)
         own = (item for item in self.requirements if item.package == self.name and item.target != BASE)
         return (*included, *((item.target, Target("extra", extra)) for item in own for extra in item.extras))
 
     def choices(self) -> tuple[Choice, ...]:
-        """The backend choices that sources state, on any platform; a name has a row for each backend it can mean."""
+        """The choices that sources state, on any platform; a name has a row for each backend it can mean."""
         rows: dict[object, Choice] = {}
         for row in (*_stated(self), *_of_members(self, Project.choices)):
             key = row.target, row.backend, row.origin
@@ -163,7 +163,7 @@ class Project(NamedTuple):
         return tuple(rows.values())
 
     def selectable(self) -> tuple[Choice, ...]:
-        """The extras and groups that choose a backend, on any platform; empty where the project has one or none."""
+        """The extras and groups among them."""
         return tuple(choice for choice in self.choices() if choice.kind != "base")
 
     def by_local_version(self) -> tuple[Choice, ...]:
@@ -177,10 +177,10 @@ class Project(NamedTuple):
         return tuple(found.values()) if len(found) > 1 else ()
 
     def choices_for(self, place: Environment | Platform) -> tuple[Choice, ...]:
-        """The choices on one platform, one row a name, the base last; empty where the project states none.
+        """The choices on one platform, one row a name, the base last; empty where sources state none.
 
-        Besides what sources state: a base with PyTorch packages of its own, and extras or groups of PyTorch packages
-        alone that conflict with a choice, give what no source says (`stated` is False).
+        With them those of which no source speaks (`stated` is False): a base with PyTorch packages of its own, and
+        extras or groups of PyTorch packages alone that conflict with a choice.
         """
         rows = self.choices()
         named = tuple(dict.fromkeys(row.target for row in rows if row.kind != "base"))
@@ -225,10 +225,10 @@ NOTHING = Asked()
 
 
 def selection(project: Project, chosen: Choice, asked: Asked = NOTHING) -> tuple[str, ...]:
-    """The options that make `uv sync`, `run` or `export` install a choice; nothing that is so already.
+    """The options that make `uv sync`, `run` or `export` install a choice, but for what is so already.
 
-    Default groups that conflict with it, or that choose another build, are switched off. A default group that includes
-    such a group goes as well: uv refuses it otherwise.
+    They switch off the default groups that conflict with it or choose another build, and those that include such a
+    group: uv refuses them otherwise.
     """
     defaults = [Target("group", name) for name in project.default_groups if asked.defaults]
     there = chosen.target in (*asked.given, *defaults) or chosen.kind in asked.every
@@ -248,7 +248,7 @@ def conflicting(project: Project, target: Target) -> frozenset[Target]:
 
 
 def reached(start: Iterable[Node], edges: Iterable[tuple[Node, Node]]) -> set[Node]:
-    """All that can be reached from `start`, itself included, along (from, to)."""
+    """All that can be reached from `start`, itself included, along edges (from, to)."""
     found, edges = set(start), tuple(edges)
     while more := {end for begin, end in edges if begin in found} - found:
         found |= more
@@ -268,7 +268,7 @@ def _build(source: Source) -> Choice:
 
 
 def _choice(project: Project, target: Target, builds: dict[str, Choice]) -> Choice:
-    """One row of packages and where each comes from: torch's build (else the first stated one) speaks for all."""
+    """One row for all packages: torch's build speaks for all, else the first that a source states."""
     main = builds.get("torch", min(builds.values(), key=lambda build: not build.stated))
     alike = (name for name, build in builds.items() if (build.backend, build.origin) == (main.backend, main.origin))
     return main._replace(target=target, packages=tuple(alike), aliases=_aliases(project, target))
@@ -284,17 +284,14 @@ def _stated(project: Project) -> Iterator[Choice]:
 
 
 def _reachable(project: Project, source: Source) -> bool:
-    """Whether this project can select it. From a member, the root's extras cannot be named, its groups can."""
+    """Whether this project can select it: a member can name its root's groups, not its extras."""
     if not source.inherited or source.target == BASE:
         return True
     return source.target in project.targets if source.extra else bool(project.pytorch_packages())
 
 
 def _of_members(project: Project, rows: Callable[[Project], tuple[Choice, ...]]) -> Iterator[Choice]:
-    """The members' rows under the names by which they are selected from this project.
-
-    Together, those are their own; otherwise the extra, group or base of whatever requirement asks for the member.
-    """
+    """The members' rows as this project selects them: by what asks for the member, or by their own names."""
     for member in project.members:
         if project.together:
             yield from rows(member)
@@ -312,7 +309,7 @@ def _aliases(project: Project, target: Target) -> tuple[str, ...]:
 
 
 def _builds(project: Project, target: Target, place: Environment | Platform) -> dict[str, Choice]:
-    """Where each PyTorch package that a target brings comes from on a platform, torch first."""
+    """Where each PyTorch package of a target comes from on a platform, torch first."""
     bound = _bound(project, target, place)
     required = [item for item in project.required(target) if project.is_pytorch(item.package)]
     names = [item.package for item in required if holds(item.marker, place)]
@@ -323,7 +320,7 @@ def _builds(project: Project, target: Target, place: Environment | Platform) -> 
 
 
 def _bound(project: Project, target: Target, place: Environment | Platform) -> dict[str, Choice]:
-    """What sources say for a target: its own come before those of the base, and the first of several counts."""
+    """What sources say for a target: the first counts, its own before those of the base."""
     found: dict[str, Choice] = {}
     sources = [one for one in project.sources_on(place) if one.chooses and one.target in (BASE, target)]
     for source in sorted(sources, key=lambda source: source.target != target):
@@ -338,7 +335,7 @@ def _unsourced(project: Project) -> Choice:
 
 
 def _base(project: Project, named: list[Choice], place: Environment | Platform) -> Choice | None:
-    """What comes with no choice made; None where that is no PyTorch at all."""
+    """What comes with no choice made; None: no PyTorch."""
     builds = _builds(project, BASE, place)
     if any(build.stated for build in builds.values()):
         return _choice(project, BASE, builds)
@@ -365,7 +362,7 @@ def _apart(project: Project) -> set[Target]:
 
 
 def _targets(project: Project, items: Iterable[Item]) -> set[Target]:
-    """The extras and groups of a conflict set that can be selected from this project."""
+    """Those of a conflict set that can be selected from this project."""
     found = set()
     for item in items:
         of_root = item.kind == "group" and item.package == project.root_name and item.target not in project.targets

@@ -89,6 +89,11 @@ def clause(option: Option) -> str:
     return subject + option.reason
 
 
+def build_of(choice: Choice) -> str:
+    """What a choice gives, in words."""
+    return str(choice.backend or ("PyPI's build" if choice.origin == "pypi" else "another index"))
+
+
 def _of_vendor(machine: Machine, choice: Choice) -> Option:
     """Another vendor's builds, which the catalog does not know: NVIDIA's for Jetsons, AMD's for one family of GPUs."""
     devices = choice.vendor

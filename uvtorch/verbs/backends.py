@@ -9,7 +9,7 @@ import click
 from uvtorch import catalog, fleet, hardware
 from uvtorch.argv import backend_name
 from uvtorch.backend import Backend, parse
-from uvtorch.choose import Decision, Option, choose
+from uvtorch.choose import Decision, choose
 from uvtorch.edits import offer
 from uvtorch.edits.offer import ChoiceKind
 from uvtorch.errors import MachineError, NoBuild, ProjectError, UsageError
@@ -20,7 +20,7 @@ from uvtorch.project.model import BASE, GROUP
 from uvtorch.requirement import without_local
 from uvtorch.session import Session
 from uvtorch.steps import choices
-from uvtorch.steps.pins import Change, Lowered, bound_anew, lower_bounds, pin_here, unbounded, without_bounds
+from uvtorch.steps.pins import Change, Lowered, bound_anew, lower_bounds, unbounded, without_bounds
 from uvtorch.steps.verb import Verb, hardware_option, machine_of
 
 
@@ -28,19 +28,28 @@ def listing(session: Session, described: str | None, as_json: bool) -> None:
     """Print the project's choices, whether each fits this machine (or a described one), and the one `--auto` takes."""
     session.required_site  # noqa: B018  a project must be there
     machine, project = machine_of(session, described), session.workspace
-    offered = project.choices_for(machine.platform) or choices.offered(project)
-    fit = choices.fitting(session, machine, offered or _single(project, machine))
+    offered, packages = project.choices_for(machine.platform) or choices.offered(project), project.pytorch_packages()
+    unpinned = [Choice(BASE, None, packages, "pypi", stated=False)] if packages and not offered else []
+    fit = choices.fitting(session, machine, offered or unpinned)
     best, lines = _taken(session, machine, fit, pinned=bool(offered))
-    rows = fit.options.items()
     if as_json:
         told = [
             {"kind": choice.kind, "name": choice.name, "backend": choice.backend and str(choice.backend)}
             | {"fits": option.fits, "reason": option.reason}
-            for choice, option in rows
+            for choice, option in fit.options.items()
         ]
         session.out.json({"schema": 1, "choices": told, "selected": best.name if best else None})
-    elif rows:
-        table = [_row(choice, option, choice is best) for choice, option in rows]
+    elif fit.options:
+        table = [
+            (
+                "*" if choice is best else "",
+                "(no option)" if choice.kind == "base" else f"--{choice.kind} {choice.name}",
+                choices.build_of(choice),
+                "yes" if option.fits else "no",
+                option.reason,
+            )
+            for choice, option in fit.options.items()
+        ]
         session.out.table(table, ("", "option", "build", "fits", "why, or why not"))
         session.out.text(*lines)
     else:
@@ -51,33 +60,16 @@ def _taken(
     session: Session, machine: Machine, fit: choices.Fitting, *, pinned: bool
 ) -> tuple[Choice | None, Sequence[str]]:
     """The choice that `--auto` takes on a machine, and what is to be said of it."""
-    best = fit.best
     try:
         choices.check_driver(machine, session.workspace, fit)
     except MachineError as error:
         return None, [f"warning: {str(error).rstrip('.')}: --auto refuses to choose"]
-    if not pinned and [row.origin for row in fit.options] == ["pypi"] and machine.platform.system != "macos":
+    if fit.options and not pinned and machine.platform.system != "macos":
         return None, ["Nothing is pinned: `uvtorch sync --auto` pins the build that `uvtorch torch explain` shows."]
-    words = " ".join(selection(session.workspace, best)) or "no option" if best else ""
-    taken = [f"* --auto takes this one here: {words}"] if best else []
-    return best, [*taken, *(f"warning: {warning}" for warning in fit.warnings)]
-
-
-def _single(project: Project, machine: Machine) -> tuple[Choice, ...]:
-    """A project without choices as one: what its pins give here, else PyPI's build."""
-    packages = project.pytorch_packages()
-    if not packages:
-        return ()
-    main = pin_here([project], machine.platform)
-    if main is None:
-        return (Choice(BASE, None, packages, "pypi", stated=False),)
-    return (Choice(BASE, main.backend, packages, "index" if main.backend else "unknown"),)
-
-
-def _row(choice: Choice, option: Option, best: bool) -> tuple[str, ...]:
-    words = "(no option)" if choice.kind == "base" else f"--{choice.kind} {choice.name}"
-    build = choice.backend or ("PyPI's build" if choice.origin == "pypi" else "unknown")
-    return "*" if best else "", words, str(build), "yes" if option.fits else "no", option.reason
+    taken = []
+    if fit.best:
+        taken = [f"* --auto takes this one here: {' '.join(selection(session.workspace, fit.best)) or 'no option'}"]
+    return fit.best, [*taken, *(f"warning: {warning}" for warning in fit.warnings)]
 
 
 def set_choices(

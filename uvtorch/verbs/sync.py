@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 
 from uvtorch import cache, files
 from uvtorch.argv import is_set
 from uvtorch.backend import Backend
-from uvtorch.choose import Option, rank_choices
+from uvtorch.choose import rank_choices
 from uvtorch.errors import NoBuild, UsageError
 from uvtorch.locate import script_of_run
 from uvtorch.project import Choice, Source
@@ -31,18 +32,11 @@ from uvtorch.transaction import content, is_read_only
 
 
 def sync(session: Session) -> int:
-    """Run the verb with the build that fits this machine.
+    """Run the verb with the build that fits this machine, or that is asked for.
 
-    | the project | what happens |
-    | --- | --- |
-    | uv resolves no torch | plain uv |
-    | PyTorch packages, no source for them | the choice is written, then uv runs |
-    | pinned to a backend that runs here | plain uv |
-    | pinned to one that cannot run here, or leaves the GPU idle | plain uv and one warning |
-    | pinned, and another backend asked for by option | pinned anew |
-    | several backends to choose from | the choice that fits here, as options; nothing is edited |
-
-    Raises UvtorchError where it cannot be done.
+    Where nothing says which build comes, the choice is written, then uv runs. A pin is kept unless an option asks for
+    another backend, with one warning where it does not run here. Of several builds the one that fits is selected by
+    options, and nothing is edited. All else is plain uv. Raises UvtorchError where it cannot be done.
     """
     line = session.line
     if script := _script(session):
@@ -64,7 +58,6 @@ def sync(session: Session) -> int:
 
 
 def _single(session: Session, wanted: Wanted) -> int:
-    """The verb in a project of one build."""
     explicit = speaks_up(session, wanted)
     pins = pins_of(session) or selected_pins(session)
     if pins and not (explicit and _differs(session, wanted, pins)):
@@ -77,10 +70,8 @@ def _single(session: Session, wanted: Wanted) -> int:
 def _left_to_uv(session: Session) -> str | None:
     """A warning, or "", where something else than pins says which build comes; None: nothing does."""
     project = session.project
-    if session.outside:  # uv's configuration says where torch comes from
+    if session.outside or _brought(session):
         return mismatch(session)
-    if backend := _brought(session):
-        return mismatch(session, backend)
     if has_variants(session):
         session.out.say(VARIANTS)
         return ""
@@ -147,16 +138,13 @@ def _keep(session: Session) -> int:
     return tx.code
 
 
-def mismatch(session: Session, brought: Backend | None = None) -> str:
-    """The warning that the build which comes here does not run, or leaves the GPU idle; empty where that is not so.
-
-    `brought`: a dependency says that it is this one.
-    """
-    there = brought or workspace_packages(session) or locked(session).named("torch")
-    given = (f"a dependency pins torch to {brought}", brought) if brought else _given(session)
-    if given is None or not there:
+def mismatch(session: Session) -> str:
+    """The warning that the build which comes here does not run, or leaves the GPU idle; empty where that is not so."""
+    undecided = not (session.outside or pins_of(session) or selected_pins(session))
+    brought = _brought(session) if undecided else None
+    who, backend = (f"a dependency pins torch to {brought}", brought) if brought else _given(session)
+    if not (who and (workspace_packages(session) or locked(session).named("torch"))):
         return ""
-    who, backend = given
     release = choices.locked_release(locked(session), backend)
     request = session.request(workspace_requirements(session) or ("torch",))
     option = rank_choices(session.machine, request, (backend,), session.catalog, [release]).options[0]
@@ -166,36 +154,38 @@ def mismatch(session: Session, brought: Backend | None = None) -> str:
     return f"{who}, but {choices.clause(option)}{remedy}"
 
 
-def _given(session: Session) -> tuple[str, Backend | None] | None:
-    """Who says which torch comes here, and its backend (None: PyPI's); None: an index that does not say."""
-    subject = os.path.basename(session.required_site.manifest.path) if session.is_script else "the project"
+def _given(session: Session) -> tuple[str, Backend | None]:
+    """Who says which torch comes here, and its backend (None: PyPI's); nobody where an index does not tell."""
+    subject = os.path.basename(session.project.origin) if session.is_script else "the project"
     place = session.machine.platform
     base = next((row for row in session.workspace.choices_for(place) if row.kind == "base"), None)
-    clause, backend = "", None
     if pin := pin_here((session.workspace, *session.projects[1:]), place):
-        backend = pin.backend
-    elif outside := next(iter(session.outside), None):
-        clause, backend = f"{outside.origin} has uv take torch from {outside.url}", outside.backend
-    elif base is not None and base.origin != "pypi":  # it may be a member's choice that the root asks for
-        backend = base.backend
-    elif not session.project.pytorch_packages() and selected_pins(session):
-        return None  # whether torch is installed at all, a sibling's extra says
-    else:
+        who, backend = f"{subject} pins {pin.backend}", pin.backend
+    elif session.outside:
+        outside = session.outside[0]
+        who, backend = f"{outside.origin} has uv take torch from {outside.url}", outside.backend
+    elif base and base.origin != "pypi":  # it may be a member's choice that the root asks for
+        who, backend = f"{subject} pins {base.backend}", base.backend
+    elif session.project.pytorch_packages() or not selected_pins(session):
         return f"{subject} takes torch from PyPI on this platform", None
-    return (clause or f"{subject} pins {backend}", backend) if backend else None
+    else:
+        return "", None  # whether torch is installed at all, a sibling's extra says
+    return who if backend else "", backend
 
 
 def _remedy(session: Session, backend: Backend | None) -> str:
-    try:
+    with suppress(NoBuild):
         better = decide_lowering(session, workspace_requirements(session) or ("torch",), None)[0].backend
-    except NoBuild:
-        return ""
-    # A local version in the requirements (`torch==2.6.0+cpu`) leaves no other backend to name.
-    if better is None or better == backend:
-        return ""
-    script = f" --script {os.path.relpath(session.required_site.manifest.path)}" if session.is_script else ""
-    what = "the script" if session.is_script else "the project"
-    return f"; `uvtorch torch use {better}{script}` pins {what} anew"
+        # A local version in the requirements (`torch==2.6.0+cpu`) leaves no other backend to name.
+        if better and better != backend:
+            return f"; {_use(session, better)} pins {'the script' if session.is_script else 'the project'} anew"
+    return ""
+
+
+def _use(session: Session, backend: object) -> str:
+    """The command that pins the project or the script."""
+    script = f" --script {session.project.origin}" if session.is_script else ""
+    return f"`uvtorch torch use {backend}{script}`"
 
 
 # Not pinned
@@ -208,37 +198,35 @@ def _pin(session: Session, wanted: Wanted) -> int:
     _check_free(session, wanted)
     if session.is_script:
         return _pin_script(session, wanted)
-    line = session.line
+    line, fixed = session.line, _fixed(session)
     command = line.argv if line.verb == "lock" else None
-    lock = not _fixed(session) and bool(command or wanted.backend or not os.path.exists(session.required_site.lock))
+    lock = not fixed and bool(command or wanted.backend or not os.path.exists(session.required_site.lock))
     with session.transaction() as tx:
-        pinned = pin_project(session, tx, wanted, command, lock=lock)
-        if not pinned and (backend := _brought(session)):
-            tx.warn(mismatch(session, backend))
+        if not pin_project(session, tx, wanted, command, lock=lock) and _brought(session):
+            tx.warn(mismatch(session))
         if line.verb == "run":
             # Whether the program fails is no reason to undo the pins; whether uv can lock them is.
             tx.become(line.argv)
-        elif command is None or _fixed(session):
+        elif command is None or fixed:
             tx.uv(*line.argv)
     return tx.code
 
 
 def _fixed(session: Session) -> str | None:
     """The option or variable that forbids changing the lock."""
-    options = ("--locked", "--frozen", "--check", "--check-exists")
-    found = next((name for name in options if session.line.has(name)), None)
-    return found or next((name for name in ("UV_LOCKED", "UV_FROZEN") if is_set(session.env, name)), None)
+    options = [name for name in ("--locked", "--frozen", "--check", "--check-exists") if session.line.has(name)]
+    variables = [name for name in ("UV_LOCKED", "UV_FROZEN") if is_set(session.env, name)]
+    return next(iter(options + variables), None)
 
 
 def _check_free(session: Session, wanted: Wanted) -> None:
     """Raise UsageError if the lock has to change and must not."""
     fixed = _fixed(session)
     if fixed and (workspace_packages(session) or (locked(session).named("torch") and not pins_unsaid(session))):
-        origin = session.project.origin
-        script, commit = (f" --script {origin}", "") if session.is_script else ("", " and commit both files")
+        commit = "" if session.is_script else " and commit both files"
         raise UsageError(
-            f"{origin} has to change for a build that fits, and {fixed} does not allow that",
-            f"run `uvtorch torch use {session.backend_for(wanted) or 'auto'}{script}` once{commit}",
+            f"{session.project.origin} has to change for a build that fits, and {fixed} does not allow that",
+            f"run {_use(session, session.backend_for(wanted) or 'auto')} once{commit}",
         )
 
 
@@ -250,10 +238,10 @@ def _pin_script(session: Session, wanted: Wanted) -> int:
     with session.transaction() as tx:
         packages = pin_script(session, tx, wanted)
         if packages:
-            tx.say(f"{name} names its index from now on; `uvtorch torch use none --script {name}` takes it out")
-        if packages and line.verb == "run":
-            put_in_place(session, tx, packages, begin=True)
+            tx.say(f"{name} names its index from now on; {_use(session, 'none')} takes it out")
         if line.verb == "run":
+            if packages:
+                put_in_place(session, tx, packages, begin=True)
             tx.become(line.argv)
         else:
             tx.uv(*line.with_options(*(reinstalled(packages) if line.verb == "sync" else ())))
@@ -264,12 +252,12 @@ def _pin_script(session: Session, wanted: Wanted) -> int:
 
 
 def _select(session: Session, wanted: Wanted) -> int:
-    """The same command with the options of the choice that fits; nothing is edited.
+    """The same command with the options of the choice that fits, or that is asked for; nothing is edited.
 
-    An option of the user's own that names a choice wins. A backend that is asked for by name is taken, with one warning
-    where it would not run here. Raises as `choices.selected` does.
+    An option of the user's own that names a choice wins. Raises as `choices.selected` does.
     """
-    project, said, rows = session.workspace, choices.options_of(session), choices.offered(session.workspace)
+    project, said = session.workspace, choices.options_of(session)
+    rows = choices.offered(project)
     if session.line.verb == "lock":  # a lock holds every choice
         return session.hand_over()
     if said.settles(rows):
@@ -277,17 +265,12 @@ def _select(session: Session, wanted: Wanted) -> int:
     fit = choices.selected(session, wanted, said)
     if fit.best is None:
         return session.hand_over(*fit.warnings)
-    extra = selection(project, fit.best, said)
-    text = _told(fit.best, fit.options[fit.best], extra)
-    cache.remember(session, extra, (text,), fit.warnings)
-    return session.hand_over(*fit.warnings, said=(text,), options=extra)
-
-
-def _told(choice: Choice, option: Option, extra: tuple[str, ...]) -> str:
+    option, extra = fit.options[fit.best], selection(project, fit.best, said)
     release = f", torch {option.torch}" if option.torch else ""
-    build = choice.backend or ("PyPI's build" if choice.origin == "pypi" else "an index that names no backend")
     why = f": {option.reason}" if option.fits else ""
-    return f"using {' '.join(extra) or 'the project as it is'} ({build}{release}){why}"
+    told = f"using {' '.join(extra) or 'the project as it is'} ({choices.build_of(fit.best)}{release}){why}"
+    cache.remember(session, extra, (told,), fit.warnings)
+    return session.hand_over(*fit.warnings, said=(told,), options=extra)
 
 
 def _complete(session: Session, named: tuple[Choice, ...], said: Asked) -> int:
