@@ -1,8 +1,8 @@
-"""uv.lock, as far as PyTorch is concerned: packages and where they came from. Pure: from its text to values.
+"""uv.lock, as far as PyTorch is concerned. Pure.
 
-A lock of 2,000 packages holds megabytes of hashes, and `tomllib` takes a second and more over them. uv writes the file
-itself, one `[[package]]` after another, so the file is cut there and of each package only the head is read; its full
-tables are parsed when they are asked for. A file that does not look that way is parsed as a whole.
+`tomllib` takes a second and more over the hashes in a lock of 2,000 packages. uv writes the file itself, one
+`[[package]]` after another, so it is cut there and the head of each is read; full tables are parsed when they are asked
+for. A file that does not look that way is parsed as a whole.
 """
 
 import re
@@ -17,7 +17,7 @@ from uvtorch.markers import Environment, holds
 from uvtorch.packages import has_build, normalize
 from uvtorch.project.choices import Project
 from uvtorch.project.indexes import pytorch_backend, vendor
-from uvtorch.project.model import BASE, Source
+from uvtorch.project.model import BASE
 
 _CUT: Final = "\n[[package]]\n"
 _HEAD: Final = re.compile(
@@ -36,18 +36,18 @@ class Package(NamedTuple):
     kind: str
     """`registry`, `git`, `url`, `path`, `directory`, `editable` or `virtual`."""
     location: str
-    """The registry's URL (a folder's path for a flat index), or the place of the rest."""
+    """The registry's URL, or the place of the rest and of flat indexes."""
     piece: str | dict[str, Any]
-    """All that the lock says about it: TOML, or tables where the lock had to be parsed as a whole."""
+    """All that the lock says about it, as TOML or parsed."""
 
     @property
     def backend(self) -> Backend | None:
-        """The PyTorch backend that the index's or the wheel's URL names; None for builds that are not PyTorch's."""
+        """The PyTorch backend that its URL names; None for builds that are not PyTorch's."""
         return pytorch_backend(self.location, self.name) if self.kind in ("registry", "url", "path") else None
 
     @property
     def dependencies(self) -> tuple[str, ...]:
-        """The names it depends on, whatever the platform, with those of its extras, without those of its groups."""
+        """The names it depends on on any platform, with those of its extras, without those of its groups."""
         tables = self.tables()
         lists = (tables.get("dependencies", ()), *tables.get("optional-dependencies", {}).values())
         return tuple(dict.fromkeys(row["name"] for rows in lists for row in rows))
@@ -57,7 +57,7 @@ class Package(NamedTuple):
         return _tables(self.piece) if isinstance(self.piece, str) else self.piece
 
     def mentions(self, name: str) -> bool:
-        """Whether it may depend on a package in some way, told without parsing its tables."""
+        """Whether its tables, unparsed, may name a package that it depends on."""
         return not isinstance(self.piece, str) or f'name = "{name}"' in self.piece
 
     def applies(self, environment: Environment) -> bool:
@@ -88,7 +88,7 @@ class Lock(NamedTuple):
         return tuple(package for package in self.packages if package.name == name)
 
     def dependents(self, name: str) -> tuple[str, ...]:
-        """The names of the packages that depend on `name` directly, whatever the platform."""
+        """The names of the packages that depend on one directly, on any platform."""
         rows = (package for package in self.packages if package.mentions(name))
         return tuple(dict.fromkeys(package.name for package in rows if name in package.dependencies))
 
@@ -124,19 +124,14 @@ def _unreadable(text: str) -> ProjectError:
     return ProjectError(text, "recreate it with `uv lock`")
 
 
-def _chosen(project: Project, environment: Environment) -> list[Source]:
-    """The sources on a platform that take builds from PyTorch's indexes or a vendor's, those of members included."""
-    there = (source for one in project.with_members for source in one.sources_on(environment))
-    return [one for one in there if one.url and (one.backend or vendor(one.url))]
-
-
 def stray(lock: Lock, project: Project, environment: Environment) -> tuple[Package, ...]:
-    """The pinned packages that a platform gets from anywhere but the indexes the project chose for them.
+    """The pinned packages that a platform gets from elsewhere than the indexes that are chosen for it there.
 
-    With one pin, that is any build from elsewhere; in a project of several choices, whose base may well be PyPI's,
-    a package of which no choice has a build. Empty where the project chooses nothing on that platform.
+    With one pin, that is any other build; of several choices, whose base may well be PyPI's, a package of which no
+    choice has a build. Empty where nothing is chosen.
     """
-    sources = _chosen(project, environment)
+    there = [source for one in project.with_members for source in one.sources_on(environment) if source.url]
+    sources = [one for one in there if one.backend or vendor(one.url or "")]
     several = any(source.target != BASE for source in sources)
     found: list[Package] = []
     for name in filter(project.is_pinned, dict.fromkeys(package.name for package in lock.packages)):

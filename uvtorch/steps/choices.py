@@ -1,7 +1,7 @@
 """Projects that offer several backends: which choice fits a machine, and what uv must be told to select it."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -35,11 +35,10 @@ class Fitting(NamedTuple):
 
 
 def fitting(session: Session, machine: Machine, choices: Sequence[Choice], *, use_lock: bool = True) -> Fitting:
-    """Choices of the workspace on a machine.
+    """Choices of the workspace on a machine, by what uv.lock holds where the requirements still admit it.
 
-    What uv.lock holds counts, where the requirements still admit it: what else a choice might give, it does not give.
-    A choice whose index does not say what it serves is never the best, unless it is made for this very machine; the
-    base, where no source speaks of it, only if no extra or group fits.
+    One whose index does not say what it serves is never the best, unless it is made for this very machine; the base, of
+    which no source speaks, only if no extra or group fits.
     """
     known = [one for one in choices if one.origin != "unknown"]
     backends = [one.backend for one in known]
@@ -66,21 +65,25 @@ def offered(project: Project) -> tuple[Choice, ...]:
 
 
 def selected(session: Session, wanted: Wanted, said: Asked) -> Fitting:
-    """The choices that are open to a command; the best is the one with the backend asked for, else what fits.
+    """The choices that a command leaves open; the best is that with the backend asked for, else the one that fits.
 
-    Raises NoBuild where no choice has that backend, MachineError as `check_driver` does.
+    Raises NoBuild where none has that backend, MachineError as `check_driver` does.
     """
     line, project, machine = session.line, session.workspace, session.machine
     upgrades = line.has("--upgrade") or "torch" in map(normalize, line.values("--upgrade-package"))
     rows = said.left(project.choices_for(machine.platform) or offered(project))
-    fit = fitting(session, machine, rows, use_lock=not upgrades)
-    if wanted.backend is None:
-        check_driver(machine, project, fit, said)
+    fit = fitting(session, machine, rows, use_lock=not upgrades or line.verb == "add")
+    backend = wanted.backend
+    if backend is None:
+        check_driver(session, machine, fit, said)
         return fit
-    best = _choice_of(project, rows, wanted.backend)
-    option = fit.options[best]
-    warning = f"{wanted.backend} does not fit this machine: {clause(option)}"
-    return fit._replace(best=best, warnings=() if option.fits else (warning,))
+    elsewhere = {row.target for row in project.choices() if row.backend == backend}
+    named = [one for one in rows if one.backend == backend] or [one for one in rows if one.target in elsewhere]
+    if not named:
+        raise no_such_choice(project, backend)
+    option = fit.options[named[0]]
+    warning = f"{backend} does not fit this machine: {clause(option)}"
+    return Fitting(fit.options, named[0], () if option.fits else (warning,))
 
 
 def clause(option: Option) -> str:
@@ -161,32 +164,23 @@ def locked_release(lock: Lock, backend: Backend | None) -> str | None:
     return versions.pop() if len(versions) == 1 else None
 
 
-def check_driver(machine: Machine, project: Project, fit: Fitting, said: Asked = NOTHING, *hints: str) -> None:
-    """Raise MachineError where a broken driver keeps a choice from running: the CPU choice must be asked for.
-
-    With hints, that is asked of `uv sync`.
-    """
+def check_driver(session: Session, machine: Machine, fit: Fitting, said: Asked = NOTHING) -> None:
+    """Raise MachineError where a broken driver keeps a choice from running: the CPU choice must be asked for."""
     if fit.best and fit.best.family not in ("", "cpu") and fit.options[fit.best].fits:
         return
     families = {one.family for one in fit.options}
     if machine.platform.system != "macos" and "pypi" in {one.origin for one in fit.options}:
         families.add("cu")
-    broken = (one for one in machine.problems if one.kind == "broken" and FAMILY.get(one.vendor) in families)
-    for problem in broken:
-        spare = next((choice for choice in fit.options if choice.family == "cpu"), None)
-        told = " ".join([*(["uv sync"] if hints else []), *selection(project, spare, said)]) if spare else ""
-        remedies = [problem.remedy, f"`{told}` takes the CPU choice" if told else ""]
-        raise MachineError(f"{problem.reason.rstrip('.')}.", *filter(None, remedies), *hints)
-
-
-def _choice_of(project: Project, choices: Collection[Choice], backend: Backend) -> Choice:
-    """The choice that gives this backend, here or on another platform. Raises NoBuild where none does."""
-    giving = [row.target for row in (*choices, *project.choices()) if row.backend == backend]
-    for target in giving:
-        for choice in choices:
-            if choice.target == target:
-                return choice
-    raise no_such_choice(project, backend)
+    changes = session.line.verb in ("add", "remove")
+    for problem in machine.problems:
+        if problem.kind == "broken" and FAMILY.get(problem.vendor) in families:
+            hints = [problem.remedy] if problem.remedy else []
+            for spare in [one for one in fit.options if one.family == "cpu"][:1]:
+                words = [*(["uv sync"] if changes else []), *selection(session.workspace, spare, said)]
+                hints.append(f"`{' '.join(words)}` takes the CPU choice")
+            if changes:
+                hints.append(f"`--no-sync` leaves the environment out of `{session.line.verb}`")
+            raise MachineError(f"{problem.reason.rstrip('.')}.", *hints)
 
 
 def no_such_choice(project: Project, backend: Backend) -> NoBuild:
@@ -205,21 +199,16 @@ def options_of(session: Session) -> Asked:
     def targets(kind: TargetKind, *values: str) -> list[Target]:
         return [Target(kind, part) for value in values for part in value.replace(",", " ").split()]
 
-    def last(on: str, off: str) -> bool:
-        return [name for name, _ in line.options if name in (on, off)][-1:] == [on]
+    def last(*names: str) -> str:
+        return next((name for name, _ in reversed(line.options) if name in names), "")
 
-    no_dev = last("--no-dev", "--dev") or (is_set(env, "UV_NO_DEV") and not line.has("--dev"))
-    dev = last("--dev", "--no-dev") or line.has("--only-dev")
-    only = line.values("--only-group")
-    no_groups = [*line.values("--no-group"), env.get("UV_NO_GROUP", ""), "dev" if no_dev else ""]
-    every = {"extra": last("--all-extras", "--no-all-extras"), "group": line.has("--all-groups")}
+    dev = last("--dev", "--no-dev") or ("--no-dev" if is_set(env, "UV_NO_DEV") else "")
+    groups = [*line.values("--group", "--only-group"), "dev" if dev == "--dev" or line.has("--only-dev") else ""]
+    no_groups = [*line.values("--no-group"), env.get("UV_NO_GROUP", ""), "dev" if dev == "--no-dev" else ""]
     return Asked(
-        [
-            *targets("extra", *line.values("--extra")),
-            *targets("group", *line.values("--group"), *only, "dev" if dev else ""),
-        ],
+        [*targets("extra", *line.values("--extra")), *targets("group", *groups)],
         [*targets("extra", *line.values("--no-extra")), *targets("group", *no_groups)],
-        [kind for kind, asked in every.items() if asked],
+        [kind for kind in ("extra", "group") if last(f"--all-{kind}s", f"--no-all-{kind}s") == f"--all-{kind}s"],
         apart=line.has("--only-group", "--only-dev"),
         defaults=not (line.has("--no-default-groups") or is_set(env, "UV_NO_DEFAULT_GROUPS")),
     )
@@ -240,15 +229,12 @@ def sync_command(session: Session) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
     Raises MachineError as `check_driver` does.
     """
-    line, project, target = session.line, session.project, target_of(session.line)
+    line, target = session.line, target_of(session.line)
     options = ["--inexact"] if line.verb == "add" else []  # as uv: add keeps what else is installed, remove does not
     warnings: tuple[str, ...] = ()
-    if project.selectable():
-        machine = session.machine
-        fit = fitting(session, machine, session.workspace.choices_for(machine.platform))
-        hint = f"`--no-sync` leaves the environment out of `{line.verb}`"
-        check_driver(machine, project, fit, NOTHING, hint)
-        options += selection(project, fit.best) if fit.best else ()
+    if session.project.selectable():
+        fit = selected(session, Wanted(), NOTHING)
+        options += selection(session.workspace, fit.best) if fit.best else ()
         warnings = fit.warnings
         target = None if target in [choice.target for choice in fit.options] else target
     if target and line.verb == "add":

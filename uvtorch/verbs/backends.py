@@ -61,7 +61,7 @@ def _taken(
 ) -> tuple[Choice | None, Sequence[str]]:
     """The choice that `--auto` takes on a machine, and what is to be said of it."""
     try:
-        choices.check_driver(machine, session.workspace, fit)
+        choices.check_driver(session, machine, fit)
     except MachineError as error:
         return None, [f"warning: {str(error).rstrip('.')}: --auto refuses to choose"]
     if fit.options and not pinned and machine.platform.system != "macos":
