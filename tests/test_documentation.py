@@ -18,7 +18,7 @@ import pytest
 from tests.index.project import MACHINES, Project, Shell
 from tests.test_imports import imports, part
 from uvtorch import argv, backend, errors, project, requirement, uv
-from uvtorch.verbs import torch as torch_verbs
+from uvtorch.steps import verb as torch_verbs
 
 pytest_plugins = ["tests.index.fixtures"]
 

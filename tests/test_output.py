@@ -20,7 +20,7 @@ from uvtorch.argv import OURS, TORCH_VERBS, parse
 from uvtorch.errors import UsageError, UvtorchError
 from uvtorch.output import Output, clean, wrapped
 from uvtorch.session import Session
-from uvtorch.verbs import torch as torch_verbs
+from uvtorch.steps import verb as torch_verbs
 
 OFFERING = '[project]\nname = "demo"\nversion = "0"\nrequires-python = ">=3.11"\n' + choices(
     cpu="https://example.com/whl/cpu", cu126="https://example.com/whl/cu126"

@@ -13,7 +13,7 @@ import pytest
 
 from tests.index.project import Home
 from uvtorch import __version__
-from uvtorch.verbs import torch as torch_verbs
+from uvtorch.steps import verb as torch_verbs
 
 pytest_plugins = ["tests.index.fixtures"]
 

@@ -1,11 +1,8 @@
 """What `--auto` came to the last time, kept in `.venv` beside the packages that it was for.
 
-`uvtorch run --auto` is typed all day, and reading TOML costs more than starting Python. The result follows from its
-inputs alone; here those are compared by a hash: the files by time, size and inode, the options, uv's and uvtorch's
-variables, and a fingerprint of the hardware. One record a verb, and only for projects that stand alone, not for
-workspaces. No value of a variable is written: `.venv` ends in image layers.
-
-Lies on the path of every `sync|run|export --auto`: imports little.
+`uvtorch run --auto` is typed all day, and reading TOML costs more than starting Python. A result follows from its
+inputs alone, which are compared by a hash: files by time, size and inode, options, variables of uv's and uvtorch's, and
+a fingerprint of the hardware. No variable's value is written: `.venv` ends in image layers. Imports little.
 """
 
 import os
@@ -21,18 +18,21 @@ if TYPE_CHECKING:
     from uvtorch.session import Session
 
 _END = "end"
-_LIMIT = 65536
-"""No record is longer, in bytes."""
 
 
 def recall(line: CommandLine, env: "Mapping[str, str]") -> "tuple[tuple[str, ...], tuple[str, ...]] | None":
     """(options to add, lines to say) for a command that was worked out before, if nothing has changed since."""
     found = _record(line, env)
-    rows = _read(found[0]) if found else None
-    if found is None or rows is None or rows[0] != found[1] or rows[-1] != _END:
+    if found is None or os.path.islink(found[0]):
+        return None
+    try:
+        digest, *rows, end = files.read(found[0], 65536).decode().split("\n")
+    except (OSError, ValueError):
+        return None
+    if digest != found[1] or end != _END:
         return None
     options, said = [], []
-    for row in rows[1:-1]:
+    for row in rows:
         kind, _, text = row.partition(" ")
         if kind == "say":
             said.append(text)
@@ -44,7 +44,7 @@ def recall(line: CommandLine, env: "Mapping[str, str]") -> "tuple[tuple[str, ...
 
 
 def remember(session: "Session", options: "Sequence[str]", said: "Sequence[str]", warned: "Sequence[str]") -> None:
-    """Write the record by which `recall` finds this result again. Where it cannot be written it is worked out again."""
+    """Write the record by which `recall` finds this result again, if that is possible."""
     if session.dry or session.line.has("--dry-run") or session.is_script or session.catalog_directory:
         return
     found = _record(session.line, session.env)
@@ -63,16 +63,8 @@ def remember(session: "Session", options: "Sequence[str]", said: "Sequence[str]"
         pass
 
 
-def _read(path: str) -> list[str] | None:
-    """The rows of a regular file of limited size; a link or a FIFO in its place is none of ours."""
-    try:
-        return None if os.path.islink(path) else files.read(path, _LIMIT).decode().split("\n")
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
 def _directory(line: CommandLine, env: "Mapping[str, str]") -> str | None:
-    """The project's, where it stands alone and decides; else nothing is remembered."""
+    """The project's, where it stands alone and decides, and not a workspace or a script."""
     if line.has("--script", "--package", "--all-packages", "--dry-run") or "UV_PROJECT_ENVIRONMENT" in env:
         return None
     try:
@@ -86,7 +78,7 @@ def _directory(line: CommandLine, env: "Mapping[str, str]") -> str | None:
 
 
 def _record(line: CommandLine, env: "Mapping[str, str]") -> tuple[str, str] | None:
-    """The record's path, and a hash of all that the result rests on; None for what is not remembered."""
+    """The record's path, and a hash of the inputs; None for what is not remembered."""
     directory = _directory(line, env)
     if directory is None:
         return None

@@ -207,13 +207,13 @@ def _torch(line: "CommandLine") -> int:
     from uvtorch.errors import UsageError
     from uvtorch.output import COLORS
     from uvtorch.session import Session
-    from uvtorch.verbs import torch
+    from uvtorch.steps import verb
 
     _speak_safely()
     color = line.value("--color")
     if color not in (None, *COLORS):
         raise UsageError(f"--color {color} is none of {', '.join(COLORS)}")
-    return torch.run(line.positionals, Session(line, os.environ))
+    return verb.run(line.positionals, Session(line, os.environ))
 
 
 def _with_uv(line: "CommandLine", then: "Callable[[Output], None]", on: int) -> int:

@@ -1,15 +1,8 @@
-"""The errors a user can meet, each with its remedy and its exit code.
-
-One catcher, in `cli`, has `output` print them; nothing else prints an error. Anything that is not one of these is a
-fault of uvtorch and keeps its traceback.
-"""
+"""The errors that a user can meet, caught in `cli`. Any other is a fault of uvtorch and keeps its traceback."""
 
 
 class UvtorchError(Exception):
-    """uvtorch refuses: nothing was written and uv did not run.
-
-    Rendered as one `error:` line (`str(self)`) and a `hint:` line for each of `hints`; `exit_code` is the process's.
-    """
+    """uvtorch refuses: one `error:` line, a `hint:` line for each of `hints`, and the process's `exit_code`."""
 
     exit_code = 2
 
@@ -19,19 +12,19 @@ class UvtorchError(Exception):
 
 
 class UsageError(UvtorchError):
-    """The command line, an environment variable or `[tool.uvtorch]` asks for something that cannot be."""
+    """The command line, a variable or `[tool.uvtorch]` asks for what cannot be."""
 
 
 class UvNotFound(UvtorchError):
-    """There is no uv on this machine, or none that is not uvtorch itself."""
+    """There is no uv that can be started."""
 
 
 class UvTooOld(UvtorchError):
-    """The uv found does not know an option or a setting that this command needs."""
+    """uv does not know a setting that the command needs."""
 
 
 class ProjectError(UvtorchError):
-    """pyproject.toml (or a script, or uv.lock) cannot be read, or cannot be edited without harm."""
+    """A pyproject.toml, a script or a uv.lock cannot be read, or not be edited without harm."""
 
 
 class MachineError(UvtorchError):

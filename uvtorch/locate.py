@@ -13,10 +13,7 @@ if TYPE_CHECKING:
 
 
 def current_directory(line: "CommandLine", env: "Mapping[str, str]") -> str:
-    """Where uv works: `--directory` or `UV_WORKING_DIR`. Paths on the command line are relative to it.
-
-    Raises ProjectError where there is no such directory.
-    """
+    """Where uv works: `--directory` or `UV_WORKING_DIR`. Raises ProjectError where there is no such directory."""
     try:
         here = os.getcwd()
     except OSError:
@@ -29,9 +26,9 @@ def current_directory(line: "CommandLine", env: "Mapping[str, str]") -> str:
 
 
 def project_directory(line: "CommandLine", env: "Mapping[str, str]") -> str:
-    """Where uv looks for a project: `--project` or `UV_PROJECT`, relative to the current directory.
+    """Where uv looks for a project: `--project` or `UV_PROJECT`, a directory or the pyproject.toml in it.
 
-    A pyproject.toml may stand for its directory. Raises ProjectError where there is no such directory.
+    Raises ProjectError where there is no such directory.
     """
     here, named = current_directory(line, env), line.value("--project") or env.get("UV_PROJECT")
     directory = os.path.normpath(os.path.join(here, named)) if named else here
@@ -43,7 +40,7 @@ def project_directory(line: "CommandLine", env: "Mapping[str, str]") -> str:
 
 
 def script_of_run(line: "CommandLine", env: "Mapping[str, str]") -> str | None:
-    """The file that `run` is given, where it may have metadata of its own, which takes the project's place."""
+    """The file that `run` is given, whose own metadata, if any, takes the project's place."""
     if line.verb != "run" or not line.positionals or line.has("--module", "-m"):
         return None
     path = os.path.join(current_directory(line, env), line.positionals[0])
@@ -51,7 +48,7 @@ def script_of_run(line: "CommandLine", env: "Mapping[str, str]") -> str | None:
 
 
 def find(directory: str) -> str | None:
-    """The pyproject.toml in `directory` or the nearest of its parents, as uv looks for it."""
+    """The pyproject.toml in `directory` or the nearest of its parents."""
     path = os.path.join(directory, "pyproject.toml")
     while not os.path.isfile(path):
         parent = os.path.dirname(directory)
@@ -62,7 +59,7 @@ def find(directory: str) -> str | None:
 
 
 def may_be_member(path: str) -> bool:
-    """Whether the nearest pyproject.toml above another one, which decides for uv, speaks of a workspace."""
+    """Whether the nearest pyproject.toml above this one, which decides for uv, speaks of a workspace."""
     directory = os.path.dirname(path)
     above = find(os.path.dirname(directory)) if os.path.dirname(directory) != directory else None
     return above is not None and "workspace" in (files.text(above) or "workspace")

@@ -1,10 +1,9 @@
 """The one place where uvtorch prints: coloured as uv is, as wide as the terminal, and nothing that acts on it.
 
-Texts hold names from files, machines and command lines. Here, and only here, their control characters are escaped and
-the credentials of URLs masked. JSON is masked, and left to `json` otherwise; a diff is escaped on terminals alone, for
-`patch` reads it to the byte.
+Texts hold names from files, machines and command lines: control characters are escaped and the credentials of URLs
+masked. A diff is escaped on terminals alone, for `patch` reads it to the byte.
 
-Not click's `style` and `wrap_text`: verbs that are handed to uv after one line would wait for the import of click.
+Not click's `style` and `wrap_text`: a verb that prints one line and becomes uv would wait for click's import.
 """
 
 import os
@@ -32,9 +31,7 @@ _LABELS = {
     **dict.fromkeys(("warning", "unreachable"), _YELLOW),
     **dict.fromkeys(("hint", "note", "fix"), _CYAN),
 }
-"""The first word of a line or row -> its colour, as uv has it; it is bold besides."""
-_DECISIONS = ("*", "chosen")
-"""The first cells of rows that are bold."""
+"""The first word of a line or row -> its colour, as uv has it."""
 _DIFF = {"+": _GREEN, "-": _RED, "@": _CYAN, "$": _BOLD, "#": _BOLD}
 _ERASE = "\r\x1b[2K"
 
@@ -53,7 +50,7 @@ def _escaped(char: str) -> str:
 
 
 def masked(text: str) -> str:
-    """The text with its URLs as they may be printed: without user name and password."""
+    """The text with its URLs as they may be printed: without credentials."""
     if "@" not in text or "://" not in text:
         return text
     import re  # noqa: PLC0415  most texts hold no URL
@@ -62,7 +59,7 @@ def masked(text: str) -> str:
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """The text in lines of whole words; a command in backquotes is one of them."""
+    """The text in lines of whole words; a command in backquotes is one."""
     import re  # noqa: PLC0415  only terminals and tables need it
 
     lines = [""]
@@ -82,33 +79,33 @@ class Output:
         self._env = env
         self.quiet = line.has("--quiet")
         self._transient = False
-        """Whether the last line of the terminal is one that goes again."""
+        """Whether the terminal's last line is one of `working`, which goes again."""
         self._busy = False
-        """Whether such a line is shown, or will be; one is enough."""
+        """Whether there is a `working` around; one is enough."""
 
     # On stderr: what is decided, warned of, refused.
 
     def say(self, *texts: str) -> None:
-        """Tell what was decided and why; what stands before the first colon is the decision. Not with `--quiet`."""
+        """Tell what was decided: why; not with `--quiet`."""
         self.tell("uvtorch", *texts)
 
     def warn(self, *texts: str) -> None:
-        """Warn. Not with `--quiet`."""
+        """Warn; not with `--quiet`."""
         self.tell("warning", *texts)
 
     def tell(self, label: str, *texts: str) -> None:
-        """Lines under a label, on a terminal wrapped. Not with `--quiet`."""
+        """Print lines with a label; not with `--quiet`."""
         for text in () if self.quiet else texts:
             self._tell(label, text)
 
     def error(self, error: "UvtorchError") -> None:
-        """One `error:` line, and a `hint:` line for each remedy; with `--quiet` too."""
+        """Print an error and its hints, with `--quiet` too."""
         self._tell("error", str(error))
         for hint in error.hints:
             self._tell("hint", hint)
 
     def pass_on(self, text: str) -> None:
-        """Give the user what uv said, as it is."""
+        """Print what uv said."""
         if text:
             self._write(text)
 
@@ -127,7 +124,7 @@ class Output:
         self._write(f"{label} " + f"\n{indent}".join(lines) + "\n")
 
     def _placed(self, text: str) -> str:
-        """The text with its commands as they are typed here, where `--directory` or `--project` says what is meant."""
+        """The text with its commands for the project that `--directory` or `--project` names."""
         options = self._line.options if "`uv" in text else ()
         words = [word for option in options if option[0] in ("--directory", "--project") for word in option if word]
         if not words or "--script" in text:  # a script is named as seen from here
@@ -149,21 +146,21 @@ class Output:
 
     @contextmanager
     def working(self, text: str) -> "Iterator[None]":
-        """A context around what may take long: a terminal shows the text after half a second, until it is done."""
+        """A context around what may take long: after half a second a terminal shows the text until it is done."""
         if self._busy or not self.shows_progress:
             yield
             return
-        import _signal  # type: ignore[import-not-found]  # noqa: PLC0415  a terminal has half a second
-        from threading import Event, Thread  # noqa: PLC0415  a terminal has half a second
+        import signal  # noqa: PLC0415  a terminal has half a second
+        from threading import Event, Thread  # noqa: PLC0415  as above
 
         done = Event()
         thread = Thread(target=self._turn, args=(clean(text), done), daemon=True)
         # Signals are the main thread's: while it waits for uv, it takes them out of a queue.
-        mask = getattr(_signal, "pthread_sigmask", None)
-        usual = mask and mask(_signal.SIG_BLOCK, _signal.valid_signals())
+        mask = getattr(signal, "pthread_sigmask", None)
+        usual = mask and mask(signal.SIG_BLOCK, signal.valid_signals())
         thread.start()
         if mask:
-            mask(_signal.SIG_SETMASK, usual)
+            mask(signal.SIG_SETMASK, usual)
         self._busy = True
         try:
             yield
@@ -183,7 +180,7 @@ class Output:
 
     @property
     def shows_progress(self) -> bool:
-        """Whether somebody looks who wants to see that something goes on."""
+        """Whether `working` shows anything."""
         off = self.quiet or self._line.has("--no-progress") or self._env.get("UV_NO_PROGRESS") not in (None, "", "0")
         return not off and _is_terminal(sys.stderr) and self._env.get("TERM") != "dumb"
 
@@ -199,7 +196,7 @@ class Output:
         self._print([clean(text)])
 
     def table(self, rows: "Iterable[Sequence[str]]", header: "Sequence[str]" = ()) -> None:
-        """Print rows in columns; the last is wrapped, below the others where there is no room beside them.
+        """Print rows in columns; the last is wrapped, below the others where there is no room.
 
         A row of one cell is a heading, an empty one a blank line.
         """
@@ -207,7 +204,7 @@ class Output:
         widths = [max(map(len, column)) for column in zip(*(row[:-1] for row in cells if row[1:]), strict=True)]
         for number, row in enumerate(cells):
             *head, last = row or [""]
-            bold = not head or head[0] in _DECISIONS or (bool(header) and number == 0)
+            bold = not head or head[0] in ("*", "chosen") or (bool(header) and number == 0)
             self._print(self._row(head, last, widths), bold=bold)
 
     def _row(self, head: "Sequence[str]", last: str, widths: "Sequence[int]") -> list[str]:
@@ -219,7 +216,7 @@ class Output:
         return [(start + first).rstrip(), *(" " * indent + line for line in rest)]
 
     def json(self, document: object) -> None:
-        """Print JSON: never coloured, wrapped or escaped by us."""
+        """Print JSON, its URLs without credentials."""
         import json  # noqa: PLC0415  few verbs print it
 
         print(masked(json.dumps(document, indent=2)))
@@ -234,7 +231,6 @@ class Output:
             print(styled(shown, code) if code and self.in_color(sys.stdout) else shown)
 
     def _print(self, lines: "Sequence[str]", *, bold: bool = False) -> None:
-        """Print lines; the first begins with a label or does not."""
         color, label = self.in_color(sys.stdout), lines[0].strip().partition(" ")[0].rstrip(":")
         shown = [styled(line, _BOLD) if bold and color else line for line in lines]
         if color and label in _LABELS:
@@ -259,7 +255,7 @@ class Output:
             return 0
 
     def in_color(self, stream: "TextIO | None") -> bool:
-        """Whether to print in colour there, by uv's rule: its options, then the environment, then the terminal."""
+        """Whether to print in colour there, by uv's rule: options, then the environment, then the terminal."""
         env, asked = self._env, self._line.value("--color")
         if asked in ("always", "never"):
             return asked == "always"
@@ -272,7 +268,7 @@ class Output:
 
 
 def styled(text: str, *codes: str) -> str:
-    """The text in a terminal's colours; nothing where it is empty."""
+    """The text with a terminal's codes; nothing where it is empty."""
     return f"\x1b[{';'.join(codes)}m{text}\x1b[0m" if text else ""
 
 

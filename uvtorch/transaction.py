@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class UvFailedError(Exception):
-    """uv ended with an error, or a signal came: everything is undone. Never leaves the transaction."""
+    """uv failed, or a signal came: everything is undone. Never leaves the transaction."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -25,12 +25,11 @@ class UvFailedError(Exception):
 class Transaction:
     """A context manager around everything that a command changes.
 
-    `uv` and `edit` do what they say at once; if uv fails, if a signal comes or if anything is raised, every file is put
-    back as it was, but not over what another program wrote meanwhile, and `code` is uv's exit code or 128+n after
-    signal n. Where all went well, uvtorch becomes the uv command that `become` named. With `dry` nothing is done: the
-    decisions, a unified diff and the command lines are printed at the end.
+    If uv fails, a signal comes or anything is raised, every file is put back as it was, but not over what another
+    program wrote meanwhile; `code` is uv's exit code, or 128+n after signal n. Where all went well, uvtorch becomes the
+    command that `become` named. With `dry` nothing is done: decisions, a unified diff and the commands are printed.
 
-    `claim` is what it holds until it ends; without one, nobody else is kept away and nothing outlives a kill.
+    `claim` is released at the end; without one, nobody else is kept away and nothing outlives a kill.
     """
 
     def __init__(
@@ -72,7 +71,6 @@ class Transaction:
         return isinstance(error, UvFailedError)
 
     def _close(self, error: BaseException | None) -> None:
-        """Leave all as it is now, or put it back."""
         if error is None:
             self._restyle()
             self.code = self._interrupted.code if self._last is not None else 0
@@ -99,8 +97,7 @@ class Transaction:
     def edit(self, path: str, before: bytes, after: bytes) -> bool:
         """Replace a file's content; whether there was anything to change.
 
-        Raises ProjectError where the file is not as it was read, is read-only or cannot be written, UvTooOld where
-        this uv would ignore what is written.
+        Raises ProjectError where it is not as it was read or cannot be written, UvTooOld where uv would ignore it.
         """
         if after == before:
             return False
@@ -116,15 +113,15 @@ class Transaction:
         return True
 
     def uv(self, *words: str) -> None:
-        """Run uv with everything inherited. Where it fails, everything is undone and nothing after it happens."""
+        """Run uv with everything inherited. Where it fails, everything is undone and the transaction ends."""
         code, _ = self.attempt(*words)
         if code:
             raise UvFailedError(code)
 
     def attempt(self, *words: str, quietly: bool = False, patient: bool = True) -> tuple[int, str]:
-        """Run uv; its exit code and what it said, held back for `tell` with `quietly`. A signal undoes everything.
+        """Run uv; its exit code and, with `quietly`, what it said, held back for `tell`. A signal ends as for `uv`.
 
-        Not `patient`: an index that cannot be reached is given up after two seconds; only with `quietly`.
+        Not `patient`, only with `quietly`: an index that cannot be reached is given up after two seconds.
         """
         if self.dry:
             self._commands.append(words)
@@ -142,16 +139,16 @@ class Transaction:
         return code, said
 
     def end(self, code: int, said: str = "") -> "NoReturn":
-        """Undo everything and end with this exit code, passing on what uv said."""
+        """Pass on what uv said, undo everything and end with this exit code."""
         self.tell(said)
         raise UvFailedError(code)
 
     def mark(self) -> Mapping[str, bytes | None]:
-        """The guarded files as they are now, for `rollback`."""
+        """The guarded files as they are now."""
         return {path: read(path) for path in self._journal.files}
 
     def rollback(self, mark: Mapping[str, bytes | None]) -> None:
-        """Put the files back as they were at the mark; those that were not guarded then, as they were at first."""
+        """Put the files back as they were at the mark; those guarded later, as they were at first."""
         if self.dry:
             return
         for path, kept in self._journal.files.items():
@@ -162,17 +159,17 @@ class Transaction:
                 self._put(path, saved)
 
     def become(self, words: Sequence[str]) -> None:
-        """Become this uv once everything is done: for `uv run`, whose exit code is the command's own."""
+        """Become this uv once everything is done."""
         self._last = tuple(words)
 
     def say(self, *lines: str) -> None:
-        """Tell what was decided and why, a line each, on stderr; not with `quiet`."""
+        """Tell what was decided, a line each."""
         self._said += lines
         if not self.dry:
             self._out.say(*lines)
 
     def warn(self, *lines: str) -> None:
-        """Warn, a line each and each once, on stderr; not with `quiet`. An empty line is none."""
+        """Warn, a line each and each once. An empty line is none."""
         fresh = [line for line in lines if line and line not in self._warned]
         self._warned += fresh
         if not self.dry:
@@ -183,7 +180,7 @@ class Transaction:
         self._out.pass_on(text)
 
     def _restyle(self) -> None:
-        """Give files their line breaks and BOM back, whatever uv makes of them: `uv add` writes LF and drops a BOM."""
+        """Give files their line breaks and BOM back: `uv add` writes LF and drops a BOM."""
         for path, kept in self._journal.files.items():
             model = kept.saved or b""
             if kept.is_lock or not (b"\r" in model or model.startswith(b"\xef\xbb\xbf")):
@@ -222,7 +219,7 @@ class Transaction:
 
 
 def content(path: str) -> bytes:
-    """A file's bytes, none where there is no such file."""
+    """A file's bytes, none where it cannot be read."""
     try:
         return files.read(path)
     except OSError:
@@ -230,12 +227,12 @@ def content(path: str) -> bytes:
 
 
 def is_read_only(path: str) -> bool:
-    """Whether a file must not be edited: that it could be renamed over, or by root, is not what its owner says."""
+    """Whether its owner says that a file must not be edited, though root could, or a rename."""
     return not os.stat(path).st_mode & 0o222 or not os.access(path, os.W_OK)
 
 
 def diff(path: str, before: bytes, after: bytes) -> list[str]:
-    """A unified diff as `patch` reads it: to the byte, carriage returns and a missing last newline included."""
+    """The lines of a unified diff as `patch` reads it, to the byte."""
     from difflib import unified_diff  # noqa: PLC0415  only what is shown needs it
 
     def split(raw: bytes) -> list[str]:

@@ -17,7 +17,7 @@ from uvtorch.argv import parse
 from uvtorch.choose import Request, choose
 from uvtorch.errors import MachineError, UsageError
 from uvtorch.session import Session, minor_version
-from uvtorch.verbs import torch as torch_verbs
+from uvtorch.steps import verb as torch_verbs
 
 NAMES = sorted(name for name in os.listdir(MACHINES) if name.endswith(".json"))
 

@@ -1,13 +1,19 @@
-"""What the verbs of `uvtorch torch` share: examples and uv's colours in their help, the option `--hardware`."""
+"""`uvtorch torch` as a command of click: its verbs, loaded when they are called, and what they share."""
 
+import importlib
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import click
 
 from uvtorch import hardware
+from uvtorch.argv import TORCH_VERBS
 from uvtorch.choose.compatibility import summary
+from uvtorch.errors import UsageError
 from uvtorch.machine import Machine
+from uvtorch.output import WIDTH
 from uvtorch.session import Session
 
 Examples = Sequence[tuple[str, str]]
@@ -32,7 +38,7 @@ class _Context(click.Context):
 
 
 class Verb(click.Command):
-    """A verb; its `examples` stand below its options."""
+    """A verb; its help has uv's colours, and its `examples` below the options."""
 
     context_class = _Context
 
@@ -49,6 +55,59 @@ class Verb(click.Command):
         rows = [(f"uvtorch torch {words}", text) for words, text in self.examples]
         with formatter.section("Examples"):
             formatter.write_dl(rows, col_max=formatter.width - 34)
+
+
+class _Verbs(Verb, click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        return list(TORCH_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  click's signature
+        if cmd_name not in TORCH_VERBS:
+            return None
+        module = importlib.import_module(f"uvtorch.verbs.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name.replace("list", "list_"))
+        return command
+
+
+@click.command(
+    "torch",
+    cls=_Verbs,
+    examples=(
+        ("explain --hardware gtx1080", "What a described machine would get"),
+        ("use auto", "Pin the project to what runs here"),
+        ("doctor", "What is wrong, and how to fix it"),
+    ),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDTH},
+)
+def torch() -> None:
+    """PyTorch builds: what this machine is, what it can run, and why."""
+
+
+def run(args: list[str], session: Session) -> int:
+    """Run one verb, which gets the session as click's `obj`; its exit code.
+
+    Raises UsageError for a command line that click cannot read, UvtorchError as the verb does.
+    """
+    color = session.out.in_color(sys.stdout)
+    try:
+        code = torch.main(args, prog_name="uvtorch torch", standalone_mode=False, obj=session, color=color)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return 2
+    except click.Abort:
+        return 130
+    except click.ClickException as error:
+        text = " ".join(error.format_message().split()).rstrip(".")
+        raise UsageError(text[:1].lower() + text[1:], _remedy(args)) from None
+    return code if isinstance(code, int) else 0
+
+
+def _remedy(args: list[str]) -> str:
+    verb = next((word for word in args if not word.startswith("-")), "")
+    if verb in TORCH_VERBS:
+        return f"`uvtorch torch {verb} --help` shows what it takes"
+    near = get_close_matches(verb, TORCH_VERBS, 1)
+    return f"did you mean `uvtorch torch {near[0]}`?" if near else "`uvtorch torch --help` lists the verbs"
 
 
 def hardware_option(does: str) -> Callable[[Any], Any]:
