@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from uvtorch import catalog
-from uvtorch.audit import Case, findings
+from uvtorch.audit import config
+from uvtorch.audit import lock as checks
+from uvtorch.audit.case import Case
 from uvtorch.audit.exports import Selection, read_export, selections
 from uvtorch.machine import Machine, Platform
 from uvtorch.project import Environment, read
@@ -147,7 +149,8 @@ def measure(text: str, label: str) -> None:
             lambda: {one: export(folder, one) for one in selections(project)},
         )
     exports = timed("read the exports", lambda: {one: read_export(texts[one], project.is_pytorch) for one in texts})
-    found = timed("audit", lambda: findings(Case(Machine(here.platform), known, project, lock, exports, here.python)))
+    case = Case(Machine(here.platform), known, project, lock, exports, here.python)
+    found = timed("audit", lambda: [*config.check(case), *checks.check(case, lock)])
     timed("tomllib of uv.lock, for comparison", lambda: tomllib.loads(text), 1)
     print("findings:", ", ".join(finding.code for finding in found) or "none")
 

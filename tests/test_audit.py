@@ -13,8 +13,8 @@ import pytest
 from tests import edits as edit
 from tests.index.project import Project as Site
 from tests.test_choices import EXPECTED, LAYOUTS, layout, tables
-from uvtorch import audit as audits
 from uvtorch import catalog
+from uvtorch.audit import config, lock
 from uvtorch.audit.case import FIX, Case, Finding
 from uvtorch.audit.exports import Export, Selection, read_export, selections
 from uvtorch.machine import Machine, Platform
@@ -64,7 +64,8 @@ def audit(
 ) -> tuple[Finding, ...]:
     """What the audit says without looking at a machine; `resolve` gives what uv exports for a selection."""
     exports = {one: resolve(one) for one in selections(project)} if resolve else {}
-    return audits.findings(Case(Machine(here.platform), known, project, locked, exports, here.python))
+    case = Case(Machine(here.platform), known, project, locked, exports, here.python)
+    return (*config.check(case), *(lock.check(case, locked) if locked else ()))
 
 
 def codes(found: list[dict[str, Any]]) -> set[str]:

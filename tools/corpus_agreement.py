@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from uvtorch import catalog
-from uvtorch.audit import Case, Finding, findings
+from uvtorch.audit import config
+from uvtorch.audit.case import Case, Finding
 from uvtorch.errors import UvtorchError
 from uvtorch.machine import Machine, Platform
 from uvtorch.markers import dead
@@ -90,7 +91,7 @@ FACTS: dict[str, tuple[Callable[[Project, Any], Any], Callable[[Any], Any]]] = {
         lambda project, _: [[index.name, index.url, index.explicit] for index in project.indexes if index.name],
         lambda label: [[row["name"], row["url"], row["explicit"]] for row in label],
     ),
-    "index_faults": (lambda project, _: named(findings(Case(HERE, catalog.load(), project))), labelled_faults),
+    "index_faults": (lambda project, _: named(config.check(Case(HERE, catalog.load(), project))), labelled_faults),
     "selector_gaps": (gaps, sorted),
 }
 """Each fact: what uvtorch reads, and the label in the same form."""

@@ -8,7 +8,6 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -19,17 +18,14 @@ from uvtorch.hardware.programs import run
 from uvtorch.machine import Gpu
 from uvtorch.packages import normalize, roles
 
-TRIAL_SECONDS = 60.0
-"""How long a trial may take: importing torch from a cold disk takes half a minute."""
-
 
 class Build(NamedTuple):
     """One installed PyTorch package."""
 
     name: str  # Normalized
-    version: str  # As its metadata have it; `2.9.1` for PyPI's build
+    version: str  # As its metadata has it; `2.9.1` for PyPI's build
     backend: Backend | None  # What it was built for; None where its files do not say
-    broken: str = ""  # Why it cannot work, a clause: its files are missing
+    broken: str = ""  # Why it cannot work, a clause
 
     @property
     def release(self) -> str:
@@ -66,7 +62,7 @@ def read(path: str) -> Venv | None:
     windows = root / "Scripts" / "python.exe"
     found = [*root.glob("Lib/site-packages"), *sorted(root.glob("lib*/python*/site-packages"), reverse=True)]
     sites = {site.resolve(): site for site in found}.values()  # lib64 is a link to lib, on most systems
-    builds = map(_build, chain(*(sorted(site.glob("*.dist-info")) for site in sites)))
+    builds = (_build(info) for site in sites for info in sorted(site.glob("*.dist-info")))
     return Venv(
         path,
         settings.get("version_info") or settings.get("version"),
@@ -80,27 +76,34 @@ _ASSIGNMENT: Final = r"""(?m)^(\w+)(?:\s*:[^=\n]*)?\s*=\s*(?:None|'([^'\n]*)'|"(
 
 
 def _build(info: Path) -> Build | None:
-    """The package whose metadata are in this folder; None for those that are not PyTorch's."""
+    """The package whose metadata is in this folder; None for those that are not PyTorch's."""
     named, _, version = info.name.removesuffix(".dist-info").partition("-")
-    name, site = normalize(named), info.parent
+    name = normalize(named)
     if roles().get(name) != "pin":
         return None
-    stated = re.search(r"^Version: (.*?)\s*$", files.text(str(info / "METADATA")) or "", re.MULTILINE)
-    source = files.text(str(site / name / "version.py")) or ""
+    package = info.parent / name
+    broken = "" if package.is_dir() else "its files are missing"
+    if not (info / "METADATA").is_file():
+        broken = "its metadata is missing"
+    source = files.text(str(package / "version.py")) or ""
     facts = {key: one or other for key, one, other in re.findall(_ASSIGNMENT, source)}
-    version = stated[1] if stated else version
-    broken = "" if (site / name).is_dir() else "its files are missing"
-    locals_ = (text.partition("+")[2] for text in (version, facts.get("__version__", "")))
-    backend = next(filter(None, map(parse, locals_)), None) or _stated(facts)
-    return Build(name, version, backend, broken if stated else "its metadata is missing")
+    backend = _local(version) or _local(facts.get("__version__", "")) or _stated(facts)
+    return Build(name, version, backend, broken)
+
+
+def _local(version: str) -> Backend | None:
+    return parse(version.partition("+")[2])
 
 
 def _stated(facts: Mapping[str, str]) -> Backend | None:
     """The backend that `torch/version.py` states: `cuda = '12.8'`, `hip = '6.4.43482'`, or none of both."""
-    for family, name, dot in (("cu", "cuda", ""), ("rocm", "hip", ".")):
-        if facts.get(name):
-            return parse(family + dot.join(facts[name].split(".")[:2]))
-    return Backend("xpu" if facts.get("xpu") else "cpu") if "cuda" in facts or facts.get("xpu") else None
+    if facts.get("cuda"):
+        return parse("cu" + "".join(facts["cuda"].split(".")[:2]))
+    if facts.get("hip"):
+        return parse("rocm" + ".".join(facts["hip"].split(".")[:2]))
+    if facts.get("xpu"):
+        return Backend("xpu")
+    return Backend("cpu") if "cuda" in facts else None
 
 
 class Trial(NamedTuple):
@@ -139,10 +142,10 @@ tell("", str(torch.__version__), devices)
 """
 
 
-def attempt(interpreter: str, env: Mapping[str, str], script: str = _SCRIPT, seconds: float = TRIAL_SECONDS) -> Trial:
+def attempt(interpreter: str, env: Mapping[str, str], script: str = _SCRIPT, seconds: float = 60) -> Trial:
     """Import torch in a child of that interpreter and compute once on every GPU it sees.
 
-    The child and all it started are killed after `seconds`.
+    The child and all it started are killed after `seconds`; importing torch from a cold disk takes half a minute.
     """
     done = run((os.path.abspath(interpreter), "-I", "-c", script), env, seconds)
     if told := re.findall("^UVTORCH (.*)", done.output, re.MULTILINE):

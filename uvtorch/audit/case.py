@@ -80,11 +80,6 @@ class Case(NamedTuple):
         return "script" if self.script else "project"
 
     @property
-    def broken(self) -> bool:
-        """Whether a GPU's driver does not answer: that is said once, and says nothing about the builds."""
-        return any(problem.kind == "broken" for problem in self.machine.problems)
-
-    @property
     def here(self) -> Environment:
         """The platform and Python at hand."""
         return Environment(self.machine.platform, (self.python or "").rstrip("t") or None)

@@ -9,7 +9,6 @@ from uvtorch.audit.case import USE, Case, Edit, Finding, error, warning
 from uvtorch.backend import Backend, marker, same_url
 from uvtorch.choose import Decision, Request, choose
 from uvtorch.edits import offer
-from uvtorch.errors import UsageError
 from uvtorch.machine import Machine
 from uvtorch.markers import EVERYWHERE, PYTHONS, can_hold, dead, holds
 from uvtorch.packages import roles
@@ -18,7 +17,7 @@ from uvtorch.project.choices import conflicting
 from uvtorch.project.indexes import catalogued
 from uvtorch.project.model import BASE
 from uvtorch.project.pyproject import PyProject
-from uvtorch.requirement import parse, without_local
+from uvtorch.requirement import understood, without_local
 
 
 def check(case: Case) -> Iterator[Finding]:
@@ -138,7 +137,7 @@ def _places(text: str | None) -> set[Environment]:
 
 def _markers(case: Case) -> Iterator[Finding]:
     for source in case.project.own_sources:
-        faults = "; ".join(_faults(source.marker)) if case.project.is_pytorch(source.package) else ""
+        faults = "; ".join(_faults(source.marker or "")) if case.project.is_pytorch(source.package) else ""
         what = (
             f"A source of {source.package} ({source.index or source.url}) has a marker that does not do what it "
             f"says: {faults}."
@@ -151,11 +150,10 @@ def _markers(case: Case) -> Iterator[Finding]:
             yield warning("marker-never-true", what)
 
 
-def _faults(text: str | None) -> tuple[str, ...]:
+def _faults(text: str) -> tuple[str, ...]:
     """What keeps a marker from meaning what it says; that another machine may fulfil a part of it is left open."""
-    if not text or re.search("platform_machine|platform_python_implementation|extra", text) or can_hold(text):
-        return dead(text or "")
-    return dead(text) or (f"`{text}` is never true",)
+    may_hold = re.search("platform_machine|platform_python_implementation|extra", text) or can_hold(text)
+    return dead(text) or (() if may_hold else (f"`{text}` is never true",))
 
 
 def releases(case: Case) -> Iterator[Finding]:
@@ -164,11 +162,11 @@ def releases(case: Case) -> Iterator[Finding]:
     Not a part of `check`: where uv is content with the lock, an override or a constraint says otherwise.
     """
     for source, item in product(_of_torch(case), case.project.requirements):
-        backend = catalogued(source.url or "", "torch")
-        index = case.catalog.builds.get(backend) if backend and not _faults(source.marker) else None
+        backend, wanted = catalogued(source.url or "", "torch"), understood(item.text)
+        index = case.catalog.builds.get(backend, {}) if backend else {}
         applies = item.package == "torch" and source.target in (BASE, item.target) and _meet(source.marker, item.marker)
-        allowed = _allowed(case, item.text) if index and applies else []
-        if index and allowed and index.keys().isdisjoint(allowed):
+        allowed = [release for release in case.catalog.releases if wanted and release in wanted.specifier]
+        if index and applies and allowed and index.keys().isdisjoint(allowed):
             what = (
                 f"The project requires `{item.text}`, and the index of {backend} has no such torch, only "
                 f"{next(iter(index))} to {list(index)[-1]}: uv cannot lock the project."
@@ -178,15 +176,6 @@ def releases(case: Case) -> Iterator[Finding]:
 
 def _of_torch(case: Case) -> list[Source]:
     return [source for source in case.project.own_sources if source.package == "torch"]
-
-
-def _allowed(case: Case, text: str) -> list[str]:
-    """The releases that a requirement allows; none where it names no version of the catalog's."""
-    try:
-        wanted = parse(text)
-    except UsageError:  # uv will say it better
-        return []
-    return [release for release in case.catalog.releases if not wanted.url and release in wanted.specifier]
 
 
 # Triton

@@ -24,11 +24,11 @@ def check(case: Case, lock: Lock) -> Iterator[Finding]:
     # Intel Macs and Windows on Arm have few builds, and those from PyPI.
     seen = installed(lock, case.exports, dict.fromkeys((case.machine.platform, *MAIN_PLATFORMS)))
     # Every index has the same builds for macOS.
-    judged = [one for one in seen if one.platform.system != "macos"]
-    mixes, leaks = _mixes(case, judged), _leaks(case, lock)
-    for mix, environments in mixes.values():
-        yield _mixed(case, lock, mix, environments)
-    yield from _strays(case, lock, judged, {name for names in (*mixes, *leaks.values()) for name in names})
+    built = [(one, _builds(case, one)) for one in seen if one.platform.system != "macos"]
+    mixes, leaks = _mixes(built), _leaks(case, lock)
+    for mix, places in mixes.values():
+        yield _mixed(case, lock, mix, places)
+    yield from _strays(case, lock, built, {name for names in (*mixes, *leaks.values()) for name in names})
     yield from _mismatches(case.project, seen)
     yield from _without_wheels(case, seen)
     for (name, url), packages in leaks.items():
@@ -79,19 +79,22 @@ def _leaks(case: Case, lock: Lock) -> dict[tuple[str, str], dict[str, None]]:
 
 # What environments get
 
-Mix = dict[Package, str]
-"""Those that meet in one environment, torch first, each with its build."""
+Builds = dict[Package, str]
+"""What one environment gets, torch first, each with the backend that it was built for, where that is known."""
 
 
-def _mixes(case: Case, seen: Iterable[Installed]) -> dict[frozenset[str], tuple[Mix, list[Installed]]]:
+def _builds(case: Case, one: Installed) -> Builds:
+    packages = sorted(one.packages, key=lambda package: (package.name != "torch", package.name))
+    builds = ((package, _build_of(case, package, one.torch, one.platform)) for package in packages)
+    return {package: build for package, build in builds if build}
+
+
+def _mixes(built: Iterable[tuple[Installed, Builds]]) -> dict[frozenset[str], tuple[Builds, list[Installed]]]:
     """By the names that meet: the builds of different backends that do, and where."""
-    mixes: dict[frozenset[str], tuple[Mix, list[Installed]]] = {}
-    for one in seen:
-        packages = sorted(one.packages, key=lambda package: (package.name != "torch", package.name))
-        builds = ((package, _build_of(case, package, one.torch, one.platform)) for package in packages)
-        mix = {package: build for package, build in builds if build}
-        if len({*mix.values()}) > 1:
-            mixes.setdefault(frozenset(package.name for package in mix), (mix, []))[1].append(one)
+    mixes: dict[frozenset[str], tuple[Builds, list[Installed]]] = {}
+    for one, builds in built:
+        if len({*builds.values()}) > 1:
+            mixes.setdefault(frozenset(package.name for package in builds), (builds, []))[1].append(one)
     return mixes
 
 
@@ -124,7 +127,7 @@ def _exempts(source: Source, package: Package) -> bool:
     return same_url(source.url, package.url) and not catalogued(package.url, package.name)
 
 
-def _mixed(case: Case, lock: Lock, mix: Mix, seen: Sequence[Installed]) -> Finding:
+def _mixed(case: Case, lock: Lock, mix: Builds, seen: Sequence[Installed]) -> Finding:
     """The finding for the environments in which the same packages meet."""
     labels = dict.fromkeys(one.label for one in seen)
     options = f" with `{'`, `'.join(labels)}`" if all(labels) else ""
@@ -141,28 +144,31 @@ def _mixed(case: Case, lock: Lock, mix: Mix, seen: Sequence[Installed]) -> Findi
     return _routed(case, lock, others, "mixed-builds", what) if others else error("mixed-builds", what, upgrade=names)
 
 
-def _strays(case: Case, lock: Lock, seen: Sequence[Installed], explained: set[str]) -> Iterator[Finding]:
+def _strays(
+    case: Case, lock: Lock, built: Iterable[tuple[Installed, Builds]], explained: set[str]
+) -> Iterator[Finding]:
     """Pinned packages that a platform gets from anywhere but the indexes the project chose for them."""
     found: dict[str, tuple[Package, set[str]]] = {}
-    for one in seen:
+    for one, builds in built:
         elsewhere = stray(lock, case.project, Environment(one.platform))
-        for package in one.packages:
+        for package in builds:
             urls = [row.location for row in elsewhere if row.name == package.name]
-            odd = same_url(package.url, *urls) and package.name not in explained
-            if odd and _build_of(case, package, package.release, one.platform):
+            if same_url(package.url, *urls) and package.name not in explained:
                 found.setdefault(package.name, (package, set()))[1].add(one.platform.key)
-    required = {item.package for item in case.project.every_requirement}
-    sourced = {source.package for source in case.project.sources}
-    for name, (package, platforms) in found.items():
-        what = f"{name} {package.version} comes from {package.url} on {_platforms(platforms)}, though the project "
-        if name in required & sourced:
-            what += "has a source for it: the lock is not made from this pyproject.toml."
-            yield error("lock-outdated", what, upgrade=(name,))
-            continue
-        users = [] if name in required else [user for user in lock.dependents(name) if user != case.project.name]
-        needs = f"; {', '.join(users[:3])} needs it." if users else "."
-        what += f"pins its PyTorch packages. A source reaches only what the project itself requires and names{needs}"
-        yield _routed(case, lock, [name], "not-anchored", what)
+    for package, platforms in found.values():
+        yield _stray(case, lock, package, f"comes from {package.url} on {_platforms(platforms)}, though the project")
+
+
+def _stray(case: Case, lock: Lock, package: Package, comes: str) -> Finding:
+    name, what = package.name, f"{package.name} {package.version} {comes}"
+    required = name in {item.package for item in case.project.every_requirement}
+    if required and any(source.package == name for source in case.project.sources):
+        what += " has a source for it: the lock is not made from this pyproject.toml."
+        return error("lock-outdated", what, upgrade=(name,))
+    users = [] if required else [user for user in lock.dependents(name) if user != case.project.name]
+    needs = f"; {', '.join(users[:3])} needs it." if users else "."
+    what += f" pins its PyTorch packages. A source reaches only what the project itself requires and names{needs}"
+    return _routed(case, lock, [name], "not-anchored", what)
 
 
 # Remedies

@@ -3,7 +3,6 @@
 import gc
 import os
 import shlex
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,10 +10,10 @@ from typing import Final
 
 import click
 
-from uvtorch import audit, environment, files, uv
+from uvtorch import environment, files, uv
 from uvtorch.argv import forwarded
-from uvtorch.audit import Case, Finding, config, installed, machine
-from uvtorch.audit.case import FIX, Command, error, warning
+from uvtorch.audit import config, lock, machine
+from uvtorch.audit.case import FIX, Case, Command, Finding, error, warning
 from uvtorch.audit.exports import Export, Selection, read_export, selections
 from uvtorch.choose.compatibility import summary
 from uvtorch.errors import ProjectError, UvNotFound, UvTooOld
@@ -96,10 +95,7 @@ def _export(case: Case, selection: Selection) -> Export | None:
     together = ("--all-packages",) if case.project.together and case.project.members else ()
     words = ("export", "--frozen", "--quiet", "--no-header", "--format", "pylock.toml")
     code, out, _ = _ask(case, *words, *together, *selection.options)
-    try:
-        return read_export(out, case.project.is_pytorch) if code == 0 else None
-    except tomllib.TOMLDecodeError:
-        return None
+    return read_export(out, case.project.is_pytorch) if code == 0 else None
 
 
 def _ask(case: Case, *words: str) -> tuple[int, str, str]:
@@ -113,14 +109,8 @@ def _ask(case: Case, *words: str) -> tuple[int, str, str]:
 def diagnose(case: Case, env: Mapping[str, str], trial: environment.Trial | None = None) -> tuple[Finding, ...]:
     """Every finding: the machine's, uv's, the project's, the environment's; each with the command as typed here."""
     audited = _audited(case)
-    found = [*machine.gpus(case), *_uv(env), *audited]
-    if not any(one.severity == "error" for one in audited):
-        found += _lock_state(case)
-    found += machine.builds(case)
-    if case.installed is not None:
-        found += installed.check(case, case.installed)
-    if trial is not None:
-        found += installed.tried(case, trial)
+    lock_state = () if any(one.severity == "error" for one in audited) else _lock_state(case)
+    found = (*_uv(env), *audited, *lock_state, *machine.check(case, trial))
     unique = {(one.code, one.message): one for one in found}
     return tuple(one._replace(fix=_typed(case, one.command)) for one in unique.values())
 
@@ -132,10 +122,10 @@ def _typed(case: Case, command: Command | None) -> Command | None:
 
 def _audited(case: Case) -> list[Finding]:
     """What is wrong in the project's files and, at a workspace's root, in those of its members."""
-    found = [*audit.findings(case)]
+    found = [*config.check(case), *(lock.check(case, case.lock) if case.lock else ())]
     for member in case.members:
         there = ("--project", os.path.dirname(member.origin))
-        for one in audit.findings(case._replace(project=member, lock=None, outside=())):
+        for one in config.check(case._replace(project=member, outside=())):
             words = one.command or ()
             if "--project" not in words:  # else it is the root's
                 fix = (*words[:1], *there, *words[1:]) if words else None
@@ -246,26 +236,19 @@ def _header(case: Case, trial: environment.Trial | None) -> Iterator[tuple[str, 
 
 
 def _project(case: Case) -> str:
-    choices = dict.fromkeys(str(choice.target) for choice in case.project.selectable())
-    pins = sorted({str(pin.backend) for pin in case.pins if pin.backend})
-    what = f"choices {', '.join(choices)}" if choices else ", ".join(pins) or "no pin"
-    lock = f"; torch {case.release()} locked" if case.release() else "; no lock" if case.lock is None else ""
-    return f"{case.project.origin}: {what}{lock}"
+    choices = ", ".join(dict.fromkeys(str(choice.target) for choice in case.project.selectable()))
+    pins = ", ".join(sorted({str(pin.backend) for pin in case.pins if pin.backend}))
+    release = case.release()
+    locked = f"; torch {release} locked" if release else "" if case.lock else "; no lock"
+    return f"{case.project.origin}: {f'choices {choices}' if choices else pins or 'no pin'}{locked}"
 
 
-def _installed(present: environment.Venv | None) -> str:
-    if present is None:
+def _installed(place: environment.Venv | None) -> str:
+    if place is None:
         return "no environment"
-    torch = present.torch
+    torch = place.torch
     built = f" for {torch.backend}" if torch and torch.backend else ""
-    return f"{f'torch {torch.version}{built}' if torch else 'no torch'} (Python {present.python}, {present.shown})"
-
-
-def _document(findings: Sequence[Finding]) -> dict[str, object]:
-    rows = [
-        {"code": one.code, "severity": one.severity, "message": one.message, "fix": one.command} for one in findings
-    ]
-    return {"schema": 1, "ok": not findings, "findings": rows}
+    return f"{f'torch {torch.version}{built}' if torch else 'no torch'} (Python {place.python}, {place.shown})"
 
 
 EXAMPLES: Final = (
@@ -294,21 +277,23 @@ def doctor(session: Session, script: str | None, as_json: bool, fix: bool, trial
         session.claim()
     case = examine(session)
     worked_on: list[Finding] = []
-    if (fix or session.dry) and case.root:
+    if (fix or dry_run) and case.root:
         with session.transaction() as tx:
             worked_on += fix_files(session, tx, case)
         if tx.code or tx.dry:
             return tx.code
         case = examine(session)
     tried = None
-    if trial and case.installed is not None and case.installed.torch is not None:
+    if trial and case.installed and case.installed.torch:
         with session.out.working("computing on every GPU"):
             tried = environment.attempt(case.installed.interpreter, session.env)
     findings = diagnose(case, session.env, tried)
     left = {one.message for one in findings}
     session.out.say(*dict.fromkeys(f"fixed {one.code}: {one.message}" for one in worked_on if one.message not in left))
     if as_json:
-        session.out.json(_document(findings))
+        keys = ("code", "severity", "message", "fix")
+        rows = [{key: getattr(one, key) for key in keys} for one in findings]
+        session.out.json({"schema": 1, "ok": not findings, "findings": rows})
     else:
         report(session.out, case, findings, tried)
     return 1 if findings else 0
