@@ -42,7 +42,6 @@ def smallest(machines: Sequence[Machine], request: Request, catalog: Catalog) ->
     several backends has one requirement, and uv takes the newest. Among sets of the same size, the one that gives the
     machines the newest torch, then what `choose` would prefer for them. Ignores `request.backend`.
     """
-    asked = request._replace(backend=None)
     kinds: dict[Hashable, list[int]] = {}
     for place, machine in enumerate(machines):
         kinds.setdefault(_kind(machine, catalog), []).append(place)
@@ -50,7 +49,7 @@ def smallest(machines: Sequence[Machine], request: Request, catalog: Catalog) ->
     unserved = []
     for places in kinds.values():
         machine = machines[places[0]]
-        decision = choose(machine, asked, catalog)
+        decision = choose(machine, request._replace(backend=None), catalog)
         if fitting := _fitting(decision.table) if decision.backend and decision.table else {}:
             offers.setdefault(next(iter(fitting)).family, []).append((fitting, places))
         else:
@@ -64,16 +63,16 @@ def smallest(machines: Sequence[Machine], request: Request, catalog: Catalog) ->
 
 
 def _kind(machine: Machine, catalog: Catalog) -> Hashable:
-    """What the choice sees of a machine: the same for machines that cannot be told apart by it."""
+    """The same for machines that the choice cannot tell apart."""
     judge = Judge(machine, catalog)
     runs = (judge.driver_fault(Backend("cu", (major, 0))) is None for major in catalog.minimum_driver)
-    drives = machine.nvidia_driver is not None, judge.cuda, *runs
     gpus = frozenset(
-        (gpu.vendor, gpu.compute_capability, gpu.architecture, gpu.pci_id, gpu.integrated)
+        gpu._replace(uuid=None, memory_mib=None, mig=False, name="")
         if gpu.compute_capability or gpu.architecture or gpu.pci_id
         else gpu
         for gpu in machine.gpus
     )
+    drives = bool(judge.driver.version), judge.cuda, *runs
     return machine.platform._replace(container=False, wsl=False), gpus, drives, machine.problems
 
 

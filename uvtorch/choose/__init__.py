@@ -1,14 +1,12 @@
 """The choice: (machine, request, catalog) -> Decision, with a reason for every candidate. Pure, no I/O.
 
-`evaluate` makes the table: each build of the catalog once, with what keeps it from running here. Of those that run, the
-newest torch that the request allows is taken; for that torch, the newest CUDA major that the driver runs, and within it
-the highest build that the driver supports natively, else the lowest by minor-version compatibility. Of ROCm's builds
-the highest, those with their libraries in the wheel first.
+Of the builds that run here (`evaluate`), the newest torch that the request allows is taken; for that torch, the newest
+CUDA major that the driver runs, and within it the highest build that the driver supports natively, else the lowest by
+minor-version compatibility. Of ROCm's builds the highest, those with their libraries in the wheel first.
 
 The CPU build is chosen where there is no GPU, and, with a warning, where PyTorch has no build for the GPU and never
-will (`select`). What another release or another driver would make fit is a refusal that names them. A request that
-admits only releases that the catalog does not know is for the indexes to answer (`Decision.ask`, `after_asking`). What
-a project already has is judged by the same table (`rank_choices`).
+will (`select`). What another release or driver would make fit is a refusal that names them. Releases that the catalog
+does not know are for the indexes to answer (`Decision.ask`, `after_asking`).
 """
 
 from collections.abc import Collection, Sequence
@@ -33,20 +31,20 @@ _OLD = {"cu": "cu117", "rocm": "rocm5.2"}
 
 
 class Decision(NamedTuple):
-    """What `choose` decided. Exactly one of `backend` and `refusal` is set, unless `ask` is not empty."""
+    """What `choose` decided. Exactly one of `backend`, `refusal` and `ask` is set."""
 
     backend: Backend | None
     torch: str | None = None
     """The newest known torch release that the choice gives."""
     native: bool = False
     reason: str = ""
-    """One clause for the decision line: `driver 570.124.06 supports CUDA 12.8; H100 (9.0)`."""
+    """One clause: `driver 570.124.06 supports CUDA 12.8; H100 (9.0)`."""
     platforms: frozenset[str] | None = None
-    """The platforms that have wheels of this torch on this index (`backend.PLATFORMS` keys); None: all."""
+    """The platforms (`backend.PLATFORMS`) that have wheels of this torch on this index; None: all."""
     companions: tuple[str, ...] = ()
     """Packages torch needs from the same index by another name: `triton-rocm`."""
     bounds: tuple[tuple[str, str], ...] = ()
-    """(package, specifier) bounds without which uv would resolve to a build that cannot run: `("torch", "<2.12")`."""
+    """(package, specifier) without which uv would resolve to a build that cannot run: `("torch", "<2.12")`."""
     warnings: tuple[str, ...] = ()
     fault: str | None = None
     """Why the backend that was asked for does not run here, one clause."""
@@ -55,19 +53,18 @@ class Decision(NamedTuple):
     hints: tuple[str, ...] = ()
     """With a refusal: what would fit."""
     ask: tuple[Backend, ...] = ()
-    """The catalog does not know the requested version or backend: ask these indexes, in this order, through uv."""
+    """The indexes to ask, in this order, through uv, for a release that the catalog does not know."""
     table: Table | None = None
-    """Every build, judged."""
     newest: str = ""
-    """The newest release that the catalog knows, where nothing keeps uv from a newer one."""
+    """The newest known release, where nothing keeps uv from a newer one."""
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
-        """Every backend of the catalog, highest first, with what was made of it."""
+        """Every backend, highest first, with what was made of it."""
         return tuple(messages.candidates(self.table, self.backend, self.torch, self.reason)) if self.table else ()
 
     def beyond(self, torch: str | None) -> tuple[str, ...]:
-        """What to say of a release that uv took and the catalog does not know: one line at the most."""
+        """The line about a release that uv took and the catalog does not know."""
         if not torch or not self.newest or number(torch) <= number(self.newest):
             return ()
         refresh = "update uvtorch, or let UVTORCH_CATALOG name a newer copy"
@@ -75,17 +72,13 @@ class Decision(NamedTuple):
 
     @property
     def release(self) -> str:
-        """The torch that uv gives, for a message: `torch 2.14.1`, `torch 2.15.0 or newer`, or "" for none known."""
+        """The torch that uv gives: `torch 2.14.1`, `torch 2.15.0 or newer`, or "" for none known."""
         newer = " or newer" if self.torch == self.newest else ""
         return f"torch {self.torch}{newer}" if self.torch else ""
 
 
 def choose(machine: Machine, request: Request, catalog: Catalog) -> Decision:
-    """Choose the build for a machine and a request.
-
-    UsageError for a request that cannot be read or contradicts itself: no requirement, two local versions, a local
-    version beside another `request.backend`.
-    """
+    """Choose the build. UsageError for a request that cannot be read or names two backends."""
     local, asked = local_backend(request.requirements, machine), request.backend
     if local and asked and local != asked:
         raise UsageError(
@@ -115,7 +108,7 @@ def _refuse(table: Table, said: str, *hints: str) -> Decision:
 
 
 def after_asking(decision: Decision, found: Backend | None, request: Request, catalog: Catalog) -> Decision:
-    """Settle a decision whose `ask` was put to the indexes: `found` is the first that had a match, None if none had."""
+    """Settle a decision whose `ask` was put to the indexes; `found`: the first that had a match."""
     if found is None:
         wanted, asked = " ".join(request.requirements) or "torch", ", ".join(map(str, decision.ask))
         return decision._replace(ask=(), refusal=f"No index that fits this machine has {wanted} (asked: {asked}).")
@@ -147,10 +140,7 @@ def _decide(table: Table, backend: Backend, release: str | None, reason: str) ->
 
 
 def _platforms(backend: Backend, release: str | None, catalog: Catalog) -> frozenset[str] | None:
-    """The platforms with wheels on an index: of a release that it has, else of all; of an unknown one, as its family's.
-
-    None for the CPU's, which has every platform.
-    """
+    """The platforms with wheels of a release (None: of any) on an index, those of its family for an unknown one."""
     if backend.family == "cpu":
         return None
     own = catalog.builds.get(backend._replace(channel=""))
@@ -160,14 +150,12 @@ def _platforms(backend: Backend, release: str | None, catalog: Catalog) -> froze
 
 
 def _companions(backend: Backend, release: str | None, catalog: Catalog) -> tuple[str, ...]:
-    """Packages that torch requires and only this index has; of an unknown release, those of the newest."""
     known = release if release in catalog.releases else catalog.newest
     rows = (names for first, releases, names in catalog.companions if known in releases and since(backend, (first,)))
     return tuple(name for names in rows for name in names)
 
 
 def _bounds(need: Need, backend: Backend, release: str, catalog: Catalog) -> tuple[tuple[str, str], ...]:
-    """Bounds on what uv would resolve to: torch on this index, and packages that do not say which torch they need."""
     index = catalog.builds.get(backend, {})
     above = [other for other in need.possible if other in index and number(other) > number(release)]
     limits = [("torch", version) for version in above[-1:]]
@@ -188,13 +176,12 @@ def _loose(wish: Wish, backend: Backend, release: str, catalog: Catalog) -> list
 
 
 def _is_known(table: Table) -> bool:
-    """Whether the catalog knows a release that the request admits, for the machine's family."""
     served = {row.release for row in table.rows if row.backend.family == table.hardware.family}
     return any(release in served or not _unseen(table, [release]) for release in table.need.releases)
 
 
 def _unseen(table: Table, releases: Collection[str]) -> list[Backend]:
-    """The backends of the machine's family that probably have these releases, though nobody has seen them there."""
+    """The backends of the machine's family that probably have these releases."""
     backends = (backend for release in releases for backend in table.judge.catalog.unseen.get(release, ()))
     return [backend for backend in backends if backend.family == table.hardware.family]
 
@@ -210,7 +197,6 @@ def _lowest(table: Table) -> tuple[int, ...]:
 
 
 def _unknown(table: Table) -> Decision:
-    """The decision for a request that admits only releases the catalog does not know."""
     judge, family, catalog = table.judge, table.hardware.family, table.judge.catalog
     fits, low = table.best(requested=False), _lowest(table)
     newest = f"The newest that fits is {fits.release} ({fits.backend})." if fits else ""
@@ -239,10 +225,7 @@ def _unknown(table: Table) -> Decision:
 
 
 def _askable(table: Table, low: tuple[int, ...]) -> tuple[Backend, ...]:
-    """The indexes that may have a release the catalog does not know, best first; `low`: the lowest one admitted.
-
-    Where nobody says which have it: those of the family that get more builds, as an index that ended before does not.
-    """
+    """The indexes that may have a release from `low` on, best first: one that ended before gets no more builds."""
     judge, need, catalog = table.judge, table.need, table.judge.catalog
     backends, newest = _unseen(table, need.releases), number(catalog.newest)
     if not backends:
@@ -260,7 +243,6 @@ def _askable(table: Table, low: tuple[int, ...]) -> tuple[Backend, ...]:
 
 
 def _obey(table: Table, backend: Backend) -> Decision:
-    """The decision for a backend that was asked for, with one warning if it would not run here."""
     own = table.again(backend=backend)
     rows = own.of(backend)  # None of a nightly or test index: what it holds changes by the day
     # One that runs, else the newest with a wheel here, else the newest.
@@ -275,7 +257,7 @@ def _obey(table: Table, backend: Backend) -> Decision:
 
 
 def _misfit(own: Table, backend: Backend, rows: Sequence[Row]) -> str | None:
-    """Why no build of a backend that is admitted runs here, a clause; None if one does. `own`: its table, and rows."""
+    """Why no admitted build of a backend runs here, a clause; None if one does. `own`: its table."""
     judge, used = own.judge, own.hardware.gpus
     if judge.unsupported:
         return judge.unsupported
@@ -288,10 +270,7 @@ def _misfit(own: Table, backend: Backend, rows: Sequence[Row]) -> str | None:
 
 
 def _missed(table: Table, backend: Backend, rows: Sequence[Row] | None) -> str | None:
-    """Why none of these rows of a backend runs, a clause; None if one does.
-
-    Without rows, the catalog does not know it: it is judged by the driver and the newest known kernels of the backend.
-    """
+    """Why none of these rows of a backend runs, a clause; None if one does. None for rows: the catalog has no such."""
     if rows is None:
         unknown = table.judge.unknown_fault(table.hardware.gpus, backend)
         return f"it {unknown}" if unknown else None
@@ -302,22 +281,22 @@ def _missed(table: Table, backend: Backend, rows: Sequence[Row] | None) -> str |
 
 
 class Option(NamedTuple):
-    """What `rank_choices` made of one of the backends it was given."""
+    """What one of the backends given to `rank_choices` is worth."""
 
     backend: Backend | None
-    """As given; None is what PyPI gives on this platform."""
+    """None: what PyPI gives on this platform."""
     torch: str | None
     fits: bool
     reason: str
 
 
 class Ranking(NamedTuple):
-    """The best of a given set of backends."""
+    """What `rank_choices` found."""
 
     best: int | None
-    """Index of the best one in what was given; None if not even a CPU build is among them."""
+    """Index of the best one; None if not even a CPU build is among them."""
     options: tuple[Option, ...]
-    """One for each given, in the same order."""
+    """One for each given, in that order."""
     warnings: tuple[str, ...] = ()
     """Said where the best one does not use this machine's GPU."""
 
@@ -334,12 +313,12 @@ def rank_choices(
     """Pick the best of the backends that a project offers.
 
     `backends`: one for each choice; None is the build that PyPI gives on this platform. `torch`: the release that each
-    choice has locked, if known; else what uv would lock counts, the newest that is allowed on that backend, whether
-    it runs here or not. `requirements`: those of each choice, where they are not `request.requirements` for all. The
-    order is that of `choose`: builds that use the GPU, newest torch first; then the CPU build, with a warning if a GPU
-    stays idle; then None. Without a GPU a CPU build comes before a larger one that would run as well. Between equals a
-    named backend comes before PyPI's. `last`: the places of those that are taken only where no other fits.
-    `request.backend` does not count.
+    has locked, if known; else the newest that is allowed on that backend counts, as uv would lock it, whether it runs
+    here or not. `requirements`: those of each choice, where they are not `request.requirements`. `last`: the places of
+    those that are taken only where no other fits. `request.backend` does not count.
+
+    Builds that use the GPU come first, newest torch first; then the CPU build, with a warning if a GPU stays idle; then
+    None. Between equals a named backend comes before PyPI's.
     """
     wanted, locked = requirements or [request.requirements] * len(backends), torch or [None] * len(backends)
     judge, _, _, hardware, _ = first = evaluate(machine, request, catalog)
@@ -361,7 +340,7 @@ def rank_choices(
 
 
 def _spare(hardware: Hardware, options: tuple[Option, ...]) -> Ranking:
-    """What is left where no choice fits: the CPU choice, else what PyPI gives, else none."""
+    """Where no choice fits: the CPU choice, else what PyPI gives, else none."""
     families = [option.backend.family if option.backend else "" for option in options]
     spare = next((families.index(family) for family in ("cpu", "") if family in families), None)
     if spare is not None and hardware.family == "cpu" and not hardware.refusal:
@@ -395,7 +374,7 @@ def _option(table: Table, backend: Backend | None, torch: str | None) -> Option:
 
 
 def _runs(row: Row) -> bool:
-    """Whether a row runs; that a choice has nothing for the oldest Python is for uv to say when it locks."""
+    # That a choice has nothing for the oldest Python is for uv to say when it locks.
     return row.fault is None or row.fails("range")
 
 

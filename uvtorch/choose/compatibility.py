@@ -86,7 +86,7 @@ def capability(gpu: Gpu) -> tuple[int, int] | None:
 
 
 def _runs_code(code: tuple[int, int], device: tuple[int, int], backend: Backend, platform: str) -> bool:
-    """Whether code compiled for one compute capability runs on a device of another (see kernels.toml)."""
+    """PyTorch's rule, which is in kernels.toml."""
     device = (11, 0) if device == (10, 1) else device
     allowed = device == (8, 7) and platform == "linux_aarch64" and backend.version >= (13, 2)
     if device in JETSONS and not allowed:
@@ -106,34 +106,33 @@ class Judge:
 
     @cached_property
     def _branch(self) -> tuple[int, int] | None:
-        """The newest CUDA that the drivers of this one's branch support natively; None where not known."""
         rows = reversed(self.catalog.reports.get(self._system, ()))
         return next((cuda for first, cuda in rows if first <= number(self.driver.version)), None)
 
     @cached_property
     def cuda(self) -> tuple[int, int] | None:
-        """The newest CUDA the driver supports natively: as it reports, else by its branch; None where not known."""
+        """The newest CUDA the driver supports natively: as it reports, else by its branch."""
         reported = number(self.driver.cuda or "")
         return (reported[0], reported[1]) if len(reported) >= 2 else self._branch
 
     @cached_property
     def unsupported(self) -> str | None:
-        """Why PyTorch has no wheel at all for this platform, one clause; None where it has."""
+        """Why PyTorch has no wheel at all for this platform, a clause."""
         if (self.machine.platform.libc or "").startswith("musl"):
             return "PyTorch has no wheels for musl libc (Alpine and the like); it needs glibc"
         return None if self.platform in PLATFORMS else f"PyTorch has no wheels for {platform_name(self.platform)}"
 
     def least_driver(self, major: int) -> str:
-        """The oldest driver for a CUDA major; one older or newer than all of the table needs what the nearest needs."""
+        """The oldest driver for a CUDA major, that of the nearest one for those not in the table."""
         known = self.catalog.minimum_driver
         return known[min(max(major, min(known)), max(known))][self._system]
 
     def is_native(self, backend: Backend) -> bool:
-        """Whether the driver's own CUDA is at least the build's; builds of other families always run as they are."""
+        """Whether the driver's own CUDA is at least the build's; true of other families."""
         return backend.family != "cu" or (self.cuda is not None and backend.version <= self.cuda)
 
     def preference(self, backend: Backend) -> tuple[object, ...]:
-        """Sort key among backends of one family with the same torch: the greatest is taken."""
+        """Sort key among backends of one family with the same torch: the greatest is best."""
         if backend.family != "cu":
             return 0, -sum(since(backend, (first,)) for first in self.catalog.split), backend.rank
         native = self.is_native(backend)
@@ -141,7 +140,7 @@ class Judge:
         return backend.version[0], native, backend.version[1] if native else -backend.version[1]
 
     def system_fault(self, backend: Backend, release: str) -> Fault | None:
-        """Why the machine's glibc or macOS is too old for a build, or None; an unknown one is taken as new enough."""
+        """Why the machine's glibc or macOS is too old for a build; one that is not known is new enough."""
         platform, known = self.machine.platform, self.catalog.oldest
         name, said = "glibc", (platform.libc or "").removeprefix("glibc ")
         if platform.system == "macos":
@@ -152,7 +151,7 @@ class Judge:
         return Fault("system", f"needs {name} >= {'.'.join(map(str, least))}; this machine has {said}")
 
     def driver_fault(self, backend: Backend) -> Fault | None:
-        """Why the machine's NVIDIA driver does not run builds of a CUDA major, or None."""
+        """Why the NVIDIA driver runs no build of a backend's CUDA major."""
         if backend.family != "cu":
             return None
         here, major = self.driver.version, backend.version[0]
@@ -168,8 +167,7 @@ class Judge:
     def _forward_compatible(self, major: int) -> bool:
         """Whether NVIDIA's forward-compatibility package is in use: a libcuda newer than its kernel driver.
 
-        It works on Linux, on data-centre GPUs, from a driver of its own minimum on
-        (https://docs.nvidia.com/deploy/cuda-compatibility/).
+        On Linux, data-centre GPUs and from a driver on (https://docs.nvidia.com/deploy/cuda-compatibility/).
         """
         known = self.catalog.forward_driver
         if self.machine.platform.system != "linux" or self._branch is None or self.cuda is None:
@@ -179,7 +177,7 @@ class Judge:
         return newer and reached and not any("geforce" in gpu.name.lower() for gpu in self.machine.gpus)
 
     def kernel_fault(self, gpus: tuple[Gpu, ...], backend: Backend, release: str) -> Fault | None:
-        """Why a build's kernels do not serve all of `gpus`, or None. GPUs of unknown capability are taken as served."""
+        """Why a build's kernels do not serve all of `gpus`; those of unknown capability are taken as served."""
         if backend.family == "rocm":
             return self._rocm_fault(gpus, backend, release)
         if backend.family == "xpu":
@@ -212,7 +210,7 @@ class Judge:
 
     @cached_property
     def _newest_native(self) -> tuple[Backend, str] | None:
-        """The newest build of the newest CUDA that the driver supports: to be tried on a GPU newer than the catalog."""
+        """The newest build of the newest CUDA that the driver supports: to be tried on a GPU that is not known."""
         native = ((backend, release) for backend, release in self.served("cu") if self.is_native(backend))
         return max(native, key=_age, default=None)
 
@@ -223,13 +221,12 @@ class Judge:
 
     @cached_property
     def _newest_major(self) -> float:
-        """The major of the newest compute capability that some known build for this platform has code for."""
         rows = self.catalog.kernels.items()
         codes = (kernels.codes[-1] for (*_, platform), kernels in rows if platform == self.platform)
         return max(codes, default=(float("inf"),))[0]
 
     def is_newer(self, gpu: Gpu) -> bool:
-        """Whether an NVIDIA GPU is newer than every GPU that some known build for this platform has code for."""
+        """Whether an NVIDIA GPU is newer than all that some known build for this platform has code for."""
         device = capability(gpu)
         return device is not None and device[0] > self._newest_major
 
@@ -239,7 +236,7 @@ class Judge:
         return frozenset().union(*self.catalog.devices.values())
 
     def is_last_in(self, gpus: tuple[Gpu, ...], backend: Backend, release: str) -> bool:
-        """Whether a CUDA build has kernels for nothing older than one of the GPUs, which later builds drop first."""
+        """Whether one of the GPUs is the oldest that a CUDA build has kernels for, which later builds drop first."""
         kernels = self.catalog.kernels.get((backend, release, self.platform))
         devices = filter(None, map(capability, gpus))
         return kernels is not None and any(device < kernels.codes[:2][-1] for device in devices)
@@ -247,7 +244,7 @@ class Judge:
     def unknown_fault(self, gpus: tuple[Gpu, ...], backend: Backend) -> Fault | None:
         """Why a release or a backend that the catalog does not know would not run here, as far as can be told.
 
-        A GPU that the newest known kernels serve, or that is newer than all of them, is taken as served.
+        By the newest known kernels of the family, and a GPU that is newer than those is taken as served.
         """
         stable, builds = backend._replace(channel=""), sorted(self.served(backend.family), key=_age)
         served = any(one == stable for one, _ in builds) if stable in self.catalog.builds else bool(builds)
@@ -258,7 +255,7 @@ class Judge:
         return Fault("kernels", f"has no kernels for {label(missing[0])}") if missing else self.driver_fault(backend)
 
     def _lacks_kernels(self, gpu: Gpu, backend: Backend, release: str) -> bool:
-        """Whether a build does not serve a GPU, and no later one will, as the GPU is not newer than its kernels."""
+        """Whether a build does not serve a GPU that is not newer than its kernels."""
         missing = self.kernel_fault((gpu,), backend, release)
         if missing is None or missing.step != "kernels":
             return False
@@ -284,15 +281,15 @@ class Hardware(NamedTuple):
     """The GPUs that count on a machine, and what to say of the others."""
 
     family: str
-    """The backend family they need; `cpu` where no GPU counts."""
+    """Of the backends they need; `cpu` where no GPU counts."""
     gpus: tuple[Gpu, ...] = ()
     warnings: tuple[str, ...] = ()
     refusal: str | None = None
-    """Why no build can be chosen for a GPU that must not be passed over in silence, one clause."""
+    """Why nothing can be chosen for a GPU that must not be passed over in silence, a clause."""
     hints: tuple[str, ...] = ()
 
     def rejects(self, backend: Backend) -> str | None:
-        """Why a backend of another family than the machine's is not taken; None for one of its own."""
+        """Why a backend of another family is not taken; None for one of this family."""
         if self.refusal and backend.family != "cpu":
             return self.refusal
         if backend.family == self.family:
@@ -305,14 +302,10 @@ class Hardware(NamedTuple):
 def select(judge: Judge) -> Hardware:
     """Which GPUs of a machine the build must run on.
 
-    One vendor's GPUs are taken: cards before GPUs in the processor, then NVIDIA, AMD, Intel. Passed over with a line,
-    for the next vendor's, else for the CPU build:
-
-    - a GPU that PyTorch has no build for and never will (`_hopeless`), and one without wheels on this platform;
-    - a GPU whose device files a container does not have.
-
-    A refusal, unless another vendor's GPUs can be used: an AMD card whose architecture no known build has kernels for,
-    and a GPU whose driver is broken.
+    One vendor's: cards before GPUs in the processor, then NVIDIA, AMD, Intel. Passed over with a line, for the next
+    vendor's, else for the CPU build, are GPUs that PyTorch has no build for and never will (`_hopeless`), and those
+    whose device files a container does not have. A refusal, unless another vendor's can be used: AMD cards of an
+    architecture that no known build has kernels for, and GPUs whose driver is broken.
     """
     passed: list[str] = []
     refused: Hardware | None = None
@@ -334,7 +327,7 @@ def select(judge: Judge) -> Hardware:
 
 
 def _usable(judge: Judge, gpus: Sequence[Gpu]) -> tuple[tuple[Gpu, ...], list[str]]:
-    """Those of a vendor's GPUs that some build may use on this platform, and a line on the others."""
+    """Those of a vendor's GPUs that some build may use, and a line on the others."""
     idle = {gpu: reason for gpu in gpus if (reason := _hopeless(judge, gpu))}
     used = tuple(gpu for gpu in gpus if gpu not in idle)
     # An Intel GPU in the processor beside an Arc card is no news.
@@ -343,7 +336,7 @@ def _usable(judge: Judge, gpus: Sequence[Gpu]) -> tuple[tuple[Gpu, ...], list[st
 
 
 def for_backend(judge: Judge, backend: Backend) -> tuple[Gpu, ...]:
-    """The GPUs that a backend is for: cards before those in the processor, of Intel's the supported ones, if any."""
+    """The GPUs that a backend is for: those that some build may use and cards, if there are any."""
     gpus = tuple(gpu for gpu in judge.machine.gpus if FAMILY.get(gpu.vendor) == backend.family)
     if backend.family != "rocm":
         gpus = tuple(gpu for gpu in gpus if not _hopeless(judge, gpu)) or gpus
@@ -351,7 +344,7 @@ def for_backend(judge: Judge, backend: Backend) -> tuple[Gpu, ...]:
 
 
 def _is_second(gpu: Gpu) -> bool:
-    """Whether cards come before it: a GPU in the processor, but for a Jetson's."""
+    """A GPU in the processor, but for a Jetson's: cards come before it."""
     return gpu.integrated and gpu.vendor != "nvidia"
 
 
@@ -364,7 +357,7 @@ def _broken(machine: Machine, vendor: str, gpus: tuple[Gpu, ...]) -> Hardware | 
 
 
 def _hopeless(judge: Judge, gpu: Gpu) -> str | None:
-    """Why no build, whatever its release and driver, is worth using with this GPU; None where one may be."""
+    """Why no build, whatever its release and driver, is worth using with a GPU; None where one may be."""
     family, gfx = FAMILY[gpu.vendor], gpu.architecture or ""
     if not any(judge.served(family)):
         other = judge.catalog.elsewhere.get((family, judge.platform), "").format(gfx=gfx or "gfxNNNN")
@@ -378,7 +371,7 @@ def _hopeless(judge: Judge, gpu: Gpu) -> str | None:
 
 
 def _never_compiled_for(judge: Judge, gpu: Gpu) -> bool:
-    """Whether no build of any release has code for an NVIDIA GPU, and none will; NVIDIA has builds for Jetsons."""
+    """Whether no build has code for an NVIDIA GPU, and none will; NVIDIA has builds for Jetsons."""
     device = capability(gpu)
     if device is None or device in JETSONS or judge.machine.platform.tegra or judge.is_newer(gpu):
         return False
@@ -387,7 +380,7 @@ def _never_compiled_for(judge: Judge, gpu: Gpu) -> bool:
 
 
 def _unknown(judge: Judge, vendor: str, gpus: tuple[Gpu, ...]) -> Hardware | None:
-    """The refusal for AMD cards that no known build has kernels for, else None."""
+    """The refusal for AMD cards that no known build has kernels for."""
     if vendor != "amd" or not gpus or any(gpu.architecture in judge.known_architectures for gpu in gpus):
         return None
     said = f"No known PyTorch build has kernels for {labels(gpus)}"

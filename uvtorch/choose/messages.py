@@ -1,4 +1,4 @@
-"""The words: why a build is taken or not, what to say beside a choice, and what a refusal says. Pure."""
+"""The words of the choice: reasons, warnings, refusals and hints. Pure."""
 
 from collections.abc import Iterator
 from itertools import combinations
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from uvtorch.backend import Backend
 from uvtorch.catalog import number, since
 from uvtorch.choose.compatibility import JETSONS, KIND, capability, kinds, labels, platform_name
-from uvtorch.choose.table import PLAIN, Row, Table, best, python_text, ranked
+from uvtorch.choose.table import PLAIN, Row, Table, best, python_text
 from uvtorch.machine import Driver, Gpu
 from uvtorch.packages import has_build
 
@@ -16,15 +16,15 @@ CPU = Backend("cpu")
 
 
 class Candidate(NamedTuple):
-    """One (backend, newest torch it could give for this request), and what was made of it."""
+    """A backend, the newest torch it could give for a request, and what was made of it."""
 
     backend: Backend
     torch: str | None
     accepted: bool
     reason: str
-    """Why it was rejected, or why it was accepted: a clause a person can read, in ASCII."""
+    """Why it was rejected or accepted, a clause in ASCII."""
     certainty: str = ""
-    """How sure the catalog is that this build exists (`catalog.CERTAINTIES`)."""
+    """One of `catalog.CERTAINTIES`: that this build exists."""
 
 
 def why(table: Table, backend: Backend) -> str:
@@ -67,12 +67,9 @@ def _fits(row: Row) -> str:
 
 
 def candidates(table: Table, taken: Backend | None, torch: str | None, reason: str) -> Iterator[Candidate]:
-    """Every backend of the catalog, highest first, with what was made of it; `taken`, `torch`, `reason`: the choice.
-
-    One that the catalog does not know comes before all others.
-    """
+    """Every backend, highest first, one that is not known before them; `taken`, `torch`, `reason`: the choice."""
     judge, chosen = table.judge, None if reason == ASKED else table.find(taken, torch)
-    known = ranked(judge.catalog.builds)
+    known = dict.fromkeys(row.backend for row in table.rows)
     for backend in known if taken is None or taken in known else [taken, *known]:
         release, said = (torch, reason) if backend == taken else _rejected(table, backend, chosen)
         if reason == ASKED and backend != taken:
@@ -94,13 +91,13 @@ def _rejected(table: Table, backend: Backend, chosen: Row | None) -> tuple[str |
 
 
 def span(table: Table, backend: Backend) -> str:
-    """The releases of a backend that the catalog knows: `2.0.0 to 2.7.1`."""
+    """The known releases of a backend: `2.0.0 to 2.7.1`."""
     index = [*table.judge.catalog.builds[backend]]
     return " to ".join(dict.fromkeys((index[0], index[-1])))
 
 
 def _not_taken(table: Table, row: Row, chosen: Row | None) -> str:
-    """Why a row that runs is not the one taken."""
+    """Why a row that runs is not taken."""
     judge, backend = table.judge, row.backend
     if chosen is None:
         return "runs here, but is not on offer"
@@ -119,7 +116,7 @@ def _not_taken(table: Table, row: Row, chosen: Row | None) -> str:
 
 
 def refusal(table: Table) -> tuple[str, tuple[str, ...]]:
-    """(refusal, hints) where no build of the machine's family fits: the nearest miss, then what would fit."""
+    """(refusal, hints) where no build of the machine's family fits."""
     rows = [row for row in table.rows if row.backend.family == table.hardware.family]
     asked = (row for row in rows if row.requested)
     nearest = max(asked, key=lambda row: (number(row.release), row.miss), default=None)
@@ -143,7 +140,7 @@ def _sentence(table: Table, nearest: Row | None, possible: bool) -> str:
 
 
 def _hints(table: Table, nearest: Row | None, possible: bool, fits: Row | None) -> Iterator[str]:
-    """What would fit: another requires-python, driver, Python or set of GPUs, another's builds, the CPU build."""
+    """What would fit."""
     judge, ranged = table.judge, nearest if nearest and nearest.fails("range") else None
     if ranged and (build := judge.catalog.build(ranged.backend, ranged.release, judge.platform)):
         yield f'with requires-python = ">={min(build.pythons & set(PLAIN), key=number)}", {_fits(ranged)}'

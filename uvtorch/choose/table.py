@@ -22,14 +22,13 @@ class Request(NamedTuple):
     """What the command and the project ask of PyTorch."""
 
     requirements: tuple[str, ...] = ()
-    """PEP 508 requirements of all PyTorch packages that the lock must serve: those on the command line and those the
-    project already has. Which index has torchaudio, torchvision and the like is part of the choice."""
+    """PEP 508 requirements of all PyTorch packages that the lock must serve, those that the project already has too."""
     python: str | None = None
-    """The interpreter the project uses, `3.12`, `3.14t` or `pypy3.10`; None where it is not known."""
+    """The project's interpreter, `3.12`, `3.14t` or `pypy3.10`; None where it is not known."""
     requires_python: str | None = None
-    """The project's `requires-python`, a PEP 440 specifier set: the lock is solved for its oldest Python too."""
+    """The project's, a PEP 440 specifier set: the lock is solved for its oldest Python too."""
     backend: Backend | None = None
-    """Asked for by name: an option, an environment variable, configuration. It is obeyed."""
+    """Asked for by name, and obeyed."""
 
 
 class Wish(NamedTuple):
@@ -38,11 +37,11 @@ class Wish(NamedTuple):
     text: str
     package: str
     versions: dict[str, tuple[str, ...]]
-    """The known versions that it allows -> the torch releases that each goes with; of torch, each with itself."""
+    """The known versions that it allows -> the torch releases that each goes with."""
     lacking: frozenset[str]
     """Those without a wheel for the Pythons in question, though torch has one."""
     releases: tuple[str, ...]
-    """The known torch releases that it admits, by itself or through the package's pairs, oldest first."""
+    """The known torch releases that it admits, oldest first."""
 
 
 class Need(NamedTuple):
@@ -50,28 +49,27 @@ class Need(NamedTuple):
 
     wishes: tuple[Wish, ...]
     packages: tuple[str, ...]
-    """The PyTorch packages that are asked for."""
     pythons: frozenset[str]
     """Those that a wheel may be for."""
     releases: tuple[str, ...]
     """The known torch releases that meet all of it, newest first."""
     possible: tuple[str, ...]
-    """Those and the ones that uv may take too, because a package's wheels do not say that they need another torch."""
+    """Those and the ones that uv may take too, as a package's wheels do not say that they need another torch."""
     open: bool
-    """Whether a torch newer than the catalog would be admitted."""
+    """Whether a torch newer than the catalog is admitted."""
     oldest: "Need | None" = None
-    """The same for the oldest Python of requires-python, for which uv solves too; None where that adds nothing."""
+    """The same for the oldest Python of requires-python, where that adds something."""
 
     @property
     def text(self) -> str:
-        """For messages: the requirements of torch that say a version, else those of other packages, else `torch`."""
+        """The requirements of torch that say a version, else those of other packages, else `torch`."""
         bounded = [wish for wish in self.wishes if parse(wish.text).specifier]
         counting = [wish for wish in bounded if wish.package == "torch"] or bounded
         return " and ".join(wish.text.partition(";")[0].strip() for wish in counting) or "torch"
 
     @property
     def conflict(self) -> str | None:
-        """Why no torch can satisfy all of it, though each requirement alone can be."""
+        """Why no torch satisfies all of it, though each requirement alone can be met."""
         if self.releases or not all(wish.releases for wish in self.wishes):
             return None
         spans = ((wish.text, dict.fromkeys((wish.releases[0], wish.releases[-1]))) for wish in self.wishes)
@@ -80,7 +78,6 @@ class Need(NamedTuple):
 
 
 def _needed(machine: Machine, request: Request, catalog: Catalog) -> Need:
-    """Read a request for one machine."""
     allowed = [tag for tag in ("3.6", "3.7", *PLAIN) if _within(request.requires_python or "", tag)]
     pythons = frozenset([request.python] if request.python else allowed)
     need = _read(machine, request, pythons, catalog)
@@ -113,7 +110,6 @@ def _wish(text: str, pythons: frozenset[str], catalog: Catalog) -> Wish:
 
 
 def _common(wishes: Iterable[Wish], catalog: Catalog) -> tuple[str, ...]:
-    """The releases that all wishes admit, newest first."""
     return tuple(one for one in reversed(catalog.releases) if all(one in wish.releases for wish in wishes))
 
 
@@ -145,8 +141,7 @@ def applies(text: str, platform: Platform, python: str | None = None) -> bool:
 def local_backend(requirements: Sequence[str], machine: Machine | None = None) -> Backend | None:
     """The backend that local versions in `requirements` name (`torch==2.9.1+cu126`), or None.
 
-    With a machine, only requirements whose marker holds there count. UsageError if two name different backends for
-    one platform, whichever that is.
+    With a machine, only those whose marker holds there count. UsageError if two differ on any one platform.
     """
     local = {text: named for text in requirements if (named := _local(text))}
     for platform in EVERYWHERE if local else ():
@@ -170,32 +165,31 @@ def _local(text: str) -> Backend | None:
 
 
 class Row(NamedTuple):
-    """One (backend, release); `str` of one that does not run is a sentence: `torch 2.15.0 needs a driver >= 580`."""
+    """One build; `str` of one that does not run is a sentence: `torch 2.15.0 needs a driver >= 580`."""
 
     backend: Backend
     release: str
     requested: bool
     """Whether the request admits this release."""
     fault: Fault | None
-    """Why it does not run here; None where it does."""
     preference: tuple[object, ...] = ()
-    """Orders rows of one family and one release: the greatest is taken."""
+    """Sort key among rows of one family and one release."""
 
     def __str__(self) -> str:
         return f"torch {self.release} {self.fault}"
 
     @property
     def order(self) -> tuple[object, ...]:
-        """Sort key of the choice: the newest torch first, then the preferred build of it."""
+        """Sort key of the choice: the newest torch, then the preferred build of it."""
         return number(self.release), self.preference
 
     @property
     def miss(self) -> tuple[object, ...]:
-        """Sort key of refusals: the nearest miss is the greatest."""
+        """Sort key of refusals: the greatest is the nearest miss."""
         return STEPS.index(self.fault.step) if self.fault else len(STEPS), self.order
 
     def fails(self, *steps: str) -> bool:
-        """Whether the row does not run for one of these reasons."""
+        """Whether it does not run for one of these reasons."""
         return self.fault is not None and self.fault.step in steps
 
 
@@ -210,11 +204,11 @@ class Table(NamedTuple):
     """Backends in descending rank, each with its releases, newest first."""
 
     def best(self, requested: bool = True) -> Row | None:
-        """The row to take of those that run, among the requested ones or all; None if none runs."""
+        """The row to take of those that run, among the requested ones or all."""
         return best(row for row in self.rows if row.requested or not requested)
 
     def of(self, backend: Backend) -> list[Row]:
-        """The rows of one backend that the request admits, newest first."""
+        """The requested rows of one backend, newest first."""
         return [row for row in self.rows if row.backend == backend and row.requested]
 
     def find(self, backend: Backend | None, release: str | None) -> Row | None:
@@ -224,24 +218,24 @@ class Table(NamedTuple):
     def again(
         self, machine: Machine | None = None, asked: Request | None = None, backend: Backend | None = None
     ) -> "Table":
-        """The table of another machine, of another request, or of one backend."""
+        """The table of another machine or request, or of one backend."""
         return evaluate(machine or self.judge.machine, asked or self.asked, self.judge.catalog, backend)
 
 
 def evaluate(machine: Machine, asked: Request, catalog: Catalog, backend: Backend | None = None) -> Table:
-    """Judge every build of the catalog for a machine and a request; `asked.backend` does not count.
+    """Judge every build for a machine and a request; `asked.backend` does not count.
 
-    `backend`: judge its builds on the GPUs that it is for, whichever the choice would be for. UsageError for a request
-    that cannot be read.
+    `backend`: on the GPUs that it is for, whichever the choice would be for. UsageError for what cannot be read.
     """
     judge, need = Judge(machine, catalog), _needed(machine, asked, catalog)
     hardware = Hardware(backend.family, for_backend(judge, backend)) if backend else select(judge)
-    rows = (row for one in ranked(catalog.builds) for row in _rows(judge, hardware, one, need))
-    return Table(judge, asked, need, hardware, tuple(rows))
+    backends = sorted(catalog.builds, key=lambda one: one.rank, reverse=True)
+    return Table(
+        judge, asked, need, hardware, tuple(row for one in backends for row in _rows(judge, hardware, one, need))
+    )
 
 
 def _rows(judge: Judge, hardware: Hardware, backend: Backend, need: Need) -> Iterator[Row]:
-    """The rows of one backend, newest first."""
     used, newest, said = hardware.gpus, judge.catalog.newest, judge.unsupported or hardware.rejects(backend)
     wrong = Fault("gpu", said) if said else None
     major, *others = judge.preference(backend)
@@ -255,7 +249,6 @@ def _rows(judge: Judge, hardware: Hardware, backend: Backend, need: Need) -> Ite
 
 
 def _fault(judge: Judge, used: tuple[Gpu, ...], backend: Backend, release: str, need: Need) -> Fault | None:
-    """Why a build does not run on all of these GPUs as `need` asks for it; the release is not its matter."""
     if wheel := _wheel_fault(judge, backend, release, need):
         return wheel
     kernels = judge.kernel_fault(used, backend, release)
@@ -274,7 +267,7 @@ def _wheel_fault(judge: Judge, backend: Backend, release: str, need: Need) -> Fa
 
 
 def _oldest_fault(judge: Judge, used: tuple[Gpu, ...], backend: Backend, need: Need, requested: bool) -> Fault | None:
-    """What is wrong with a backend of which no release is for the oldest Python of requires-python: uv cannot lock."""
+    """What is wrong with a backend that has no release for the oldest Python of requires-python: uv cannot lock."""
     if need.oldest is None:
         return None
     known = [one for one in judge.catalog.builds[backend] if not requested or one in need.oldest.releases]
@@ -285,10 +278,5 @@ def _oldest_fault(judge: Judge, used: tuple[Gpu, ...], backend: Backend, need: N
 
 
 def best(rows: Iterable[Row]) -> Row | None:
-    """The row to take of those that run; None if none runs."""
+    """The row to take; None if none runs."""
     return max((row for row in rows if row.fault is None), key=lambda row: row.order, default=None)
-
-
-def ranked(backends: Iterable[Backend]) -> list[Backend]:
-    """Backends in descending rank."""
-    return sorted(backends, key=lambda backend: backend.rank, reverse=True)
