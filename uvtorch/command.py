@@ -13,9 +13,9 @@ from uvtorch.transaction import Transaction
 
 
 class Command:
-    """A command line and its environment. `dry`: nothing is to be changed, whatever the line says.
+    """A command line and its environment. Raises ProjectError for a directory that is not there, UvNotFound.
 
-    The errors are those of what is looked up: ProjectError for a directory that is not there, UvNotFound.
+    `dry`: nothing is to be changed, whatever the line says.
     """
 
     def __init__(self, line: CommandLine, env: Mapping[str, str], *, dry: bool = False) -> None:
@@ -23,7 +23,6 @@ class Command:
         self.env = env
         self.out = Output(line, env)
         self.dry = dry or line.ours_has("--dry-run")
-        """Whether our own `--dry-run` is given."""
         self._script = line.value("--script")
         self._claim: Claim | None = None
 
@@ -77,7 +76,7 @@ class Command:
             self._claim.take(self._name, self.out.say)
 
     def _root(self) -> str | None:
-        """What is claimed: the script, the directory of the workspace's root; None where there is no project."""
+        """The script or the directory of the workspace's root; None where there is no project."""
         if self._script:
             return self._script_path
         path = locate.find(self.directory)
@@ -98,11 +97,8 @@ class Command:
         return " ".join(["uvtorch", self.line.verb or "", *words])
 
     def hand_over(self, *warnings: str, said: Sequence[str] = (), options: Sequence[str] = ()) -> int:
-        """Let uv take over with the user's own command line and these options; shown only, with our `--dry-run`.
-
-        What changes a project is waited for, as others wait for it.
-        """
-        changes = self._claim is not None and self.line.verb in ("add", "remove", "lock")
+        """Let uv take over with the user's own command line and these options; shown only, with our `--dry-run`."""
+        changes = self._claim is not None and self.line.verb in ("add", "remove", "lock")  # others wait for it
         words = self.line.with_options(*options) if options else self.line.argv
         with self.transaction(changes=changes) as tx:
             tx.say(*said)
@@ -116,10 +112,9 @@ class Command:
     def transaction(self, *, changes: bool = True) -> Transaction:
         """What changes the project, its workspace's root and their lock: all or nothing, and nobody else meanwhile.
 
-        Only shown with our `--dry-run`, and with uv's own, since the edits would be made all the same. Without
-        `changes` there is nothing to keep from others.
+        Without `changes` there is nothing to keep from others.
         """
-        dry = self.dry or (changes and self.line.has("--dry-run"))
+        dry = self.dry or (changes and self.line.has("--dry-run"))  # uv's own: the edits would be made all the same
         if changes:
             self.claim()
         tx = Transaction(lambda: self.uv, self.out, dry=dry, claim=self._claim)

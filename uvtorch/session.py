@@ -32,6 +32,7 @@ class Origin(StrEnum):
     """What can ask for a backend."""
 
     OPTION = "--torch-backend"
+    AUTO = "--auto"
     LOCAL_VERSION = "the requirement's local version"
     VARIABLE = "UV_TORCH_BACKEND"
     NOTHING = ""
@@ -47,15 +48,20 @@ class Wanted(NamedTuple):
     """Detection was asked for by an option or the environment."""
 
     @property
+    def explicit(self) -> bool:
+        """Whether it is an explicit word for a backend, or for `auto`: then what stands in the way gives way."""
+        return self.origin == Origin.OPTION
+
+    @property
     def insists(self) -> bool:
-        """Whether the command line itself says so, which counts more than the project's pins."""
+        """Whether the command line names a build, which counts more than the project's pins."""
         return self.origin in (Origin.OPTION, Origin.LOCAL_VERSION)
 
 
 class Session(Command):
     """One command and what it works on, looked up when it is asked for.
 
-    The errors are those of what is looked up: ProjectError, UsageError, MachineError, NoBuild, UvNotFound.
+    That raises ProjectError, UsageError, MachineError, NoBuild, UvNotFound.
     """
 
     def __init__(
@@ -107,33 +113,28 @@ class Session(Command):
     @cached_property
     def workspace(self) -> Project:
         """The project with its workspace's members, where it is the root: their requirements end in the same lock."""
-        site, project = self.required_site, self.project
-        members = [member.data for member in site.members()] if site.at_root and not site.manifest.script else []
+        root, project = self.required_site.root, self.project
+        members = [manifest.data for manifest, _ in self.files[1:]] if self.required_site.at_root else []
         together = self.line.has("--all-packages")
-        return read_project(site.root.data, None, project.origin, members, together) if members else project
+        return read_project(root.data, None, project.origin, members, together) if members else project
 
     @cached_property
-    def siblings(self) -> tuple[tuple[Manifest, Project], ...]:
-        """The workspace's other projects, the root among them, each with its file."""
+    def files(self) -> tuple[tuple[Manifest, Project], ...]:
+        """Every project of the workspace with its file, this one first: one lock, one build."""
         site = self.required_site
-        if site.manifest.script:
-            return ()
-        others = [*([] if site.at_root else [site.root]), *map(self._current, site.members())]
-        return tuple((manifest, site.project(manifest)) for manifest in others)
+        others = [] if site.at_root else [site.root]
+        if not site.manifest.script:
+            others += map(self._current, site.members())
+        return (site.manifest, self.project), *((manifest, site.project(manifest)) for manifest in others)
 
     @property
     def projects(self) -> tuple[Project, ...]:
-        """Every project of the workspace, this one first: one lock, one build."""
-        return (self.project, *(project for _, project in self.siblings))
-
-    @property
-    def files(self) -> tuple[tuple[Manifest, Project], ...]:
-        """The same, each with its file."""
-        return ((self.required_site.manifest, self.project), *self.siblings)
+        """The same without the files."""
+        return tuple(project for _, project in self.files)
 
     def reread(self) -> None:
         """Forget what the files said: uv or an edit has changed them."""
-        for name in ("site", "project", "workspace", "siblings"):
+        for name in ("site", "project", "workspace", "files"):
             self.__dict__.pop(name, None)
 
     @property
@@ -156,7 +157,7 @@ class Session(Command):
         return tx.edit(path, before, after)
 
     def claim_unread(self) -> bool:
-        """Claim the project after it was read; whether it has changed since, so that all is to be done anew."""
+        """Claim the project after it was read; whether it has changed since."""
         if self._claim is not None and self._claim.held:
             return False
         known = self.files if self.site else ()
@@ -175,15 +176,14 @@ class Session(Command):
     def begin_script(self) -> None:
         """Give a script that has no metadata the block that `uv add --script` begins, for the same Python."""
         manifest = self.required_site.manifest
-        if not manifest.script or script_block(manifest.raw.decode("utf-8-sig")) is not None:
-            return
-        named = [text for text in (self.line.value("--python") or self.env.get("UV_PYTHON"),) if text]
-        directory = locate.current_directory(self.line, self.env)
-        command = ["--directory", directory, "python", "find", "--no-project", "--show-version", *named]
-        code, out, _ = uv.ask(self.uv, command)
-        python = ".".join(out.strip().split(".")[:2]) if code == 0 else None
-        self._unwritten[manifest.path] = (manifest.raw, begin_script(manifest.raw, python))
-        self.reread()
+        if manifest.script and script_block(manifest.raw.decode("utf-8-sig")) is None:
+            directory = locate.current_directory(self.line, self.env)
+            command = ["--directory", directory, "python", "find", "--no-project", "--show-version"]
+            named = self.line.value("--python") or self.env.get("UV_PYTHON")
+            code, out, _ = uv.ask(self.uv, [*command, *([named] if named else [])])
+            python = ".".join(out.strip().split(".")[:2]) if code == 0 else None
+            self._unwritten[manifest.path] = (manifest.raw, begin_script(manifest.raw, python))
+            self.reread()
 
     def file(self, manifest: Manifest | None = None) -> PyProject:
         """A file to edit: the project's own, or another of the workspace."""
@@ -204,13 +204,11 @@ class Session(Command):
     @cached_property
     def catalog_directory(self) -> str | None:
         """Where another copy of the catalog is; None: uvtorch's own counts."""
-        if named := self.env.get("UVTORCH_CATALOG"):
-            return named
-        named, site = self.project.config.catalog if self.site else None, self.site
-        if site is None or not named:
-            return None
+        named, site = self.env.get("UVTORCH_CATALOG"), self.site
+        if named or site is None or not self.project.config.catalog:
+            return named or None
         own = "catalog" in site.manifest.data.get("tool", {}).get("uvtorch", {})
-        return os.path.join((site.manifest if own else site.root).directory, named)
+        return os.path.join((site.manifest if own else site.root).directory, self.project.config.catalog)
 
     @cached_property
     def index_base(self) -> str:
@@ -237,11 +235,13 @@ class Session(Command):
         if text := self.line.value("--python") or self.env.get("UV_PYTHON"):
             return minor_version(text)
         site = self.required_site
-        for folder in dict.fromkeys((site.manifest.directory, site.root.directory)):
+        for folder in (site.manifest.directory, site.root.directory):
             rows = map(str.strip, (files.text(os.path.join(folder, ".python-version")) or "").splitlines())
             if text := next((row for row in rows if row and not row.startswith("#")), ""):
                 return minor_version(text)
-        return _python_of(files.text(os.path.join(self.environment, "pyvenv.cfg")) or "")
+        text = files.text(os.path.join(self.environment, "pyvenv.cfg")) or ""
+        told = dict(re.findall(r"^(\w+)[ \t]*=[ \t]*(\S+)", text, re.MULTILINE))
+        return minor_version(told.get("implementation", "") + (told.get("version_info") or told.get("version", "")))
 
     @property
     def environment(self) -> str:
@@ -261,11 +261,7 @@ class Session(Command):
 
     @property
     def may_resolve_otherwise(self) -> bool:
-        """Whether something is known that makes uv resolve another torch than the requirements' text suggests.
-
-        Constraints, overrides and their like, dynamic dependencies, dependencies with sources of their own, other
-        members of the workspace, and packages that are known to require torch.
-        """
+        """Whether something is known that makes uv resolve another torch than the requirements' text suggests."""
         names = (
             "constraint-dependencies",
             "override-dependencies",
@@ -276,7 +272,7 @@ class Session(Command):
         )
         known = dependents()
         return bool(
-            self.siblings
+            self.files[1:]
             or self.is_dynamic
             or not self._settings.keys().isdisjoint(names)
             or any(one.kind != "index" for one in self.project.sources)
@@ -290,20 +286,19 @@ class Session(Command):
         this machine). Raises UsageError for a contradiction within the command line and for a value that names no
         backend.
         """
-        option = torch_backend(self.line)
+        option, variable = torch_backend(self.line), self.env.get("UV_TORCH_BACKEND")
         named = any("+" in text for text in requirements)
         local = local_backend(requirements, self.machine if here else None) if named else None
-        if backend := parse(option or ""):  # `auto` is none
-            if local and local.name != backend.name:
-                raise UsageError(
-                    f"the requirements ask for {local} and --torch-backend for {backend}", "name one backend, once"
-                )
-            return Wanted(backend, Origin.OPTION)
-        if local:
-            return Wanted(local, Origin.LOCAL_VERSION)
-        variable = self.env.get("UV_TORCH_BACKEND")
-        if option and not (variable and self.line.ours_has("--auto")):  # --auto says no more than `auto = true`
-            return Wanted(None, Origin.OPTION, auto=True)
+        backend = parse(option or "")  # `auto` is none
+        if backend and local and local.name != backend.name:
+            raise UsageError(
+                f"the requirements ask for {local} and --torch-backend for {backend}", "name one backend, once"
+            )
+        origin = Origin.AUTO if self.line.ours_has("--auto") else Origin.OPTION
+        if backend or local:
+            return Wanted(backend or local, origin if backend else Origin.LOCAL_VERSION)
+        if option and not (variable and origin is Origin.AUTO):  # --auto says no more than `auto = true`
+            return Wanted(None, origin, auto=True)
         if variable:
             name = backend_name(variable, "UV_TORCH_BACKEND")
             return Wanted(parse(name), Origin.VARIABLE, auto=name == "auto")
@@ -311,7 +306,7 @@ class Session(Command):
 
     def backend_for(self, wanted: Wanted) -> Backend | None:
         """The backend to choose: the one asked for, else the configured one, unless detection was asked for by name."""
-        detection = self.site is None or (wanted.auto and not self.line.ours_has("--auto"))
+        detection = self.site is None or (wanted.auto and wanted.origin is not Origin.AUTO)
         return wanted.backend or (None if detection else self.project.config.backend)
 
     def decide(self, requirements: Sequence[str], backend: Backend | None = None) -> Decision:
@@ -337,14 +332,13 @@ class Session(Command):
 
     def _as_typed(self, hint: str) -> str:
         """A remedy as it is typed here: `torch use` takes the backend as a word."""
-        script = f" --script {self._script}" if self._script else ""
-        named = f"`uvtorch torch use \\1{script}`"
-        return re.sub("`--torch-backend ([^ `]+)`", named, hint) if self.line.verb == "torch" else hint
+        command = "`uvtorch torch use \\1" + (f" --script {self._script}`" if self._script else "`")
+        return re.sub("`--torch-backend ([^ `]+)`", command, hint) if self.line.verb == "torch" else hint
 
     def request(self, requirements: Sequence[str], backend: Backend | None = None) -> Request:
         """The request that these requirements are, for this project's Pythons and within its constraints on them.
 
-        uv applies all constraints there are, those of uv.toml too; with these the first guess is mostly right.
+        uv applies those of uv.toml too; with these the first guess is mostly right.
         """
         names = {"torch", *map(named_by, requirements)}
         constraints = self._settings.get("constraint-dependencies", ()) if self.site else ()
@@ -401,11 +395,3 @@ def minor_version(request: str) -> str | None:
     if found is None or not found[2]:
         return other or None
     return f"{other}3.{int(found[2])}{'t' if found[3] else ''}"
-
-
-def _python_of(text: str) -> str | None:
-    """The Python that a pyvenv.cfg tells."""
-    pairs = (row.partition("=") for row in text.splitlines())
-    settings = {key.strip(): value.strip() for key, _, value in pairs}
-    version = settings.get("version_info") or settings.get("version") or ""
-    return minor_version(settings.get("implementation", "") + version)

@@ -1,30 +1,24 @@
-"""What uv's new lock calls for: PyTorch packages that other packages brought, and those that nothing needs any more."""
+"""What a new lock calls for: PyTorch packages that others brought, and those that nothing needs any more."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Sequence
 
 from uvtorch.argv import forwarded, torch_backend
-from uvtorch.catalog import number
 from uvtorch.command import Command
 from uvtorch.edits import offer, pin
-from uvtorch.errors import MachineError, NoBuild
 from uvtorch.markers import MAIN_PLATFORMS
 from uvtorch.packages import extension_names, rows_in
 from uvtorch.project import Environment, Source
 from uvtorch.project.choices import torch_first
 from uvtorch.project.lock import Lock, stray
 from uvtorch.project.pyproject import PyProject
-from uvtorch.requirement import named_by
-from uvtorch.session import Origin, Session, Wanted
+from uvtorch.session import Session, Wanted
 from uvtorch.steps import choices
 from uvtorch.steps.choices import locked
-from uvtorch.steps.pins import bound_anew, pins_of, unbounded, workspace_packages, workspace_requirements
+from uvtorch.steps.pins import bound_anew, pins_of, unbounded, workspace_packages
 from uvtorch.steps.resolve import (
     NO_SOLUTION,
-    VARIANTS,
     brought,
-    has_variants,
-    is_from_own_index,
+    left_to_uv,
     newest_torch,
     pin_and_lock,
     pin_transitive,
@@ -34,32 +28,16 @@ from uvtorch.transaction import Transaction, content
 
 
 def follow_and_sync(command: Command, tx: Transaction, before: bytes, *, late: bool = False) -> None:
-    """See to the lock that uv's own command left, and sync where that changed it, or where syncing was put off."""
+    """See to the lock that uv's own command left, and sync where that changed it, or where syncing is `late`."""
     session = command if isinstance(command, Session) else Session(command.line, command.env, dry=command.dry)
     changed = follow_lock(session, tx, before)
     if (late or changed) and command.line.verb in ("add", "remove") and not command.unsynced:
         sync, warnings = choices.sync_command(session)
         tx.warn(*warnings)
         tx.uv(*sync)
-    upgraded = map(named_by, command.line.values("--upgrade-package"))
-    if command.line.verb == "lock" and not tx.dry and (command.line.has("--upgrade") or "torch" in upgraded):
-        tx.say(*_newer_elsewhere(session))
 
 
-def _newer_elsewhere(session: Session) -> Iterator[str]:
-    """What an upgrade did not bring: a newer torch that runs here and is on another index than the pinned one."""
-    backend = next((one.backend for one in pins_of(session) if one.package == "torch"), None)
-    torch, texts = newest_torch(locked(session), backend), workspace_requirements(session) or ("torch",)
-    if backend is None or torch is None:
-        return
-    with suppress(NoBuild, MachineError):
-        here, best = session.decide(texts, backend).torch, session.decide(texts).torch
-        if here == torch and best and number(best) > number(torch):
-            why = f"torch {best} is not on the index of {backend}, where the project is pinned"
-            yield f"{why}; `uvtorch torch use auto` moves it"
-
-
-def strays(session: Session, lock: Lock) -> tuple[str, ...]:
+def _strays(session: Session, lock: Lock) -> tuple[str, ...]:
     """The PyTorch packages that some platform gets from elsewhere than the workspace chose for it, torch first."""
     pinning = (one for one in session.projects if any(one.is_pytorch(source.package) for source in one.sources))
     project = next(pinning, session.project)
@@ -70,24 +48,19 @@ def strays(session: Session, lock: Lock) -> tuple[str, ...]:
 
 
 def follow_lock(session: Session, tx: Transaction, before: bytes) -> bool:
-    """See to what uv's new lock calls for; whether the project was edited and locked again.
+    """See to uv's new lock, which was `before`; whether the project was edited and locked again.
 
-    PyTorch packages that other packages brought are named in the group `uvtorch`, or in every backend choice, so that
-    the sources apply to them. A project that pins nothing is pinned where an `add` brought torch. What nothing needs
-    any more goes. `before` is the lock as it was.
+    PyTorch packages that others brought are named in the group `uvtorch`, or in every backend choice, so that the
+    sources apply to them. A project that pins nothing is pinned where an `add` brought torch.
     """
-    if tx.dry or session.is_script:
-        return False
-    path = session.required_site.lock
-    after = content(path)
-    if after == before:
+    if tx.dry or session.is_script or content(session.required_site.lock) == before:
         return False
     session.reread()
     lock = locked(session)
     if not lock.named("torch"):
         return _torch_is_gone(session, tx, before)
     if session.project.selectable():
-        return _into_choices(session, tx, strays(session, lock))
+        return _into_choices(session, tx, _strays(session, lock))
     if pins := pins_of(session):
         return _keep_pinned(session, tx, lock, pins, before)
     return session.line.verb == "add" and _first_time(session, tx, lock, before)
@@ -95,11 +68,9 @@ def follow_lock(session: Session, tx: Transaction, before: bytes) -> bool:
 
 def _first_time(session: Session, tx: Transaction, lock: Lock, before: bytes) -> bool:
     """Pin a project that pins nothing where an `add` brought torch, or a backend is asked for."""
-    project, wanted = session.project, session.wanted()
-    if has_variants(session):
-        tx.say(VARIANTS)
-        return False
-    if any(project.is_pinned(source.package) for source in project.sources) or is_from_own_index(session):
+    project, wanted, said = session.project, session.wanted(), left_to_uv(session)
+    if said is not None or any(project.is_pinned(source.package) for source in project.sources):
+        tx.say(*(said or ()))
         return False
     new = [one.name for one in lock.packages if project.is_pinned(one.name) and not _was_locked(one.name, before)]
     return bool(new or wanted.insists) and pin_transitive(session, tx, wanted)
@@ -157,9 +128,12 @@ def _into_choices(session: Session, tx: Transaction, names: Sequence[str]) -> bo
 
 
 def _keep_pinned(session: Session, tx: Transaction, lock: Lock, pins: Sequence[Source], before: bytes) -> bool:
-    names = strays(session, lock)
-    if session.line.verb == "add" and _pinned_anew(session, tx, pins, before, names):
-        return True
+    names = _strays(session, lock)
+    if session.line.verb == "add":
+        wanted = session.wanted()
+        other = not before if wanted.auto else wanted.backend and any(one.backend != wanted.backend for one in pins)
+        if other and (names or wanted.explicit) and pin_transitive(session, tx, wanted):
+            return True
     if not any(one.backend for one in pins):  # a private mirror: what comes along now is its business too
         names = tuple(name for name in brought(session) if not _was_locked(name, before))
     if names:
@@ -168,15 +142,6 @@ def _keep_pinned(session: Session, tx: Transaction, lock: Lock, pins: Sequence[S
     pin.unpin(file, session.project, users_of(session, pin.in_group(session.project)))
     _edited(session, tx, file)
     return False  # what goes from the group changes no environment
-
-
-def _pinned_anew(
-    session: Session, tx: Transaction, pins: Sequence[Source], before: bytes, names: Sequence[str]
-) -> bool:
-    """Pin what came along anew, where another backend than that of the pins is asked for."""
-    wanted = session.wanted()
-    other = not before if wanted.auto else wanted.backend and any(one.backend != wanted.backend for one in pins)
-    return bool(other and (names or wanted.origin == Origin.OPTION)) and pin_transitive(session, tx, wanted)
 
 
 def _take_along(
@@ -204,7 +169,7 @@ def _was_locked(name: str, before: bytes) -> bool:
 
 
 def users_of(session: Session, names: Iterable[str], without: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:
-    """For each name the locked packages that require it, `without` left out; the project for what its file hides."""
+    """For each name the locked packages that require it, `without` left out; the project if its file does not tell."""
     lock, project = locked(session), session.project
     if not lock.named("torch"):
         return {}
@@ -220,7 +185,7 @@ def users_of(session: Session, names: Iterable[str], without: Iterable[str] = ()
 def change_choices(session: Session, tx: Transaction, file: PyProject, ours: Collection[int | None], text: str) -> None:
     """Write the edits of `file`, run uv's own command for the words that are not `ours`, by their places, and lock.
 
-    Bare requirements that are new are bounded by what was locked, as `uv add` does. `text` is the decision to say.
+    New requirements without a bound get that of what was locked, as with `uv add`. `text` is the decision to say.
     """
     line, locks = session.line, not session.frozen
     before, standing = content(session.required_site.lock), unbounded(session)

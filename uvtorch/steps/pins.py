@@ -1,9 +1,9 @@
 """Pins and bounds of a project and its whole workspace: which there are, and changing all of its files together."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from packaging.version import Version
 
@@ -123,22 +123,9 @@ class Change:
     def write(self) -> bool:
         """Write the files; whether any of them changed. What they say is read anew afterwards."""
         told = [*_beside_pins(self.session)] if self._pins else []
-        first = self._pins and not pins_of(self.session)
         changed = [path for path, (_, file) in self.files.items() if self.session.edit(self.tx, file, path)]
-        if changed:
-            self.tx.warn(*told)
-        if changed and first and _is_published(self.session.required_site.manifest.data):
-            self.tx.say(
-                "the pin is for development: sources are not published, so users install the build that fits them"
-            )
+        self.tx.warn(*(told if changed else ()))
         return bool(changed)
-
-
-def _is_published(data: Mapping[str, Any]) -> bool:
-    """Whether a project tells an index about itself, and not that it is private."""
-    table = data.get("project", {})
-    private = any(str(text).startswith("Private ::") for text in table.get("classifiers", ()))
-    return "build-system" in data and not private and not table.keys().isdisjoint(("classifiers", "urls", "license"))
 
 
 def _beside_pins(session: Session) -> Iterator[str]:
@@ -213,9 +200,9 @@ def without_bounds(requirements: Iterable[str], lowered: Iterable[Lowered]) -> t
 
 
 def bound_anew(session: Session, tx: Transaction, lowered: Sequence[Lowered], kind: str | None = None) -> None:
-    """Write the bounds that the lock admits, as `uv add --bounds KIND` does, and say which were lowered.
+    """Give requirements that stand without a bound now the one they had, or one that the lock admits, which is told.
 
-    `lowered`: requirements that stand without a bound now. A bound that the lock meets is put back as it was.
+    `kind`: that of `uv add --bounds`.
     """
     if tx.dry or not lowered:
         return

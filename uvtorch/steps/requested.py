@@ -36,9 +36,9 @@ def requested_by(session: Session) -> tuple[Requested, ...]:
     return tuple(one for one in named if session.project.is_pinned(one.package))
 
 
-def words_with(session: Session, requested: Sequence[Requested], decision: Decision | None) -> list[str]:
+def words_with(session: Session, requested: Sequence[Requested], decision: Decision) -> list[str]:
     """The arguments for uv, the PyTorch requirements without local versions and within the decision's bounds."""
-    words, bounds = [*session.line.argv], dict(decision.bounds) if decision else {}
+    words, bounds = [*session.line.argv], dict(decision.bounds)
     for item in requested:
         if item.position is not None:
             words[item.position] = within(without_local(item.text), bounds)

@@ -2,8 +2,8 @@
 
 A requirement's text does not tell what uv resolves: other packages cap torch, constraints and overrides apply,
 dependencies are dynamic or bring an index of their own. So the choice for the text is tried first; where uv finds no
-solution under it, or locks another torch than the one that was chosen for, the choice is made anew for what came out.
-At most two more runs of `uv lock` follow from that.
+solution under it, or locks another torch than was chosen for, the choice is made anew for what came out. At most two
+more runs of `uv lock` follow.
 """
 
 import os
@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
-from uvtorch.argv import is_set
 from uvtorch.backend import Backend
 from uvtorch.catalog import number
 from uvtorch.choose import Decision
@@ -22,7 +21,7 @@ from uvtorch.project import Source
 from uvtorch.project.choices import torch_first
 from uvtorch.project.lock import Lock
 from uvtorch.requirement import allows, bare_requirement, named_by, without_local
-from uvtorch.session import Origin, Session, Wanted, decision_line
+from uvtorch.session import Session, Wanted, decision_line
 from uvtorch.steps import choices
 from uvtorch.steps.choices import locked
 from uvtorch.steps.pins import (
@@ -37,28 +36,30 @@ from uvtorch.steps.pins import (
 )
 from uvtorch.transaction import Transaction, content
 
+NO_SOLUTION = 1
+"""uv's exit code where requirements cannot be solved together."""
+OUT_OF_REACH = 2
+"""uv's exit code for all other errors, such as an index that cannot be reached."""
+
 
 def newest_torch(lock: Lock, backend: Backend | None = None) -> str | None:
     """The release of torch that a lock holds, of a backend's index where it holds one from there; None: none.
 
     One that is there for no platform (`override-dependencies = ["torch; sys_platform == 'never'"]`) is none.
     """
-    rows = lock.named("torch") if _is_required(lock) else ()
+    rows = lock.named("torch") if any(marker is None or can_hold(marker) for marker in _markers(lock)) else ()
     own = [row for row in rows if backend and row.backend and row.backend.name == backend.name]
     versions = [(row.version or "").partition("+")[0] for row in own or rows]
     return max(versions, key=number, default=None)
 
 
-def _is_required(lock: Lock) -> bool:
-    """Whether anything requires torch on any platform."""
-    for package in lock.packages:
-        tables = package.tables() if package.mentions("torch") else {}
-        groups = (*tables.get("optional-dependencies", {}).values(), *tables.get("dev-dependencies", {}).values())
-        for row in (*tables.get("dependencies", ()), *(row for rows in groups for row in rows)):
-            marker = row.get("marker")
-            if row.get("name") == "torch" and (marker is None or "extra" in marker or can_hold(marker)):
-                return True
-    return False
+def _markers(lock: Lock) -> Iterator[str | None]:
+    """Where torch is required, those of extras aside: uv tells these from each other in the marker."""
+    for tables in (package.tables() for package in lock.packages if package.mentions("torch")):
+        groups = (tables.get(name, {}).values() for name in ("optional-dependencies", "dev-dependencies"))
+        for rows in (tables.get("dependencies", ()), *(rows for group in groups for rows in group)):
+            found = (row.get("marker") for row in rows if row.get("name") == "torch")
+            yield from (None if marker and "extra" in marker else marker for marker in found)
 
 
 class Outcome(NamedTuple):
@@ -117,21 +118,15 @@ class Pinning:
             first = self._under(decision)
         if first.code and (self.backend or first.code != NO_SOLUTION or not self._locks):
             self.end(first)
-        if better := self._better(decision, first):
-            return self.tell(first if better is decision else self._under(better))
+        if first.code == 0 and first.torch is not None:
+            better = self.refined(decision, first.torch)
+            if better.backend == decision.backend:
+                bounded = set(better.bounds) <= set(decision.bounds)
+                return self.tell(first if bounded else self._under(better))
         if first.code or first.torch:
             return self._without_pins(refusal, first)
         self.undo()  # overridden or excluded: nothing to choose
         return None
-
-    def _better(self, decision: Decision, outcome: Outcome) -> Decision | None:
-        """The same, or with the bounds that the torch which uv locked asks for; None: another backend, or no torch."""
-        if outcome.code or not outcome.torch:
-            return None if outcome.code or outcome.torch is None else decision
-        better = decision_for_release(self.session, self.requirements, outcome.torch, decision, self.backend)
-        if better.backend != decision.backend:
-            return None
-        return decision if set(better.bounds) <= set(decision.bounds) else better
 
     def _without_pins(self, refusal: NoBuild | None, first: Outcome | None = None) -> Decision | None:
         """Resolve without pins, and pin for what comes out. `first`: what came of pins for the text."""
@@ -154,12 +149,36 @@ class Pinning:
 
         Raises NoBuild where no build of it fits.
         """
-        decision = decide_for(self.session, self.requirements, torch, self.backend)
+        decision = self.decide_for(torch)
         outcome = self._under(decision, along)
         if outcome.code == NO_SOLUTION and decision.torch != torch:
             self.undo()
             return self._under(self.session.decide((f"torch=={torch}",), self.backend), along)
         return outcome
+
+    def decide_for(self, torch: str) -> Decision:
+        """The decision for the torch that uv resolved without a pin, or for an older one: what needs it may admit that.
+
+        Raises NoBuild, for the torch that was resolved, where no such build fits.
+        """
+        with suppress(NoBuild):
+            return self._decide_with(torch, "<=")
+        return self._decide_with(torch)
+
+    def refined(self, decision: Decision, torch: str) -> Decision:
+        """The decision for the older release that uv resolved under one ("": unknown); the same if none is better."""
+        if torch and decision.torch and number(torch) < number(decision.torch):
+            with suppress(NoBuild):
+                return self._decide_with(torch)
+        return decision
+
+    def _decide_with(self, torch: str, relation: str = "==") -> Decision:
+        """Choose for the requirements and a release; overrides may have replaced what the text says of torch."""
+        texts = map(without_local, self.requirements)
+        mended = (
+            bare_requirement(one) if named_by(one) == "torch" and not allows(one, torch) else one for one in texts
+        )
+        return self.session.decide((*mended, f"torch{relation}{torch}"), self.backend)
 
     def undo(self) -> None:
         """Put the files back as they were before the first run."""
@@ -206,9 +225,8 @@ class WorkspacePinning(Pinning):
     """
 
     def __init__(self, session: Session, tx: Transaction, wanted: Wanted, command: Sequence[str] | None = None) -> None:
-        self.anew = speaks_up(session, wanted)
         requirements = workspace_requirements(session)
-        super().__init__(session, tx, wanted, map(without_local, requirements) if self.anew else requirements)
+        super().__init__(session, tx, wanted, map(without_local, requirements) if wanted.explicit else requirements)
         self.command = command or choices.relock_command(session)
         self.lowered: Sequence[Lowered] = ()
 
@@ -219,26 +237,26 @@ class WorkspacePinning(Pinning):
 
     def edit(self, decision: Decision, along: Sequence[str] = ()) -> bool:
         """Write the pins and the bounds that go with them; whether that changed anything."""
-        change = Change(self.session, self.tx)
+        change, explicit = Change(self.session, self.tx), self.wanted.explicit
         change.take_bounds_away(self.lowered)
-        if self.anew or not decision.backend:
+        if explicit or not decision.backend:
             change.strip_local_versions()
         if decision.backend:
-            change.to(decision, (), along, keeping=() if self.anew else None)
+            change.to(decision, (), along, keeping=() if explicit else None)
         else:
             change.take_out()
         return change.write()
 
     def loosen(self) -> bool:
         """See Pinning: lower bounds like those that `uv add` writes may ask for what this index lacks."""
-        if not self.anew or self.lowered:
+        if self.lowered or not self.wanted.explicit:
             return False
         self.lowered = tuple(lower_bounds(self.session))
         return bool(self.lowered)
 
     def decide(self) -> Decision:
         """What the requirements' text suggests. Raises NoBuild."""
-        if self.anew:
+        if self.wanted.explicit:
             decision, self.lowered = decide_lowering(self.session, self.requirements, self.backend)
             return decision
         try:
@@ -284,21 +302,20 @@ def pin_transitive(session: Session, tx: Transaction, wanted: Wanted) -> bool:
     torch, pinning = newest_torch(locked(session)), WorkspacePinning(session, tx, wanted)
     if torch is None or leaves_to_pypi(session, pinning.backend) or says_dependency(session, wanted):
         return False
-    names, pinning.patient = brought(session), speaks_up(session, wanted)
+    names, pinning.patient = brought(session), wanted.explicit
     try:
         outcome = pinning.for_release(torch, names)
     except NoBuild as error:
-        if pinning.patient:
+        if wanted.explicit:
             raise
         tx.warn(unfit(torch, error))
         return False
-    if outcome.code in (NO_SOLUTION, OUT_OF_REACH) and not pinning.patient:
+    if outcome.code in (NO_SOLUTION, OUT_OF_REACH) and not wanted.explicit:
         pinning.undo()  # without uvtorch the command would have worked
-        why = f": what needs it cannot be solved with {outcome.decision.backend}"
+        why = ": what needs it cannot be solved with {0}"
         if outcome.code == OUT_OF_REACH:
-            why = f", as uv could not lock it from the index of {outcome.decision.backend}; "
-            why += f"`uvtorch torch use {outcome.decision.backend}` tries again"
-        tx.warn(f"torch {torch} came along from PyPI{why}")
+            why = ", as uv could not lock it from the index of {0}; `uvtorch torch use {0}` tries again"
+        tx.warn(f"torch {torch} came along from PyPI" + why.format(outcome.decision.backend))
         return False
     pinning.tell(outcome, names)
     return True
@@ -310,11 +327,6 @@ def unfit(torch: str, error: NoBuild) -> str:
     return f"{f'torch {torch}'.strip()} came along from PyPI and may not run here: {why}"
 
 
-def speaks_up(session: Session, wanted: Wanted) -> bool:
-    """Whether the user names a backend, or `auto`, in so many words: then what stands in the way gives way."""
-    return wanted.origin == Origin.OPTION and not session.line.ours_has("--auto")
-
-
 def leaves_to_pypi(session: Session, backend: Backend | None) -> bool:
     """Whether the machine is a Mac that nobody named a backend on: PyPI's wheel is right, for it and for the others."""
     return backend is None and session.machine.platform.system == "macos"
@@ -324,12 +336,6 @@ def tell_pypi(tx: Transaction, decision: Decision) -> None:
     """Say that PyPI's build is left in place on a Mac."""
     release = f" (torch {decision.torch})" if decision.torch else ""
     tx.say(f"using PyPI's build{release}: it is the right one on macOS; nothing is pinned")
-
-
-NO_SOLUTION = 1
-"""uv's exit code where requirements cannot be solved together."""
-OUT_OF_REACH = 2
-"""uv's exit code for all other errors, such as an index that cannot be reached."""
 
 
 def rollback(session: Session, tx: Transaction, mark: Mapping[str, bytes | None]) -> None:
@@ -345,34 +351,7 @@ def tell_decision(tx: Transaction, decision: Decision, torch: str | None, along:
     tx.warn(*decision.warnings)
 
 
-def decision_for_release(
-    session: Session, requirements: Sequence[str], torch: str, decision: Decision, backend: Backend | None = None
-) -> Decision:
-    """The decision for the release that uv resolved under a decision ("": none); the same where nothing better fits."""
-    if not torch or torch == decision.torch or not decision.torch or number(torch) > number(decision.torch):
-        return decision
-    try:
-        return session.decide(_resolved(requirements, torch), backend)
-    except NoBuild:
-        return decision
-
-
-def _resolved(requirements: Sequence[str], torch: str) -> tuple[str, ...]:
-    """The requirements with the torch that uv resolved; overrides may have replaced what the text says of it."""
-    texts = (without_local(text) for text in requirements)
-    fits = (bare_requirement(text) if named_by(text) == "torch" and not allows(text, torch) else text for text in texts)
-    return (*fits, f"torch=={torch}")
-
-
-def decide_for(session: Session, requirements: Sequence[str], torch: str, backend: Backend | None) -> Decision:
-    """The decision for the torch that uv resolved without a pin, or for an older one: what needs torch may admit it.
-
-    Raises NoBuild, for the torch that was resolved, where no such build fits.
-    """
-    exact = _resolved(requirements, torch)
-    with suppress(NoBuild):
-        return session.decide((*exact[:-1], f"torch<={torch}"), backend)
-    return session.decide(exact, backend)
+# Who else says where torch comes from
 
 
 def selected_pins(session: Session) -> tuple[Source, ...]:
@@ -387,57 +366,40 @@ def pins_unsaid(session: Session) -> tuple[Source, ...]:
     An extra or group of one backend pins it in a workspace's member; or a dependency from a repository or a path does,
     whose own sources uv applies: another index beside that is an error.
     """
-    found = selected_pins(session)
-    if len({one.url for one in found}) == 1:
-        return tuple(one._replace(extra=None, group=None) for one in found)
-    return () if found else _of_dependencies(session)
-
-
-def _of_dependencies(session: Session) -> tuple[Source, ...]:
+    if found := selected_pins(session):
+        one_url = len({one.url for one in found}) == 1
+        return tuple(one._replace(extra=None, group=None) for one in found) if one_url else ()
     lock, members = locked(session), {project.name for project in session.projects}
     local = {one.name for one in lock.packages if one.kind != "registry"} - members
     builds = [] if local.isdisjoint(lock.dependents("torch")) else lock.named("torch")
-    found = [(one.backend, one.location) for one in builds if one.kind == "registry"]
-    return tuple(Source("torch", backend.index_name, url, backend) for backend, url in found if backend)
+    rows = [(one.backend, one.location) for one in builds if one.kind == "registry"]
+    return tuple(Source("torch", backend.index_name, url, backend) for backend, url in rows if backend)
 
 
 def says_dependency(session: Session, wanted: Wanted) -> bool:
     """Whether a dependency says where torch comes from. Raises ProjectError where another backend is asked for."""
     pins = () if pins_of(session) else pins_unsaid(session)
-    if not pins:
-        return False
-    if speaks_up(session, wanted) and (wanted.backend or session.decide(("torch",)).backend) != pins[0].backend:
+    if pins and wanted.explicit and (wanted.backend or session.decide(("torch",)).backend) != pins[0].backend:
         raise ProjectError(
             f"a dependency pins torch to {pins[0].backend}, and another index beside that is an error for uv",
             "change the index in that dependency, or take it as a package without sources",
         )
-    return True
+    return bool(pins)
 
 
-def is_from_own_index(session: Session) -> bool:
-    """Whether an index of the user's own serves torch to every package, as its local version tells: PyPI has none."""
-    builds = locked(session).named("torch")
-    return any(one.kind == "registry" and not one.backend and "+" in (one.version or "") for one in builds)
+def left_to_uv(session: Session) -> tuple[str, ...] | None:
+    """Lines to say where uv has torch from elsewhere, which no pin may replace; None: it has it from PyPI, or not yet.
 
-
-VARIANTS = "torch is locked with wheel variants: uv takes the one that fits, nothing is pinned"
-
-
-def has_variants(session: Session) -> bool:
-    """Whether uv found variants of torch on the index, and locked them (PEP 825, its preview `wheel-variants`)."""
-    return b"\nvariants-json" in b"".join(rows_in(content(session.required_site.lock)))
-
-
-def wants_variants(session: Session) -> bool:
-    """Whether that preview feature is on: then uv is to look for variants before anything is pinned."""
-    line, env = session.line, session.env
-    named = " ".join((*line.values("--preview-features"), env.get("UV_PREVIEW_FEATURES", "")))
-    return "wheel-variants" in named or line.has("--preview") or is_set(env, "UV_PREVIEW")
+    Wheel variants, if it found and locked them (PEP 825, its preview `wheel-variants`); or an index of the user's own
+    that serves every package, as torch's local version tells: PyPI has none.
+    """
+    if b"\nvariants-json" in b"".join(rows_in(content(session.required_site.lock))):
+        return ("torch is locked with wheel variants: uv takes the one that fits, nothing is pinned",)
+    builds = [one for one in locked(session).named("torch") if one.kind == "registry" and not one.backend]
+    return () if any("+" in (one.version or "") for one in builds) else None
 
 
 def brought(session: Session) -> tuple[str, ...]:
     """The PyTorch packages of the lock that no requirement of the workspace names."""
-    direct = workspace_packages(session)
-    project = session.project
-    names = {package.name for package in locked(session).packages if project.is_pinned(package.name)}
-    return torch_first(sorted(names.difference(direct)))
+    names = {package.name for package in locked(session).packages if session.project.is_pinned(package.name)}
+    return torch_first(sorted(names.difference(workspace_packages(session))))

@@ -10,14 +10,7 @@ from uvtorch.project.choices import torch_first
 from uvtorch.session import Session, Wanted
 from uvtorch.steps import choices
 from uvtorch.steps.pins import pins_of, with_bound, workspace_packages
-from uvtorch.steps.resolve import (
-    WorkspacePinning,
-    decide_for,
-    decision_for_release,
-    leaves_to_pypi,
-    tell_decision,
-    tell_pypi,
-)
+from uvtorch.steps.resolve import WorkspacePinning, leaves_to_pypi, tell_decision, tell_pypi
 from uvtorch.transaction import Transaction
 
 
@@ -31,10 +24,8 @@ def pin_script(session: Session, tx: Transaction, wanted: Wanted) -> tuple[str, 
     torch = versions.get("torch", "").partition("+")[0]
     if not direct and not torch:
         return ()
-    if direct or pinning.backend:
-        decision = decision_for_release(session, pinning.requirements, torch, pinning.decide(), pinning.backend)
-    else:
-        decision = decide_for(session, pinning.requirements, torch, None)
+    by_text = direct or pinning.backend
+    decision = pinning.refined(pinning.decide(), torch) if by_text else pinning.decide_for(torch)
     if leaves_to_pypi(session, pinning.backend):
         tell_pypi(tx, decision)
         return ()

@@ -1,1 +1,1 @@
-"""One module a verb: facts in, a Plan out. No subprocess, no file writes."""
+"""One module a verb."""

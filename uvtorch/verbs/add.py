@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 
+from uvtorch.argv import is_set
 from uvtorch.backend import Backend, from_url
 from uvtorch.choose import Decision
 from uvtorch.edits import offer, pin
@@ -20,16 +21,13 @@ from uvtorch.steps.follow import change_choices, follow_and_sync
 from uvtorch.steps.pins import Change, pins_of
 from uvtorch.steps.requested import Requested, requested_by, words_with
 from uvtorch.steps.resolve import (
-    VARIANTS,
     Pinning,
-    has_variants,
-    is_from_own_index,
     leaves_to_pypi,
+    left_to_uv,
     newest_torch,
     pins_unsaid,
     tell_pypi,
     unfit,
-    wants_variants,
 )
 from uvtorch.steps.script import pin_script
 from uvtorch.steps.watch import watch
@@ -48,18 +46,29 @@ def add(session: Session) -> int:
     if not session.is_script and not project.has_project:
         raise ProjectError(f"{project.origin} has no `[project]` table", "`uv init --bare` makes a project")
     requested = requested_by(session)
-    url = _own_index(session)
+    urls = [*line.values("--find-links"), *(one.url for one in given(line, session.env))]
+    url = next(filter(from_url, urls), None)  # an index of a backend: then uv is told all it needs
+    if url and requested:
+        return _leave_to_uv(session, f"{url} is named as the index to use")
     code, warnings = (None, ()) if url else _add_extensions(session, requested)
     if code is not None:
         return code
-    if not requested:
-        return _add_to_script(session, warnings) if session.is_script else watch(session, warnings=warnings)
-    if url:
-        return _leave_to_uv(session, f"{url} is named as the index to use")
+    if not requested and not session.is_script:
+        return watch(session, warnings=warnings)
     with session.transaction() as tx:
         tx.warn(*warnings)
-        Adding(session, tx, requested).add()
+        if requested:
+            Adding(session, tx, requested).add()
+        else:
+            _add_to_script(session, tx)
     return tx.code
+
+
+def _leave_to_uv(session: Session, reason: str) -> int:
+    """Hand over; but not in silence where uvtorch was told to choose."""
+    if session.line.ours_has("--torch-backend"):
+        raise UsageError(f"--torch-backend has nothing to do here: {reason}")
+    return session.hand_over()
 
 
 def _add_extensions(session: Session, requested: Sequence[Requested]) -> tuple[int | None, tuple[str, ...]]:
@@ -72,44 +81,23 @@ def _add_extensions(session: Session, requested: Sequence[Requested]) -> tuple[i
     return add_extensions(session, requested)
 
 
-def _leave_to_uv(session: Session, reason: str) -> int:
-    """Hand over; but not in silence where uvtorch was told to choose."""
-    if session.line.ours_has("--torch-backend"):
-        raise UsageError(f"--torch-backend has nothing to do here: {reason}")
-    return session.hand_over()
-
-
-def _own_index(session: Session) -> str | None:
-    """An index of a backend that the user names by option or variable: then uv is told all it needs."""
-    urls = [*session.line.values("--find-links"), *(one.url for one in given(session.line, session.env))]
-    return next(filter(from_url, urls), None)
-
-
-def _add_to_script(session: Session, warnings: Sequence[str]) -> int:
-    """Let uv add to a script; name PyTorch packages that come along among its dependencies, with their index."""
-    pinned = bool(pins_of(session))
-    with session.transaction() as tx:
-        tx.warn(*warnings)
-        tx.uv(*session.line.argv)
-        if not (tx.dry or pinned):
-            session.reread()
-            try:
-                pin_script(session, tx, session.wanted())
-            except NoBuild as error:
-                tx.warn(unfit("", error))
-    return tx.code
+def _add_to_script(session: Session, tx: Transaction) -> None:
+    """Let uv add; name PyTorch packages that come along among the script's dependencies, with their index."""
+    pinned = pins_of(session)
+    tx.uv(*session.line.argv)
+    if not (tx.dry or pinned):
+        session.reread()
+        try:
+            pin_script(session, tx, session.wanted())
+        except NoBuild as error:
+            tx.warn(unfit("", error))
 
 
 class Adding(Pinning):
-    """One `add` of PyTorch packages, within its transaction.
-
-    Where something is known to bear on what uv resolves, the environment waits for the lock, and uv's words for the
-    outcome.
-    """
+    """One `add` of PyTorch packages, within its transaction."""
 
     def __init__(self, session: Session, tx: Transaction, requested: Sequence[Requested]) -> None:
-        self.requested = requested
-        self.texts = [item.text for item in requested]
+        self.requested, self.texts = requested, [item.text for item in requested]
         self.packages = tuple(dict.fromkeys(item.package for item in requested))
         self.replaced = {item.package for item in requested if item.text.strip() != bare_requirement(item.text)}
         self.standing = tuple(text for text in requirements_of(session.project) if named_by(text) not in self.replaced)
@@ -125,29 +113,27 @@ class Adding(Pinning):
                 f"write {self.packages[0]} into each, with its local version",
             )
         if self.session.project.selectable():
-            self.to_choices()
+            self._to_choices()
         else:
-            self.pinned()
+            self._pinned()
 
     # One build for the project
 
-    def pinned(self) -> None:
-        """From where the project's others come, else from the index that is chosen."""
+    def _pinned(self) -> None:
         session, tx, wanted = self.session, self.tx, self.wanted
         pins = pins_of(session) or pins_unsaid(session)
         if pins and not (wanted.insists and (wanted.auto or any(one.backend != wanted.backend for one in pins))):
-            self.like(pins)
-        elif not wanted.insists and (is_from_own_index(session) or has_variants(session)):
+            self._like(pins)
+        elif not wanted.insists and (said := left_to_uv(session)) is not None:
             tx.uv(*session.line.argv)
-            tx.say(*([VARIANTS] if has_variants(session) else ()))
-        elif not wanted.insists and wants_variants(session) and not session.is_script:
+            tx.say(*said)
+        elif not wanted.insists and _wants_variants(session) and not session.is_script:
             tx.uv(*session.without_sync(session.line.argv))
             follow_and_sync(session, tx, self.before, late=True)
         else:
-            self.chosen()
+            self._chosen()
 
-    def chosen(self) -> None:
-        """From the index that serves this machine, or that somebody names."""
+    def _chosen(self) -> None:
         session, tx = self.session, self.tx
         if self.wanted.origin == Origin.LOCAL_VERSION:  # its marker may leave it out here
             self.wanted = session.wanted(self.texts, here=True)
@@ -171,7 +157,7 @@ class Adding(Pinning):
         self.tx.say(f"the pin counts {who}: `uvtorch torch backends --help` shows how to offer several")
 
     def write(self, decision: Decision, along: Sequence[str]) -> Sequence[str]:
-        """See Pinning: the words with which uv adds under the pins."""
+        """See Pinning."""
         session = self.session
         if decision.backend:
             change = Change(session, self.tx)
@@ -181,34 +167,16 @@ class Adding(Pinning):
         words = words_with(session, self.requested, decision)
         return words if self.loud else session.without_sync(words)
 
-    # Where the project is pinned already
+    # From where the project's others come
 
-    def like(self, pins: Sequence[Source]) -> None:
-        """Add packages to a project that is pinned: from where its others come."""
+    def _like(self, pins: Sequence[Source]) -> None:
         session, tx = self.session, self.tx
-        words: Sequence[str] = session.line.argv
-        if self.wanted.origin == Origin.LOCAL_VERSION:
-            words = words_with(session, self.requested, None)
-        if not self._is_settled():
-            words = self._edit_like(pins) or words
-        code, _ = tx.attempt(*words)
+        decision = Decision(None) if self._is_settled() else self._edit_like(pins)
+        code, _ = tx.attempt(*words_with(session, self.requested, decision))
         if code:
             self._tell_what_serves([pins[0].backend])
-            tx.end(code, "")
+            tx.end(code)
         follow_and_sync(session, tx, self.before)
-
-    def _edit_like(self, pins: Sequence[Source]) -> Sequence[str]:
-        """Write the sources, and the bounds that the project's torch asks for; uv's arguments where those differ."""
-        session, decision, file = self.session, self._beside(pins[0].backend), self.session.file()
-        pin.like(file, session.project, self.packages, pins, torch=decision.torch)
-        if decision.backend:
-            others = {name: limit for name, limit in decision.bounds if name != "torch"}
-            file.leave_group({one.package for one in session.project.grouped if "<" in one.text} - {"torch", *others})
-            pin.bound(file, [(name, limit) for name, limit in others.items() if name not in self.packages])
-        if session.edit(self.tx, file):
-            indexes = ", ".join(dict.fromkeys(one.index for one in pins if one.index))
-            self.tx.say(f"{', '.join(self.packages)} from {indexes}, as the project has it")
-        return words_with(session, self.requested, decision) if decision.bounds else ()
 
     def _is_settled(self) -> bool:
         """Whether all of these have sources, torch is named and stays: then there is nothing to edit."""
@@ -218,20 +186,25 @@ class Adding(Pinning):
         named = {*self.packages, *(item.package for item in requirements)}
         return have.issuperset(self.packages) and grouped.isdisjoint(self.packages) and "torch" in named - self.replaced
 
-    def _beside(self, backend: Backend | None) -> Decision:
-        """What the torch that the project has asks of what is added: torchaudio names no torch by itself.
-
-        A decision for nothing where that is not known.
-        """
-        torch = newest_torch(locked(self.session), backend)
+    def _edit_like(self, pins: Sequence[Source]) -> Decision:
+        """Write the sources, and the bounds that the project's torch asks for: torchaudio names no torch by itself."""
+        session, file, backend, decision = self.session, self.session.file(), pins[0].backend, Decision(None)
+        torch = newest_torch(locked(session), backend)
         fixed = (f"torch=={torch}",) if torch and "torch" not in self.packages else ()
-        try:
-            return self.session.decide((*self.requirements, *fixed), backend)
-        except NoBuild:
-            return Decision(None)
+        with suppress(NoBuild):
+            decision = session.decide((*self.requirements, *fixed), backend)
+        pin.like(file, session.project, self.packages, pins, torch=decision.torch)
+        if decision.backend:
+            others = {name: limit for name, limit in decision.bounds if name != "torch"}
+            file.leave_group({one.package for one in session.project.grouped if "<" in one.text} - {"torch", *others})
+            pin.bound(file, [(name, limit) for name, limit in others.items() if name not in self.packages])
+        if session.edit(self.tx, file):
+            indexes = ", ".join(dict.fromkeys(one.index for one in pins if one.index))
+            self.tx.say(f"{', '.join(self.packages)} from {indexes}, as the project has it")
+        return decision
 
     def _tell_what_serves(self, offered: Sequence[Backend | None]) -> None:
-        """Say that an index which is pinned or offered cannot serve what is added, and which command takes another."""
+        """Say that an index which is pinned or offered cannot serve what is added, and what takes another."""
         session = self.session
         with suppress(NoBuild):
             able = [one for one in offered if self._serves(one)]
@@ -258,12 +231,8 @@ class Adding(Pinning):
 
     # Several builds to choose from
 
-    def to_choices(self) -> None:
-        """Into every choice, with the sources that torch has there; into one if one is named.
-
-        Other requirements of the same command line go where uv puts them. Raises ProjectError where a choice has no
-        index to take them from, UsageError for what is not written in the requirement itself; and as `_meant`.
-        """
+    def _to_choices(self) -> None:
+        """Into every choice, with the sources that torch has there; into one if one is named."""
         session, project = self.session, self.session.project
         positions = {item.position for item in self.requested}
         if session.line.has("--extra", "--marker", "-m") or None in positions:
@@ -295,10 +264,7 @@ class Adding(Pinning):
                     file.set_requirement(choice.target, named_by(text) or "", row[choice].text)
 
     def _meant(self) -> tuple[tuple[Choice, ...], bool]:
-        """The choices that the command line means, and whether those are all.
-
-        Raises UsageError for a target that is no choice, NoBuild where a backend is named that no choice has.
-        """
+        """The choices that the command line means, and whether those are all."""
         project, target = self.session.project, choices.target_of(self.session.line)
         offered = offer.editable(project)
         chosen = tuple(choice for choice in offered if target in (None, choice.target))
@@ -314,3 +280,10 @@ class Adding(Pinning):
             if not chosen:
                 raise choices.no_such_choice(project, self.wanted.backend)
         return chosen, target is None and len(chosen) == len(offered)
+
+
+def _wants_variants(session: Session) -> bool:
+    """Whether uv's preview of wheel variants is on: then uv is to look for them before anything is pinned."""
+    line, env = session.line, session.env
+    named = " ".join((*line.values("--preview-features"), env.get("UV_PREVIEW_FEATURES", "")))
+    return "wheel-variants" in named or line.has("--preview") or is_set(env, "UV_PREVIEW")

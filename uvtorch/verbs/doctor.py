@@ -65,7 +65,7 @@ def _case(session: Session) -> Case:
         outside=session.outside,
         base=session.index_base,
         root=os.path.relpath(site.root.directory),
-        members=tuple(member for _, member in session.siblings) if site.at_root else (),
+        members=session.projects[1:] if site.at_root else (),
         names=frozenset(one.name for one in session.projects),
         installed=environment.read(place) if place else None,
         requirements=requirements_of(project),

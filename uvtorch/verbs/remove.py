@@ -13,9 +13,8 @@ from uvtorch.steps.watch import watch
 def remove(session: Session) -> int:
     """Run uv's own command, after the edits that uv does not make.
 
-    uv takes a package's sources out with its last requirement. What uvtorch wrote for it is ours to take out, and what
-    was required directly is named in the group where the packages that stay still need it.
-    Raises UvtorchError where the project cannot be read.
+    uv takes a package's sources out with its last requirement; what uvtorch wrote is ours to take out, and what the
+    packages that stay still need is named in the group. Raises UvtorchError where the project cannot be read.
     """
     if session.site is None:
         return session.hand_over()  # uv says what is missing
@@ -39,7 +38,7 @@ def remove(session: Session) -> int:
 
 
 def _remove_from_choices(session: Session) -> int:
-    """Out of every choice, with their sources; out of one if one is named. Other names go as uv has it."""
+    """Out of every choice, with their sources; out of one if one is named."""
     line, project = session.line, session.project
     target, file = choices.target_of(line), session.file()
     chosen = [choice.target for choice in offer.editable(project) if target in (None, choice.target)]
@@ -49,7 +48,10 @@ def _remove_from_choices(session: Session) -> int:
     asked &= set().union(*map(held.__getitem__, chosen))
     if not asked:
         return session.hand_over()
-    ours = asked.union(*(_lonely_companions(project, packages - asked) for packages in held.values()))
+    ours = set(asked)
+    for left in (packages - asked for packages in held.values()):
+        if not any(map(project.is_pinned, left)):  # the Tritons are there for torch alone
+            ours |= {name for name in left if roles().get(name) == "companion"}
     offer.take_away(file, sorted(ours), [*held])
     names = ", ".join(str(place) for place, packages in held.items() if packages & ours)
     gone = {at for at, name in typed.items() if name in ours}
@@ -62,9 +64,3 @@ def _held(project: Project, place: Target) -> set[str]:
     """The packages that a place names itself."""
     own = [item for item in project.requirements if item.via is None and not item.inherited]
     return {item.package for item in own if item.target == place}
-
-
-def _lonely_companions(project: Project, left: set[str]) -> set[str]:
-    """The Tritons that are left without a PyTorch package: they are there for torch alone."""
-    alone = not any(map(project.is_pinned, left))
-    return {name for name in left if alone and roles().get(name) == "companion"}

@@ -19,14 +19,7 @@ from uvtorch.steps import choices
 from uvtorch.steps.choices import locked
 from uvtorch.steps.follow import follow_lock, pin_project
 from uvtorch.steps.pins import decide_lowering, pin_here, pins_of, workspace_packages, workspace_requirements
-from uvtorch.steps.resolve import (
-    VARIANTS,
-    has_variants,
-    is_from_own_index,
-    pins_unsaid,
-    selected_pins,
-    speaks_up,
-)
+from uvtorch.steps.resolve import left_to_uv, pins_unsaid, selected_pins
 from uvtorch.steps.script import out_of_place, pin_script, put_in_place, reinstalled
 from uvtorch.transaction import content, is_read_only
 
@@ -58,11 +51,10 @@ def sync(session: Session) -> int:
 
 
 def _single(session: Session, wanted: Wanted) -> int:
-    explicit = speaks_up(session, wanted)
     pins = pins_of(session) or selected_pins(session)
-    if pins and not (explicit and _differs(session, wanted, pins)):
+    if pins and not (wanted.explicit and _differs(session, wanted, pins)):
         return _keep(session)
-    if not explicit and (left := _left_to_uv(session)) is not None:
+    if not wanted.explicit and (left := _left_to_uv(session)) is not None:
         return session.hand_over(left)
     return _pin(session, wanted)
 
@@ -72,11 +64,11 @@ def _left_to_uv(session: Session) -> str | None:
     project = session.project
     if session.outside or _brought(session):
         return mismatch(session)
-    if has_variants(session):
-        session.out.say(VARIANTS)
+    if (said := left_to_uv(session)) is not None:
+        session.out.say(*said)
         return ""
     own_source = any(one.kind != "index" and project.is_pinned(one.package) for one in project.sources)
-    return "" if own_source or is_from_own_index(session) else None
+    return "" if own_source else None
 
 
 def _brought(session: Session) -> Backend | None:
@@ -233,7 +225,7 @@ def _check_free(session: Session, wanted: Wanted) -> None:
 def _pin_script(session: Session, wanted: Wanted) -> int:
     """Pin a script, which is told, since that edits it; the build that is said is the one that runs."""
     line, name = session.line, session.project.origin
-    if not speaks_up(session, wanted) and is_read_only(session.required_site.manifest.path):
+    if not wanted.explicit and is_read_only(session.required_site.manifest.path):
         return session.hand_over(f"{name} is read-only: which PyTorch build it gets is not chosen")
     with session.transaction() as tx:
         packages = pin_script(session, tx, wanted)
