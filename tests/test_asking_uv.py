@@ -17,7 +17,7 @@ from uvtorch.backend import parse as parse_backend
 from uvtorch.choose import Decision, Request
 from uvtorch.errors import NoBuild, UsageError
 from uvtorch.session import Session
-from uvtorch.steps import route, script
+from uvtorch.steps import resolve, route
 
 BASE = "https://example.com/whl"
 CU126 = Backend("cu", (12, 6))
@@ -155,4 +155,4 @@ def test_what_a_script_resolves_to_is_exported_with_the_options_that_were_given(
         stdout='[[packages]]\nname = "torch"\nversion = "2.9.1"\n[[packages]]\nname = "timm"\nversion = "1.0"\n',
     )
     here = session("--offline", "add", "--index", "https://example.com/simple", "--script", str(path), "timm")
-    assert script._resolved(here) == {"torch": "2.9.1"}
+    assert resolve._resolved_in_script(here) == {"torch": "2.9.1"}

@@ -43,7 +43,7 @@ class Command:
 
     @property
     def frozen(self) -> bool:
-        """Whether uv is told to leave the lock alone without looking at it."""
+        """Whether uv is told to leave the lock alone."""
         return self.line.has("--frozen") or is_set(self.env, "UV_FROZEN")
 
     @property
@@ -52,12 +52,12 @@ class Command:
         return self.line.has("--no-sync") or is_set(self.env, "UV_NO_SYNC") or self.frozen
 
     def without_sync(self, words: Iterable[str]) -> list[str]:
-        """Arguments for uv's verb, none of them left out before it, with `--no-sync` where uv is not told that yet."""
+        """Arguments for uv, all there up to its verb, with `--no-sync` where it is not told that yet."""
         before, after = (found := [*words])[: self.line.verb_at + 1], found[self.line.verb_at + 1 :]
         return found if self.unsynced else [*before, "--no-sync", *after]
 
     def repair(self) -> None:
-        """Put back what a command that was killed left half done, unless another is at work."""
+        """Put back what a killed command left half done, unless another is at work."""
         for claim in [Claim(self._script_path, self.env)] if self._script else above(self.directory, self.env):
             if claim.left_behind and not self.dry:
                 claim.take(self._name, self.out.say, wait=False)

@@ -1,4 +1,4 @@
-"""What one command knows: its command line, the project, the machine, and what is asked for. Each is looked up once."""
+"""What one command knows: its command line, the project, the machine, and what is asked for."""
 
 import os
 import re
@@ -39,29 +39,31 @@ class Origin(StrEnum):
 
 
 class Wanted(NamedTuple):
-    """The backend that was asked for by name, or `auto`; and by what."""
+    """The backend that was asked for by name, and by what."""
 
     backend: Backend | None = None
-    """None: nobody named one."""
     origin: Origin = Origin.NOTHING
-    auto: bool = False
-    """Detection was asked for by an option or the environment."""
+
+    @property
+    def auto(self) -> bool:
+        """Whether detection was asked for by an option or the environment."""
+        return self.backend is None and self.origin is not Origin.NOTHING
 
     @property
     def explicit(self) -> bool:
-        """Whether it is an explicit word for a backend, or for `auto`: then what stands in the way gives way."""
+        """Whether the option says so: then what stands in the way gives way."""
         return self.origin == Origin.OPTION
 
     @property
     def insists(self) -> bool:
-        """Whether the command line names a build, which counts more than the project's pins."""
+        """Whether the command line says so, which counts more than the project's pins."""
         return self.origin in (Origin.OPTION, Origin.LOCAL_VERSION)
 
 
 class Session(Command):
-    """One command and what it works on, looked up when it is asked for.
+    """One command and what it works on, looked up once, when it is asked for.
 
-    That raises ProjectError, UsageError, MachineError, NoBuild, UvNotFound.
+    Raises ProjectError, UsageError, MachineError, NoBuild, UvNotFound.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class Session(Command):
         self._base = base
         self._script = script or self._script
         self._unwritten: dict[str, tuple[bytes, bytes]] = {}
-        """Files as they are on disk and as they will be: of a dry run, and of a script that gets its first block."""
+        """Files as they are and as they will be, of a dry run and of a script that gets its first block."""
 
     @cached_property
     def site(self) -> Workspace | None:
@@ -112,7 +114,7 @@ class Session(Command):
 
     @cached_property
     def workspace(self) -> Project:
-        """The project with its workspace's members, where it is the root: their requirements end in the same lock."""
+        """The project; at its workspace's root with the members, whose requirements end in the same lock."""
         root, project = self.required_site.root, self.project
         members = [manifest.data for manifest, _ in self.files[1:]] if self.required_site.at_root else []
         together = self.line.has("--all-packages")
@@ -143,10 +145,7 @@ class Session(Command):
         return self.required_site.manifest.script
 
     def edit(self, tx: Transaction, file: PyProject, path: str | None = None) -> bool:
-        """Write an edited file, the project's own or that at `path`, and read all anew; whether it changed.
-
-        A dry run goes on as if it were written.
-        """
+        """Write an edited file, the project's own or that at `path`; whether it changed, also for a dry run."""
         path, after = path or self.required_site.manifest.path, file.render()
         before = self._unwritten.get(path, (file.raw,))[0]
         if tx.dry and after != before:
@@ -198,12 +197,12 @@ class Session(Command):
 
     @cached_property
     def catalog(self) -> Catalog:
-        """The table of builds: the copy that the environment or the configuration names, else uvtorch's own."""
+        """The table of builds."""
         return catalog.load(self.catalog_directory)
 
     @cached_property
     def catalog_directory(self) -> str | None:
-        """Where another copy of the catalog is; None: uvtorch's own counts."""
+        """The copy of the catalog that the environment or the configuration names."""
         named, site = self.env.get("UVTORCH_CATALOG"), self.site
         if named or site is None or not self.project.config.catalog:
             return named or None
@@ -255,7 +254,7 @@ class Session(Command):
 
     @property
     def is_dynamic(self) -> bool:
-        """Whether the build backend tells what the project requires, so that its file does not."""
+        """Whether the build backend tells what the project requires, not its file."""
         table = self.required_site.manifest.data.get("project") or {}
         return not {"dependencies", "optional-dependencies"}.isdisjoint(table.get("dynamic", ()))
 
@@ -283,8 +282,7 @@ class Session(Command):
         """What asks for a backend: the option, else a local version, else the environment.
 
         `requirements` are those of the command line; their local versions count wherever their markers hold (`here`: on
-        this machine). Raises UsageError for a contradiction within the command line and for a value that names no
-        backend.
+        this machine). Raises UsageError for a contradiction and for a value that names no backend.
         """
         option, variable = torch_backend(self.line), self.env.get("UV_TORCH_BACKEND")
         named = any("+" in text for text in requirements)
@@ -298,25 +296,24 @@ class Session(Command):
         if backend or local:
             return Wanted(backend or local, origin if backend else Origin.LOCAL_VERSION)
         if option and not (variable and origin is Origin.AUTO):  # --auto says no more than `auto = true`
-            return Wanted(None, origin, auto=True)
+            return Wanted(None, origin)
         if variable:
-            name = backend_name(variable, "UV_TORCH_BACKEND")
-            return Wanted(parse(name), Origin.VARIABLE, auto=name == "auto")
+            return Wanted(parse(backend_name(variable, "UV_TORCH_BACKEND")), Origin.VARIABLE)
         return Wanted()
 
     def backend_for(self, wanted: Wanted) -> Backend | None:
-        """The backend to choose: the one asked for, else the configured one, unless detection was asked for by name."""
+        """The backend to choose: the one asked for, else the configured one, unless detection was asked for."""
         detection = self.site is None or (wanted.auto and wanted.origin is not Origin.AUTO)
         return wanted.backend or (None if detection else self.project.config.backend)
 
     def decide(self, requirements: Sequence[str], backend: Backend | None = None) -> Decision:
-        """Choose for these requirements and this project's Pythons, as `settle` does."""
+        """Choose for these requirements, as `settle` does."""
         return self.settle(self.request(requirements, backend))
 
     def settle(self, request: Request) -> Decision:
         """Choose for a request, asking the indexes through uv where the catalog does not know.
 
-        Raises NoBuild where nothing fits, and where an index that must be asked cannot be.
+        Raises NoBuild where nothing fits or an index that must be asked cannot be.
         """
         decision = choose(self.machine, request, self.catalog)
         if decision.refusal:
@@ -336,10 +333,7 @@ class Session(Command):
         return re.sub("`--torch-backend ([^ `]+)`", command, hint) if self.line.verb == "torch" else hint
 
     def request(self, requirements: Sequence[str], backend: Backend | None = None) -> Request:
-        """The request that these requirements are, for this project's Pythons and within its constraints on them.
-
-        uv applies those of uv.toml too; with these the first guess is mostly right.
-        """
+        """The request that these requirements are, for this project's Pythons and within its constraints."""
         names = {"torch", *map(named_by, requirements)}
         constraints = self._settings.get("constraint-dependencies", ()) if self.site else ()
         within = (text for text in constraints if named_by(text) in names)
@@ -354,8 +348,8 @@ class Session(Command):
 def requirements_of(project: Project) -> tuple[str, ...]:
     """The project's own requirements of PyTorch packages, as it writes them.
 
-    Those of extras and groups in a conflict set are resolved each apart, so they count only where there are no others,
-    and without what tells them apart.
+    Those of extras and groups in conflict are resolved each apart: they count only where there are no others, and
+    without what tells them apart.
     """
     items = project.pytorch_requirements()
     together = [item.text for item in items if item.target not in project.conflict_members]
@@ -371,7 +365,7 @@ def _base_of_pins(project: Project) -> str | None:
 
 
 def decision_line(decision: Decision, torch: str | None = None) -> str:
-    """The line that tells a decision: `using cu126 (torch 2.14.1): driver …`; `torch`: the release that uv locked."""
+    """`using cu126 (torch 2.14.1): driver …`; `torch`: the release that uv locked."""
     told = f"torch {torch}" if torch else decision.release
     release = f" ({told})" if told else ""
     reason = f": {decision.reason}" if decision.reason else ""

@@ -38,7 +38,7 @@ def follow_and_sync(command: Command, tx: Transaction, before: bytes, *, late: b
 
 
 def _strays(session: Session, lock: Lock) -> tuple[str, ...]:
-    """The PyTorch packages that some platform gets from elsewhere than the workspace chose for it, torch first."""
+    """The PyTorch packages that some platform gets from elsewhere than the workspace chose, torch first."""
     pinning = (one for one in session.projects if any(one.is_pytorch(source.package) for source in one.sources))
     project = next(pinning, session.project)
     environments = [Environment(platform) for platform in MAIN_PLATFORMS]
@@ -79,7 +79,7 @@ def _first_time(session: Session, tx: Transaction, lock: Lock, before: bytes) ->
 def pin_project(
     session: Session, tx: Transaction, wanted: Wanted, command: Sequence[str] | None = None, *, lock: bool
 ) -> bool:
-    """Pin the whole workspace for what it names, else for the torch that comes along, and lock; whether it is pinned.
+    """Pin the workspace for what it names, else for the torch that comes along, and lock; whether it is pinned.
 
     `lock`: for what comes along uv resolves first. `command`: the user's own `uv lock`.
     """

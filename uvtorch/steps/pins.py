@@ -1,4 +1,4 @@
-"""Pins and bounds of a project and its whole workspace: which there are, and changing all of its files together."""
+"""Pins and lower bounds of a whole workspace: which there are, and changing all of its files together."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,11 +22,12 @@ from uvtorch.project.pyproject import PyProject
 from uvtorch.requirement import bare_requirement, named_by, parse, without_local
 from uvtorch.session import Session, requirements_of
 from uvtorch.steps import choices
+from uvtorch.steps.choices import locked
 from uvtorch.transaction import Transaction
 
 
 def pins_of(session: Session) -> tuple[Source, ...]:
-    """The unselected sources of the project's PyTorch packages from an index; else those of a workspace sibling."""
+    """The unselected sources of the project's PyTorch packages from an index, else a workspace sibling's."""
     for project in session.projects:
         indexed = (one for one in project.sources if one.target == BASE and one.index is not None)
         if found := tuple(one for one in indexed if can_hold(one.marker) and project.is_pinned(one.package)):
@@ -34,8 +35,30 @@ def pins_of(session: Session) -> tuple[Source, ...]:
     return ()
 
 
+def selected_pins(session: Session) -> tuple[Source, ...]:
+    """The pins of the workspace, those for an extra or a group alone included."""
+    rows = [(one, project) for project in session.projects for one in project.sources if one.index]
+    return tuple(one for one, project in rows if project.is_pinned(one.package) and can_hold(one.marker))
+
+
+def pins_unsaid(session: Session) -> tuple[Source, ...]:
+    """Where torch comes from though no source of a project's base says so.
+
+    An extra or group pins it, of a workspace's member; or a dependency from a repository or a path does, whose own
+    sources uv applies: another index beside that is an error.
+    """
+    if found := selected_pins(session):
+        one_url = len({one.url for one in found}) == 1
+        return tuple(one._replace(extra=None, group=None) for one in found) if one_url else ()
+    lock, members = locked(session), {project.name for project in session.projects}
+    local = {one.name for one in lock.packages if one.kind != "registry"} - members
+    builds = [] if local.isdisjoint(lock.dependents("torch")) else lock.named("torch")
+    rows = [(one.backend, one.location) for one in builds if one.kind == "registry"]
+    return tuple(Source("torch", backend.index_name, url, backend) for backend, url in rows if backend)
+
+
 def pin_here(projects: Iterable[Project], platform: Platform) -> Source | None:
-    """The source that gives a platform torch, else another PyTorch package, from an index whatever is selected."""
+    """The source of torch, else of another PyTorch package, from an index on a platform."""
     pins = (one for project in projects for one in project.pins(platform) if one.kind == "index")
     return min(pins, key=lambda pin: pin.package != "torch", default=None)
 
@@ -46,12 +69,12 @@ def workspace_packages(session: Session) -> tuple[str, ...]:
 
 
 def workspace_requirements(session: Session) -> tuple[str, ...]:
-    """The requirements of PyTorch packages of the whole workspace: one lock, one build."""
+    """The requirements of PyTorch packages of the whole workspace."""
     return tuple(dict.fromkeys(text for project in session.projects for text in requirements_of(project)))
 
 
 class Change:
-    """The edits of every file of the workspace that says something about PyTorch, made together."""
+    """Edits of every file of the workspace that says something about PyTorch."""
 
     def __init__(self, session: Session, tx: Transaction) -> None:
         self.session = session
@@ -95,13 +118,13 @@ class Change:
         pin.bound(file, [(name, limit) for name, limit in decision.bounds if name in standing])
 
     def _overridden(self, path: str) -> tuple[str, ...]:
-        """The pinned packages that the workspace's root overrides: sources reach these in its file alone."""
+        """The pinned packages that the workspace's root overrides: sources reach them in its file alone."""
         root, (project, _) = self.session.required_site.root, self.files[path]
         texts = root.data.get("tool", {}).get("uv", {}).get("override-dependencies", ()) if path == root.path else ()
         return tuple(name for name in map(named_by, texts) if name and project.is_pinned(name))
 
     def take_out(self) -> None:
-        """Take every pin out, of all projects of the workspace."""
+        """Take every pin out."""
         for project, file in self.files.values():
             pin.take_out(file, project)
 
@@ -121,7 +144,7 @@ class Change:
             self.files[one.path][1].set_requirement(one.target, one.package, with_bound(one.before))
 
     def write(self) -> bool:
-        """Write the files; whether any of them changed. What they say is read anew afterwards."""
+        """Write the files; whether any of them changed."""
         told = [*_beside_pins(self.session)] if self._pins else []
         changed = [path for path, (_, file) in self.files.items() if self.session.edit(self.tx, file, path)]
         self.tx.warn(*(told if changed else ()))
@@ -206,7 +229,7 @@ def bound_anew(session: Session, tx: Transaction, lowered: Sequence[Lowered], ki
     """
     if tx.dry or not lowered:
         return
-    lock, change = choices.locked(session), Change(session, tx)
+    lock, change = locked(session), Change(session, tx)
     told: dict[str, None] = {}
     for path, target, package, before in lowered:
         project, file = change.files[path]
@@ -231,9 +254,9 @@ def unbounded(session: Session, standing: Sequence[Lowered] = ()) -> list[Lowere
 
 
 def _lowest_locked(lock: Lock, project: Project, package: str, target: Target) -> Version | None:
-    """The lowest version of a package that its own indexes gave to a target, else that the lock holds at all.
+    """The lowest version of a package that its own indexes gave to a target, else the lowest of all.
 
-    The base is resolved with each choice, so it must admit what each of them has.
+    The base is resolved with each choice, and must admit what each of them has.
     """
     urls = [one.url for one in project.sources if (one.package, one.target) == (package, target)]
     found = [(Version(row.version), row.location) for row in lock.named(package) if row.version]

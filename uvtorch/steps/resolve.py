@@ -1,23 +1,24 @@
 """uv's resolution decides: pin, let uv lock, read what it locked, choose for that, and lock again where it differs.
 
 A requirement's text does not tell what uv resolves: other packages cap torch, constraints and overrides apply,
-dependencies are dynamic or bring an index of their own. So the choice for the text is tried first; where uv finds no
-solution under it, or locks another torch than was chosen for, the choice is made anew for what came out. At most two
-more runs of `uv lock` follow.
+dependencies are dynamic or bring an index of their own. So the choice for the text is tried first, then that for what
+came out: at most two more runs of `uv lock`.
 """
 
 import os
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
+from uvtorch import uv
+from uvtorch.argv import forwarded
 from uvtorch.backend import Backend
 from uvtorch.catalog import number
 from uvtorch.choose import Decision
 from uvtorch.errors import NoBuild, ProjectError
 from uvtorch.markers import can_hold
 from uvtorch.packages import rows_in
-from uvtorch.project import Source
 from uvtorch.project.choices import torch_first
 from uvtorch.project.lock import Lock
 from uvtorch.requirement import allows, bare_requirement, named_by, without_local
@@ -31,6 +32,8 @@ from uvtorch.steps.pins import (
     decide_lowering,
     lower_bounds,
     pins_of,
+    pins_unsaid,
+    with_bound,
     workspace_packages,
     workspace_requirements,
 )
@@ -54,7 +57,7 @@ def newest_torch(lock: Lock, backend: Backend | None = None) -> str | None:
 
 
 def _markers(lock: Lock) -> Iterator[str | None]:
-    """Where torch is required, those of extras aside: uv tells these from each other in the marker."""
+    """The markers under which torch is required; None: anywhere, or by an extra."""
     for tables in (package.tables() for package in lock.packages if package.mentions("torch")):
         groups = (tables.get(name, {}).values() for name in ("optional-dependencies", "dev-dependencies"))
         for rows in (tables.get("dependencies", ()), *(rows for group in groups for rows in group)):
@@ -63,22 +66,22 @@ def _markers(lock: Lock) -> Iterator[str | None]:
 
 
 class Outcome(NamedTuple):
-    """What became of one run of uv under the pins of a decision, without pins where that names no backend."""
+    """What became of one run of uv under the pins of a decision, or without pins."""
 
     decision: Decision
     code: int
     said: str
     torch: str | None
-    """The release that uv locked, None: none; empty where the lock tells nothing."""
+    """The release that uv locked; None: none; "": the lock does not tell."""
     told: bool
     """Whether the decision has been told."""
 
 
 class Pinning:
-    """What a build is chosen for. A command says how it writes the pins and what uv is asked to resolve under them."""
+    """What a build is chosen for. A command says how it writes the pins, and what uv is asked to resolve."""
 
     loud = False
-    """uv speaks, and syncs, at the first run: nothing is known that has it resolve another torch than is expected."""
+    """uv speaks, and syncs, at the first run: it is expected to resolve what the text says."""
     patient = True
     """Whether uv waits for an index that cannot be reached."""
 
@@ -86,7 +89,7 @@ class Pinning:
         self.session, self.tx, self.wanted = session, tx, wanted
         self.requirements = tuple(requirements)
         self._start: Mapping[str, bytes | None] | None = None
-        """The files before the first run; each run begins with them."""
+        """The files before the first run: each run begins with them."""
         self._locks = not (tx.dry or session.is_script or session.frozen)
 
     @property
@@ -95,21 +98,18 @@ class Pinning:
         return self.session.backend_for(self.wanted)
 
     def write(self, decision: Decision, along: Sequence[str]) -> Sequence[str]:
-        """Write the pins, with those of packages that came along; uv's arguments after that.
-
-        A decision that names no backend: take all pins out.
-        """
+        """Write the pins, or take all out for a decision that names no backend; uv's arguments after that."""
         raise NotImplementedError
 
     def loosen(self) -> bool:
-        """Have `write` leave out what may stand in the way and nobody asked for; whether there is such a thing."""
+        """Have `write` leave out what may stand in the way and nobody asked for; whether there is any."""
         return False
 
     def settle(self, decision: Decision, refusal: NoBuild | None = None) -> Decision | None:
         """Pin for what the text suggests (no backend: `refusal` says why), then for what uv makes of it.
 
         The decision that holds in the end, told. None, and the files as before: uv resolves no torch, or a dependency
-        says where it comes from. Where uv fails everything is undone; raises NoBuild where no build fits.
+        says where it comes from. Raises NoBuild where no build fits; where uv fails, the transaction ends.
         """
         if decision.backend is None:
             return self._without_pins(refusal)
@@ -129,7 +129,7 @@ class Pinning:
         return None
 
     def _without_pins(self, refusal: NoBuild | None, first: Outcome | None = None) -> Decision | None:
-        """Resolve without pins, and pin for what comes out. `first`: what came of pins for the text."""
+        """Resolve without pins, and pin for what comes out. `first`: what came of pins."""
         free = self._under(Decision(None))
         if free.code and refusal:
             raise refusal
@@ -145,10 +145,7 @@ class Pinning:
             raise refusal or error from None
 
     def for_release(self, torch: str, along: Sequence[str]) -> Outcome:
-        """Pin for the torch that uv resolved without pins; an older one only if what needs it admits that.
-
-        Raises NoBuild where no build of it fits.
-        """
+        """Pin for the torch that uv resolved without pins, as `decide_for` chooses."""
         decision = self.decide_for(torch)
         outcome = self._under(decision, along)
         if outcome.code == NO_SOLUTION and decision.torch != torch:
@@ -157,10 +154,7 @@ class Pinning:
         return outcome
 
     def decide_for(self, torch: str) -> Decision:
-        """The decision for the torch that uv resolved without a pin, or for an older one: what needs it may admit that.
-
-        Raises NoBuild, for the torch that was resolved, where no such build fits.
-        """
+        """The decision for the torch that uv resolved without a pin, or an older one, which uv may admit. NoBuild."""
         with suppress(NoBuild):
             return self._decide_with(torch, "<=")
         return self._decide_with(torch)
@@ -173,7 +167,7 @@ class Pinning:
         return decision
 
     def _decide_with(self, torch: str, relation: str = "==") -> Decision:
-        """Choose for the requirements and a release; overrides may have replaced what the text says of torch."""
+        """Choose for the requirements and a release, whatever they say of torch: overrides may have replaced it."""
         texts = map(without_local, self.requirements)
         mended = (
             bare_requirement(one) if named_by(one) == "torch" and not allows(one, torch) else one for one in texts
@@ -188,7 +182,7 @@ class Pinning:
     def end(self, outcome: Outcome) -> NoReturn:
         """Undo everything and end as uv did."""
         if outcome.decision.backend and not outcome.told:
-            tell_decision(self.tx, outcome.decision, None)
+            self.tell_decision(outcome.decision)
         self.tx.end(outcome.code, outcome.said)
 
     def _under(self, decision: Decision, along: Sequence[str] = ()) -> Outcome:
@@ -198,7 +192,7 @@ class Pinning:
             self._start = tx.mark()
         words = self.write(decision, along)
         if decision.backend and loud:
-            tell_decision(tx, decision, None)
+            self.tell_decision(decision)
         code, said = tx.attempt(*words, quietly=not loud, patient=self.patient)
         self.loud = False  # once is enough
         session.reread()
@@ -208,20 +202,32 @@ class Pinning:
         return Outcome(decision, code, said, torch, loud)
 
     def tell(self, outcome: Outcome, along: Sequence[str] = ()) -> Decision:
-        """Tell what was pinned, uv's words first; where uv failed, undo everything and end as it did."""
+        """Tell what was pinned, uv's words first; where uv failed, end as it did."""
         if outcome.code:
             self.end(outcome)
         self.tx.tell(outcome.said)
         if not outcome.told:
-            tell_decision(self.tx, outcome.decision, outcome.torch, along)
+            self.tell_decision(outcome.decision, outcome.torch, along)
         return outcome.decision
+
+    def tell_decision(self, decision: Decision, torch: str | None = None, along: Sequence[str] = ()) -> None:
+        """Say what was decided, with the torch that uv locked, and for which packages that came `along` with others."""
+        prefix = f"{', '.join(along)} came along: " if along else ""
+        self.tx.say(prefix + decision_line(decision, torch), *decision.beyond(torch or decision.torch))
+        self.tx.warn(*decision.warnings)
+
+    def leave_to_pypi(self, decision: Decision) -> bool:
+        """Whether PyPI's build is left in place, as on a Mac that nobody named a backend on; that is told."""
+        release = f" (torch {decision.torch})" if decision.torch else ""
+        if leaves := leaves_to_pypi(self.session, self.backend):
+            self.tx.say(f"using PyPI's build{release}: it is the right one on macOS; nothing is pinned")
+        return leaves
 
 
 class WorkspacePinning(Pinning):
     """Pins in every file of the workspace, and `uv lock`; `command` is the user's own.
 
-    An explicit word for a backend takes local versions out of the requirements, and lowers a lower bound that alone
-    stands in the way.
+    An explicit word takes local versions out of the requirements, and lowers lower bounds that alone stand in the way.
     """
 
     def __init__(self, session: Session, tx: Transaction, wanted: Wanted, command: Sequence[str] | None = None) -> None:
@@ -248,7 +254,7 @@ class WorkspacePinning(Pinning):
         return change.write()
 
     def loosen(self) -> bool:
-        """See Pinning: lower bounds like those that `uv add` writes may ask for what this index lacks."""
+        """See Pinning: lower bounds may ask for what this index lacks."""
         if self.lowered or not self.wanted.explicit:
             return False
         self.lowered = tuple(lower_bounds(self.session))
@@ -274,9 +280,9 @@ class WorkspacePinning(Pinning):
 
 
 def pin_and_lock(session: Session, tx: Transaction, wanted: Wanted, command: Sequence[str] | None = None) -> bool:
-    """Pin the whole workspace to the build for this machine (or to the one asked for) and lock; whether it is pinned.
+    """Pin the whole workspace to the build for this machine, or the one asked for, and lock; whether it is pinned.
 
-    Nothing is pinned where uv resolves no torch. `command`: the user's own `uv lock`.
+    Nothing is where uv resolves no torch. `command`: the user's own `uv lock`. Raises NoBuild.
     """
     pinning, decision, refusal = WorkspacePinning(session, tx, wanted, command), Decision(None), None
     try:
@@ -285,19 +291,16 @@ def pin_and_lock(session: Session, tx: Transaction, wanted: Wanted, command: Seq
         if pinning.backend or tx.dry:
             raise
         refusal = error
-    if refusal is None and leaves_to_pypi(session, pinning.backend):
-        tell_pypi(tx, decision)
-        return False
-    if pinning.settle(decision, refusal) is None:
+    if (not refusal and pinning.leave_to_pypi(decision)) or pinning.settle(decision, refusal) is None:
         return False
     bound_anew(session, tx, pinning.lowered)
     return True
 
 
 def pin_transitive(session: Session, tx: Transaction, wanted: Wanted) -> bool:
-    """Pin for the PyTorch packages that only other packages need, as the lock has them, and lock again.
+    """Pin for the PyTorch packages that only other packages need, as they are locked, and lock; whether it is pinned.
 
-    Whether anything was pinned. Where no build fits, a warning: nobody asked for torch by name.
+    Where no build fits, a warning: nobody asked for torch by name.
     """
     torch, pinning = newest_torch(locked(session)), WorkspacePinning(session, tx, wanted)
     if torch is None or leaves_to_pypi(session, pinning.backend) or says_dependency(session, wanted):
@@ -322,20 +325,14 @@ def pin_transitive(session: Session, tx: Transaction, wanted: Wanted) -> bool:
 
 
 def unfit(torch: str, error: NoBuild) -> str:
-    """The warning for a torch that came along and has no build for this machine: nobody asked for it by name."""
+    """The warning for a torch that came along and has no build for this machine."""
     why = ". ".join([str(error).rstrip("."), *error.hints[:1]])
     return f"{f'torch {torch}'.strip()} came along from PyPI and may not run here: {why}"
 
 
 def leaves_to_pypi(session: Session, backend: Backend | None) -> bool:
-    """Whether the machine is a Mac that nobody named a backend on: PyPI's wheel is right, for it and for the others."""
+    """Whether this is a Mac and nobody named a backend: PyPI's wheel is right, for it and for the others."""
     return backend is None and session.machine.platform.system == "macos"
-
-
-def tell_pypi(tx: Transaction, decision: Decision) -> None:
-    """Say that PyPI's build is left in place on a Mac."""
-    release = f" (torch {decision.torch})" if decision.torch else ""
-    tx.say(f"using PyPI's build{release}: it is the right one on macOS; nothing is pinned")
 
 
 def rollback(session: Session, tx: Transaction, mark: Mapping[str, bytes | None]) -> None:
@@ -344,36 +341,7 @@ def rollback(session: Session, tx: Transaction, mark: Mapping[str, bytes | None]
     session.reread()
 
 
-def tell_decision(tx: Transaction, decision: Decision, torch: str | None, along: Sequence[str] = ()) -> None:
-    """Say what was decided, with the torch that uv locked, and for which packages that came `along` with others."""
-    prefix = f"{', '.join(along)} came along: " if along else ""
-    tx.say(prefix + decision_line(decision, torch), *decision.beyond(torch or decision.torch))
-    tx.warn(*decision.warnings)
-
-
 # Who else says where torch comes from
-
-
-def selected_pins(session: Session) -> tuple[Source, ...]:
-    """Sources for an extra or a group alone: of a member, or of a root whose choices a member cannot select."""
-    rows = [(one, project) for project in session.projects for one in project.sources if one.index]
-    return tuple(one for one, project in rows if project.is_pinned(one.package) and can_hold(one.marker))
-
-
-def pins_unsaid(session: Session) -> tuple[Source, ...]:
-    """Where torch comes from, by the lock or a sibling's extra, though no source of a project's base says so.
-
-    An extra or group of one backend pins it in a workspace's member; or a dependency from a repository or a path does,
-    whose own sources uv applies: another index beside that is an error.
-    """
-    if found := selected_pins(session):
-        one_url = len({one.url for one in found}) == 1
-        return tuple(one._replace(extra=None, group=None) for one in found) if one_url else ()
-    lock, members = locked(session), {project.name for project in session.projects}
-    local = {one.name for one in lock.packages if one.kind != "registry"} - members
-    builds = [] if local.isdisjoint(lock.dependents("torch")) else lock.named("torch")
-    rows = [(one.backend, one.location) for one in builds if one.kind == "registry"]
-    return tuple(Source("torch", backend.index_name, url, backend) for backend, url in rows if backend)
 
 
 def says_dependency(session: Session, wanted: Wanted) -> bool:
@@ -388,10 +356,10 @@ def says_dependency(session: Session, wanted: Wanted) -> bool:
 
 
 def left_to_uv(session: Session) -> tuple[str, ...] | None:
-    """Lines to say where uv has torch from elsewhere, which no pin may replace; None: it has it from PyPI, or not yet.
+    """Lines to say where uv has torch from elsewhere, and no pin may replace that; None: it has not.
 
-    Wheel variants, if it found and locked them (PEP 825, its preview `wheel-variants`); or an index of the user's own
-    that serves every package, as torch's local version tells: PyPI has none.
+    It locked wheel variants (PEP 825, its preview `wheel-variants`), or a build from an index of the user's own that
+    serves every package, as the local version tells: PyPI has none.
     """
     if b"\nvariants-json" in b"".join(rows_in(content(session.required_site.lock))):
         return ("torch is locked with wheel variants: uv takes the one that fits, nothing is pinned",)
@@ -403,3 +371,74 @@ def brought(session: Session) -> tuple[str, ...]:
     """The PyTorch packages of the lock that no requirement of the workspace names."""
     names = {package.name for package in locked(session).packages if session.project.is_pinned(package.name)}
     return torch_first(sorted(names.difference(workspace_packages(session))))
+
+
+# Scripts with inline metadata (PEP 723); uv locks one only where its user does
+
+
+def pin_script(session: Session, tx: Transaction, wanted: Wanted) -> tuple[str, ...]:
+    """Pin a script; the packages that are pinned anew, none where uv resolves no torch or the pins stood already.
+
+    Those that come with others are named among its dependencies. Raises NoBuild.
+    """
+    direct, pinning = workspace_packages(session), WorkspacePinning(session, tx, wanted)
+    versions = {} if direct and pins_of(session) else _resolved_in_script(session)
+    torch = versions.get("torch", "").partition("+")[0]
+    if not direct and not torch:
+        return ()
+    by_text = direct or pinning.backend
+    decision = pinning.refined(pinning.decide(), torch) if by_text else pinning.decide_for(torch)
+    if pinning.leave_to_pypi(decision):
+        return ()
+    along = torch_first(sorted(versions.keys() - {*direct}))
+    changed = pinning.edit(decision, along)
+    tx.say(*(f"lowered {one.before} to {with_bound(one.before)}" for one in pinning.lowered))
+    pinning.tell_decision(decision, None, along)
+    return (*workspace_packages(session), *decision.companions) if changed else ()
+
+
+def _resolved_in_script(session: Session) -> dict[str, str]:
+    """The PyTorch packages that uv resolves for a script, with their versions."""
+    path = session.required_site.manifest.path
+    command = ("export", *forwarded(session.line, "lock"), "--quiet", "--script", path, "--format", "pylock.toml")
+    code, out, _ = uv.ask(session.uv, command)
+    rows = tomllib.loads(out).get("packages", []) if code == 0 else []
+    return {row["name"]: row.get("version", "") for row in rows if session.project.is_pinned(row["name"])}
+
+
+def reinstalled(packages: Iterable[str]) -> tuple[str, ...]:
+    """The options that have uv put these in anew: it keeps what satisfies a requirement, whatever its index."""
+    return tuple(word for name in packages for word in ("--reinstall-package", name))
+
+
+def put_in_place(session: Session, tx: Transaction, packages: Sequence[str] = (), *, begin: bool = False) -> None:
+    """Lock the project; for a script put the builds that are pinned now into its lock and its environment.
+
+    `begin`: make that environment.
+    """
+    site, relock = session.required_site, choices.relock_command(session)
+    if not session.is_script:
+        tx.uv(*relock)
+    elif begin or environment_of(session):
+        tx.uv("sync", *relock[1:], "--script", site.manifest.path, *reinstalled(packages))
+    elif os.path.exists(site.lock):
+        tx.uv(*relock, "--script", site.manifest.path)
+
+
+def out_of_place(session: Session) -> tuple[str, ...]:
+    """The packages that the script's environment has from another backend than the script pins."""
+    from uvtorch import environment  # noqa: PLC0415  `sync --auto` in a project need not wait for it
+
+    pins = {pin.backend for pin in session.project.pins(session.machine.platform)}
+    place = environment_of(session) if pins and None not in pins else None
+    present = environment.read(place) if place else None
+    return tuple(one.name for one in present.builds if one.backend and one.backend not in pins) if present else ()
+
+
+def environment_of(session: Session) -> str | None:
+    """Where uv keeps the script's environment; None where it has made none yet."""
+    path = session.required_site.manifest.path
+    code, out, _ = uv.ask(session.uv, ("python", "find", *forwarded(session.line), "--script", path))
+    place = os.path.dirname(os.path.dirname(out.strip()))
+    kept = os.path.basename(os.path.dirname(place)).startswith("environments-")  # in uv's cache
+    return place if code == 0 and kept else None

@@ -1,7 +1,6 @@
 """uv's own `add`, `remove` or `lock`, and then what its lock calls for.
 
-Most adds bring nothing of PyTorch's, and nobody should feel how that is told: this module imports little. The project
-is read where the lock has changed in a way that concerns it.
+Most adds bring nothing of PyTorch's, and nobody should feel how that is told: this module imports little.
 """
 
 import os
@@ -61,7 +60,7 @@ def watch(
 
 
 def _files(command: Command) -> tuple[str, str] | None:
-    """The project's file and the lock that the command makes; None where there is none, or no project to be read."""
+    """The project's file and the lock that the command makes; None where there is none."""
     leaves_lock = command.line.has("--script", "--no-sources", "--check", "--dry-run")
     if leaves_lock or command.sources_off or command.frozen:
         return None
@@ -78,7 +77,7 @@ def _files(command: Command) -> tuple[str, str] | None:
 
 
 def _is_settled(line: CommandLine, paths: tuple[str, str], before: bytes) -> bool:
-    """Whether PyTorch's packages are locked as they were, and nothing is asked of them."""
+    """Whether PyTorch's packages are locked as they were, and no more is asked."""
     text, after = map(content, paths)
     if line.ours_has("--torch-backend") or line.has("--upgrade", "--upgrade-package"):
         return False

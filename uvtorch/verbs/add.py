@@ -18,18 +18,15 @@ from uvtorch.session import Origin, Session, requirements_of
 from uvtorch.steps import choices
 from uvtorch.steps.choices import locked
 from uvtorch.steps.follow import change_choices, follow_and_sync
-from uvtorch.steps.pins import Change, pins_of
+from uvtorch.steps.pins import Change, pins_of, pins_unsaid
 from uvtorch.steps.requested import Requested, requested_by, words_with
 from uvtorch.steps.resolve import (
     Pinning,
-    leaves_to_pypi,
     left_to_uv,
     newest_torch,
-    pins_unsaid,
-    tell_pypi,
+    pin_script,
     unfit,
 )
-from uvtorch.steps.script import pin_script
 from uvtorch.steps.watch import watch
 from uvtorch.transaction import Transaction, UvFailedError, content, quoted
 
@@ -138,8 +135,7 @@ class Adding(Pinning):
         if self.wanted.origin == Origin.LOCAL_VERSION:  # its marker may leave it out here
             self.wanted = session.wanted(self.texts, here=True)
         decision = session.decide(self.requirements, self.backend)
-        if leaves_to_pypi(session, self.backend):
-            tell_pypi(tx, decision)
+        if self.leave_to_pypi(decision):
             tx.uv(*session.line.argv)
             return
         session.begin_script()

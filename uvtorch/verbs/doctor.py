@@ -22,7 +22,7 @@ from uvtorch.packages import dependents
 from uvtorch.project.lock import Lock, read_lock
 from uvtorch.session import Session, requirements_of
 from uvtorch.steps.choices import fitting
-from uvtorch.steps.script import environment_of
+from uvtorch.steps.resolve import environment_of
 from uvtorch.steps.verb import Verb
 from uvtorch.transaction import Transaction
 

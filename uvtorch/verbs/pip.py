@@ -9,9 +9,8 @@ from uvtorch.environment import Build, Venv
 from uvtorch.packages import normalize
 from uvtorch.requirement import allows, named_by
 from uvtorch.session import Origin, Session, Wanted, decision_line
-from uvtorch.steps.resolve import leaves_to_pypi
+from uvtorch.steps.resolve import leaves_to_pypi, reinstalled
 from uvtorch.steps.route import knows, means, named, names_index, settings, target_of
-from uvtorch.steps.script import reinstalled
 
 
 def install(session: Session) -> int:
@@ -75,7 +74,7 @@ def _wanted(session: Session, requirements: Sequence[str]) -> Wanted:
         return wanted
     for table in settings(session):
         if name := table.get("torch-backend"):
-            return Wanted(parse(name), Origin.VARIABLE, auto=name == "auto")
+            return Wanted(parse(name), Origin.VARIABLE)
     return wanted
 
 

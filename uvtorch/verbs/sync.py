@@ -18,9 +18,16 @@ from uvtorch.session import Session, Wanted
 from uvtorch.steps import choices
 from uvtorch.steps.choices import locked
 from uvtorch.steps.follow import follow_lock, pin_project
-from uvtorch.steps.pins import decide_lowering, pin_here, pins_of, workspace_packages, workspace_requirements
-from uvtorch.steps.resolve import left_to_uv, pins_unsaid, selected_pins
-from uvtorch.steps.script import out_of_place, pin_script, put_in_place, reinstalled
+from uvtorch.steps.pins import (
+    decide_lowering,
+    pin_here,
+    pins_of,
+    pins_unsaid,
+    selected_pins,
+    workspace_packages,
+    workspace_requirements,
+)
+from uvtorch.steps.resolve import left_to_uv, out_of_place, pin_script, put_in_place, reinstalled
 from uvtorch.transaction import content, is_read_only
 
 

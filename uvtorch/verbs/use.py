@@ -14,7 +14,7 @@ from uvtorch.session import Origin, Session, Wanted
 from uvtorch.steps.choices import locked
 from uvtorch.steps.follow import pin_project
 from uvtorch.steps.pins import Change, workspace_packages, workspace_requirements
-from uvtorch.steps.script import pin_script, put_in_place
+from uvtorch.steps.resolve import pin_script, put_in_place
 from uvtorch.steps.verb import Verb
 from uvtorch.transaction import Transaction, quoted
 
@@ -47,7 +47,7 @@ def use(session: Session, backend: str | None, base: str | None, script: str | N
     name = backend if backend in (None, "none") else backend_name(backend, "torch use")
     session.claim()
     with session.transaction() as tx:
-        wanted = Wanted(parse(name) if name and name != "auto" else None, Origin.OPTION, auto=name == "auto")
+        wanted = Wanted(parse(name or ""), Origin.OPTION)
         if base:
             _move(session, tx, wanted if name else None)
         if name == "none":
