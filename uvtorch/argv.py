@@ -59,7 +59,7 @@ _OTHER_FLAGS = """
     --[no-]strip-extras --[no-]strip-markers --[no-]system --[no-]universal --user --[no-]verify-hashes
 """
 _OTHER_THERE = {"pip": "--editable -e --no-binary", "run": "-m --script"}
-"""What takes a value in `uv pip` alone, and none in `uv run` alone."""
+"""What takes a value in `uv pip` only, and none in `uv run` only."""
 
 OURS = {
     "add": ("--torch-backend", "--dry-run"),
@@ -94,7 +94,7 @@ ALIASES = {
     "--constraint": "--constraints",
     "--requirement": "--requirements",
 }
-"""One name for each option that uvtorch asks about; `-m` and `-s` mean another thing on each verb and stay."""
+"""One name for each option that uvtorch asks about; `-m` and `-s` differ from verb to verb."""
 
 INSTALLERS = frozenset(("pip install", "pip sync", "pip compile", "tool install", "tool run"))
 """The verbs of two words."""
@@ -110,10 +110,7 @@ def options(*tables: str) -> frozenset[str]:
 
 
 def tables(family: str) -> tuple[frozenset[str], frozenset[str]]:
-    """The options after a verb, or after the first word of two, with a value and without.
-
-    The same for nearly all: an option that a verb lacks is uv's to refuse.
-    """
+    """The options after a verb or its first word, with a value and without; those that it lacks are uv's to refuse."""
     values = options(GLOBAL_VALUES, _LOCK_VALUES, _INSTALL_VALUES, _OTHER_VALUES)
     flags = options(GLOBAL_FLAGS, _LOCK_FLAGS, _INSTALL_FLAGS, _OTHER_FLAGS)
     other = options(_OTHER_THERE.get(family, ""))
@@ -123,14 +120,12 @@ def tables(family: str) -> tuple[frozenset[str], frozenset[str]]:
 class CommandLine:
     """A command line taken apart by `parse`."""
 
-    __slots__ = ("argv", "options", "ours", "positionals", "positionals_at", "typed", "unknown", "verb", "verb_at")
-
-    def __init__(self) -> None:
+    def __init__(self, typed: list[str]) -> None:
+        self.typed = typed
         self.verb: str | None = None
         """The first word that is not an option, `pip install` for two; None where there is none."""
         self.verb_at = 0
         """Where the verb stands in `argv`, its last word."""
-        self.typed: list[str] = []
         self.argv: list[str] = []
         """What uv gets: what was `typed` without uvtorch's own options."""
         self.options: list[tuple[str, str | None]] = []
@@ -142,18 +137,18 @@ class CommandLine:
         self.positionals_at: list[int] = []
         """Where each positional stands in `argv`."""
         self.unknown: str | None = None
-        """The first option that no table knows. Nothing after it can be relied on."""
+        """The first option that no table knows; what follows is uncertain."""
 
     def has(self, *names: str) -> bool:
         """Whether one of these options of uv's is given."""
         return any(name in names for name, _ in self.options)
 
     def values(self, *names: str) -> list[str]:
-        """Every value given for these options, in order."""
+        """The values given for these options, in order."""
         return [value for option, value in self.options if option in names and value is not None]
 
     def value(self, name: str) -> str | None:
-        """The last value given for this option, the one that counts for uv."""
+        """The last value given for this option."""
         values = self.values(name)
         return values[-1] if values else None
 
@@ -168,7 +163,7 @@ class CommandLine:
         self.argv += words
 
     def with_options(self, *extra: str) -> list[str]:
-        """Uv's arguments with these put directly after the verb, where they are options whatever follows."""
+        """Uv's arguments with these directly after the verb, where they are options whatever follows."""
         return [*self.argv[: self.verb_at + 1], *extra, *self.argv[self.verb_at + 1 :]]
 
 
@@ -178,7 +173,6 @@ def parse(argv: list[str]) -> CommandLine:
     Nothing is looked at after a verb that uvtorch does not act on. After `torch` only uv's global options are.
     """
     parser = _Parser(argv)
-    parser.line.typed = argv
     while parser.words and parser.take():
         pass
     parser.line.take_rest(parser.words)
@@ -186,10 +180,8 @@ def parse(argv: list[str]) -> CommandLine:
 
 
 class _Parser:
-    """The state of `parse`: the words that are left, and which options there are at this place."""
-
     def __init__(self, argv: list[str]) -> None:
-        self.line = CommandLine()
+        self.line = CommandLine(argv)
         self.words = [*argv]
         self.values, self.flags = options(GLOBAL_VALUES), options(GLOBAL_FLAGS, TOP_FLAGS)
         self.ours: tuple[str, ...] = ()
@@ -205,7 +197,10 @@ class _Parser:
                 line.argv.append(word)
             return False
         if len(word) < 2 or word[0] != "-":
-            return self._verb(word) if line.verb in (None, "pip", "tool") else self._positional(word)
+            if line.verb in (None, "pip", "tool"):
+                return self._verb(word)
+            line.take_rest([word])
+            return line.verb not in ("run", "tool run")  # what follows the command belongs to that
         if own and word.partition("=")[0] not in self.values | self.flags:
             line.take_rest([word])
         elif word.startswith("--"):
@@ -228,10 +223,6 @@ class _Parser:
         self.values, self.flags = tables(family)
         self.ours = OURS[family]
         return True
-
-    def _positional(self, word: str) -> bool:
-        self.line.take_rest([word])
-        return self.line.verb not in ("run", "tool run")  # what follows the command belongs to that
 
     def _long(self, word: str) -> None:
         line = self.line
@@ -328,5 +319,5 @@ def backend_name(value: str | None, origin: str) -> str:
 
 
 def is_set(env: "Mapping[str, str]", name: str) -> bool:
-    """Whether uv takes a boolean environment variable as set: anything but empty, 0, false, f, no, n, off."""
+    """Whether uv takes a boolean variable as set."""
     return env.get(name, "").lower() not in ("", "0", "false", "f", "no", "n", "off")

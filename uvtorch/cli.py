@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def main() -> "NoReturn":
-    """Run uvtorch on `sys.argv` and end the process, without a third of a bare start of Python for taking it apart."""
+    """Run uvtorch on `sys.argv` and end the process at once: Python's own end takes a third of its start."""
     os._exit(run())
 
 
@@ -48,7 +48,7 @@ def run() -> int:
 
 
 _STDOUT_FAILURES = (5, 28, 32)
-"""EIO, ENOSPC, EPIPE: what our own output can meet."""
+"""EIO, ENOSPC, EPIPE."""
 
 
 def _act(line: "CommandLine") -> int:
@@ -93,7 +93,7 @@ def _added(line: "CommandLine") -> "Added":
 
 
 def _concerns_us(line: "CommandLine") -> bool:
-    """Whether there may be something to do, told without reading more than a pyproject.toml that names uvtorch."""
+    """Whether there may be something to do."""
     if line.verb in ("add", "remove", "lock"):  # whatever changes the lock may bring PyTorch along
         return True
     if line.verb in command_lines.INSTALLERS:
@@ -102,12 +102,11 @@ def _concerns_us(line: "CommandLine") -> bool:
 
 
 def _asks(line: "CommandLine") -> bool:
-    """Whether a build is asked for, by option or variable."""
     return bool(line.ours or os.environ.get("UV_TORCH_BACKEND"))
 
 
 def _names_pytorch(line: "CommandLine") -> bool:
-    """Whether `pip`, `tool` or `run --with` names PyTorch packages; only files that the command line names are read."""
+    """Whether `pip`, `tool` or `run --with` names PyTorch packages, itself or in a file."""
     if line.verb == "run" and not line.has("--with", "--with-requirements", "--with-editable"):
         return False
     listed = line.has("--requirements", "--editable", "-e", "--group", "--with-requirements", "--with-editable")
@@ -229,7 +228,7 @@ def _with_uv(line: "CommandLine", then: "Callable[[Output], None]", on: int) -> 
 
 
 def _speak_safely() -> None:
-    """Names and texts may hold characters that stdout's encoding lacks: they are escaped, as stderr does."""
+    """Escape what stdout's encoding lacks, as stderr does."""
     if sys.stdout is not None and getattr(sys.stdout, "errors", None) == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
@@ -257,7 +256,6 @@ _EXAMPLES = {
 
 
 def _help(out: "Output", verb: str | None) -> None:
-    """What uvtorch adds to a verb, or to uv."""
     ours = command_lines.OURS
     if verb is None:
         on = {name: ", ".join(verb for verb, names in ours.items() if name in names) for name in _ADDED}

@@ -1,4 +1,4 @@
-"""Files that others wrote too: read with limits, since a FIFO would wait and a device never end; replaced at once."""
+"""Files that others wrote: read with limits, since a FIFO would wait and a device never end; replaced at once."""
 
 import errno
 import os
@@ -81,7 +81,7 @@ def write(path: str, content: bytes) -> None:
 def create(path: str, content: bytes, like: str | None = None, *, synced: bool = False) -> bool:
     """Make a new file in the place of any there; whether it has the owner, mode and attributes of the file `like`.
 
-    `synced`: it is on the disk then; else a crash soon after a rename may leave it empty. Raises OSError.
+    Not `synced`, a crash soon after a rename may leave it empty. Raises OSError.
     """
     _remove(path)
     with FileIO(os.open(path, _NEW, 0o600), "w") as file:
@@ -127,7 +127,6 @@ def _remove(path: str) -> None:
 
 
 def _fill(file: FileIO, content: bytes) -> None:
-    """Give an open file this content alone."""
     file.seek(0)
     rest = memoryview(content)
     while rest:

@@ -1,9 +1,9 @@
 """One command at a time changes a project, and what it began is undone where it fails or was killed.
 
 The lock is a flock on one file a workspace, in a folder of the user's. uv inherits it: where uvtorch is killed it lasts
-until uv has ended too, and then the kernel frees it. The journal holds a copy of each file before anything is changed,
-on the files' own disk, so that a rename puts it back, on a full disk too. Who gets the lock and finds a journal repairs
-first. On Windows, which has no flock, nobody waits, and files are put back from memory.
+until uv has ended too. The journal holds a copy of each file before anything is changed, on the files' own disk: a
+rename puts it back, on a full disk too. Who gets the lock and finds a journal repairs first. On Windows, which has no
+flock, nobody waits, and files are put back from memory.
 """
 
 import os
@@ -20,11 +20,11 @@ if os.name != "nt":
     import fcntl
 
 _MOST = 1000
-"""More files than a workspace has, for the copies of a record that was cut short."""
+"""More files than a workspace has."""
 BESIDE = ".before-uvtorch"
-"""Added to a file's name for its old text, where somebody else changed the file meanwhile."""
+"""Added to a file's name for its old text, where somebody else has changed it."""
 ANY = "*"
-"""Among the names that uv may write: requirements whose names the command line does not tell (`-r`, a path, a URL)."""
+"""Among the names that uv may write: those that the command line does not tell (`-r`, a path, a URL)."""
 
 _ATOM = rb"#[^\r\n]*|\"[^\"\n]*\"|'[^'\n]*'|[^\s,\[\]{}=\"'#]+"
 _WORDS = frozenset(
@@ -45,8 +45,8 @@ class Claim:
         self._directory, name = (self.root, "") if os.path.isdir(self.root) else os.path.split(self.root)
         self._beside = os.path.join(self._directory, ".uvtorch-journal" + (name and f"-{name}"))
         self._folder = os.path.join(files.of_user(env.get("XDG_STATE_HOME"), "~/.local/state"), "uvtorch")
-        tail = "".join(char if char.isascii() and (char.isalnum() or char in "._") else "-" for char in self.root[-60:])
-        self._central = os.path.join(self._folder, f"{tail}-{crc32(os.fsencode(self.root)):08x}.journal")
+        # Two roots with one sum wait for one another, and repair what the other left; neither does harm.
+        self._central = os.path.join(self._folder, f"{crc32(os.fsencode(self.root)):08x}.journal")
 
     @property
     def held(self) -> bool:
@@ -55,7 +55,7 @@ class Claim:
 
     @property
     def place(self) -> str | None:
-        """Where to keep a journal: beside the lock, or beside the project's files where those are on another disk."""
+        """Where to keep a journal: beside the lock, or the project's files where those are on another disk."""
         if self._file is None:
             return None
         same = self._in_state and os.stat(self._folder).st_dev == os.stat(self._directory).st_dev
@@ -63,7 +63,7 @@ class Claim:
 
     @property
     def left_behind(self) -> bool:
-        """Whether there is a journal: of a command that is at work, or of one that was killed."""
+        """Whether there is a journal, of a command that is at work or was killed."""
         return os.path.lexists(self._central) or os.path.lexists(self._beside)
 
     def take(self, who: str, tell: Callable[[str], None], *, wait: bool = True) -> None:
@@ -104,12 +104,11 @@ class Claim:
             self._file = None
 
     def _owner(self, file: int) -> str:
-        """Who has the lock, or had it last."""
         text = os.pread(file, 200, 0).decode("utf-8", "replace").strip() if self._in_state else ""
         return text or "another command"
 
     def _open(self) -> int | None:
-        """The file to lock; the project's directory where the user has no place for one."""
+        """What to lock: the project's directory where the user has no place for a file."""
         with suppress(OSError):
             os.makedirs(self._folder, 0o700, exist_ok=True)
             path = self._central.removesuffix("journal") + "lock"
@@ -140,7 +139,6 @@ class Journal:
         self._begun = False
         self.files: dict[str, Kept] = {}
         self.names: set[str] = set()
-        """What uv may write requirements of."""
 
     def keep(self, path: str) -> None:
         """Remember a file as it is now. Raises ProjectError where it cannot be read, or no copy can be made of it."""
@@ -167,7 +165,7 @@ class Journal:
             kept.look(self.names)
 
     def settle(self, *, torn: bool) -> None:
-        """Take what uv left, which may be `torn`, for its own."""
+        """Notice what uv left, which may be `torn`."""
         for kept in self.files.values():
             kept.settle(self.names, torn=torn)
 
@@ -227,10 +225,7 @@ class Journal:
         return done
 
     def repair(self, owner: str, tell: Callable[[str], None], inside: str | None) -> None:
-        """Put back what its killed owner left half done, and say so. Files outside of `inside` are none of ours.
-
-        Raises ProjectError where that fails.
-        """
+        """Put back what its killed owner left half done, only `inside` a directory; raises ProjectError as `undo`."""
         place, self._begun = self._place or "", True
         began = os.lstat(place).st_mtime_ns
         with suppress(OSError, ValueError):  # one that was cut short, or is none of ours
@@ -259,7 +254,7 @@ def _kept(row: str, copy: str, inside: str | None) -> "Kept | None":
 
 
 def _sweep(directory: str, began: int) -> None:
-    """Temporary files beside a project's, ours and uv's, of writers that are dead: what is older is somebody else's."""
+    """Remove temporary files, ours and uv's, of writers that are dead; what is older is somebody else's."""
     import re  # noqa: PLC0415  an `add` that changes nothing loads nothing that it does not need
 
     with suppress(OSError):
@@ -278,16 +273,15 @@ class Kept:
         self.saved = saved
         self.copy = copy
         self.ours = [saved]
-        """What was there, and what uvtorch or uv left there since. A kill may come before the last is written."""
+        """What was there, and what uvtorch or uv left there since, or was about to."""
         self.foreign = False
-        """Whether somebody else has changed it."""
         self._theirs: bytes | None = None
         self.is_lock = path.endswith(".lock")
         self._seen: tuple[tuple[int, ...], bool] = ((), False)
 
     @property
     def row(self) -> str:
-        """The path, whether it was there, and what was left there since, for the journal; a lock is always uv's."""
+        """For the journal: the path, whether it was there, and what was left there since; a lock is always uv's."""
         parts = [os.fsencode(self.path), b"" if self.saved is None else b"old"]
         return " ".join(part.hex() for part in [*parts, *([] if self.is_lock else (text or b"" for text in self.ours))])
 

@@ -31,7 +31,7 @@ _LABELS = {
     **dict.fromkeys(("warning", "unreachable"), _YELLOW),
     **dict.fromkeys(("hint", "note", "fix"), _CYAN),
 }
-"""The first word of a line or row -> its colour, as uv has it."""
+"""The first word of a line or row -> its colour."""
 _DIFF = {"+": _GREEN, "-": _RED, "@": _CYAN, "$": _BOLD, "#": _BOLD}
 _ERASE = "\r\x1b[2K"
 
@@ -72,16 +72,15 @@ def wrapped(text: str, width: int) -> list[str]:
 
 
 class Output:
-    """How one command prints: by `--color`, `--quiet`, `--no-progress`, the environment, and what the streams are."""
+    """How one command prints, by its options, the environment and what the streams are."""
 
     def __init__(self, line: "CommandLine", env: "Mapping[str, str]") -> None:
         self._line = line
         self._env = env
         self.quiet = line.has("--quiet")
         self._transient = False
-        """Whether the terminal's last line is one of `working`, which goes again."""
+        """Whether the terminal's last line is one of `working`."""
         self._busy = False
-        """Whether there is a `working` around; one is enough."""
 
     # On stderr: what is decided, warned of, refused.
 
@@ -180,19 +179,19 @@ class Output:
 
     @property
     def shows_progress(self) -> bool:
-        """Whether `working` shows anything."""
+        """Whether `working` shows something."""
         off = self.quiet or self._line.has("--no-progress") or self._env.get("UV_NO_PROGRESS") not in (None, "", "0")
         return not off and _is_terminal(sys.stderr) and self._env.get("TERM") != "dumb"
 
     # On stdout: what the `torch` verbs and dry runs are asked for.
 
     def text(self, *paragraphs: str) -> None:
-        """Print paragraphs, wrapped."""
+        """Print paragraphs."""
         for paragraph in paragraphs:
             self._print(wrapped(clean(paragraph), self.width))
 
     def line(self, text: str) -> None:
-        """Print a line that is not wrapped: a command, to be copied."""
+        """Print a line as it is: a command, to be copied."""
         self._print([clean(text)])
 
     def table(self, rows: "Iterable[Sequence[str]]", header: "Sequence[str]" = ()) -> None:

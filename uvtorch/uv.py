@@ -61,7 +61,6 @@ def _on_path(name: str, env: "Mapping[str, str]") -> list[str]:
 
 
 def _is_uvtorch(path: str) -> bool:
-    """Whether this file starts uvtorch: the running script, a copy, a wrapper."""
     try:
         if os.path.exists(sys.argv[0]) and os.path.samefile(path, sys.argv[0]):
             return True
@@ -99,9 +98,8 @@ def hand_over(path: str, args: "Sequence[str]") -> "NoReturn":
 
 
 def _flush() -> None:
-    """Print what is buffered before uv prints. A stream that was closed when Python started is None."""
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
+        if stream is not None:  # closed when Python started
             stream.flush()
 
 
@@ -145,7 +143,7 @@ class Interrupted:
             return self
         for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGBREAK"):
             number = getattr(_signal, name, None)
-            # What was ignored when uvtorch started (nohup, a shell's background job) stays so, for uv too.
+            # What is ignored from the start (nohup, a shell's background job) stays so, for uv too.
             if number is not None and _signal.getsignal(number) != _signal.SIG_IGN:
                 self._previous[number] = _signal.signal(number, self._receive)
         if not WINDOWS and _signal.getsignal(_signal.SIGTSTP) == _signal.SIG_DFL:
@@ -214,7 +212,6 @@ class Interrupted:
             self._forward()
 
     def _stop_both(self, uv_has_it: bool) -> None:
-        """Stop uv, then uvtorch, and let both go on."""
         if self._pid and not uv_has_it:
             os.kill(self._pid, _signal.SIGTSTP)
         _signal.signal(_signal.SIGTSTP, _signal.SIG_DFL)
@@ -226,7 +223,7 @@ class Interrupted:
             os.kill(self._pid, _signal.SIGCONT)
 
     def _uv_has_it_too(self, number: int) -> bool:
-        """Whether the terminal may have sent this key, such as Ctrl-C, to its whole foreground group."""
+        """Whether a key may have sent this to the terminal's whole foreground group."""
         if number not in (_signal.SIGINT, _signal.SIGQUIT, getattr(_signal, "SIGTSTP", 0)):
             return False
         try:
