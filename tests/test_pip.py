@@ -111,10 +111,12 @@ def test_a_command_line_without_pytorch_concerns_nobody(tmp_path: Path) -> None:
         "tool run -w six,torchvision x",
     ):
         assert told(words), words
-    for words in ("pip install timm", "pip install -r -", "pip install -r https://example.com/r.txt"):
+    for words in ("pip install timm", "pip install -r https://example.com/r.txt"):
         assert told(words, UV_TORCH_BACKEND="auto"), words
         assert not told(words), words
     assert not told("pip install six", UV_TORCH_BACKEND="auto")
+    assert told("run --with timm x")  # it would lay PyPI's torch over the project's
+    assert not told("run --with six x")
 
 
 # What uv is told
@@ -276,14 +278,26 @@ def test_an_index_where_uv_does_not_know_the_name(told: Told, tmp_path: Path) ->
     assert told("pip install torch", UVTORCH_INDEX_BASE="https://example.com/whl") == "pip install -r <cu126> torch"
     mirror = "https://example.com/whl"  # what nobody names is not installed
     assert told("pip install six --torch-backend auto", UVTORCH_INDEX_BASE=mirror).endswith(" six --torch-backend auto")
-    assert told("pip install timm", UV_TORCH_BACKEND="auto", UVTORCH_INDEX_BASE=mirror) == "pip install timm"
+    for words in ("pip install torch", "tool run --with torch six"):  # uv's own option would not go to the mirror
+        verb, rest = " ".join(words.split()[:2]), " ".join(words.split()[2:])
+        means = "-r" if verb == "pip install" else "--with-editable"
+        typed = f"{verb} --torch-backend cpu {rest}"
+        assert told(typed, UVTORCH_INDEX_BASE=mirror) == f"{verb} {means} <cpu> {rest}"
     said = told("pip install -r -", start="# warning: ", UV_TORCH_BACKEND="auto", UVTORCH_INDEX_BASE=mirror)
     assert said.startswith("no PyTorch package is named, and the build of what comes along is left to uv; ")
     assert told("pip install torchaudio") == "pip install --torch-backend cu126 torchaudio"
     made = [path.read_text() for path in (tmp_path / "data").rglob("pyproject.toml")]
-    assert len(made) == 3
+    assert len(made) == 4
     assert all(text.count("explicit = true") == 1 for text in made)
     assert any('url = "https://example.com/whl/cu126"' in text for text in made)
+
+
+@pytest.mark.processes
+def test_settings_that_make_no_sense_are_uvs_to_tell(told: Told, tmp_path: Path) -> None:
+    lists = [f"{key} = {value}" for key in ("index", "find-links", "extra-index-url") for value in ("3", "[3]")]
+    for text in (*lists, "index = [{ url = 3 }]", "torch-backend = 3", "pip = 3", "index-url = 3"):
+        (tmp_path / "uv.toml").write_text(text)
+        assert told("pip install torch").endswith(" torch"), text
 
 
 @pytest.mark.processes
@@ -331,6 +345,8 @@ def test_pip_installs_what_was_chosen(place: Project) -> None:
     assert joined.ours == ["uvtorch: using cu126, as the installed torch 2.14.1+cu126"]
     assert installed(joined.err) == {"torchvision": "0.29.1+cu126"} | installed(joined.err)
     assert "torch" not in installed(joined.err)
+    piped = project.uvtorch("pip", "sync", "-", "--dry-run", machine="h200-580", stdin="-r r.txt\n").must()
+    assert "torch" not in installed(piped.err), piped.err
     # An option insists, and the build that is said is the one that is there.
     anew = project.uvtorch("pip", "install", "-r", "r.txt", "--torch-backend", "auto", machine="cpu-only").must()
     assert {name: installed(anew.err)[name] for name in ("torch", "torchvision")} == {
@@ -351,14 +367,31 @@ def test_run_with_takes_the_build_of_the_project_else_the_one_that_fits(project:
     project.write(PINNED)
     joined = project.uvtorch("run", "--with", "torchvision", "python", "-c", SHOW, machine="h200-580").must()
     assert (joined.out[:13], joined.ours) == ("2.14.1+cu126 ", [])
+    brings = (*run[:2], "timm", "python", "-c", "import importlib.metadata as m; print(m.version('torchvision'))")
+    assert project.uvtorch(*brings, machine="h200-580").must().out == "0.29.1+cu126\n"
     before = project.state()
-    for words in (["--torch-backend", "cpu", "--with", "torchvision"], ["--with", "torch==2.9.1+cpu"]):
+    asked = (["torchvision"], ["timm"])
+    for words in (*(["--torch-backend", "cpu", "--with", *one] for one in asked), ["--with", "torch==2.9.1+cpu"]):
         refused = project.uvtorch("run", *words, "python", "-c", SHOW).must(2).err
         assert "from cpu, and the project pins cu126" in refused
         assert "hint: `uvtorch torch use cpu` pins the project anew" in refused
     assert project.state() == before
     apart = project.uvtorch("run", "--no-project", "--with", "torch", "python", "-c", SHOW, machine="cpu-only").must()
     assert apart.out.startswith("2.15.0+cpu ")
+
+
+def test_what_comes_through_a_pipe_is_read_and_left_to_uv(place: Project) -> None:
+    words = ("pip", "compile", "--no-header", "--no-annotate", "-")
+    compiled = place.uvtorch(*words, machine="gtx1080-580", stdin="timm\ntorch\n").must()
+    assert {"torch==2.14.1+cu126", "timm==1.0.22"} <= {*compiled.out.splitlines()}
+    compiled = place.uvtorch(*words, machine="gtx1080-580", stdin="timm\n", UV_TORCH_BACKEND="auto").must()
+    assert {"torch==2.14.1+cu126", "torchvision==0.29.1+cu126"} <= {*compiled.out.splitlines()}
+    place.write(BARE.replace("[]", '["torch"]'))
+    before = place.state()
+    script = '# /// script\n# dependencies = ["jinja2"]\n# ///\nprint("ran")\n'
+    ran = place.uvtorch("run", "--auto", "-", stdin=script).must()  # it has nothing of the project's
+    assert (ran.out, "a script from standard input is run as it is" in ran.err) == ("ran\n", True)
+    assert place.state() == before
 
 
 def test_a_tool_runs_with_what_was_chosen(project: Project) -> None:

@@ -112,7 +112,7 @@ def _names_pytorch(line: "CommandLine") -> bool:
     listed = line.has("--requirements", "--editable", "-e", "--group", "--with-requirements", "--with-editable")
     words = line.positionals[: 1 if line.verb == "tool run" else None]  # then come the arguments of the tool
     text = " ".join(["", *words, *line.values("--with", "--from", "--with-executables-from")]).lower()
-    named = "torch" in text or "/" in text or " ." in text
+    named = line.verb == "run" or "torch" in text or "/" in text or " ." in text
     if not (named or listed or line.verb in ("pip sync", "pip compile") or "UV_TORCH_BACKEND" in os.environ):
         return False
     from uvtorch.named import names_pytorch

@@ -12,7 +12,12 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 def read(path: str, limit: int = LIMIT) -> bytes:
-    """A regular file's content. Raises OSError, also for what is no regular file and for more than `limit` bytes."""
+    """The content of a regular file or of standard input (`-`).
+
+    Raises OSError, also for what is none of both, a terminal, and for more than `limit` bytes of a file.
+    """
+    if path == "-":
+        return _standard_input()
     try:
         with open(path, "rb", opener=_open) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -22,6 +27,19 @@ def read(path: str, limit: int = LIMIT) -> bytes:
         raise OSError(errno.EINVAL, "it is not a file's name", path) from None
     if len(content) > limit:
         raise OSError(errno.EFBIG, f"it is larger than {limit} bytes", path)
+    return content
+
+
+def _standard_input() -> bytes:
+    """What it holds; uv finds all of it there again."""
+    import tempfile  # noqa: PLC0415  few commands read it
+
+    if os.isatty(0):
+        raise OSError(errno.EINVAL, "it is a terminal", "-")
+    with tempfile.TemporaryFile() as again, FileIO(0, closefd=False) as given:
+        again.write(content := given.readall() or b"")
+        again.seek(0)
+        os.dup2(again.fileno(), 0)
     return content
 
 

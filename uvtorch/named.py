@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 def names_pytorch(line: "CommandLine", env: "Mapping[str, str]") -> bool:
     """Whether a PyTorch package is named, or a file that may name one.
 
-    With `UV_TORCH_BACKEND=auto` what is known to bring torch along counts too, and files that cannot be read (`-`, a
-    URL).
+    For `run` and with `UV_TORCH_BACKEND=auto` what is known to bring torch along counts too; with that also what cannot
+    be read (a URL).
     """
     texts, files = arguments(line, env)
     auto = env.get("UV_TORCH_BACKEND") == "auto"
-    known, names = dependents() if auto else {}, map(begins_with, texts)
-    if any(roles().get(name) == "pin" or name in known for name in names):
+    known = dependents() if auto or line.verb == "run" else {}
+    if any(roles().get(name) == "pin" or name in known for name in map(begins_with, texts)):
         return True
-    return any(_may_name(path, unread=auto) for path, _ in files)
+    return any(_may_name(path, ("torch", *known), unread=auto) for path, _ in files)
 
 
 def arguments(line: "CommandLine", env: "Mapping[str, str]") -> tuple[list[str], list[tuple[str, list[str]]]]:
@@ -37,7 +37,7 @@ def arguments(line: "CommandLine", env: "Mapping[str, str]") -> tuple[list[str],
     elif line.verb in ("tool install", "tool run"):
         texts += map(_requirement, line.values("--from") or line.positionals[:1])
     base = line.value("--directory") or env.get("UV_WORKING_DIR") or ""
-    return texts, [(os.path.join(base, path), keys) for path, keys in _files(line, texts)]
+    return texts, [(path if path == "-" else os.path.join(base, path), keys) for path, keys in _files(line, texts)]
 
 
 def _files(line: "CommandLine", texts: "Iterable[str]") -> "Iterator[tuple[str, list[str]]]":
@@ -57,11 +57,15 @@ def _files(line: "CommandLine", texts: "Iterable[str]") -> "Iterator[tuple[str, 
         yield path or "pyproject.toml", [f"group {group}"]
 
 
-def _separated(value: str) -> "Iterator[str]":
+def _separated(value: str) -> list[str]:
     """The requirements of a `--with`, as uv separates them: `a[b,c]>=1,<2,d` are `a[b,c]>=1,<2` and `d`."""
-    import re  # noqa: PLC0415  a plain `pip install` loads nothing that it does not need
-
-    return map(str.strip, re.split(r",(?=\s*[^\W\d_])(?![^\[]*\])", value))
+    found: list[str] = []
+    for part in value.split(","):
+        if found and (found[-1].count("[") > found[-1].count("]") or not part.lstrip()[:1].isalpha()):
+            found[-1] += f",{part}"
+        else:
+            found.append(part)
+    return found
 
 
 def _requirement(word: str) -> str:
@@ -72,10 +76,10 @@ def _requirement(word: str) -> str:
     return name if version == "latest" else f"{name}=={version}"
 
 
-def _may_name(path: str, *, unread: bool) -> bool:
-    """Whether a file may have the name of a PyTorch package in it, or refers to another file."""
+def _may_name(path: str, names: "Iterable[str]", *, unread: bool) -> bool:
+    """Whether a file has one of the names in it, or refers to another file."""
     try:
-        text = read(path).lower()  # not a pipe's (`-r <(…)`): what is read there is lost to uv
+        text = read(path).lower().replace(b"_", b"-")  # not a pipe's (`-r <(…)`): what is read there is lost to uv
     except OSError:
         return unread
-    return b"torch" in text or b"\n-r" in b"\n" + text or b"--requirement" in text
+    return any(name.encode() in text for name in (*names, "--requirement")) or b"\n-r" in b"\n" + text

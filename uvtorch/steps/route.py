@@ -19,8 +19,9 @@ from uvtorch.choose import Decision, Request
 from uvtorch.edits.pin import companion_texts
 from uvtorch.environment import Venv
 from uvtorch.errors import UsageError, UvtorchError
+from uvtorch.index_query import compiled
 from uvtorch.named import arguments
-from uvtorch.packages import roles
+from uvtorch.packages import brings_torch, roles
 from uvtorch.project import Source
 from uvtorch.project.indexes import given, uv_settings
 from uvtorch.project.script import script_block
@@ -37,11 +38,23 @@ _IN_FILE = r"^\s*(?:--(?:extra-)?index(?:-url)?|--find-links|--no-index|-i|-f|\[
 
 def named(session: Session) -> tuple[str, ...]:
     """The requirements of PyTorch packages on the command line and in its files."""
-    texts, files = arguments(session.line, session.env)
     more = session.project.config.packages if session.site else ()
-    every = (*texts, *(text for path, keys in files for text in requirements_in(path, keys)))
-    found = (text for text in every if roles().get(name := named_by(text) or "") == "pin" or name in more)
-    return tuple(dict.fromkeys(found))
+    found = ((named_by(text) or "", text) for text in _texts(session))
+    return tuple(dict.fromkeys(text for name, text in found if roles().get(name) == "pin" or name in more))
+
+
+def brought(session: Session) -> tuple[str, ...]:
+    """The PyTorch packages that come along with what is known to require torch, as uv resolves it."""
+    texts, line = _texts(session), session.line
+    if not brings_torch(texts, line.values("--extra")):
+        return ()
+    _, versions, _ = compiled(session.uv, forwarded(line, "pip compile"), Request(texts), session.machine.platform.key)
+    return tuple(name for name in versions if roles().get(name) == "pin")
+
+
+def _texts(session: Session) -> tuple[str, ...]:
+    texts, files = arguments(session.line, session.env)
+    return (*texts, *(text for path, keys in files for text in requirements_in(path, keys)))
 
 
 def names_index(session: Session) -> bool:
@@ -64,15 +77,20 @@ def settings(session: Session) -> Iterator[Mapping[str, Any]]:
         directory = root.directory if root else session.directory
         found = uv_settings(directory, root.data if root else {}, session.line, session.env)
     for _, table in found:
-        yield from ((table.get("pip") or {}, table) if verb.startswith("pip ") else (table,))
+        every = (table.get("pip"), table) if verb.startswith("pip ") else (table,)
+        yield from (one for one in every if isinstance(one, Mapping))  # what is wrong, uv says better
 
 
 def _urls(table: Mapping[str, Any]) -> Iterator[str]:
     """The indexes of a table of settings that serve every package."""
-    yield from (index["url"] for index in table.get("index") or () if "url" in index and not index.get("explicit"))
-    for key in ("index-url", "extra-index-url", "find-links"):
-        value = table.get(key) or ()
-        yield from [value] if isinstance(value, str) else value
+
+    def listed(key: str) -> Sequence[Any]:
+        value = table.get(key)
+        return value if isinstance(value, list) else [value]
+
+    urls = [one.get("url") for one in listed("index") if isinstance(one, Mapping) and not one.get("explicit")]
+    urls += (url for key in ("index-url", "extra-index-url", "find-links") for url in listed(key))
+    yield from (url for url in urls if isinstance(url, str))
 
 
 def _file_names_index(path: str) -> bool:
@@ -101,12 +119,12 @@ def means(session: Session, decision: Decision, requirements: Sequence[str]) -> 
     """
     verb, backend = session.line.verb or "", decision.backend
     assert backend, "a decision has a backend"
-    official = same_url(session.index_base, DEFAULT_INDEX_BASE)
-    if official and not decision.bounds and knows(session, str(backend)):
+    if not decision.bounds and knows(session, str(backend)):
         return "--torch-backend", str(backend)
-    if not requirements:
+    packages = requirements or brought(session)
+    if not packages:
         return ()
-    folder = project_for(session, decision, backend.index_url(session.index_base), requirements)
+    folder = project_for(session, decision, backend.index_url(session.index_base), packages)
     if verb.startswith("tool"):
         return "--with-editable", folder
     file = os.path.join(folder, "pyproject.toml")
@@ -114,9 +132,9 @@ def means(session: Session, decision: Decision, requirements: Sequence[str]) -> 
 
 
 def knows(session: Session, backend: str) -> bool:
-    """Whether `--torch-backend` of this uv, on this verb, takes the name."""
-    words = (session.line.verb or "").split()
-    return uv.ask(session.uv, [*words, "--torch-backend", backend, "--help"])[0] == 0
+    """Whether `--torch-backend` of this uv, on this verb, takes the name: for PyTorch's own indexes."""
+    words = [*(session.line.verb or "").split(), "--torch-backend", backend, "--help"]
+    return same_url(session.index_base, DEFAULT_INDEX_BASE) and uv.ask(session.uv, words)[0] == 0
 
 
 def project_for(session: Session, decision: Decision, url: str, requirements: Sequence[str]) -> str:
@@ -160,7 +178,7 @@ def join(session: Session) -> None:
     uv lays them over the project's environment, and torch of another build would hide the project's: UsageError.
     """
     line = session.line
-    requirements = named(session)
+    requirements = named(session) or brought(session)
     if not requirements or names_index(session):
         return
     wanted = session.wanted(requirements, here=True)

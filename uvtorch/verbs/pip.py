@@ -73,7 +73,7 @@ def _wanted(session: Session, requirements: Sequence[str]) -> Wanted:
     if wanted != Wanted():
         return wanted
     for table in settings(session):
-        if name := table.get("torch-backend"):
+        if isinstance(name := table.get("torch-backend"), str):
             return Wanted(parse(name), Origin.VARIABLE)
     return wanted
 

@@ -97,7 +97,7 @@ def _runs_as_it_is(session: Session) -> tuple[str, ...] | None:
         return ()
     command = "" if line.has("--module", "-m") else "".join(line.positionals[:1])
     origin = "a URL" if command.startswith(("http://", "https://")) else ""
-    if command == "-" and session.site is None:
+    if command == "-" and (session.site is None or script_block(files.text("-") or "") is not None):
         origin = "standard input"
     if origin and session.wanted() != Wanted():
         return (f"a script from {origin} is run as it is: which PyTorch build it gets is not chosen",)
