@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from uvtorch import files
 from uvtorch.backend import Backend, parse
 from uvtorch.choose.compatibility import FAMILY
-from uvtorch.hardware.programs import run
+from uvtorch.hardware.scene import run
 from uvtorch.machine import Gpu
 from uvtorch.packages import normalize, roles
 

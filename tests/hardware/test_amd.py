@@ -45,12 +45,6 @@ def test_what_is_not_a_gpu_is_none(text: str) -> None:
     assert probe_amd.parse_properties(text) is None
 
 
-def test_an_apu_described_as_one_node_is_integrated() -> None:
-    gpu = probe_amd.parse_properties("cpu_cores_count 8\nsimd_count 32\ngfx_target_version 80001\n")
-    assert gpu is not None
-    assert gpu.integrated
-
-
 def test_a_card_comes_before_an_integrated_gpu(detect: Detect) -> None:
     machine = detect(amd(("1002:164e", 100306, ""), ("1002:744c", 110000, "")))
     assert [(gpu.architecture, gpu.integrated) for gpu in machine.gpus] == [("gfx1100", False), ("gfx1036", True)]

@@ -138,6 +138,6 @@ def test_without_a_gpu_nothing_heavy_is_imported(tmp_path: Path) -> None:
     assert own == {
         "uvtorch", "uvtorch.errors", "uvtorch.files", "uvtorch.machine", "uvtorch.hardware",
         *(f"uvtorch.hardware.{name}" for name in (
-            "amd", "intel", "nvidia", "programs", "scene",
+            "amd", "intel", "nvidia", "scene",
         )),
     }  # fmt: skip

@@ -14,7 +14,8 @@ from tests.hardware.conftest import Detect
 from tests.hardware.scenes import H100, Copy, Link, Scene, cards, container, module, nodes, pci
 from tests.hardware.standin import Card, Nvml, gpu_uuid
 from uvtorch.errors import UsageError
-from uvtorch.hardware import nvidia, programs
+from uvtorch.hardware import nvidia
+from uvtorch.hardware import scene as looked
 from uvtorch.machine import Driver, Gpu, Machine, from_json
 
 GPU_ON_BUS = {**module("570.124.06"), **nodes(1), **pci("0000:10:00.0", "10de:2330", "nvidia")}
@@ -192,7 +193,7 @@ def test_a_child_that_cannot_die_is_left_behind(
 ) -> None:
     # As one that sleeps in the driver, on which SIGKILL has no effect until it wakes.
     library, env, log = hanging
-    monkeypatch.setattr(programs, "_kill", lambda _: None)
+    monkeypatch.setattr(looked, "_kill", lambda _: None)
     report = nvidia.ask(library, env, 0.3)
     assert report.end == "hung"
     child = pid_of(log)
@@ -246,7 +247,7 @@ def test_a_slow_driver_gets_its_time_and_a_person_a_line(
     hanging: tuple[str, dict[str, str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library, env, _ = hanging
-    monkeypatch.setattr(programs, "SHORT_S", 0.2)
+    monkeypatch.setattr(looked, "SHORT_S", 0.2)
     said: list[str] = []
     assert nvidia.ask(library, env, 0.5, said.append).end == "hung"
     assert said == [
@@ -280,13 +281,13 @@ def test_a_driver_that_is_there_gets_more_time(
 @pytest.mark.parametrize("value", ["0", "-1", "soon", "nan", "inf", "1e9", "\x1b[31m"])
 def test_a_limit_that_is_no_number_of_seconds_is_an_error(value: str) -> None:
     with pytest.raises(UsageError, match="is not a number of seconds") as caught:
-        programs.limit({"UVTORCH_PROBE_TIMEOUT": value}, alive=True)
+        looked.time_limit({"UVTORCH_PROBE_TIMEOUT": value}, alive=True)
     assert str(caught.value).isprintable()
 
 
 def test_the_limit_is_the_users() -> None:
-    assert programs.limit({"UVTORCH_PROBE_TIMEOUT": " 30 "}, alive=False) == 30
-    assert programs.limit({"UVTORCH_PROBE_TIMEOUT": ""}, alive=False) == 2
+    assert looked.time_limit({"UVTORCH_PROBE_TIMEOUT": " 30 "}, alive=False) == 30
+    assert looked.time_limit({"UVTORCH_PROBE_TIMEOUT": ""}, alive=False) == 2
 
 
 def test_a_parent_that_ignores_its_childrens_end_gets_the_answer(libraries: Callable[[bool], Path]) -> None:

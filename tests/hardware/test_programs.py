@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.hardware.scenes import LINUX
-from uvtorch.hardware import programs
+from uvtorch.hardware import scene as programs
 from uvtorch.hardware.scene import Scene
 
 ENV = {"PATH": "/usr/bin:/bin"}

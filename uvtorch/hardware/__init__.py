@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from uvtorch import files, machine
 from uvtorch.errors import MachineError, UsageError
 from uvtorch.hardware import amd, intel, nvidia
-from uvtorch.hardware.programs import Tell, plain
-from uvtorch.hardware.scene import Host, Scene, devices, this_host
+from uvtorch.hardware.scene import Host, Scene, Tell, devices, plain, this_host
 from uvtorch.machine import Driver, Gpu, Machine
 
 _VENDORS = (("10de", nvidia.probe), ("1002", amd.probe), ("8086", intel.probe))
@@ -31,11 +30,10 @@ _RULES = (
 
 
 def detect(env: Mapping[str, str], *, root: str = "/", host: Host | None = None, tell: Tell | None = None) -> Machine:
-    """The machine as a process with this environment may use it, with what is wrong with it as `Machine.problems`.
+    """The machine as a process with this environment may use it; what is wrong with it is in `Machine.problems`.
 
-    `root` and `host` replace the file system's root and the interpreter's own facts. How long a probe takes at the most
-    is in `programs.limit`; `tell` is told when it takes long. Raises UsageError for a malformed override, MachineError
-    for a description that cannot be read.
+    `root` and `host` replace the file system's root and the interpreter's own facts. `tell` is told when a driver takes
+    long (see `time_limit`). Raises UsageError for a malformed override, MachineError for an unreadable description.
     """
     if described := env.get("UVTORCH_HARDWARE"):
         return read_description(described)

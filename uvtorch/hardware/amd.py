@@ -1,12 +1,10 @@
-"""AMD: the KFD topology in sysfs, else rocminfo; and AMD's environment variables."""
+"""AMD: the KFD topology in sysfs, else rocminfo; and what environment variables leave of it."""
 
 import os
 import re
 from collections.abc import Sequence
 
-from uvtorch.hardware import programs
-from uvtorch.hardware.programs import plain
-from uvtorch.hardware.scene import Device, Scene
+from uvtorch.hardware.scene import Device, Scene, plain, run, time_limit
 from uvtorch.machine import Gpu, Problem
 
 TOPOLOGY = "/sys/class/kfd/kfd/topology/nodes"
@@ -18,7 +16,7 @@ INTEGRATED = "gfx(90[29c]|1013|103[3567]|1103|115[0-3])"
 
 
 def probe(scene: Scene, devices: Sequence[Device]) -> None:
-    """AMD's GPUs: on Linux those that ROCm can use, on Windows those on the bus. Cards come before integrated ones."""
+    """AMD's GPUs: on Linux those that ROCm can use, cards before integrated ones; on Windows those on the bus."""
     if scene.platform.system == "windows":
         scene.gpus += [Gpu("amd", one.name, pci_id=one.id) for one in devices]
         return
@@ -62,19 +60,17 @@ def _given(nodes: Sequence[tuple[int, Gpu]], scene: Scene) -> list[Gpu]:
     container = scene.platform.container
     # A container is given single GPUs by their render nodes; the topology shows all of the host's.
     given = [gpu for minor, gpu in nodes if not container or scene.exists(f"/dev/dri/renderD{minor}")]
-    missing = "" if given else "/dev/dri has no device file for it"
-    if not scene.exists("/dev/kfd"):
-        missing = "there is no /dev/kfd device file"
-    if missing:
-        reason = f"an AMD GPU ({nodes[0][1].architecture}) is on the bus, but {missing}"
-        remedy = "Start the container with --device /dev/kfd --device /dev/dri." if container else ""
-        scene.probe("kfd", "failed", reason)
-        scene.problems.append(Problem("amd", "unreachable", reason, remedy))
-        return []
-    if not os.access(scene.at("/dev/kfd"), os.R_OK | os.W_OK):
-        scene.notes.append("No permission to use /dev/kfd: ROCm needs this user in the groups render and video.")
-    scene.probe("kfd", "ok", _architectures(given))
-    return given
+    if given and scene.exists("/dev/kfd"):
+        if not os.access(scene.at("/dev/kfd"), os.R_OK | os.W_OK):
+            scene.notes.append("No permission to use /dev/kfd: ROCm needs this user in the groups render and video.")
+        scene.probe("kfd", "ok", _architectures(given))
+        return given
+    missing = "/dev/dri has no device file for it" if scene.exists("/dev/kfd") else "there is no /dev/kfd device file"
+    reason = f"an AMD GPU ({nodes[0][1].architecture}) is on the bus, but {missing}"
+    remedy = "Start the container with --device /dev/kfd --device /dev/dri." if container else ""
+    scene.probe("kfd", "failed", reason)
+    scene.problems.append(Problem("amd", "unreachable", reason, remedy))
+    return []
 
 
 def _topology(scene: Scene) -> list[tuple[int, Gpu]]:
@@ -90,7 +86,7 @@ def _topology(scene: Scene) -> list[tuple[int, Gpu]]:
 
 
 def _numbers(text: str) -> dict[str, int]:
-    """The numbers in a file of KFD's: `name value`, one a line. Numbers that no hardware has are left out."""
+    """The numbers in a file of KFD's, `name value` a line, but for those that no hardware has."""
     return {name: int(value) for name, value in re.findall(r"^(\w+) ([0-9]{1,23})$", text, re.MULTILINE | re.ASCII)}
 
 
@@ -102,11 +98,7 @@ def parse_properties(text: str) -> Gpu | None:
         return None
     unique = numbers.get("unique_id")
     gpu = gpu_of(gfx(version // 10000, version // 100 % 100, version % 100))
-    return gpu._replace(
-        uuid=f"GPU-{unique:016x}" if unique else None,
-        # A node with processor cores and compute units is an APU, as the older ones are described.
-        integrated=gpu.integrated or numbers.get("cpu_cores_count", 0) > 0,
-    )
+    return gpu._replace(uuid=f"GPU-{unique:016x}" if unique else None)
 
 
 def _without_topology(scene: Scene, devices: Sequence[Device]) -> list[Gpu]:
@@ -125,8 +117,7 @@ def _without_topology(scene: Scene, devices: Sequence[Device]) -> list[Gpu]:
 def _ask_rocminfo(program: str, scene: Scene) -> list[Gpu]:
     # The variables are applied here, to every source alike.
     env = {name: value for name, value in scene.env.items() if not name.endswith("_VISIBLE_DEVICES")}
-    seconds = programs.limit(scene.env, alive=False)
-    result = programs.run((program,), env, seconds, whom="rocminfo", tell=scene.tell)
+    result = run((program,), env, time_limit(scene.env, alive=False))
     if result.code != 0:
         scene.probe("rocminfo", "failed", result.failure or f"exit code {result.code}: {plain(result.output)}")
         return []
@@ -136,5 +127,5 @@ def _ask_rocminfo(program: str, scene: Scene) -> list[Gpu]:
 
 
 def parse_rocminfo(text: str) -> list[Gpu]:
-    """Read rocminfo: the agents that are named by an architecture; the parts of one have longer names."""
+    """Read rocminfo: the agents that are named by an architecture."""
     return [gpu_of(name) for name in re.findall(rf"^ *Name: *({ARCHITECTURE}) *$", text, re.MULTILINE)]

@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Final, Literal, NamedTuple
 
-from uvtorch.hardware import programs
-from uvtorch.hardware.programs import plain
-from uvtorch.hardware.scene import Device, Scene
+from uvtorch.hardware.scene import Device, Scene, Tell, plain, run, time_limit
 from uvtorch.machine import Driver, Gpu, Outcome, Problem, ProblemKind
 
 DRIVER_NOT_LOADED, GPU_IS_LOST, VERSION_MISMATCH = 9, 15, 18  # of nvmlReturn_t, in nvml.h
@@ -131,7 +129,7 @@ def _look(scene: Scene, devices: Sequence[Device]) -> Signs:
     pattern = re.compile("nvidiactl|nvhost-gpu|nvhost-ctrl-gpu|nvgpu|nvidia[0-9]+|dxg")  # dxg: WSL's
     nodes = any(map(pattern.fullmatch, scene.names("/dev")))
     files = "/proc/driver/nvidia/version", "/sys/module/nvidia/version"
-    return Signs(devices, nodes, find_library(scene), version_in(*(scene.read(path, 4096) for path in files)))
+    return Signs(devices, nodes, find_library(scene), version_in(*map(scene.read, files)))
 
 
 def version_in(*texts: str | None) -> str | None:
@@ -161,7 +159,7 @@ def _ask(scene: Scene, signs: Signs) -> Report:
     windows = platform.system == "windows"
     # Windows, WSL and Jetsons have no file that tells of a loaded module.
     alive = signs.nodes and any((signs.module, windows, platform.wsl, platform.tegra))
-    seconds = programs.limit(scene.env, alive=alive)
+    seconds = time_limit(scene.env, alive=alive)
     return ask(None if windows else scene.at(signs.library), scene.env, seconds, scene.tell)
 
 
@@ -238,14 +236,14 @@ def _versions(scene: Scene, signs: Signs) -> str:
 
 def _gpus_of_files(scene: Scene, signs: Signs, driver: Driver | None) -> list[Gpu]:
     """Without NVML: a Jetson's, else as many as a driver must have."""
-    chips = scene.read("/proc/device-tree/compatible", 4096) if scene.platform.tegra else ""
+    chips = scene.read("/proc/device-tree/compatible") if scene.platform.tegra else ""
     for chip in filter(TEGRA_CHIPS.get, re.findall(r"nvidia,(\w+)", chips)):
         capability, name = TEGRA_CHIPS[chip]
         return [Gpu("nvidia", name, capability, integrated=True)]
     return [Gpu("nvidia", "NVIDIA GPU")] * (max(len(signs.devices), signs.nodes) if driver else 0)
 
 
-def ask(library: str | None, env: Mapping[str, str], seconds: float, tell: programs.Tell | None = None) -> Report:
+def ask(library: str | None, env: Mapping[str, str], seconds: float, tell: Tell | None = None) -> Report:
     """Ask NVML, for at most `seconds`; `tell` is told when it takes long.
 
     `library` is a path, or a name for the system's loader; None: pynvml finds its own. A program asks (`ask_nvml.py`),
@@ -255,7 +253,7 @@ def ask(library: str | None, env: Mapping[str, str], seconds: float, tell: progr
     # It lives with pynvml, wherever this process has that from. -P: its own folder is not for imports.
     here = {**env, "PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path))}
     argv = (sys.executable, "-P", "-W", "ignore", program, str(int(seconds) + 1), *filter(None, (library,)))
-    result = programs.run(argv, here, seconds, whom="NVIDIA's driver", tell=tell)
+    result = run(argv, here, seconds, whom="NVIDIA's driver", tell=tell)
     report = parse(result.output)
     if result.hung:
         return report._replace(failure=f"no answer within {seconds:g} s", end="hung")

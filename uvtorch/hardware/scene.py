@@ -1,25 +1,30 @@
-"""What every vendor's probe works on: the machine that is looked at, and what was found so far."""
+"""What the probes work with: the machine's files, programs and bus, and what was found so far."""
 
 import os
 import re
+import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from itertools import chain, takewhile
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from uvtorch import files
-from uvtorch.hardware.programs import SHORT_S, Tell, plain, run
+from uvtorch.errors import UsageError
 from uvtorch.machine import Driver, Gpu, Machine, Outcome, Platform, Probe, Problem, processor
 
+if TYPE_CHECKING:
+    import subprocess
+
+Tell = Callable[[str], None]
+OUTPUT_LIMIT = 256 * 1024
+SHORT_S, LONG_S = 2.0, 15.0  # eight GPUs without persistence mode need more than 2 s for their first answer
+
+# The kubelet sets the first in every pod; podman, LXC and systemd set `container`.
 CONTAINER_VARIABLES = ("KUBERNETES_SERVICE_HOST", "container", "APPTAINER_CONTAINER", "SINGULARITY_CONTAINER")
-"""The kubelet sets the first in every pod; `container` is systemd's convention, which podman and LXC follow."""
 CONTAINER_FILES = ("/.dockerenv", "/run/.containerenv", "/.singularity.d")
 CONTAINER_GROUPS = "/docker|/kubepods|/lxc|/libpod|/containerd|/machine.slice/"
-
-PCI = "/sys/bus/pci/devices"
-ADAPTERS = r"SYSTEM\CurrentControlSet\Control\Class\{4d36e968-e325-11ce-bfc1-08002be10318}"
 
 
 class Host(NamedTuple):
@@ -27,7 +32,7 @@ class Host(NamedTuple):
 
     system: str  # `linux`, `windows`, `macos`, or Python's name for another one
     machine: str  # As the interpreter was built: `x86_64` for an x86_64 Python on an ARM machine
-    release: str = ""  # The kernel's release: `6.6.87.2-microsoft-standard-WSL2`
+    release: str = ""  # The kernel's: `6.6.87.2-microsoft-standard-WSL2`
     libc: str | None = None  # `glibc 2.36`; None for another one
     chip: str = ""  # A Mac's processor: `Apple M3`
     os_version: str | None = None  # A Mac's, `13.6`; `platform.mac_ver()` may say 10.16 instead
@@ -68,11 +73,11 @@ class Scene:
         self.platform = Platform(host.system, host.machine, *facts)
 
     def _is_container(self) -> bool:
-        told = any(map(self.env.get, CONTAINER_VARIABLES)) or any(map(self.exists, CONTAINER_FILES))
-        return told or re.search(CONTAINER_GROUPS, self.read("/proc/1/cgroup", 8192)) is not None
+        signs = *map(self.env.get, CONTAINER_VARIABLES), *map(self.exists, CONTAINER_FILES)
+        return any(signs) or re.search(CONTAINER_GROUPS, self.read("/proc/1/cgroup")) is not None
 
     def _tegra(self, host: Host) -> str | None:
-        release = self.read("/etc/nv_tegra_release", 4096)
+        release = self.read("/etc/nv_tegra_release")
         jetson = host.machine == "aarch64" and (release or "tegra" in host.release.lower())
         return parse_tegra_release(release) if jetson else None
 
@@ -81,14 +86,14 @@ class Scene:
         return self.root.rstrip("/") + path
 
     def read(self, path: str, limit: int = 65536) -> str:
-        """The first `limit` bytes of a file as text; empty if it cannot be read."""
+        """The beginning of a file, at most `limit` bytes, as text; empty if it cannot be read."""
         try:
             return files.head(self.at(path), limit).decode("utf-8", "replace")
         except (OSError, ValueError):
             return ""
 
     def names(self, path: str) -> list[str]:
-        """The names in a directory, sorted; none if it cannot be read."""
+        """The sorted names in a directory; none if it cannot be read."""
         try:
             return sorted(os.listdir(self.at(path)))
         except OSError:
@@ -133,30 +138,32 @@ class Scene:
 
 
 class Device(NamedTuple):
-    """A display controller (PCI class 03), or an accelerator of AMD's (class 12, as which MI300 presents itself)."""
+    """A display controller, or an accelerator of AMD's."""
 
     id: str  # `vendor:device` in lower case: `10de:2330`
-    driver: str | None = None  # Linux: the kernel driver bound to it: `nvidia`, `nouveau`, `amdgpu`, `xe`, `vfio-pci`
+    driver: str | None = None  # Linux: the kernel's that is bound to it: `nvidia`, `nouveau`, `amdgpu`, `vfio-pci`
     name: str = ""  # Windows: as its driver registered it
 
 
 def devices(scene: Scene) -> list[Device]:
-    """Every GPU of NVIDIA, AMD and Intel, in bus order."""
+    """The GPUs of NVIDIA, AMD and Intel on the bus, in its order."""
     if scene.platform.system == "windows":
         return parse_adapters(registry())
     found = []
-    for address in scene.names(PCI):
+    for address in scene.names("/sys/bus/pci/devices"):
+        folder = f"/sys/bus/pci/devices/{address}"
         # One read instead of three: servers have hundreds of PCI functions.
-        if pci_id := parse_modalias(scene.read(f"{PCI}/{address}/modalias", 200)):
+        if pci_id := parse_modalias(scene.read(f"{folder}/modalias")):
             driver = None
             with suppress(OSError):
-                driver = os.path.basename(os.readlink(scene.at(f"{PCI}/{address}/driver")))
+                driver = os.path.basename(os.readlink(scene.at(f"{folder}/driver")))
             found.append(Device(pci_id, driver))
     return found
 
 
 def parse_modalias(text: str) -> str | None:
     """`10de:2330` from a GPU's modalias, `pci:v000010DEd00002330sv...bc03sc02i00`; None for other devices."""
+    # Class 03 is a display controller; AMD's MI300 is class 12, as is Intel's NPU.
     match = re.match(r"pci:v0000(10de|1002|8086)d0000([0-9a-f]{4})\S*bc(03|12)sc", text.lower())
     return f"{match[1]}:{match[2]}" if match and (match[3] == "03" or match[1] == "1002") else None
 
@@ -167,7 +174,8 @@ def registry() -> list[dict[str, object]]:
     if sys.platform == "win32":
         import winreg  # noqa: PLC0415  Windows only
 
-        with suppress(OSError), winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, ADAPTERS) as parent:
+        adapters = r"SYSTEM\CurrentControlSet\Control\Class\{4d36e968-e325-11ce-bfc1-08002be10318}"
+        with suppress(OSError), winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, adapters) as parent:
             for number in range(winreg.QueryInfoKey(parent)[0]):
                 # Keys such as Properties are the system's own.
                 with suppress(OSError), winreg.OpenKey(parent, winreg.EnumKey(parent, number)) as key:
@@ -196,11 +204,11 @@ def parse_tegra_release(text: str) -> str:
 def select(
     value: str, uuids: Sequence[str | None], *, ordered: bool, parents: Sequence[str | None] = ()
 ) -> list[int] | None:
-    """The positions that a variable's value keeps of GPUs with these UUIDs; None where their order decides that.
+    """The positions that a variable's value keeps of GPUs with these UUIDs; None where an unknown order decides that.
 
-    The rules are CUDA's: entries are indexes or UUIDs (a unique beginning is enough; a split GPU's means its slices),
-    and the first that names nothing (`-1`, an index too high, SLURM's `NoDevFiles`) ends the list: an empty value hides
-    everything. `ordered`: index n means position n. `parents`: the UUIDs of the GPUs that MIG slices belong to.
+    As CUDA reads it: entries are indexes or UUIDs (a unique beginning is enough; a split GPU's means its slices), and
+    the first that names nothing (`-1`, an index too high, SLURM's `NoDevFiles`) ends the list. `ordered`: index n means
+    position n. `parents`: the UUIDs of the GPUs that MIG slices belong to.
     """
     known, owners = ([str(uuid).lower() for uuid in given] for given in (uuids, parents))
     matches = (_named(entry.strip(), known, owners) for entry in value.lower().split(","))
@@ -211,10 +219,113 @@ def select(
 
 
 def _named(entry: str, uuids: Sequence[str], parents: Sequence[str]) -> list[int]:
-    """The positions that an entry means; none where it means nothing."""
     if re.fullmatch("[0-9]{1,5}", entry):
         return [*range(len(uuids))][int(entry) :][:1]
     if not re.match("(gpu|mig)-.", entry):
         return []
     matches = [position for position, uuid in enumerate(uuids) if uuid.startswith(entry)]
     return matches if len(matches) == 1 else [position for position, uuid in enumerate(parents) if uuid == entry]
+
+
+def plain(text: str, limit: int = 300) -> str:
+    """One line that is safe to print: control characters and runs of blanks become one blank."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text[: limit * 4]).split())[:limit]
+
+
+class Result(NamedTuple):
+    """How a program ended."""
+
+    code: int | None  # Its exit code, -n where signal n ended it; None if it did not start, or was killed here
+    output: str  # stdout and stderr together, at most `OUTPUT_LIMIT` bytes
+    failure: str = ""  # Why there is no code: `took more than 2 s`, or why it did not start
+    hung: bool = False  # It was killed because its time was over
+
+
+def time_limit(env: Mapping[str, str], *, alive: bool) -> float:
+    """How many seconds a probe may take: UVTORCH_PROBE_TIMEOUT, else 2, or 15 where its driver is `alive`.
+
+    Raises UsageError for a variable that is not a number of seconds.
+    """
+    text = env.get("UVTORCH_PROBE_TIMEOUT", "").strip()
+    if text and not (re.fullmatch(r"[0-9]{1,4}(\.[0-9]{,9})?", text, re.ASCII) and 0 < float(text) <= 3600):
+        raise UsageError(
+            f"UVTORCH_PROBE_TIMEOUT={plain(text, 80)} is not a number of seconds",
+            "It is how long a driver may take to answer, between 0 and 3600, such as 30.",
+        )
+    return float(text) if text else LONG_S if alive else SHORT_S
+
+
+def run(
+    argv: Sequence[str], env: Mapping[str, str], seconds: float, *, whom: str = "", tell: Tell | None = None
+) -> Result:
+    """Run a program (an absolute path) to its end, or kill it and its children after `seconds`.
+
+    They are killed too when a signal ends us. One that cannot be killed, as it sleeps in a driver, is left behind.
+    Where `whom` has taken `SHORT_S` and may take more, `tell` is told.
+    """
+    import subprocess  # noqa: PLC0415  7 ms, and most machines without a GPU need none
+
+    try:
+        child = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**env, "LC_ALL": "C"},  # above LANG and its like
+            cwd=os.path.dirname(argv[0]),
+            start_new_session=os.name == "posix",
+        )
+    except (OSError, ValueError) as error:
+        return Result(None, "", f"could not be started: {getattr(error, 'strerror', None) or error}")
+
+    def wait(seconds: float) -> tuple[str, bool]:
+        """What it has written until now, and whether it ended within `seconds`."""
+        try:
+            output, ended = child.communicate(timeout=seconds)[0], True
+        except subprocess.TimeoutExpired as error:
+            output, ended = error.output or b"", False
+        return output[:OUTPUT_LIMIT].decode("utf-8", "replace"), ended
+
+    with _ended_with_us(child):
+        output, ended = wait(min(seconds, SHORT_S))
+        if not ended and seconds > SHORT_S and tell:
+            waiting = f"waiting for up to {seconds:g} s (UVTORCH_PROBE_TIMEOUT sets the limit)"
+            tell(f"{whom} has not answered yet; {waiting}")
+        if not ended:  # a moment in any case: the time may be over because we were stopped (Ctrl-Z)
+            output, ended = wait(max(seconds - SHORT_S, 0.05))
+    if ended:
+        return Result(child.returncode, output)
+    output, ended = wait(0.5)
+    if not ended and child.stdout:  # left behind: it sleeps in the kernel, and nobody shall wait for it
+        child.returncode = -9
+        child.stdout.close()
+    return Result(None, output, f"took more than {seconds:g} s", hung=True)
+
+
+@contextmanager
+def _ended_with_us(child: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """Kill the program, which gets no signal of a terminal's, if it is there at the end or when a signal ends us."""
+
+    def end(number: int, _: object) -> None:
+        _kill(child)
+        signal.signal(number, before[number])
+        signal.raise_signal(number)
+
+    numbers = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}  # Windows has no SIGHUP
+    before = {number: it for number in numbers if (it := signal.getsignal(number)) != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        if child.poll() is None:
+            _kill(child)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _kill(child: "subprocess.Popen[bytes]") -> None:
+    try:
+        os.killpg(child.pid, signal.SIGKILL)  # its children too: it leads their group
+    except (AttributeError, OSError):  # Windows has no groups
+        child.kill()
