@@ -1,6 +1,6 @@
-"""A cheap account of what detection depends on, so that a cached choice can be reused without asking a driver.
+"""What detection depends on, so that a cached choice can be used again without asking a driver.
 
-It stands on the warm path of `--auto`: it imports nothing but built-in modules and reads a few small files.
+On the warm path of `--auto`: a few small files are read, and only built-in modules imported.
 """
 
 import os
@@ -29,8 +29,8 @@ _NODES = ("nvidia", "nvhost", "nvgpu", "kfd", "dxg")
 def fingerprint(env: "Mapping[str, str]", *, root: str = "/") -> str:
     """The same text as long as `hardware.detect(env)` would tell the same machine. It holds values of variables.
 
-    Empty where that cannot be known from files: then nothing may be cached. That is so on Windows, macOS and WSL, where
-    a driver's files tell no version, and where the machine is described on standard input.
+    Empty where files cannot tell, and nothing may be cached: on Windows, macOS and WSL, where a driver's version is
+    in none, and where the machine is described on standard input.
     """
     described = env.get("UVTORCH_HARDWARE", "")
     if sys.platform != "linux" or described in ("-", "/dev/stdin"):
@@ -40,7 +40,7 @@ def fingerprint(env: "Mapping[str, str]", *, root: str = "/") -> str:
 
 
 def _machine(base: str) -> "Iterator[str]":
-    """Nothing for a machine whose driver's version no file tells."""
+    """Nothing where no file tells the driver's version."""
     kernel = os.uname()
     devices = [name for name in _names(f"{base}/dev") if name.startswith(_NODES)]
     versions = [_try(_read, base + path) for path in _MODULE]
@@ -58,7 +58,6 @@ def _machine(base: str) -> "Iterator[str]":
 
 
 def _pci(base: str) -> "Iterator[str]":
-    """Vendor, device and driver of the devices on the bus."""
     rows = _try(_read, f"{base}/proc/bus/pci/devices").splitlines()  # one read: servers have hundreds of devices
     for fields in map(str.split, rows):
         if len(fields) > 1 and fields[1].startswith(_VENDORS):
@@ -69,7 +68,7 @@ def _pci(base: str) -> "Iterator[str]":
 
 
 def _try(call: "Callable[[str], Any]", name: str) -> "Any":
-    """What the call gives, empty where it gives nothing or cannot."""
+    """What the call gives; empty where it gives nothing or fails."""
     try:
         return call(name) or ""
     except (OSError, ValueError):

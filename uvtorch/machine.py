@@ -1,4 +1,4 @@
-"""The machine as facts: what `torch detect --json` prints and `UVTORCH_HARDWARE` reads back (schema 1). Pure."""
+"""The machine as facts: what `torch detect --json` prints and `UVTORCH_HARDWARE` reads back (schema 1)."""
 
 import re
 from typing import Any, Literal, NamedTuple, get_args, get_origin
@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 from uvtorch.errors import MachineError
 
 SCHEMA = 1
-SIZE_LIMIT = 1024 * 1024  # Of a description, in bytes. A machine with 16 GPUs in 112 MIG slices takes 30,000.
+SIZE_LIMIT = 1024 * 1024  # of a description, in bytes: 16 GPUs in 112 MIG slices take 30,000
 
 ProblemKind = Literal["broken", "unreachable"]
 Outcome = Literal["ok", "absent", "failed", "skipped"]
@@ -17,22 +17,22 @@ class Platform(NamedTuple):
 
     system: str  # `linux`, `windows`, `macos`, or Python's name for another one
     machine: str  # `x86_64`, or `aarch64` (Linux) / `arm64` (Windows, macOS)
-    libc: str | None = None  # `glibc 2.36`, `musl 1.2` or None where it does not apply or is not known
-    os_version: str | None = None  # macOS, where it decides which wheels install: `13.6`
+    libc: str | None = None  # Linux: `glibc 2.36`, `musl`; None where it is not known
+    os_version: str | None = None  # macOS: `13.6`
     wsl: bool = False
     container: bool = False
     tegra: str | None = None  # A Jetson: its L4T release, `R36.4.3`, or `unknown release`
 
     @property
     def key(self) -> str:
-        """The catalog's key for this platform, such as `linux_x86_64`, `windows_amd64` or `macos_arm64`."""
+        """The catalog's name of it: `linux_x86_64`, `windows_amd64`, `macos_arm64`."""
         names = {("linux", "arm64"): "aarch64", ("windows", "x86_64"): "amd64"}
         machine = "arm64" if self.machine == "aarch64" else self.machine
         return f"{self.system}_{names.get((self.system, machine), machine)}"
 
 
 class Gpu(NamedTuple):
-    """One visible GPU. What a vendor does not have, or could not be asked, is None."""
+    """One visible GPU. What its vendor does not have, or did not tell, is None."""
 
     vendor: str  # `nvidia`, `amd`, `intel`, `apple`
     name: str = "GPU"
@@ -56,11 +56,11 @@ class Problem(NamedTuple):
     """Hardware that is there and cannot be used as it should."""
 
     vendor: str
+    # A `ProblemKind`. `broken`: its driver does not answer, an error wherever a GPU build would be chosen;
+    # `unreachable`: on the bus, but nothing here could drive it, which gives the CPU build and one line.
     kind: str
-    """A `ProblemKind`. `broken`: its driver does not answer, an error wherever a GPU build would be chosen;
-    `unreachable`: on the bus, but nothing here could drive it, which gives the CPU build and one line."""
-    reason: str = "unknown"  # One clause without a full stop
-    remedy: str = ""  # What to do, as sentences; may be empty
+    reason: str = "unknown"  # One clause
+    remedy: str = ""  # Sentences
 
 
 class Probe(NamedTuple):
@@ -73,25 +73,25 @@ class Probe(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """Everything the choice may know of a machine."""
+    """All that the choice may know of a machine."""
 
     platform: Platform
     gpus: tuple[Gpu, ...] = ()  # Of all vendors, NVIDIA's first
     nvidia_driver: Driver | None = None
     problems: tuple[Problem, ...] = ()
-    notes: tuple[str, ...] = ()  # Facts worth a line to a person: an override in force, a GPU that is hidden
+    notes: tuple[str, ...] = ()  # For a person: an override in force, a GPU that is hidden
     probes: tuple[Probe, ...] = ()
 
 
 def processor(system: str, machine: str) -> str:
-    """The contract's name of a processor: `x86_64`, or `aarch64` on Linux and `arm64` elsewhere; others as they are."""
+    """A processor's name as in `Platform`; those of others than x86_64 and ARM as they are."""
     names = {"amd64": "x86_64", "x64": "x86_64", "aarch64": "arm64"}
     name = names.get(machine.lower(), machine.lower())
     return "aarch64" if name == "arm64" and system == "linux" else name
 
 
 def to_document(machine: Machine) -> dict[str, object]:
-    """The description of a machine as JSON has it, of schema 1: the same for the same machine."""
+    """The description of a machine, for JSON."""
     return {"schema": SCHEMA, **_plain(machine)}
 
 
@@ -99,15 +99,16 @@ def _plain(value: Any) -> Any:
     if not hasattr(value, "_fields"):
         return [_plain(item) for item in value] if isinstance(value, tuple) else value
     facts = {name: _plain(fact) for name, fact in value._asdict().items()}
-    brief = facts if isinstance(value, Gpu) else ("tegra",)  # those that stand there only where they say something
+    # Of a GPU, and of a Jetson, only what says something.
+    brief = facts if isinstance(value, Gpu) else ("tegra",)
     return {name: fact for name, fact in facts.items() if name not in brief or not (fact is None or fact is False)}
 
 
 def from_json(text: str | bytes, origin: str) -> Machine:
     """Read a description; `origin` names it in errors. Only `schema`, `platform.system` and `.machine` are required.
 
-    Bytes may be UTF-8 with or without a byte order mark, or UTF-16, which PowerShell's `>` writes. Unknown fields are
-    passed over. Raises MachineError for all but descriptions of schema 1, and for text that would act on a terminal.
+    Bytes may be UTF-8 or UTF-16, which PowerShell's `>` writes. Unknown fields are passed over. Raises MachineError for
+    all but descriptions of schema 1, and for text that would act on a terminal.
     """
     import json  # noqa: PLC0415  who only handles the types, as the choice does, needs no JSON
 
@@ -150,7 +151,7 @@ _FORMS = {
 
 
 def _read(kind: Any, value: Any, name: str, place: str) -> Any:
-    """A value of a type as annotated above. Raises ValueError with the place of what is not of its type and form."""
+    """A value of a type as annotated above. Raises ValueError that names the place of what is not."""
     if get_origin(kind) is tuple:
         if not isinstance(value, list) or len(value) > 4096:
             raise ValueError(f"{place} must be a list of at most 4096")

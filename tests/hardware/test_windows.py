@@ -51,6 +51,6 @@ def test_an_adapter_that_nothing_can_ask_is_broken(tmp_path: Path, monkeypatch: 
 
 
 def test_a_broken_driver_is_mended_the_windows_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = detect(tmp_path, nvidia.Report("failed", "GPU is lost", nvidia.GPU_IS_LOST), monkeypatch)
+    machine = detect(tmp_path, nvidia.Report("failed", "GPU is lost", 15), monkeypatch)
     assert "Restart Windows" in machine.problems[0].remedy
     assert "nvidia-module" not in {probe.probe for probe in machine.probes}

@@ -10,7 +10,7 @@ from typing import Final, Literal, NamedTuple
 from uvtorch.hardware.scene import Device, Scene, Tell, plain, run, time_limit
 from uvtorch.machine import Driver, Gpu, Outcome, Problem, ProblemKind
 
-DRIVER_NOT_LOADED, GPU_IS_LOST, VERSION_MISMATCH = 9, 15, 18  # of nvmlReturn_t, in nvml.h
+DRIVER_NOT_LOADED, VERSION_MISMATCH = 9, 18  # of nvmlReturn_t, in nvml.h
 LIBRARY = "libnvidia-ml.so.1"
 FOLDERS = (
     *("/usr/lib/wsl/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"),
@@ -46,7 +46,7 @@ ERRORS = {
         "the driver is installed, but its kernel module is not loaded",
         "Load it with `sudo modprobe nvidia`; after a kernel update, run `sudo dkms autoinstall` and restart.",
     ),
-    GPU_IS_LOST: (
+    15: (
         "a GPU is lost: it has fallen off the bus",
         "Look for Xid 79 in `sudo dmesg`, then restart the machine.",
     ),
@@ -76,17 +76,17 @@ class Report(NamedTuple):
 
     end: Literal["answered", "absent", "failed", "hung"]
     failure: str = ""  # Why there is no complete answer, in words
-    code: int | None = None  # The error that ended the conversation: an `nvmlReturn_t`
+    code: int | None = None  # The error that ended it, an `nvmlReturn_t`
     driver: str | None = None
     cuda: str | None = None  # The newest CUDA the driver supports, `12.8`
-    gpus: Sequence[Gpu] = ()  # Those that CUDA uses, in PCI bus order: whole ones, or the slices of one in MIG mode
-    parents: Sequence[str | None] = ()  # For each, the UUID of the GPU that a slice belongs to (empty: not known)
+    gpus: Sequence[Gpu] = ()  # Those that CUDA uses, in bus order: whole ones, or the slices of one in MIG mode
+    parents: Sequence[str | None] = ()  # For each, the UUID of the GPU that a slice belongs to, if it is one
     unsliced: Sequence[int] = ()  # Indexes of GPUs in MIG mode without a slice
-    lost: Sequence[tuple[int, int, str]] = ()  # (index, error code, what it says) of GPUs that could not be asked
+    lost: Sequence[tuple[int, int, str]] = ()  # (index, error code, what it says) of GPUs that do not answer
 
 
 def probe(scene: Scene, devices: Sequence[Device]) -> None:
-    """NVIDIA's GPUs and driver: NVML is asked on Linux where its library is, on Windows where there is an adapter."""
+    """NVIDIA's GPUs and driver."""
     signs = _look(scene, devices)
     report = _ask(scene, signs)
     version = version_in(report.driver, signs.module)
@@ -166,7 +166,7 @@ def _ask(scene: Scene, signs: Signs) -> Report:
 AWAY: Final = "unreachable"
 BROKEN: Final = "broken"
 State = tuple[object, ProblemKind | None, str, str]
-"""(condition, kind of problem, reason, remedy): of several the first whose condition holds says how things are."""
+"""(condition, kind of problem, reason, remedy). The first whose condition holds says how things are."""
 
 
 def _out_of_reach(scene: Scene, signs: Signs, report: Report) -> tuple[State, ...]:

@@ -273,13 +273,13 @@ def run(
             stderr=subprocess.STDOUT,
             env={**env, "LC_ALL": "C"},  # above LANG and its like
             cwd=os.path.dirname(argv[0]),
-            start_new_session=os.name == "posix",
+            start_new_session=True,
         )
     except (OSError, ValueError) as error:
         return Result(None, "", f"could not be started: {getattr(error, 'strerror', None) or error}")
 
     def wait(seconds: float) -> tuple[str, bool]:
-        """What it has written until now, and whether it ended within `seconds`."""
+        """(what it has written until now, whether it ended)."""
         try:
             output, ended = child.communicate(timeout=seconds)[0], True
         except subprocess.TimeoutExpired as error:
