@@ -6,9 +6,9 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 from uvtorch.errors import MachineError
 
 SCHEMA = 1
+HINT = "write one with `uvtorch torch detect --json > FILE` on the machine it describes"
 SIZE_LIMIT = 1024 * 1024  # of a description, in bytes: 16 GPUs in 112 MIG slices take 30,000
 
-ProblemKind = Literal["broken", "unreachable"]
 Outcome = Literal["ok", "absent", "failed", "skipped"]
 
 
@@ -26,9 +26,7 @@ class Platform(NamedTuple):
     @property
     def key(self) -> str:
         """The catalog's name of it: `linux_x86_64`, `windows_amd64`, `macos_arm64`."""
-        names = {("linux", "arm64"): "aarch64", ("windows", "x86_64"): "amd64"}
-        machine = "arm64" if self.machine == "aarch64" else self.machine
-        return f"{self.system}_{names.get((self.system, machine), machine)}"
+        return f"{self.system}_{self.machine}".replace("windows_x86_64", "windows_amd64")
 
 
 class Gpu(NamedTuple):
@@ -56,7 +54,7 @@ class Problem(NamedTuple):
     """Hardware that is there and cannot be used as it should."""
 
     vendor: str
-    # A `ProblemKind`. `broken`: its driver does not answer, an error wherever a GPU build would be chosen;
+    # `broken`: its driver does not answer, an error wherever a GPU build would be chosen;
     # `unreachable`: on the bus, but nothing here could drive it, which gives the CPU build and one line.
     kind: str
     reason: str = "unknown"  # One clause
@@ -112,7 +110,7 @@ def from_json(text: str | bytes, origin: str) -> Machine:
     """
     import json  # noqa: PLC0415  who only handles the types, as the choice does, needs no JSON
 
-    hint = "write one with `uvtorch torch detect --json > FILE` on the machine it describes"
+    hint = HINT
     try:
         if len(text) > SIZE_LIMIT or not text.strip():
             raise ValueError(f"it is larger than {SIZE_LIMIT} bytes" if len(text) > SIZE_LIMIT else "it is empty")

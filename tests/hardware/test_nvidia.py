@@ -188,7 +188,7 @@ def test_a_split_gpus_uuid_means_its_slices(detect: Detect) -> None:
 def test_uuids_filter_nothing_where_they_are_not_known(detect: Detect) -> None:
     machine = detect(Scene(LINUX, BARE, env={"CUDA_VISIBLE_DEVICES": gpu_uuid(1)}))
     assert machine.gpus == (Gpu("nvidia", "NVIDIA GPU"),)
-    assert "by UUID, which is not known here" in machine.notes[0]
+    assert "by UUID or in CUDA's own order, which is not known here" in machine.notes[0]
 
 
 def test_a_dangling_library_is_not_a_library(detect: Detect) -> None:

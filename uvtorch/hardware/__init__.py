@@ -77,7 +77,7 @@ def read_description(path: str) -> Machine:
         reason = getattr(error, "strerror", None) or error
         raise MachineError(
             f"the machine's description {plain(path)} cannot be read: {reason}",
-            "write one with `uvtorch torch detect --json > FILE` on the machine it describes; `-` is standard input",
+            machine.HINT,
             "`uvtorch torch explain --hardware list` names the machines that uvtorch describes",
         ) from None
     return machine.from_json(data, plain(path))

@@ -5,10 +5,10 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from uvtorch.hardware.scene import Device, Scene, Tell, plain, run, time_limit
-from uvtorch.machine import Driver, Gpu, Outcome, Problem, ProblemKind
+from uvtorch.machine import Driver, Gpu, Outcome, Problem
 
 DRIVER_NOT_LOADED, VERSION_MISMATCH = 9, 18  # of nvmlReturn_t, in nvml.h
 LIBRARY = "libnvidia-ml.so.1"
@@ -29,8 +29,8 @@ TEGRA_CHIPS = {
 GIVE_CONTAINER = "Give the container the GPU: `docker run --gpus all`, or an nvidia.com/gpu resource in Kubernetes."
 INSTALL, REINSTALL = "Install NVIDIA's driver to use it.", "Reinstall NVIDIA's driver."
 IF_IT_HANGS = (
-    "Try `nvidia-smi`: if it is only slow, turn on persistence mode (nvidia-persistenced) or give it more time with "
-    "UVTORCH_PROBE_TIMEOUT=60; if it hangs, look for Xid messages in `sudo dmesg` and restart the machine."
+    "Try `nvidia-smi`: if it is slow, turn on persistence mode (nvidia-persistenced) or set UVTORCH_PROBE_TIMEOUT=60; "
+    "if it hangs, look for Xid messages in `sudo dmesg` and restart the machine."
 )
 WINDOWS = {
     ("windows", False): "Restart Windows; if that does not help, reinstall NVIDIA's driver.",
@@ -109,7 +109,7 @@ def probe(scene: Scene, devices: Sequence[Device]) -> None:
 
 def _tell(scene: Scene, report: Report, failed: Outcome) -> None:
     if report.failure:
-        scene.probe("nvml", failed, plain(report.failure) + _bracketed("error {}", report.code))
+        scene.probe("nvml", failed, plain(report.failure) + _bracketed("error", report.code))
     else:
         scene.probe("nvml", "ok", f"driver {report.driver}, {len(report.gpus)} GPU{'s' * (len(report.gpus) != 1)}")
     for number, code, said in report.lost:
@@ -118,9 +118,9 @@ def _tell(scene: Scene, report: Report, failed: Outcome) -> None:
         scene.notes.append(f"NVIDIA GPU {number} is in MIG mode without an instance: CUDA skips it.")
 
 
-def _bracketed(text: str, value: object) -> str:
-    """` (error 9)` for `error {}` and 9; empty where there is no value."""
-    return f" ({text.format(value)})" if value else ""
+def _bracketed(*words: object) -> str:
+    """` (error 9)`; empty where a word is missing."""
+    return f" ({' '.join(map(str, words))})" if all(words) else ""
 
 
 def _look(scene: Scene, devices: Sequence[Device]) -> Signs:
@@ -163,9 +163,8 @@ def _ask(scene: Scene, signs: Signs) -> Report:
     return ask(None if windows else scene.at(signs.library), scene.env, seconds, scene.tell)
 
 
-AWAY: Final = "unreachable"
-BROKEN: Final = "broken"
-State = tuple[object, ProblemKind | None, str, str]
+AWAY, BROKEN = "unreachable", "broken"
+State = tuple[object, str | None, str, str]
 """(condition, kind of problem, reason, remedy). The first whose condition holds says how things are."""
 
 
@@ -176,27 +175,29 @@ def _out_of_reach(scene: Scene, signs: Signs, report: Report) -> tuple[State, ..
     away = signs.library is None or scene.platform.container
     partly = signs.module or scene.platform.tegra
     drivers = ", ".join(sorted(filter(None, {device.driver for device in signs.devices})))
-    on_bus = "an NVIDIA GPU" + _bracketed("{}", ", ".join(device.id for device in signs.devices[:1]))
-    on_bus += " is on the bus, but"
-    not_given = "this container has no NVIDIA device files" + _bracketed("the host's driver is {}", signs.module)
+    on_bus = f"an NVIDIA GPU{_bracketed(signs.devices[0].id) if signs.devices else ''} is on the bus, but"
+    not_given = "this container has no NVIDIA device files" + _bracketed("the host's driver is", signs.module)
     not_installed = f"NVIDIA's driver is {'only partly' if partly else 'not'} installed"
     return (
         (away and not (signs.devices or partly), None, "", ""),
         (scene.platform.container, AWAY, f"{on_bus} {not_given}", GIVE_CONTAINER),
         (drivers == "vfio-pci", AWAY, f"{on_bus} it is handed to virtual machines (vfio-pci)", ""),
-        (away, AWAY, f"{on_bus} {not_installed}" + _bracketed("{} has it", drivers), INSTALL),
+        (away, AWAY, f"{on_bus} {not_installed}" + _bracketed(drivers, "has it"), INSTALL),
     )
 
 
 def _broken(scene: Scene, signs: Signs, report: Report) -> tuple[State, ...]:
     """Where the driver is here and does not do its work, or was given no GPU."""
-    if report.end == "answered":
-        return _no_gpu(scene, signs, report)
     code = report.code
     reason, remedy = _error(code, report.failure)
     loaded = f"the driver {signs.module} is loaded, but its library cannot reach it"
     check = "Check that /dev/nvidiactl exists (`sudo nvidia-modprobe -c 0 -u`), else restart the machine."
     known = any((signs.devices, scene.platform.tegra, scene.platform.wsl and signs.library))
+    lost: list[State] = [(True, BROKEN, *_error(code, said)) for _, code, said in report.lost]
+    mig = "Create instances (`sudo nvidia-smi mig -cgi ... -C`) or turn MIG mode off (`sudo nvidia-smi -mig 0`)."
+    given_none = "NVIDIA's driver is here, but this container was given no GPU"
+    unseen = ", ".join(device.id for device in signs.devices if device.driver == "nvidia")
+    nvrm = "Look for NVRM messages in `sudo dmesg`: the driver may be too old for this GPU."
     return (
         (report.end == "hung", BROKEN, f"the driver does not answer ({report.failure})", IF_IT_HANGS),
         (code == DRIVER_NOT_LOADED and signs.module, BROKEN, loaded, check),
@@ -204,17 +205,13 @@ def _broken(scene: Scene, signs: Signs, report: Report) -> tuple[State, ...]:
         (code == DRIVER_NOT_LOADED and not known, None, "", ""),
         (code == VERSION_MISMATCH, BROKEN, reason + _versions(scene, signs), remedy),
         (report.end == "failed", BROKEN, reason, remedy),
-        (known, BROKEN, f"NVML cannot be asked ({plain(report.failure)})", REINSTALL),
-    )
-
-
-def _no_gpu(scene: Scene, signs: Signs, report: Report) -> tuple[State, ...]:
-    lost: list[State] = [(True, BROKEN, *_error(code, said)) for _, code, said in report.lost]
-    mig = "Create instances (`sudo nvidia-smi mig -cgi ... -C`) or turn MIG mode off (`sudo nvidia-smi -mig 0`)."
-    given_none = "NVIDIA's driver is here, but this container was given no GPU"
-    unseen = ", ".join(device.id for device in signs.devices if device.driver == "nvidia")
-    nvrm = "Look for NVRM messages in `sudo dmesg`: the driver may be too old for this GPU."
-    return (
+        (
+            report.end == "absent",
+            BROKEN if known else None,
+            f"NVML cannot be asked ({plain(report.failure)})",
+            REINSTALL,
+        ),
+        # It answered, and has no GPU that can be used.
         *lost,
         (report.unsliced, BROKEN, "every GPU is in MIG mode and none has an instance, so CUDA sees no device", mig),
         (scene.platform.container, AWAY, given_none, GIVE_CONTAINER),
@@ -231,7 +228,7 @@ def _error(code: int | None, said: str) -> tuple[str, str]:
 def _versions(scene: Scene, signs: Signs) -> str:
     library = os.path.basename(os.path.realpath(scene.at(signs.library or ""))).removeprefix("libnvidia-ml.so.")
     versions = {"kernel module": signs.module, "library": version_in(library)}
-    return _bracketed("{}", ", ".join(f"{name} {version}" for name, version in versions.items() if version))
+    return _bracketed(", ".join(f"{name} {version}" for name, version in versions.items() if version))
 
 
 def _gpus_of_files(scene: Scene, signs: Signs, driver: Driver | None) -> list[Gpu]:

@@ -116,15 +116,12 @@ class Scene:
         value = self.env.get(variable)
         if value is None or not gpus:
             return gpus
-        setting, uuids = variable + "=" + (plain(value, 80) or "''"), [gpu.uuid for gpu in gpus]
-        if None in uuids and re.search(r"(^|,)\s*(gpu|mig)-", value, re.IGNORECASE):
-            self.notes.append(f"{setting} names GPUs by UUID, which is not known here: all are considered.")
-            return gpus
-        kept = select(value, uuids, ordered=ordered, parents=parents)
+        setting = variable + "=" + (plain(value, 80) or "''")
+        kept = select(value, [gpu.uuid for gpu in gpus], ordered=ordered, parents=parents)
         if kept is None:
             self.notes.append(
-                f"{setting} counts GPUs in CUDA's own order, which is not known here: all are considered. "
-                "With CUDA_DEVICE_ORDER=PCI_BUS_ID or UUIDs it is."
+                f"{setting} names GPUs by UUID or in CUDA's own order, which is not known here: all are considered. "
+                "With CUDA_DEVICE_ORDER=PCI_BUS_ID the order is."
             )
             return gpus
         if hidden := len(gpus) - len(kept):
@@ -204,12 +201,14 @@ def parse_tegra_release(text: str) -> str:
 def select(
     value: str, uuids: Sequence[str | None], *, ordered: bool, parents: Sequence[str | None] = ()
 ) -> list[int] | None:
-    """The positions that a variable's value keeps of GPUs with these UUIDs; None where an unknown order decides that.
+    """The positions that a variable's value keeps of GPUs with these UUIDs; None where what it goes by is not known.
 
     As CUDA reads it: entries are indexes or UUIDs (a unique beginning is enough; a split GPU's means its slices), and
     the first that names nothing (`-1`, an index too high, SLURM's `NoDevFiles`) ends the list. `ordered`: index n means
     position n. `parents`: the UUIDs of the GPUs that MIG slices belong to.
     """
+    if None in uuids and re.search(r"(^|,)\s*(gpu|mig)-", value, re.IGNORECASE):
+        return None
     known, owners = ([str(uuid).lower() for uuid in given] for given in (uuids, parents))
     matches = (_named(entry.strip(), known, owners) for entry in value.lower().split(","))
     kept = list(dict.fromkeys(chain(*takewhile(bool, matches))))
