@@ -18,13 +18,13 @@ def main(arguments: Sequence[str]) -> None:
     """Ask, print, and leave without NVML's clean-up, which can hang too."""
     if hasattr(signal, "alarm"):
         signal.alarm(int(arguments[0]))  # should whoever waits be killed
-    out = os.fdopen(os.dup(1), "w", encoding="ascii")
+    out = os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 1)  # what the library or its helper (nvidia-modprobe) writes is not an answer
     os.dup2(null, 2)
 
     def say(**row: object) -> None:
-        print(json.dumps(row), file=out, flush=True)
+        os.write(out, f"{json.dumps(row)}\n".encode())
 
     gpus: list[dict[str, Any]] = []
     unsliced, lost = [], []
@@ -40,7 +40,8 @@ def main(arguments: Sequence[str]) -> None:
             try:
                 found = _devices(pynvml.nvmlDeviceGetHandleByIndex(number))
                 gpus += found
-                unsliced += [] if found else [number]
+                if not found:
+                    unsliced.append(number)
             except pynvml.NVMLError as error:
                 lost.append((number, error.value, str(error)))
         say(end="answered", failure="", gpus=gpus, unsliced=unsliced, lost=lost)

@@ -249,16 +249,15 @@ def ask(library: str | None, env: Mapping[str, str], seconds: float, tell: Tell 
     program = os.path.join(os.path.dirname(__file__), "ask_nvml.py")
     # It lives with pynvml, wherever this process has that from. -P: its own folder is not for imports.
     here = {**env, "PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path))}
-    argv = (sys.executable, "-P", "-W", "ignore", program, str(int(seconds) + 1), *filter(None, (library,)))
+    argv = (sys.executable, "-P", program, str(int(seconds) + 1), *filter(None, (library,)))
     result = run(argv, here, seconds, whom="NVIDIA's driver", tell=tell)
     report = parse(result.output)
     if result.hung:
         return report._replace(failure=f"no answer within {seconds:g} s", end="hung")
     if report.end == "answered" or report.code:
         return report
-    code = result.code or 0
-    if code < 0:
-        return report._replace(failure=f"the library crashed (signal {-code})", end="failed")
+    if result.code and result.code < 0:
+        return report._replace(failure=f"the library crashed (signal {-result.code})", end="failed")
     return report._replace(failure=f"its program {result.failure or 'failed'}: {plain(result.output[-300:])}")
 
 
