@@ -1,6 +1,7 @@
 """Files, names and variables that nobody means well with: one `error:` line, nothing that acts on the terminal."""
 
 import os
+import random
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -137,6 +138,28 @@ def test_no_password_of_a_project_is_shown(verb: list[str], run: Run) -> None:
     assert out
     assert "secret" not in out + err
     assert "--dry-run" not in verb or "****@example.com" in out
+
+
+DAMAGE = ("\0", NOT_UTF8, "[", "]]", '"', "\r", "\x1b[2J", "\ufeff", "[tool.uv]\n", "")
+LOCK = 'version = 1\nrequires-python = ">=3.11"\n\n[[package]]\nname = "torch"\nversion = "2.9.1"\n'
+VERBS = ("add torch --dry-run", "remove torch --dry-run", "torch doctor", "torch backends", "sync --auto", "lock")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_damaged_files_and_words_are_errors_and_no_faults(verb: str, run: Run) -> None:
+    """The short form of the fuzzing in benchmarks/faults.py."""
+    dice = random.Random(verb)
+
+    def damaged(text: str) -> str:
+        for at in (dice.randrange(len(text) + 1) for _ in range(dice.randrange(3))):
+            text = text[:at] + dice.choice(DAMAGE) + text[at + dice.choice((0, 1, 9)) :]
+        return text
+
+    for _ in range(12):
+        extra = dice.choice(([], [damaged("torch").replace("\0", "")]))  # no command line holds a NUL
+        code, out, err = run(verb.split() + extra, pyproject_toml=damaged(TOML), uv_lock=damaged(LOCK))
+        assert code in (0, 1, 2)
+        assert not any(char in out + err for char in "\0\x1b\udcff")
 
 
 def test_a_fifo_beside_a_requirement_is_left_to_uv(run: Run) -> None:

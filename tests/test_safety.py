@@ -345,6 +345,21 @@ def test_on_a_full_disk_a_rename_puts_it_back(directory: Path, monkeypatch: pyte
     assert state(directory) == UNTOUCHED
 
 
+def test_on_a_disk_that_uv_has_filled_all_comes_back(directory: Path, launcher: Path) -> None:
+    """A small disk of its own, where the system lets us mount one; the state folder is on another."""
+    disk = directory.parent / "disk"
+    disk.mkdir()
+    fake = fake_uv(directory, ": >pyproject.toml; echo half >uv.lock; cat /dev/zero >fill 2>/dev/null; exit 1")
+    script = (
+        f"mount -t tmpfs -o size=64k none {disk} && cp * {disk} && cd {disk} || exit 77\n"
+        f"UVTORCH_UV={fake} {launcher} add idna; echo code $?; cat pyproject.toml uv.lock\n"
+    )
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=False)
+    if done.returncode == 77 or "unshare:" in done.stderr:
+        pytest.skip("no disk can be mounted here")
+    assert done.stdout == f"code 1\n{BEFORE.decode()}locked\n"
+
+
 def test_where_no_copy_can_be_made_nothing_is_begun(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def full(path: str, content: bytes, like: str | None = None) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import Uvtorch
 from tests.recording_uv import RecordingUv
 from uvtorch import uv
-from uvtorch.errors import UvNotFound, UvTooOld
+from uvtorch.errors import ProjectError, UvNotFound, UvTooOld
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="programs of POSIX")
 
@@ -230,6 +230,15 @@ def test_a_uv_that_cannot_be_started_is_an_error(
     assert uvtorch(*arguments, uv=program).refused() == f"cannot start {program}: {reason}"
     with pytest.raises(UvNotFound, match=reason):
         uv.ask(str(program), ["--version"])
+
+
+def test_a_name_that_no_command_line_can_hold_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An extra `"cpu\\u0000"` in a pyproject.toml."""
+    monkeypatch.setattr(uv, "_IGNORED_BY_PYTHON", [])  # else pytest would not ignore a SIGPIPE any more
+    path = str(RecordingUv(tmp_path / "uv").path)
+    for start in (uv.hand_over, uv.ask, lambda path, words: uv.run(path, words, uv.Interrupted())):
+        with pytest.raises(ProjectError, match="a name with a NUL"):
+            start(path, ["sync", "--extra", "cpu\0"])
 
 
 @pytest.mark.parametrize("version", ["0.4.20", "0.5.2", "0.1.0", "0.5", "0"])

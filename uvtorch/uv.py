@@ -93,7 +93,7 @@ def hand_over(path: str, args: "Sequence[str]") -> "NoReturn":
         _signal.signal(number, _signal.SIG_DFL)  # exec would keep them ignored
     try:
         os.execve(path, [path, *args], environment())
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _cannot_start(path, error) from None
 
 
@@ -119,9 +119,11 @@ def environment() -> dict[str, str]:
     return env
 
 
-def _cannot_start(path: str, error: OSError) -> Exception:
-    from uvtorch.errors import UvNotFound
+def _cannot_start(path: str, error: OSError | ValueError) -> Exception:
+    from uvtorch.errors import ProjectError, UvNotFound
 
+    if isinstance(error, ValueError):
+        return ProjectError("a name with a NUL, as TOML can write it, cannot be given to uv")
     return UvNotFound(f"cannot start {path}: {error.strerror or error}", "set UVTORCH_UV to a uv that runs here")
 
 
@@ -267,7 +269,7 @@ def run(
 
     try:
         return _run_windows([path, *args], stderr, env) if WINDOWS else interrupted.run(start)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _cannot_start(path, error) from None
 
 
@@ -312,7 +314,7 @@ def ask(path: str, args: "Sequence[str]", given: str = "", *, patient: bool = Tr
         done = subprocess.run(
             [path, *args], input=given, capture_output=True, encoding="utf-8", errors="replace", env=env, check=False
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _cannot_start(path, error) from None
     return done.returncode, done.stdout, done.stderr
 
