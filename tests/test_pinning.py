@@ -10,7 +10,7 @@ import tomlkit
 from tests import edits as edit
 from uvtorch.backend import Backend, parse
 from uvtorch.choose import Decision
-from uvtorch.edits import pin
+from uvtorch.edits import pin, pin_like, unpin
 from uvtorch.packages import configures
 from uvtorch.project import Project, Source, Target, read
 from uvtorch.project.pyproject import PyProject
@@ -68,7 +68,7 @@ def project(*dependencies: str, anchors: tuple[str, ...] = (), pinned: tuple[str
 def without(
     what: Project, *gone: str, users: dict[str, tuple[str, ...]] | None = None, target: Target | None = None
 ) -> list[edit.Operation]:
-    return edits(pin.unpin, what, users or {}, set(gone), target)
+    return edits(unpin, what, users or {}, set(gone), target)
 
 
 def test_the_last_package_takes_everything_along() -> None:
@@ -140,7 +140,7 @@ def test_another_targets_requirement_is_not_removed() -> None:
 )
 def test_anchors_that_nothing_needs_go(users: dict[str, tuple[str, ...]], gone: list[str]) -> None:
     what = project("timm", anchors=("torch", "torchvision"), pinned=("torch", "torchvision"))
-    found = edits(pin.unpin, what, users)
+    found = edits(unpin, what, users)
     assert [item.package for item in found if isinstance(item, edit.RemoveSources)] == gone
     everything = len(gone) == 2
     assert (edit.RemoveTarget(GROUP) in found) == everything
@@ -149,14 +149,14 @@ def test_anchors_that_nothing_needs_go(users: dict[str, tuple[str, ...]], gone: 
 
 def test_a_companion_goes_with_its_torch_only() -> None:
     what = project("timm", anchors=("torch", "triton-xpu"), pinned=("torch", "triton-xpu"))
-    assert edits(pin.unpin, what, {"torch": ("timm",)}) == []
-    assert edit.RemoveTarget(GROUP) in edits(pin.unpin, what, {"torch": ()})
+    assert edits(unpin, what, {"torch": ("timm",)}) == []
+    assert edit.RemoveTarget(GROUP) in edits(unpin, what, {"torch": ()})
 
 
 def test_transitive_packages_are_anchored_and_direct_ones_are_not() -> None:
     decision = Decision(Backend("cu", (12, 6)), "2.9.1", bounds=(("torch", "<2.10"),))
     found = edits(
-        pin.to,
+        pin,
         project("torchvision", "timm"),
         (),
         decision,
@@ -206,7 +206,7 @@ def test_anchors_and_requirements_are_no_configuration(text: str) -> None:
 def test_companions_of_an_earlier_backend_go_and_exact_releases_stay() -> None:
     marker = "sys_platform == 'linux'"
     what = project("torch", "torch-sparse", anchors=("torch==2.11.*", f"triton-xpu ; {marker}"), pinned=("torch",))
-    found = edits(pin.to, what, (), Decision(Backend("cpu"), "2.11.0"), "https://download.pytorch.org/whl")
+    found = edits(pin, what, (), Decision(Backend("cpu"), "2.11.0"), "https://download.pytorch.org/whl")
     assert edit.RemoveRequirement(GROUP, "triton-xpu") in found
     assert not [
         item for item in found if getattr(item, "package", "") == "torch" and "Requirement" in type(item).__name__
@@ -220,7 +220,7 @@ def test_what_an_index_has_no_build_of_stays_with_the_default_index() -> None:
 
     def changed(backend: str, torch: str = "2.11.0") -> tuple[set[str], set[str]]:
         decision = Decision(parse(backend), torch)
-        found = edits(pin.to, what, (), decision, "https://download.pytorch.org/whl", transitive=("torchcodec",))
+        found = edits(pin, what, (), decision, "https://download.pytorch.org/whl", transitive=("torchcodec",))
         sets = {item.package for item in found if isinstance(item, edit.SetSources)}
         return sets, {item.package for item in found if isinstance(item, edit.RemoveSources)}
 
@@ -230,5 +230,5 @@ def test_what_an_index_has_no_build_of_stays_with_the_default_index() -> None:
     assert changed("rocm10.0") == ({"torch", "torchcodec"}, set())
     assert changed("cpu") == ({"torch", "torchcodec", "torchtext"}, set())
     pins = [Source("torch", index="amd", url="https://example.com/whl/rocm7.2", backend=parse("rocm7.2"))]
-    found = edits(pin.like, project("torch", pinned=("torch",)), ("torchcodec", "torchvision"), pins)
+    found = edits(pin_like, project("torch", pinned=("torch",)), ("torchcodec", "torchvision"), pins)
     assert [item.package for item in found if isinstance(item, edit.SetSources)] == ["torchvision"]

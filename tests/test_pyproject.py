@@ -10,7 +10,7 @@ from tomlkit.items import Array
 
 from tests.edits import AddRequirement, RemoveRequirement, SetIndex, apply
 from uvtorch.backend import DEFAULT_INDEX_BASE
-from uvtorch.edits import offer
+from uvtorch.edits import withdraw
 from uvtorch.errors import ProjectError
 from uvtorch.packages import ANCHORS
 from uvtorch.project import document, read
@@ -95,7 +95,7 @@ index = [
 """
     root = {"project": {"name": "root"}, "tool": {"uv": {"conflicts": [[{"extra": "a"}, {"extra": "b"}]]}}}
     file = PyProject(member)
-    offer.withdraw(file, read(tomllib.loads(member.decode()), root), DEFAULT_INDEX_BASE)
+    withdraw(file, read(tomllib.loads(member.decode()), root), DEFAULT_INDEX_BASE)
     after = tomllib.loads(file.render().decode())
     assert after["tool"]["uv"]["conflicts"] == [[{"extra": "x", "package": "other"}, {"group": "y"}]]
     assert after["project"]["dependencies"] == ["six", "torch"]

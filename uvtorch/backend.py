@@ -1,13 +1,10 @@
-"""The backend: what a PyTorch build was compiled for, and how indexes and markers name it.
-
-Imports nothing beyond the standard library's lightest parts: this module lies on warm paths.
-"""
+"""The backend: what a PyTorch build was compiled for, and how indexes name it. It lies on warm paths: no imports."""
 
 import re
 from typing import Final, NamedTuple
 
 DEFAULT_INDEX_BASE: Final = "https://download.pytorch.org/whl"
-"""Root of PyTorch's own indexes; `UVTORCH_INDEX_BASE` or `[tool.uvtorch] index-base` replaces it."""
+"""Replaced by `UVTORCH_INDEX_BASE` or `[tool.uvtorch] index-base`."""
 
 PLATFORMS: Final = (
     "linux_x86_64",
@@ -17,27 +14,24 @@ PLATFORMS: Final = (
     "macos_arm64",
     "macos_x86_64",
 )
-"""The platforms PyTorch publishes wheels for; the same keys in the catalog and in a machine's description."""
+"""Those PyTorch publishes wheels for, as keys of the catalog and of `Platform.key`."""
 
 CHANNELS: Final = ("", "nightly", "test")
 
 
 class Backend(NamedTuple):
-    """A backend such as `cpu`, `cu126`, `rocm6.4` or `xpu`, on the stable, `nightly` or `test` channel.
-
-    Compares only by equality; order with `Backend.rank`, in which versions are numbers (`rocm7.14` > `rocm7.2`).
-    """
+    """A backend such as `cpu`, `cu126`, `rocm6.4` or `xpu`, on a channel. `rank` orders them."""
 
     family: str
     """`cpu`, `cu`, `rocm` or `xpu`."""
     version: tuple[int, ...] = ()
-    """CUDA's or ROCm's version: `cu126` is `(12, 6)`; empty for `cpu` and `xpu`."""
+    """CUDA's or ROCm's: `cu126` is `(12, 6)`."""
     channel: str = ""
-    """`""` (stable), `nightly` or `test`."""
+    """One of `CHANNELS`; `""` is stable."""
 
     @property
     def name(self) -> str:
-        """The name without its channel, as the last part of an index URL and as a wheel's local version: `cu126`."""
+        """Without the channel, as an index's URL ends and a wheel's local version says: `cu126`."""
         return self.family + ("" if self.family == "cu" else ".").join(map(str, self.version))
 
     def __str__(self) -> str:
@@ -45,12 +39,12 @@ class Backend(NamedTuple):
 
     @property
     def rank(self) -> tuple[int, tuple[int, ...]]:
-        """Sort key: `cpu` < `xpu` < `rocm…` < `cu…`, then by version as numbers."""
+        """Sort key: `cpu` < `xpu` < `rocm…` < `cu…`, then by version (`rocm7.14` > `rocm7.2`)."""
         return ("cpu", "xpu", "rocm", "cu").index(self.family), self.version
 
     @property
     def index_name(self) -> str:
-        """The name of the index uvtorch writes: `pytorch-cu126`, `pytorch-nightly-cu130`."""
+        """What uvtorch calls its index: `pytorch-cu126`, `pytorch-nightly-cu130`."""
         return "-".join(part for part in ("pytorch", self.channel, self.name) if part)
 
     def index_url(self, base: str = DEFAULT_INDEX_BASE) -> str:
@@ -66,8 +60,8 @@ _NAME: Final = re.compile(
 def parse(text: str) -> Backend | None:
     """Read a backend's name, `[nightly/|test/]NAME`; None if it is not well formed.
 
-    Any well-formed name is accepted, also one newer than the catalog: `cu` and two to four digits (the last ones are
-    the minor version: `cu92` is 9.2, `cu126` 12.6), `rocm` and a dotted version, `cpu`, `xpu`.
+    Also one newer than the catalog: `cpu`, `xpu`, `rocm` and a dotted version, `cu` and two to four digits (`cu92` is
+    9.2, `cu126` 12.6).
     """
     found = _NAME.fullmatch(text)
     if found is None:
@@ -81,7 +75,7 @@ def parse(text: str) -> Backend | None:
 
 
 def meant(text: str) -> str | None:
-    """The name that was probably meant by one that is not well formed: `cu126` for `CU126`, `cu12.6`, `cuda-12.6`."""
+    """The name that was probably meant: `cu126` for `CU126`, `cu12.6`, `cuda-12.6`."""
     plain = re.sub(r"[\s_=-]|(?<=cu)da", "", text.lower())
     plain = re.sub(r"^(.*cu\d+)\.(\d+)[.\d]*$", r"\1\2", plain)
     plain = re.sub(r"^(.*rocm\d)(\d)$", r"\1.\2", plain)
@@ -89,12 +83,11 @@ def meant(text: str) -> str | None:
 
 
 def from_url(url: str) -> Backend | None:
-    """The backend that an index URL ends in, or None: PyTorch's own indexes, mirrors, nightly and test channels.
+    """The backend that an index's URL ends in, whosever index it is.
 
-    A trailing slash, a query or fragment, a page (`torch_stable.html`) and the suffixes that index servers put behind
-    the backend (`/simple`, `/+simple`, `/us`) do not count. The last part may say more than the backend
-    (`pytorch-cu128`, `cu126_torch260`, `rocm-rel-7.0`) as long as it names one only. A wheel's URL or path is told by
-    its local version, else by its directory.
+    A trailing slash, a query, a page (`torch_stable.html`) and the suffixes of index servers (`/simple`, `/+simple`,
+    `/us`) do not count. The last part may say more (`pytorch-cu128`, `cu126_torch260`, `rocm-rel-7.0`) as long as it
+    names one backend. A wheel's URL or path is told by its local version, else by its directory.
     """
     parts = ["", "", *_path(url)]
     if parts[-1].endswith(".whl"):
@@ -110,13 +103,12 @@ def from_url(url: str) -> Backend | None:
 
 
 def _path(url: str) -> list[str]:
-    """The parts of a URL's path, in small letters, without its query and fragment."""
     path = re.split("[?#]", url, maxsplit=1)[0].lower().replace("%2b", "+").replace("%20", " ")
     return [part for part in re.sub("^.*?://[^/]*", "", path).split("/") if part]
 
 
 def _named_within(part: str) -> Backend | None:
-    """The one backend that a part of a URL names among other words; None for none and for two."""
+    """The one backend that a part of a URL names among other words."""
     words = re.split("[-_+]", part.replace("rocm-rel-", "rocm").replace("rocm-", "rocm"))
     found = [backend for backend in map(parse, words) if backend]
     if len(found) != 1:
@@ -125,15 +117,14 @@ def _named_within(part: str) -> Backend | None:
 
 
 def same_url(one: str | None, *others: str | None) -> bool:
-    """Whether an index URL is the same to uv as one of the others: it ignores one trailing slash, nothing else."""
+    """Whether uv takes an index's URL for one of the others: a trailing slash does not count."""
     return one is not None and one.rstrip("/") in [other.rstrip("/") for other in others if other]
 
 
 def marker(platforms: frozenset[str] | None) -> str | None:
-    """The marker of the platforms that have wheels on an index, None where no marker is needed (all platforms).
+    """The marker of the `PLATFORMS` that have wheels on an index (None: all); None where no marker is needed.
 
-    `platforms` is a subset of `PLATFORMS`; None means every platform. Windows is one platform here, as PyTorch's own
-    instructions have it.
+    Windows is one platform here, as in PyTorch's own instructions.
     """
     if platforms is None or any(platform.startswith("macos") for platform in platforms):
         return None

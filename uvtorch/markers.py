@@ -18,7 +18,7 @@ _SYSTEMS: Final = {
     "windows": ("win32", "Windows", "nt", {"x86_64": "AMD64", "arm64": "ARM64", "aarch64": "ARM64"}),
     "macos": ("darwin", "Darwin", "posix", {"aarch64": "arm64"}),
 }
-"""`sys_platform`, `platform_system`, `os_name`, and `platform_machine` where it has a name of its own."""
+"""`sys_platform`, `platform_system`, `os_name`, and `platform_machine` where it has another name."""
 
 _VALUES: Final = {
     "sys_platform": ("linux", "win32", "darwin", "cygwin", "emscripten", "wasi", "android", "ios"),
@@ -27,7 +27,7 @@ _VALUES: Final = {
     "extra": (),
 }
 _WORDS: Final = {"win64", "macos", "macosx", "osx", *(word.lower() for words in _VALUES.values() for word in words)}
-"""What platforms are called, by one of these variables or by nobody."""
+"""What platforms are called, by these variables or by nobody."""
 
 _COMPARISON: Final = r"""(?P<left>[a-z_.]+|'[^']*'|"[^"]*")(?P<op>\s*[=!]=\s*)(?P<right>[a-z_.]+|'[^']*'|"[^"]*")"""
 
@@ -37,13 +37,12 @@ class Environment(NamedTuple):
 
     platform: Platform
     python: str | None = None
-    """`3.12`, `3.12.4` or `3.14t`; None, as whatever is no version of CPython: the interpreter that runs uvtorch."""
+    """`3.12`, `3.12.4` or `3.14t`; whatever is no version of CPython: the interpreter that runs uvtorch."""
 
     def values(self) -> dict[str, str]:
-        """The marker variables of this environment, as PEP 508 names them.
+        """The marker variables of PEP 508. None is that of the machine which runs uvtorch.
 
-        What a description does not say must not be read off the machine that happens to run uvtorch. packaging before
-        26 refuses to compare the empty string with a version.
+        packaging before 26 refuses to compare the empty string with a version.
         """
         system, machine = self.platform.system, self.platform.machine
         sys_platform, platform_system, os_name, machines = _SYSTEMS.get(system, (system, system, "posix", {}))
@@ -73,25 +72,22 @@ MAIN_PLATFORMS: Final = (
     Platform("windows", "x86_64"),
     Platform("macos", "arm64"),
 )
-"""One platform for each set of PyTorch's builds that a project can tell apart."""
+"""One for each set of PyTorch's builds that a project can tell apart."""
 
 EVERYWHERE: Final = tuple(
     Platform(system, {"amd64": "x86_64"}.get(machine, machine))
     for system, _, machine in (key.partition("_") for key in PLATFORMS)
 )
-"""Every platform that PyTorch has wheels for."""
+"""Those that PyTorch has wheels for."""
 PYTHONS: Final = tuple(f"3.{minor}" for minor in range(8, 17))
-"""Every Python that PyTorch 2 has or may soon have wheels for."""
+"""Those that PyTorch 2 has or may soon have wheels for."""
 
 _parsed = cache(Marker)
 
 
 @cache
 def holds(marker: str | None, place: Environment | Platform) -> bool:
-    """Whether a marker is true there; None and the empty marker always are.
-
-    Raises ProjectError for a marker that is not well formed.
-    """
+    """Whether a marker is true there; none always is. Raises ProjectError for one that is not well formed."""
     if marker is None or not marker.strip():
         return True
     environment = place if isinstance(place, Environment) else Environment(place)
@@ -104,9 +100,9 @@ def holds(marker: str | None, place: Environment | Platform) -> bool:
 
 @cache
 def can_hold(marker: str | None) -> bool:
-    """Whether a marker is true on any platform that PyTorch has wheels for; one that cannot be read may be.
+    """Whether a marker is true on any platform that PyTorch has wheels for, as one that cannot be read may be.
 
-    `sys_platform == 'Linux'` is true nowhere. Which extra is selected is left open.
+    Which extra is selected is left open.
     """
     true = "python_version > '0'"
     marker = marker and re.sub(_COMPARISON, lambda match: true if "extra" in match.group(1, 3) else match[0], marker)
@@ -119,7 +115,7 @@ def can_hold(marker: str | None) -> bool:
 def dead(marker: str) -> tuple[str, ...]:
     """The comparisons of a source's marker that no platform can change: `sys_platform == 'Linux' is never true`.
 
-    An `extra` is one of them: uv does not bind a source to an extra by its marker.
+    An `extra` is one: uv binds no source to an extra by its marker.
     """
     found = []
     for match in re.finditer(_COMPARISON, marker):

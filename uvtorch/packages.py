@@ -1,4 +1,4 @@
-"""Which packages are PyTorch's: names only, read from text files so that the door can ask without parsing TOML."""
+"""Which packages are PyTorch's, and what tells so at the door, where nothing is parsed: text, files' bytes."""
 
 import os
 from functools import cache
@@ -10,23 +10,23 @@ if TYPE_CHECKING:
     from uvtorch.backend import Backend
 
 ANCHORS = "uvtorch"
-"""The dependency group that names what no requirement of the user's names: `project.model.GROUP`."""
+"""The name of `project.model.GROUP`."""
 
 
 def normalize(name: str) -> str:
-    """The normalized form of a distribution name (PEP 503): `Torch_Vision` is `torch-vision`."""
+    """A name as PEP 503 normalizes it: `Torch_Vision` is `torch-vision`."""
     return "-".join(filter(None, name.lower().replace("_", "-").replace(".", "-").split("-")))
 
 
 def _lines(file: str) -> list[str]:
-    """The lines of one of the catalog's lists, without comments."""
+    """A list of the catalog, without comments."""
     with open(os.path.join(os.path.dirname(__file__), "catalog", file), encoding="ascii") as lines:
         return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
 @cache
 def roles() -> dict[str, str]:
-    """Every package that a PyTorch index serves by right, with its role (see `packages.txt`).
+    """The packages of PyTorch's indexes and their roles, from `packages.txt`.
 
     `pin`: it always comes from the backend's index; `companion`: torch's compiler; `specific`: built for some backends.
     """
@@ -35,7 +35,7 @@ def roles() -> dict[str, str]:
 
 @cache
 def has_build(package: str, backend: "Backend | None", torch: str | None = None) -> bool:
-    """Whether a backend's index has wheels of a PyTorch package for a release of torch; None: whatever these are."""
+    """Whether a backend's index has wheels of a package for a release of torch (None: for any), by `packages.txt`."""
     row = next((row for row in map(str.split, _lines("packages.txt")) if row[0] == package), [])
     for first in row[2:]:
         family = first.rstrip("0123456789.")
@@ -49,20 +49,20 @@ def has_build(package: str, backend: "Backend | None", torch: str | None = None)
 
 @cache
 def dependents() -> dict[str, str]:
-    """Packages known to require torch, with the extra that does so, or "" (see `dependents.txt`)."""
+    """Packages known to require torch, with the extra that does, or "", from `dependents.txt`."""
     rows = (line.rstrip("]").partition("[") for line in _lines("dependents.txt"))
     return {name: extra for name, _, extra in rows}
 
 
 @cache
 def extension_names() -> frozenset[str]:
-    """The packages compiled against torch whose wheels an index of their own has (see `extensions.toml`)."""
+    """The packages compiled against torch with an index of their own, from `extensions.toml`."""
     rows = (line for line in _lines("extensions.toml") if line.startswith("[package."))
     return frozenset(line.removeprefix("[package.").rstrip("]") for line in rows)
 
 
 def begins_with(text: str) -> str:
-    """The normalized name that a requirement begins with, also one of a URL; for a path or a URL alone, any text."""
+    """The normalized name that a requirement begins with; for a path or a URL alone, any text."""
     text = text.lstrip()
     end = next((at for at, char in enumerate(text) if not (char.isalnum() or char in "._-")), len(text))
     return normalize(text[:end])
@@ -75,7 +75,7 @@ def extras_of(text: str) -> list[str]:
 
 
 def brings_torch(requirements: "Iterable[str]", extras: "Sequence[str]") -> bool:
-    """Whether one of these is known to require torch; `extras`: those that the command line asks for besides."""
+    """Whether one of these, with these extras besides its own, is known to require torch."""
     known = dependents()
     for text in requirements:
         name = begins_with(text)
@@ -85,7 +85,7 @@ def brings_torch(requirements: "Iterable[str]", extras: "Sequence[str]") -> bool
 
 
 def rows_in(lock: bytes) -> list[bytes]:
-    """The pieces of a uv.lock that are PyTorch's own packages, told without reading it."""
+    """The pieces of a uv.lock that are PyTorch's own packages."""
     import re  # noqa: PLC0415  an `add` that changes nothing loads nothing that it does not need
 
     names = "|".join(name for name, role in roles().items() if role == "pin")
@@ -93,10 +93,10 @@ def rows_in(lock: bytes) -> list[bytes]:
 
 
 def pinned_in(pyproject: bytes) -> set[str]:
-    """The packages that a pyproject.toml takes from an index, whoever installs it, told without reading TOML.
+    """The packages that a pyproject.toml takes from an index, whoever installs it.
 
-    Empty where that is not plain, as uvtorch and uv's guide write it: with extras, groups, comments, names of platforms
-    that may be wrong (`Linux`), or anything that is uvtorch's own.
+    Empty unless the sources are as plain as uv's guide has them: without extras, groups, comments, names of platforms
+    that may be wrong (`Linux`), and anything of uvtorch's own.
     """
     table = pyproject.partition(b"\n[tool.uv.sources]\n")[2].partition(b"\n[")[0]
     if b"uvtorch" in pyproject or any(word in table for word in (b"extra", b"group", b"#")) or not table.islower():
@@ -106,9 +106,6 @@ def pinned_in(pyproject: bytes) -> set[str]:
 
 
 def configures(pyproject: bytes) -> bool:
-    """Whether a pyproject.toml has a `[tool.uvtorch]`, however it is spelled, told without reading TOML.
-
-    The dependency group `uvtorch`, and the name among requirements, configure nothing.
-    """
+    """Whether a pyproject.toml has a `[tool.uvtorch]`, however it is spelled."""
     text = b"\n" + pyproject.translate(None, b" \t\"'\r")
     return any(part in text for part in (b"tool.uvtorch", b"uvtorch={", b"\nuvtorch.", b"{uvtorch.", b",uvtorch."))

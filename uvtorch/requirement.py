@@ -20,10 +20,7 @@ _END = r"(?:\s*,)?(\s*\)?\s*)$"
 
 @cache
 def parse(text: str) -> Requirement:
-    """Read a PEP 508 requirement. UsageError if it is none.
-
-    `six>=1.*` and `six>=1<3` are read as uv reads them, `six>=1` and `six>=1,<3`.
-    """
+    """Read a PEP 508 requirement, `six>=1.*` and `six>=1<3` as uv does: `six>=1`, `six>=1,<3`. Raises UsageError."""
     try:
         return Requirement(text)
     except InvalidRequirement as fault:
@@ -36,7 +33,7 @@ def parse(text: str) -> Requirement:
 
 @cache
 def specifiers(text: str) -> SpecifierSet:
-    """Read a PEP 440 specifier set such as a project's `requires-python`. UsageError if it is none."""
+    """Read a PEP 440 specifier set, such as `requires-python`. UsageError if it is none."""
     try:
         return SpecifierSet(text)
     except InvalidSpecifier as fault:
@@ -52,13 +49,13 @@ def understood(text: object) -> Requirement | None:
 
 
 def named_by(text: object) -> str | None:
-    """The normalized name of a requirement that an index can serve; None for all else, such as a URL or a path."""
+    """The normalized name of what an index can serve; None for a URL, a path or no requirement."""
     requirement = understood(text)
     return None if requirement is None or requirement.url else normalize(requirement.name)
 
 
 def bare_requirement(text: str) -> str:
-    """A registry requirement without version and marker: `torch[opt] >= 2 ; m` is `torch[opt]`."""
+    """A requirement without version and marker: `torch[opt] >= 2 ; m` is `torch[opt]`."""
     return re.split(r"[<>=!~(;]", text, maxsplit=1)[0].strip()
 
 
@@ -72,7 +69,7 @@ def without_local(text: str) -> str:
 
 
 def within(text: str, bounds: Mapping[str, str]) -> str:
-    """A requirement with the bound of its package as one more clause, where there is one; the rest as it is written."""
+    """A requirement with its package's bound, if there is one, as one more clause; the rest as it is written."""
     name = named_by(text)
     if not name or name not in bounds:
         return text
@@ -83,11 +80,11 @@ def within(text: str, bounds: Mapping[str, str]) -> str:
 
 @cache
 def allows(text: str, version: str) -> bool:
-    """Whether a requirement's clauses, local versions aside, admit a release; pre-releases are not left out."""
+    """Whether a requirement's clauses, local versions aside, admit a release, be it a pre-release."""
     return parse(without_local(text)).specifier.contains(version, prereleases=True)
 
 
 def with_extras(text: str, told: str) -> str:
-    """A requirement with the extras of another one added to its own, the rest as it is written."""
+    """A requirement with the extras of another one besides its own; the rest as it is written."""
     extras = ",".join(dict.fromkeys((*extras_of(text), *extras_of(told))))
     return re.sub(_NAME, rf"\1{extras and f'[{extras}]'}", text, count=1)

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from functools import cache, partial
 from itertools import combinations, product
 
+from uvtorch import edits
 from uvtorch.audit.case import USE, Case, Edit, Finding, error, warning
 from uvtorch.backend import Backend, marker, same_url
 from uvtorch.choose import Decision, Request, choose
-from uvtorch.edits import offer
 from uvtorch.machine import Machine
 from uvtorch.markers import EVERYWHERE, PYTHONS, can_hold, dead, holds
 from uvtorch.packages import roles
@@ -109,7 +109,7 @@ def _conflicts(case: Case) -> Iterator[Finding]:
             f"T{names[1:]} take PyTorch from different indexes and are not declared as conflicting: uv resolves them "
             "together, and cannot lock the project."
         )
-        edit = partial(offer.set_conflicts, project=project, targets=targets)
+        edit = partial(edits.set_conflicts, project=project, targets=targets)
         yield error("conflicts-missing", what, edit=None if project.root_name else edit)
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from uvtorch import edits
 from uvtorch.audit.case import USE, Case, Finding, error, warning
 from uvtorch.audit.exports import Installed, Package, installed
 from uvtorch.backend import PLATFORMS, from_url, parse, same_url
 from uvtorch.catalog import Catalog, number
 from uvtorch.choose.compatibility import platform_name
-from uvtorch.edits import offer, pin
 from uvtorch.machine import Platform
 from uvtorch.markers import MAIN_PLATFORMS
 from uvtorch.packages import has_build, roles
@@ -191,13 +191,13 @@ def _routed(case: Case, lock: Lock, names: Sequence[str], code: str, what: str) 
 
     def to_choices(file: PyProject) -> None:
         for name in moved:
-            offer.place(file, project, name, dict.fromkeys(choices, offer.Place(name)))
+            edits.place(file, project, name, dict.fromkeys(choices, edits.Place(name)))
 
     def to_pins(file: PyProject) -> None:
         own = _required_always(project) - project.packages_in(GROUP)
         routed = [name for name in moved if name in served]
-        pin.like(file, project, own.intersection(routed), pins, [name for name in routed if name not in own])
-        pin.bound(file, [(name, _without_cuda(case.catalog, name)) for name in moved if name not in served])
+        edits.pin_like(file, project, own.intersection(routed), pins, [name for name in routed if name not in own])
+        edits.bound(file, [(name, _without_cuda(case.catalog, name)) for name in moved if name not in served])
 
     upgrade = tuple(_kept(lock, name) if name in served else name for name in names)
     return error(code, what, edit=to_choices if choices else to_pins, upgrade=upgrade)

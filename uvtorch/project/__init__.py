@@ -1,11 +1,12 @@
-"""What pyproject.toml says about PyTorch: requirements, indexes, pins, backend choices. Pure reading.
+"""What a project's files say about PyTorch, and edits of them.
 
 | module | job |
 | --- | --- |
-| `markers` | is a marker true on a described machine |
 | `model` | the values |
+| `indexes` | package indexes, and whose builds they serve |
 | `choices` | `Project`: which extras and groups choose a backend, and how uv is told of one |
 | `tables` | the tables of pyproject.toml (and of the workspace's root) -> `Project` |
+| `pyproject`, `document`, `script` | edits of it, and of a script's metadata |
 | `lock` | uv.lock: PyTorch packages and where they came from |
 | `workspace` | which files a command works on |
 """

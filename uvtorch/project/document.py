@@ -1,8 +1,7 @@
 """A TOML document as its lines, for edits that move nothing else: tomlkit reads and writes the pairs among them.
 
 In tomlkit's own tree a comment above a header belongs to the table before it, and goes with that; a table that is split
-over the file is reached through a proxy that loses what is appended; an array loses comments. So tomlkit is given the
-lines below each header by themselves, and a table is what stands in the file.
+over the file loses what is appended; an array loses comments. So tomlkit is given the lines below each header alone.
 """
 
 import re
@@ -25,19 +24,18 @@ Path = tuple[str | int, ...]
 
 _INDEX: Final = ("tool", "uv", "index")
 _LIKE: Final[dict[Path, Path]] = {("tool", "uv", "sources"): _INDEX, ("dependency-groups",): ("project", "")}
-"""Where new tables go that do not go by their own path: sources above the indexes, as in contract 4."""
+"""New tables that go where another would: sources above the indexes."""
 
 
 class _Row(NamedTuple):
     """A header (the first one is empty), a pair, or else (without a path) a comment or a blank line."""
 
     head: str
-    """Of a pair what is before its value."""
+    """Of a pair what is before its value, which others have not."""
     path: Path | None = None
     table: Path = ()
     """The path of its header."""
     value: str = ""
-    """Empty but for pairs."""
     tail: str = ""
 
     @property
@@ -53,7 +51,7 @@ _BLANK: Final = _Row("\n")
 
 
 class Document:
-    """A valid TOML text to change, its line breaks LF. What tomlkit cannot take raises what tomlkit raises."""
+    """A valid TOML text, its line breaks LF. Raises what tomlkit raises, while it works on what is `at`."""
 
     def __init__(self, text: str) -> None:
         self.at: Path = ()
@@ -82,7 +80,7 @@ class Document:
         return _joined(self._rows).removesuffix("\n" * self._open_end)
 
     def change(self, path: Path, old: Any, new: Any) -> None:
-        """What is at `path` means `new` and no longer `old`; None: there is nothing."""
+        """What is at `path` means `new` instead of `old`; None: there is nothing."""
         if old == new:
             return
         self.at = path
@@ -112,7 +110,7 @@ class Document:
         rows[at + 1 : at + 1] = [*_below(above.table, text), *[_BLANK] * (at == 0)]
 
     def _begin(self, path: Path) -> int:
-        """A new header with blank lines around it; where it is. Comments right above the next one stay with that."""
+        """A new header with blank lines around it. Comments right above the next one stay with that."""
         rows, at = self._rows, self._place(path)
         while at < len(rows) and rows[at - 1].head.lstrip().startswith("#"):
             at -= 1
@@ -123,7 +121,7 @@ class Document:
         return at + gap
 
     def _place(self, path: Path) -> int:
-        """Where a new table goes: above those in it, else below the last of those that are nearest to it."""
+        """Where a new table goes: above those in it, else below the last of the nearest ones."""
         rows, like = self._rows, _LIKE.get(path, path)
         *headers, end = [at for at, row in enumerate(rows) if row.is_header] + [len(rows)]
         above = [at for at in headers if _within(rows[at].table, path) or _within(rows[at].table, like)]
@@ -131,7 +129,7 @@ class Document:
         return [*above, *(at for at in headers if at > nearest), end][0]
 
     def _drop(self, path: Path) -> None:
-        """What is at `path` removed, in whichever form it is written, with a header that has no pair left below it."""
+        """Remove what is at `path`, however it is written, and a header that has no pair left below it."""
         ours = {row for row in self._rows if _within(row.path, path)}
         emptied = (
             {row.table for row in ours} - {row.table for row in self._rows if row.value and row not in ours} - {()}
@@ -146,7 +144,7 @@ class Document:
 
 
 def _edited(text: str, outer: str, old: Any, new: Any) -> str:
-    """A value that means something else. In an array, what stays keeps its spelling and its comments."""
+    """The new value. In an array, what stays keeps its spelling and its comments."""
     if not isinstance(old, list) or not isinstance(new, list):
         return written(new, outer)
     values, gaps, comma = _taken_apart(text)
@@ -179,10 +177,7 @@ def _edited_lines(values: list[str], gaps: list[str], comma: str, outer: str, ol
 
 
 def _taken_apart(array: str) -> tuple[list[str], list[str], str]:
-    """The elements; what is before, between and behind them but for the commas; the comma behind the last.
-
-    tomlkit's own insertions and removals misplace comments, and with them commas.
-    """
+    """The elements; what is before, between and behind them but for the commas; the comma behind the last."""
     values: list[str] = []
     gaps, comma = [""], ","
     for token in cast("Array", tomlkit.value(array))._iter_items():
@@ -211,7 +206,7 @@ def _aligned(old: list[Any], new: list[Any]) -> tuple[list[Any], list[Any]]:
 
 
 def written(value: object, indent: str | None = None) -> str:
-    """A value as TOML. With an indent, arrays have one element a line, but for a single table."""
+    """A value as TOML. With an indent, an array has an element a line, unless that is a single table."""
     if isinstance(value, dict):
         pairs = ", ".join(f"{tomlkit.key(key).as_string()} = {written(item)}" for key, item in value.items())
         return f"{{ {pairs} }}" if pairs else "{}"
@@ -226,7 +221,6 @@ def written(value: object, indent: str | None = None) -> str:
 
 
 def _below(table: Path, body: str) -> Iterator[_Row]:
-    """The rows of what is below a table's header."""
     for pair in tomlkit.parse(body).body:
         alone = tomlkit.document()
         alone.body.append(pair)
@@ -240,7 +234,7 @@ def _below(table: Path, body: str) -> Iterator[_Row]:
 
 
 def _path(header: str, numbers: Iterator[int]) -> Path:
-    """The path of the table that a header begins; indexes are numbered."""
+    """The path of a header's table; indexes are numbered."""
     path: Path = ()
     table: Any = tomllib.loads(header)
     while table not in ({}, [{}]):
@@ -254,5 +248,4 @@ def _joined(rows: list[_Row]) -> str:
 
 
 def _within(path: Path | None, prefix: Path) -> bool:
-    """Whether `path` is `prefix` or lies below it."""
     return path is not None and path[: len(prefix)] == prefix

@@ -1,7 +1,7 @@
-"""Package indexes: whose builds one serves, told by its URL; which may be written; those given outside pyproject.toml.
+"""Package indexes: whose builds one serves, told by its URL, and which ones uv is given outside of pyproject.toml.
 
-Sources find none that stands outside (uv 0.13.9: "indexes referenced via `tool.uv.sources` must be defined in the
-project's `pyproject.toml`"), and each serves every package, unless it is explicit.
+Sources find none of those outside (uv 0.13.9: "indexes referenced via `tool.uv.sources` must be defined in the
+project's `pyproject.toml`"), and they serve every package, unless they are explicit.
 https://docs.astral.sh/uv/concepts/configuration-files/ tells which files count.
 """
 
@@ -30,7 +30,7 @@ _VENDOR: Final = (
     r"(?i)/jp[0-9]+/|//developer\.download\.nvidia\.com/compute/redist/jp/|/(?P<gfx>gfx[0-9a-fx]+(-[a-z]+)?)(?=/|$)"
 )
 _VENDORS_OWN: Final = "jetson|nvidia|rocm-rel|/xpu/us"
-"""Parts of URLs of NVIDIA's, AMD's and Intel's indexes, which may end in a backend's name."""
+"""In URLs of NVIDIA's, AMD's and Intel's indexes, which may end in a backend's name."""
 _LOOPBACK: Final = r"localhost|127\.[0-9.]+|::1"
 _GIVEN: Final = (
     ("--default-index", "UV_DEFAULT_INDEX", True),
@@ -62,18 +62,18 @@ class Index(NamedTuple):
 
     @property
     def backend(self) -> Backend | None:
-        """The backend whose PyTorch builds it has (`pytorch_backend`)."""
+        """The backend whose PyTorch builds it has."""
         return pytorch_backend(self.url)
 
     @property
     def ends_in_backend(self) -> bool:
-        """Whether its URL is laid out as PyTorch's are: it ends in the backend's name and nothing else."""
+        """Whether its URL ends in the backend's name and nothing else, as PyTorch's do."""
         url = self.url.rstrip("/").removesuffix("/+simple").removesuffix("/simple")
         return self.backend is not None and url.endswith(f"/{self.backend.name}")
 
     @property
     def is_pypi(self) -> bool:
-        """Whether it is PyPI itself, under whatever name, or stands in for it as the project's default index."""
+        """Whether it is PyPI, or stands in for it as the project's default index."""
         host = re.fullmatch(r"pypi\.(python\.)?[^.]+", _split(self.url).hostname or "")
         return self.default or host is not None or (self.name or "").lower() == "pypi"
 
@@ -81,25 +81,23 @@ class Index(NamedTuple):
 def vendor(url: str) -> str | None:
     """The devices that an index has a vendor's own builds of PyTorch for; None: it has none such.
 
-    `jetson`: NVIDIA's for Jetsons (`…/jp6/cu126`); else AMD's for one family of GPUs, as the URL writes it: `gfx1151`,
-    `gfx120X-all`.
+    `jetson` (`…/jp6/cu126`), else a family of AMD's GPUs as the URL writes it: `gfx1151`, `gfx120X-all`.
     """
     found = re.search(_VENDOR, url) if _split(url).hostname not in _PYTORCH else None
     return (found["gfx"] or "jetson") if found else None
 
 
 def covers(family: str, gfx: str) -> bool:
-    """Whether AMD's builds for a family (`gfx120X-all`) are meant for an architecture (`gfx1201`)."""
+    """Whether a family of AMD's GPUs (`gfx120X-all`) has an architecture (`gfx1201`)."""
     pattern = family.partition("-")[0].lower().removeprefix("gfx").replace("x", "[0-9a-f]")
     return re.fullmatch(f"gfx{pattern}", gfx.lower()) is not None
 
 
 def pytorch_backend(url: str, package: str | None = None) -> Backend | None:
-    """The backend whose PyTorch builds are at the URL of an index or a wheel. Nothing is asked.
+    """The backend whose PyTorch builds are at the URL of an index or a wheel.
 
     None where the URL does not say, and for builds that are not PyTorch's own: `…/jp6/cu126` is not PyTorch's cu126.
-    An unknown host's index is a mirror of PyTorch's, unless the package it is for (normalized; None: any) is not
-    PyTorch's own.
+    An unknown host is a mirror, unless the package (normalized; None: any) that is taken from it is not PyTorch's own.
     """
     host = _split(url).hostname or ""
     foreign = re.fullmatch(_FOREIGN, host) or vendor(url) or "/sbsa/" in url
@@ -108,7 +106,7 @@ def pytorch_backend(url: str, package: str | None = None) -> Backend | None:
 
 
 def catalogued(url: str, package: str | None = None) -> Backend | None:
-    """The same, None for builds of a vendor's own under PyTorch's names, of which the catalog knows nothing."""
+    """The same, None for a vendor's own builds under PyTorch's names, which the catalog does not know."""
     return None if re.search(_VENDORS_OWN, url) else pytorch_backend(url, package)
 
 
@@ -118,9 +116,9 @@ def is_below(url: str, *bases: str | None) -> bool:
 
 
 def check_index_url(text: str, origin: str) -> str:
-    """The base of PyTorch's indexes as it may be written into a file: https, a host, nothing secret.
+    """An index's URL that may be written into a file: https (http for this machine), a host, nothing secret.
 
-    http is for this machine only. `origin` names the setting in messages. Raises UsageError.
+    `origin` names the setting in messages. Raises UsageError.
     """
     parsed = _split(text)
     shown = f"{origin} is {masked(re.split('[?#]', text)[0])!r}"
@@ -139,7 +137,7 @@ def check_index_url(text: str, origin: str) -> str:
 
 
 def _split(url: str) -> SplitResult:
-    """The parts of a URL; those of an empty one where it has none (`http://[`, a port that is no number)."""
+    """The parts of a URL; those of an empty one for `http://[` or a port that is no number."""
     try:
         parsed = urlsplit(url)
         _ = parsed.hostname, parsed.port
@@ -170,7 +168,7 @@ def configured(directory: str, data: Mapping[str, Any], line: CommandLine, env: 
 def uv_settings(
     directory: str, data: Mapping[str, Any], line: CommandLine, env: Mapping[str, str]
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The paths and settings of uv's configuration files, what counts most first; `[tool.uv]` of `data` has no path."""
+    """The paths and settings of uv's configuration files, what counts most first; `data`'s `[tool.uv]` has no path."""
     if one := line.value("--config-file") or env.get("UV_CONFIG_FILE"):
         yield one, _read(one)
     elif not line.has("--no-config") and not is_set(env, "UV_NO_CONFIG"):
@@ -210,7 +208,7 @@ def _of_user_and_system(env: Mapping[str, str]) -> Iterator[str]:
 
 
 def _read(path: str) -> Mapping[str, Any]:
-    """A file's tables; none where there is no such file or it is not TOML: uv says better what is wrong with it."""
+    """A file's tables; none where it is missing or not TOML: uv says better what is wrong with it."""
     try:
         return tomllib.loads(files.text(path) or "")
     except (ValueError, RecursionError):

@@ -1,8 +1,7 @@
-"""The values that pyproject.toml's tables are read into. Pure.
+"""The values that pyproject.toml's tables are read into.
 
 Names of packages are normalized, those of extras, groups and indexes are as the file spells them. What is `inherited`
-stands in the workspace's root rather than in the project's own file. A `backend` is None where the URL does not tell
-it, and for builds that are not PyTorch's own.
+stands in the workspace's root rather than in the project's own file.
 """
 
 from typing import Literal, NamedTuple
@@ -14,19 +13,15 @@ TargetKind = Literal["base", "extra", "group"]
 SourceKind = Literal["index", "url", "git", "path", "workspace"]
 ItemKind = Literal["extra", "group", "package"]
 Origin = Literal["index", "pypi", "unknown"]
-"""Who gives a build: one of PyTorch's indexes, PyPI for the platform at hand, or who knows: an index or URL that does
-not say, or that is another vendor's."""
+"""Who gives a build: one of PyTorch's indexes, PyPI, or an index or URL that is another vendor's or does not say."""
 
 
 class Target(NamedTuple):
-    """Where a requirement stands: `project.dependencies` (`base`), an extra or a dependency group.
-
-    It is printed as the file spells it, and equal to any other spelling of it.
-    """
+    """Where a requirement stands. It is printed as the file spells it, and equal to any other spelling."""
 
     kind: TargetKind
+    """`base` is `project.dependencies`."""
     name: str | None = None
-    """None for `base`."""
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}" if self.name else self.kind
@@ -82,6 +77,7 @@ class Source(NamedTuple):
     url: str | None = None
     """The index's URL (None: no index of that name), or that of the wheel, the repository, the path."""
     backend: Backend | None = None
+    """None where the URL does not tell it, and for builds that are not PyTorch's own."""
     marker: str | None = None
     extra: str | None = None
     group: str | None = None
@@ -117,9 +113,6 @@ class Item(NamedTuple):
     package: str | None = None
     """The workspace member it belongs to; None: the project of the file."""
 
-    def __str__(self) -> str:
-        return f"{self.kind}:{self.name}"
-
     @property
     def target(self) -> Target | None:
         """The extra or group; None for a package."""
@@ -127,11 +120,12 @@ class Item(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """A way to choose a build of PyTorch: an extra, a dependency group, or neither (`base`)."""
+    """A way to choose a build of PyTorch."""
 
     target: Target
+    """The extra or group; `BASE`: neither."""
     backend: Backend | None
-    """What the URL names; it is PyTorch's own build only where `origin` is `index`. None: see `origin`."""
+    """What the URL names; PyTorch's own build only where `origin` is `index`."""
     packages: tuple[str, ...]
     """The PyTorch packages it decides, torch first."""
     origin: Origin = "index"
@@ -144,12 +138,12 @@ class Choice(NamedTuple):
 
     @property
     def kind(self) -> TargetKind:
-        """Which of the three it is."""
+        """The target's."""
         return self.target.kind
 
     @property
     def name(self) -> str | None:
-        """The name of the extra or group."""
+        """The target's."""
         return self.target.name
 
     @property

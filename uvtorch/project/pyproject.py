@@ -1,8 +1,4 @@
-"""pyproject.toml and script metadata as something to edit: bytes in, bytes out, nothing read or written.
-
-Each method of `PyProject` says what shall hold, and changes the parsed data. `render` brings the text in line with
-that, and lets `tomllib` confirm it.
-"""
+"""pyproject.toml and script metadata as something to edit: bytes in, bytes out."""
 
 import copy
 import re
@@ -13,15 +9,12 @@ from typing import Any, Final, NoReturn
 from uvtorch.backend import same_url
 from uvtorch.errors import ProjectError
 from uvtorch.packages import normalize
-from uvtorch.project.model import BASE, GROUP, Item, Source, Target, TargetKind
+from uvtorch.project.model import BASE, GROUP, Item, Source, Target
 from uvtorch.project.script import as_project, find_block
 from uvtorch.project.tables import check
 from uvtorch.requirement import understood
 
-Table = dict[str, Any]
 Keys = tuple[str, ...]
-_Meaning = Callable[[Any], Hashable]
-_Check = Callable[[Any], bool]
 
 _UV: Final = ("tool", "uv")
 _INDEX: Final = (*_UV, "index")
@@ -32,10 +25,11 @@ _NAME: Final = re.compile(r"\s*[\w.-]+\s*")
 
 
 class PyProject:
-    """pyproject.toml, or a script's inline metadata block, as bytes in the file's own style.
+    """pyproject.toml, or a script's inline metadata block, in the file's own style.
 
-    Edits are idempotent and touch nothing but what they are about. Raises ProjectError, naming `origin`: not UTF-8, not
-    TOML, no script block, not the shape that uv reads (UsageError in `[tool.uvtorch]`); from an edit that harms.
+    Each edit says what shall hold, and changes the parsed data; `render` brings the text in line with that. Edits are
+    idempotent and touch nothing but what they are about. Raises ProjectError, naming `origin`: not UTF-8, not TOML, no
+    script block, not the shape that uv reads (UsageError in `[tool.uvtorch]`); from an edit that harms.
     """
 
     def __init__(self, raw: bytes, origin: str = "pyproject.toml", *, script: bool = False) -> None:
@@ -50,30 +44,29 @@ class PyProject:
     def set_index(
         self, name: str, url: str, explicit: bool = True, *, flat: bool = False, moving: bool = False
     ) -> None:
-        """An index of that name and URL exists; if it does already, nothing but `explicit` is touched.
+        """An index of that name and URL exists. One of that URL without a name gets this one.
 
-        One of that URL that has no name gets it. `moving`: one of that name gets another URL, which is an error else.
-        `flat`: it is a page of links, for an index that is yet to be written.
+        `moving`: one of that name gets the URL, where another is an error else. `flat`: a new one is a page of links.
         """
         index = self._index(name, url)
         if index is None:
             index = {"name": name, "url": url} | ({"format": "flat"} if flat else {})
             self.put(_INDEX, [*self._get(_INDEX), index])
-        elif not same_url(index.get("url", ""), url):
+        elif not same_url(index.get("url"), url):
             hint = f"rename the index {name} in tool.uv.index, or give it that URL"
             if not moving:
                 self._refuse(f"the index {name} has another URL: {index.get('url')}, not {url}", hint)
             index["url"] = url
         index |= {"name": name} | ({"explicit": True} if explicit else {})
 
-    def _index(self, name: str, url: str) -> Table | None:
+    def _index(self, name: str, url: str) -> dict[str, Any] | None:
         """The index of that name, else one of that URL that has none."""
         named = [index for index in self._get(_INDEX) if index.get("name") == name]
         nameless = [index for index in self._get(_INDEX) if not index.keys() & {"name", "default"}]
-        return next(iter(named + [index for index in nameless if same_url(index.get("url", ""), url)]), None)
+        return next(iter(named + [index for index in nameless if same_url(index.get("url"), url)]), None)
 
     def move_index_base(self, url: str) -> None:
-        """`[tool.uvtorch] index-base` is this URL, where there is one."""
+        """`[tool.uvtorch] index-base`, where there is one, is this URL."""
         path = ("tool", "uvtorch", "index-base")
         if self._get(path):
             self.put(path, url)
@@ -83,12 +76,12 @@ class PyProject:
         self.put(_INDEX, [index for index in self._get(_INDEX) if index.get("name") != name])
 
     def indexes_used(self, gone: Collection[str] = ()) -> set[str]:
-        """The names of the indexes that sources name, those of the packages `gone` left out."""
+        """The names of the indexes that sources name, but for those of the packages `gone`."""
         rows = [row for name, have in self._get(_SOURCES).items() if normalize(name) not in gone for row in _rows(have)]
         return {row["index"] for row in rows if "index" in row}
 
     def set_sources(self, package: str, entries: Sequence[Source], at: Collection[Target] | None = None) -> None:
-        """The package's sources (`at`: those for these places) are exactly these, in any order; none: it has none."""
+        """The package's sources (`at`: those for these places) are exactly these, in any order."""
         path = self._spelled(_SOURCES, package)
         have = _rows(self._get(path))
         keys = ("index", "extra", "group", "marker")
@@ -102,14 +95,14 @@ class PyProject:
         self.set_sources(package, ())
 
     def add_requirement(self, target: Target, text: str) -> None:
-        """The target lists the requirement. A bare name is content with any requirement of that package."""
+        """The target lists the requirement; for a bare name, any of that package."""
         path = self._target_path(target)
         meaning = _package if _NAME.fullmatch(text) else understood
         if meaning(text) not in map(meaning, self._get(path)):
             self.put(path, [*self._get(path), text])
 
     def set_requirement(self, target: Target, package: str, *texts: str) -> None:
-        """The target lists the package once, as this requirement, which takes the place of those it had."""
+        """The target's requirements of the package are these."""
         path, package = self._target_path(target), normalize(package)
         have = self._get(path)
         merged = _merged(have, texts, understood, lambda item: _package(item) == package)
@@ -117,7 +110,7 @@ class PyProject:
             self.put(path, merged)
 
     def remove_requirement(self, target: Target, package: str) -> None:
-        """The target does not list the package. The list itself stays."""
+        """The target does not list the package."""
         self.set_requirement(target, package)
 
     def leave_group(self, packages: AbstractSet[str]) -> None:
@@ -134,7 +127,7 @@ class PyProject:
         self.put(self._target_path(target), None)
 
     def set_conflicts(self, sets: Sequence[Sequence[Item]]) -> None:
-        """`tool.uv.conflicts` is exactly these sets, in any order; none: the key is absent."""
+        """`tool.uv.conflicts` is exactly these sets, in any order; none: it is absent."""
         want = [
             [({"package": item.package} if item.package else {}) | {item.kind: item.name} for item in one]
             for one in sets
@@ -143,17 +136,14 @@ class PyProject:
         self.put(path, _merged(self._get(path), want, _meaning) if sets else None)
 
     def exclude_from_defaults(self, targets: Iterable[Target]) -> None:
-        """These groups are no default groups; `"all"` is spelled out for that, as uv refuses two that conflict."""
+        """The groups among these are no default groups, as uv refuses two that conflict; `"all"` is spelled out."""
         gone, path = {target for target in targets if target.kind == "group"}, (*_UV, "default-groups")
         if gone and (have := self._get(path)):
             groups = self._get(_GROUPS) if have == "all" else have
             self.put(path, [name for name in groups if Target("group", name) not in gone])
 
     def put(self, path: Keys, value: object) -> None:
-        """The value at `path` is this one; None: there is none.
-
-        Raises ProjectError where pyproject.toml is not the place for this list of requirements.
-        """
+        """The value at `path` is this one; None: there is none."""
         table, key = self._get(path[:-1]), path[-1]
         if table.get(key) == value:
             return
@@ -170,10 +160,7 @@ class PyProject:
         table[key] = value
 
     def render(self) -> bytes:
-        """The file as edited; `raw` itself where nothing changed.
-
-        Raises ProjectError where tomlkit cannot make the change, or the text would not mean exactly what was asked.
-        """
+        """The file as edited. ProjectError where tomlkit cannot do it, or the text would not mean what was asked."""
         if _pruned(self._before) == _pruned(self._data):
             return self.raw
         from uvtorch.project.document import Document  # noqa: PLC0415  tomlkit is for those who change something
@@ -195,14 +182,13 @@ class PyProject:
         raise ProjectError(f"cannot edit {self._origin} without harm: {reason}", *hints)
 
     def _get(self, path: Keys) -> Any:
-        """What is at `path`; an empty table if there is nothing."""
         at: Any = self._data
         for key in path:
             at = at.get(key, {})
         return at
 
     def _spelled(self, table: Keys, name: str) -> Keys:
-        """The path of the key that means `name`, as the table spells it; with `name` itself if none does."""
+        """The path of the key that means `name`, as the table spells it."""
         return (*table, next((key for key in self._get(table) if normalize(key) == normalize(name)), name))
 
     def _target_path(self, target: Target) -> Keys:
@@ -215,7 +201,7 @@ class PyProject:
 
 
 def _pruned(data: Any) -> Any:
-    """What to compare: without empty tables and an empty list of indexes, which mean the same as none. nan is nan."""
+    """What to compare: without empty tables and an empty list of indexes, which mean none. nan is nan."""
     if isinstance(data, list):
         return [*map(_pruned, data)]
     if not isinstance(data, dict):
@@ -224,8 +210,10 @@ def _pruned(data: Any) -> Any:
     return {key: value for key, value in pruned.items() if value != {} and (key, value) != ("index", [])}
 
 
-def _merged(have: Iterable[Any], want: Iterable[Any], meaning: _Meaning, mine: _Check = bool) -> list[Any]:
-    """The list with what is wanted, in any order, in the place of what is `mine`; what is in both stays as it is."""
+def _merged(
+    have: Iterable[Any], want: Iterable[Any], meaning: Callable[[Any], Hashable], mine: Callable[[Any], bool] = bool
+) -> list[Any]:
+    """The list with what is wanted in the place of what is `mine`; what is in both stays as it is."""
     missing = {meaning(item): item for item in want}
     kept = [item if not mine(item) or missing.pop(meaning(item), None) else None for item in have]
     fresh = iter(missing.values())
@@ -233,18 +221,15 @@ def _merged(have: Iterable[Any], want: Iterable[Any], meaning: _Meaning, mine: _
 
 
 def _rows(sources: Any) -> list[Any]:
-    """The entries of a package's sources, however they are written."""
     return sources if isinstance(sources, list) else [sources] if sources else []
 
 
-def _place(source: Table) -> Target:
-    """The extra or group that selects a source; else the base."""
-    kind: TargetKind | None = next((kind for kind in ("extra", "group") if source.get(kind)), None)
-    return Target(kind, source[kind]) if kind else BASE
+def _place(source: dict[str, Any]) -> Target:
+    return Source("", extra=source.get("extra"), group=source.get("group")).target
 
 
 def _meaning(entry: Any) -> Hashable:
-    """What an entry of sources or a conflict set says: spelling does not count, nor the order of a set."""
+    """An entry of sources or a conflict set without its spelling and order."""
     if isinstance(entry, list):
         return frozenset(map(_meaning, entry))
     plain = {key: re.sub(r"\s", "", str(value)).replace('"', "'") for key, value in entry.items()}

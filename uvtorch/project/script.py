@@ -17,7 +17,7 @@ _BLOCK = r"(?m)^\ufeff?# /// script\r?\n((?:#(?: [^\n]*)?\r?\n)*)(?=# ///\r?$)"
 
 
 class Block(NamedTuple):
-    """The TOML in the text of a file: where it begins and ends, and whether it is commented out."""
+    """Where the TOML in a file's text begins and ends, and whether it is commented out."""
 
     file: str
     start: int
@@ -26,7 +26,7 @@ class Block(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The TOML text, its line breaks LF."""
+        """The TOML, its line breaks LF."""
         text = self.file[self.start : self.end].replace("\r\n", "\n")
         return re.sub(r"(?m)^# ?", "", text) if self.commented else text
 
@@ -43,10 +43,10 @@ class Block(NamedTuple):
         return data
 
     def with_text(self, text: str) -> str:
-        """The whole file with another TOML text in the block.
+        """The whole file with another TOML in the block.
 
         Lines that stay are taken from the file: a blank one may be commented out as `#` or `# `, line breaks may be
-        mixed. Others get the line break that most lines of the file have.
+        mixed. Others get the line break of most lines.
         """
         new = lines(text)
         matches = SequenceMatcher(None, lines(self.text), new, autojunk=False).get_matching_blocks()
@@ -65,7 +65,7 @@ def find_block(raw: bytes, origin: str, *, script: bool = False) -> Block:
     text = decoded(raw, origin)
     if not script:
         return Block(text, len(text) - len(text.removeprefix(BOM)), len(text), commented=False)
-    found = [Block(text, *match.span(1), commented=True) for match in re.finditer(_BLOCK, text)]
+    found = _blocks(text)
     if not found:
         raise ProjectError(f"{origin} has no `# /// script` block", f"`uv init --script {origin}` writes one")
     if len(found) > 1:
@@ -74,13 +74,16 @@ def find_block(raw: bytes, origin: str, *, script: bool = False) -> Block:
 
 
 def script_block(text: str) -> str | None:
-    """The TOML in a script's first block, None where there is no such block."""
-    match = re.search(_BLOCK, text)
-    return Block(text, *match.span(1), commented=True).text if match else None
+    """The TOML in a script's first block."""
+    return next((block.text for block in _blocks(text)), None)
+
+
+def _blocks(text: str) -> list[Block]:
+    return [Block(text, *match.span(1), commented=True) for match in re.finditer(_BLOCK, text)]
 
 
 def begin_script(raw: bytes, python: str | None) -> bytes:
-    """A script without a block with an empty one, where `uv add --script` begins it; `python`: its minor version."""
+    """A script with an empty block, where `uv add --script` begins it. `python`: its minor version."""
     text = decoded(raw, "script").removeprefix(BOM).replace("\r\n", "\n")
     first, _, below = text.partition("\n") if text.startswith("#!") else ("", "", text)
     rows = [first, "# /// script", python and f'# requires-python = ">={python}"', "# dependencies = []", "# ///"]
@@ -89,9 +92,9 @@ def begin_script(raw: bytes, python: str | None) -> bytes:
 
 
 def restyled(now: bytes, model: bytes) -> bytes:
-    """`now` with the BOM and the line breaks of `model`, an earlier state of the same file.
+    """`now` with the BOM and line breaks of `model`, an earlier state of the file: `uv add` drops them.
 
-    `uv add` writes every line break as LF and drops a BOM. What is not UTF-8 is returned as it is.
+    What is not UTF-8 is returned as it is.
     """
     try:
         text = now.decode("utf-8-sig").replace("\r\n", "\n")
@@ -103,8 +106,8 @@ def restyled(now: bytes, model: bytes) -> bytes:
 def as_project(block: Mapping[str, object]) -> dict[str, object]:
     """The block as a project's tables.
 
-    A script has no groups: what uvtorch would name in the group `uvtorch` stands among its dependencies. Triton is read
-    as that group's, so that it comes and goes with its backend.
+    A script has no groups: what would be in the group `uvtorch` stands among its dependencies. Triton is read as the
+    group's, so that it comes and goes with its backend.
     """
     project = {key: block[key] for key in ("dependencies", "requires-python") if key in block}
     listed, companions = project.get("dependencies"), list[object]()
@@ -116,7 +119,7 @@ def as_project(block: Mapping[str, object]) -> dict[str, object]:
 
 
 def decoded(raw: bytes, origin: str) -> str:
-    """The text of a file. Raises ProjectError with the place where it is not UTF-8."""
+    """The text of a file. Raises ProjectError where it is not UTF-8."""
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
@@ -126,5 +129,5 @@ def decoded(raw: bytes, origin: str) -> str:
 
 
 def lines(text: str) -> list[str]:
-    """The lines with their line breaks. Unlike `str.splitlines`, as TOML counts them: U+2028 and others end none."""
+    """The lines with their line breaks, as TOML counts them: unlike for `str.splitlines`, U+2028 ends none."""
     return re.findall(r"[^\n]*\n|[^\n]+$", text)

@@ -1,4 +1,4 @@
-"""The tables of pyproject.toml that bear on PyTorch: the shape they must have, and their values. Pure."""
+"""The tables of pyproject.toml that bear on PyTorch: their shape, and what they say."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, get_args
@@ -61,9 +61,9 @@ _KINDS: Final[dict[str, type | tuple[type, ...]]] = {
 
 
 def check(value: Any, origin: str, key: str = "", shape: Any = _SHAPE) -> None:
-    """Hold a pyproject.toml, or what is at a dotted key of it, against a shape; what is missing or unknown is no fault.
+    """Hold a pyproject.toml, or what is at a key of it, against a shape; what is missing or unknown is no fault.
 
-    `origin` names the file. Raises ProjectError, within `[tool.uvtorch]` UsageError.
+    Raises ProjectError, within `[tool.uvtorch]` UsageError.
     """
     words, inner = shape if isinstance(shape, tuple) else (shape, {}) if isinstance(shape, str) else ("a table", shape)
     if not any(_fits(value, one) for one in words.split(" or ")):
@@ -101,9 +101,8 @@ def read(
     """Read what a parsed pyproject.toml says and, for a workspace's member, that of its root.
 
     `members` are those of the workspace of which `data` is the root: a choice of theirs counts where a requirement of
-    the root asks for it (`gpu = ["member[cu128]"]`), or where all are installed `together`, as they are in any case if
-    the root is no project. `origin` names the file in messages. Raises ProjectError for a table of the wrong shape,
-    UsageError for a mistake in `[tool.uvtorch]`. What uv alone cares about is left to uv.
+    the root asks for it (`gpu = ["member[cu128]"]`), or where all are installed `together`, as they always are if the
+    root is no project. `origin` names the file. Raises ProjectError, UsageError for a mistake in `[tool.uvtorch]`.
     """
     if root is data:
         root = None
@@ -151,7 +150,7 @@ def _spelled(names: Iterable[str]) -> dict[str, str]:
 
 
 class _File:
-    """The tables of one file, of the right shape, and what they say."""
+    """What one file says."""
 
     def __init__(self, data: Tables, origin: str, *, inherited: bool = False) -> None:
         check(data, origin)
@@ -193,7 +192,7 @@ class _File:
                 yield from self.of_group(group)
 
     def of_group(self, *path: str) -> Iterator[Requirement]:
-        """The requirements of the last group of `path`, and of those it includes, for the first one."""
+        """The requirements of the last group of a path of includes, for the first one."""
         group, key = path[-1], f"dependency-groups.{path[-1]}"
         if group in path[:-1]:
             raise self.error(f"`{key}` includes itself: {' -> '.join(path)}")
@@ -251,7 +250,7 @@ class _File:
                 )
 
     def conflicts(self, root_name: str | None) -> Iterator[tuple[Item, ...]]:
-        """The conflict sets; those of a workspace's root carry the root's name where they name no package."""
+        """The conflict sets; the root's carry its name where they name no package."""
         for entry in self.uv.get("conflicts", ()):
             yield tuple(self._item(item, root_name) for item in entry)
 

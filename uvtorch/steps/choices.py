@@ -10,7 +10,7 @@ from uvtorch.argv import CommandLine, forwarded, is_set
 from uvtorch.backend import Backend
 from uvtorch.choose import Option, rank_choices
 from uvtorch.choose.compatibility import FAMILY
-from uvtorch.edits.offer import Place
+from uvtorch.edits import Place
 from uvtorch.errors import MachineError, NoBuild, ProjectError
 from uvtorch.machine import Machine
 from uvtorch.packages import normalize

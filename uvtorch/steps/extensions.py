@@ -10,11 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
-from uvtorch import catalog, files
+from uvtorch import catalog, edits, files
 from uvtorch.argv import forwarded
 from uvtorch.backend import DEFAULT_INDEX_BASE, Backend, parse, same_url
 from uvtorch.choose import Decision, Request, choose
-from uvtorch.edits import pin
 from uvtorch.errors import NoBuild, UsageError
 from uvtorch.index_query import compiled, reason
 from uvtorch.project import Choice, Project, Source
@@ -183,9 +182,9 @@ def _take(session: Session, requested: Sequence[Requested], match: "Match", choi
     project, file, decision = session.project, session.file(), match.decision
     packages, pins = tuple(dict.fromkeys(item.package for item in requested)), pins_of(session)
     if choice is None and pins and all(one.backend == match.backend for one in pins):
-        pin.like(file, project, packages, pins)
+        edits.pin_like(file, project, packages, pins)
     elif choice is None:
-        pin.to(file, project, packages, decision, session.index_base)
+        edits.pin(file, project, packages, decision, session.index_base)
     _write(file, project, match, choice)
     rows = ", ".join(f"{one.package} {one.version.partition('+')[0]} from {one.url}" for one in match.found)
     where = f"into {choice.target}" if choice else decision_line(decision)

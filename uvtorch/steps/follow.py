@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Iterable, Sequence
 
+from uvtorch import edits
 from uvtorch.argv import forwarded, torch_backend
 from uvtorch.command import Command
-from uvtorch.edits import offer, pin
 from uvtorch.markers import MAIN_PLATFORMS
 from uvtorch.packages import extension_names, rows_in
 from uvtorch.project import Environment, Source
@@ -106,7 +106,7 @@ def _torch_is_gone(session: Session, tx: Transaction, before: bytes) -> bool:
     if not rows_in(before) or session.project.pytorch_packages():
         return False
     file = session.file()
-    pin.unpin_all(file, session.project)
+    edits.unpin_all(file, session.project)
     return _edited(session, tx, file)
 
 
@@ -120,7 +120,7 @@ def _edited(session: Session, tx: Transaction, file: PyProject) -> bool:
 def _into_choices(session: Session, tx: Transaction, names: Sequence[str]) -> bool:
     file, project = session.file(), session.project
     for name, places in zip(names, choices.places_for(session, project.selectable(), names), strict=True):
-        offer.place(file, project, name, places)
+        edits.place(file, project, name, places)
     if not names or not _edited(session, tx, file):
         return False
     tx.say(f"{', '.join(names)} came along: taken from every backend choice")
@@ -139,7 +139,7 @@ def _keep_pinned(session: Session, tx: Transaction, lock: Lock, pins: Sequence[S
     if names:
         return _take_along(session, tx, pins, names, newest_torch(lock, pins[0].backend))
     file = session.file()
-    pin.unpin(file, session.project, users_of(session, pin.in_group(session.project)))
+    edits.unpin(file, session.project, users_of(session, edits.in_group(session.project)))
     _edited(session, tx, file)
     return False  # what goes from the group changes no environment
 
@@ -149,7 +149,7 @@ def _take_along(
 ) -> bool:
     """Name in the group what came along, with the project's sources; a warning where its index cannot serve that."""
     start, file, along = tx.mark(), session.file(), f"{', '.join(names)} came along"
-    pin.like(file, session.project, (), pins, names, torch)
+    edits.pin_like(file, session.project, (), pins, names, torch)
     if not session.edit(tx, file):
         return False
     code, said = tx.attempt(*choices.relock_command(session), quietly=True)

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from packaging.version import Version
 
+from uvtorch import edits
 from uvtorch.backend import Backend, same_url
 from uvtorch.choose import Decision
-from uvtorch.edits import pin
 from uvtorch.errors import NoBuild
 from uvtorch.machine import Platform
 from uvtorch.markers import can_hold
@@ -108,14 +108,14 @@ class Change:
                 shared += names
             elif names:
                 pinned = True
-                pin.to(file, project, self._overridden(path), decision, base, staying=())
+                edits.pin(file, project, self._overridden(path), decision, base, staying=())
         project, file = self.files[own]
         shared += self._overridden(own)
         if shared or transitive or project.pytorch_packages() or project.own_indexes or not pinned:
             staying = requirements_of(project) if keeping is None else keeping
-            pin.to(file, project, [*dict.fromkeys(shared)], decision, base, transitive=transitive, staying=staying)
+            edits.pin(file, project, [*dict.fromkeys(shared)], decision, base, transitive=transitive, staying=staying)
         standing = {*workspace_packages(self.session)} - {*packages}  # what is added has its bounds already
-        pin.bound(file, [(name, limit) for name, limit in decision.bounds if name in standing])
+        edits.bound(file, [(name, limit) for name, limit in decision.bounds if name in standing])
 
     def _overridden(self, path: str) -> tuple[str, ...]:
         """The pinned packages that the workspace's root overrides: sources reach them in its file alone."""
@@ -126,7 +126,7 @@ class Change:
     def take_out(self) -> None:
         """Take every pin out."""
         for project, file in self.files.values():
-            pin.take_out(file, project)
+            edits.take_out(file, project)
 
     def strip_local_versions(self) -> None:
         """`torch==2.9.1+cu128` becomes `torch==2.9.1`: the source names the backend."""

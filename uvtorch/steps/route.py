@@ -16,7 +16,7 @@ from uvtorch import environment, files, uv
 from uvtorch.argv import forwarded, is_set
 from uvtorch.backend import DEFAULT_INDEX_BASE, from_url, same_url
 from uvtorch.choose import Decision, Request
-from uvtorch.edits.pin import companion_texts
+from uvtorch.edits import companion_texts
 from uvtorch.environment import Venv
 from uvtorch.errors import UsageError, UvtorchError
 from uvtorch.index_query import compiled

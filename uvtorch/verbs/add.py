@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from contextlib import suppress
 
+from uvtorch import edits
 from uvtorch.argv import is_set
 from uvtorch.backend import Backend, from_url
 from uvtorch.choose import Decision
-from uvtorch.edits import offer, pin
 from uvtorch.errors import NoBuild, ProjectError, UsageError
 from uvtorch.packages import begins_with, extension_names
 from uvtorch.project import Choice, Source
@@ -189,11 +189,11 @@ class Adding(Pinning):
         fixed = (f"torch=={torch}",) if torch and "torch" not in self.packages else ()
         with suppress(NoBuild):
             decision = session.decide((*self.requirements, *fixed), backend)
-        pin.like(file, session.project, self.packages, pins, torch=decision.torch)
+        edits.pin_like(file, session.project, self.packages, pins, torch=decision.torch)
         if decision.backend:
             others = {name: limit for name, limit in decision.bounds if name != "torch"}
             file.leave_group({one.package for one in session.project.grouped if "<" in one.text} - {"torch", *others})
-            pin.bound(file, [(name, limit) for name, limit in others.items() if name not in self.packages])
+            edits.bound(file, [(name, limit) for name, limit in others.items() if name not in self.packages])
         if session.edit(self.tx, file):
             indexes = ", ".join(dict.fromkeys(one.index for one in pins if one.index))
             self.tx.say(f"{', '.join(self.packages)} from {indexes}, as the project has it")
@@ -240,7 +240,7 @@ class Adding(Pinning):
         file = session.file()
         for item, own in zip(self.requested, choices.places_for(session, chosen, self.texts), strict=True):
             alike, *others = {place.text for place in own.values()}
-            offer.place(file, project, item.package, own, (item.text if others else alike) if full else None)
+            edits.place(file, project, item.package, own, (item.text if others else alike) if full else None)
         self._bound_others(file, chosen)
         text = f"{', '.join(self.packages)} into {', '.join(str(choice.target) for choice in chosen)}"
         try:
@@ -262,7 +262,7 @@ class Adding(Pinning):
     def _meant(self) -> tuple[tuple[Choice, ...], bool]:
         """The choices that the command line means, and whether those are all."""
         project, target = self.session.project, choices.target_of(self.session.line)
-        offered = offer.editable(project)
+        offered = edits.editable(project)
         chosen = tuple(choice for choice in offered if target in (None, choice.target))
         if target is not None and not chosen:
             names = ", ".join(str(choice.target) for choice in offered)

@@ -6,12 +6,11 @@ from typing import Final
 
 import click
 
-from uvtorch import catalog, fleet, hardware
+from uvtorch import catalog, edits, fleet, hardware
 from uvtorch.argv import backend_name
 from uvtorch.backend import Backend, parse
 from uvtorch.choose import Decision, choose
-from uvtorch.edits import offer
-from uvtorch.edits.offer import ChoiceKind
+from uvtorch.edits import ChoiceKind
 from uvtorch.errors import MachineError, NoBuild, ProjectError, UsageError
 from uvtorch.machine import Machine
 from uvtorch.project import Choice, Project
@@ -86,9 +85,9 @@ def set_choices(
     """
     session.claim()
     project = session.project
-    have = offer.stated(project)
+    have = edits.stated(project)
     kind = _checked_kind(session, named)
-    model = [item.text for item in offer.model_requirements(project)]
+    model = [item.text for item in edits.model_requirements(project)]
     offers, lowered = _offers(session, list(dict.fromkeys(backends)), model)
     bounds, standing = {one.package: one.before for one in lowered}, unbounded(session)
     with session.transaction() as tx:
@@ -96,7 +95,7 @@ def set_choices(
         change.take_bounds_away(lowered)
         change.write()
         file = session.file()
-        offer.offer(file, session.project, offers, kind, session.index_base)
+        edits.offer(file, session.project, offers, kind, session.index_base)
         session.edit(tx, file)
         session.reread()
         names = ", ".join(str(one.backend) for one in offers)
@@ -115,14 +114,14 @@ def _checked_kind(session: Session, named: ChoiceKind | None) -> ChoiceKind:
     project = session.project
     if session.is_script or not project.has_project:
         raise ProjectError(f"{project.origin} has no `[project]` table", "only a project can offer several backends")
-    have: set[ChoiceKind] = {choice.kind for choice in offer.stated(project) if choice.kind != "base"}
+    have: set[ChoiceKind] = {choice.kind for choice in edits.stated(project) if choice.kind != "base"}
     kind: ChoiceKind = named or ("group" if have == {"group"} else "extra")
     if have - {kind}:
         raise UsageError(
             f"the project's choices are {'extras' if 'extra' in have else 'groups'} already",
             "leave out --as to add to them",
         )
-    if not have and not offer.model_requirements(project):
+    if not have and not edits.model_requirements(project):
         raise ProjectError(
             f"the dependencies of {project.origin} name no PyTorch package", "`uvtorch add torch` adds one"
         )
@@ -161,7 +160,7 @@ def _warnings(session: Session, project: Project, kind: str, had_choices: bool) 
             f"published metadata changes: a plain `pip install {project.name}` will no longer bring torch;"
             " with --as groups the dependencies stay as they are"
         )
-    ours = {choice.target for choice in offer.stated(project)}
+    ours = {choice.target for choice in edits.stated(project)}
     targets = {item.target for item in project.pytorch_requirements() if item.target not in (BASE, GROUP, *ours)}
     if targets:
         yield f"PyTorch packages in {', '.join(sorted(map(str, targets)))} come from PyPI whatever is chosen"
@@ -172,7 +171,7 @@ def serving(session: Session, files: Sequence[str]) -> tuple[tuple[Backend, ...]
 
     Raises MachineError for a file that cannot be read, NoBuild where no machine is served.
     """
-    texts = [item.text for item in offer.model_requirements(session.project)]
+    texts = [item.text for item in edits.model_requirements(session.project)]
     machines = [hardware.read_description(path) for path in files]
     served = fleet.smallest(machines, session.request(texts), session.catalog)
     notes = tuple(f"nothing serves {_named(one.machines, files)}: {one.reason}" for one in served.unserved)

@@ -1,6 +1,6 @@
 """`uvtorch remove`: PyTorch packages with what only they needed, out of every backend choice; all else as uv has it."""
 
-from uvtorch.edits import offer, pin
+from uvtorch import edits
 from uvtorch.packages import extension_names, normalize, roles
 from uvtorch.project import Project, Target
 from uvtorch.project.model import BASE
@@ -27,8 +27,8 @@ def remove(session: Session) -> int:
     if pinned and project.selectable():
         return _remove_from_choices(session)
     if pinned:
-        names = (*gone, *pin.in_group(project))
-        pin.unpin(file, project, users_of(session, names, without=gone), gone, choices.target_of(session.line))
+        names = (*gone, *edits.in_group(project))
+        edits.unpin(file, project, users_of(session, names, without=gone), gone, choices.target_of(session.line))
     if not (pinned and session.is_script):
         return watch(session, lambda tx: session.edit(tx, file))
     with session.transaction() as tx:
@@ -41,7 +41,7 @@ def _remove_from_choices(session: Session) -> int:
     """Out of every choice, with their sources; out of one if one is named."""
     line, project = session.line, session.project
     target, file = choices.target_of(line), session.file()
-    chosen = [choice.target for choice in offer.editable(project) if target in (None, choice.target)]
+    chosen = [choice.target for choice in edits.editable(project) if target in (None, choice.target)]
     held = {place: _held(project, place) for place in (*chosen, *([] if target else [BASE]))}
     typed = dict(zip(line.positionals_at, map(normalize, line.positionals), strict=True))
     asked = {name for name in typed.values() if project.is_pinned(name)}
@@ -52,7 +52,7 @@ def _remove_from_choices(session: Session) -> int:
     for left in (packages - asked for packages in held.values()):
         if not any(map(project.is_pinned, left)):  # the Tritons are there for torch alone
             ours |= {name for name in left if roles().get(name) == "companion"}
-    offer.take_away(file, sorted(ours), [*held])
+    edits.take_away(file, sorted(ours), [*held])
     names = ", ".join(str(place) for place, packages in held.items() if packages & ours)
     gone = {at for at, name in typed.items() if name in ours}
     with session.transaction() as tx:

@@ -5,9 +5,9 @@ from typing import Final
 
 import click
 
+from uvtorch import edits
 from uvtorch.argv import backend_name
 from uvtorch.backend import parse
-from uvtorch.edits import offer, pin
 from uvtorch.errors import ProjectError, UsageError
 from uvtorch.index_query import check_mirror
 from uvtorch.session import Origin, Session, Wanted
@@ -61,7 +61,7 @@ def use(session: Session, backend: str | None, base: str | None, script: str | N
 def _move(session: Session, tx: Transaction, wanted: Wanted | None) -> None:
     """Take the indexes of the workspace from another base, and lock unless a build is `wanted` besides."""
     base, change = session.index_base, Change(session, tx)
-    urls = {url for project, file in change.files.values() for url in pin.move(file, project, base)}
+    urls = {url for project, file in change.files.values() for url in edits.move(file, project, base)}
     if wanted:
         backend = wanted.backend or session.decide(workspace_requirements(session) or ("torch",)).backend
         urls = {backend.index_url(base)} if backend else urls
@@ -83,7 +83,7 @@ def _take_out(session: Session, tx: Transaction) -> None:
     if session.project.selectable():
         raise ProjectError(
             f"{session.project.origin} offers several backends",
-            f"`uvtorch torch use {offer.stated(session.project)[-1].backend}` makes it one of a single build first",
+            f"`uvtorch torch use {edits.stated(session.project)[-1].backend}` makes it one of a single build first",
         )
     packages = tuple(one.package for one in session.project.sources if one.backend)
     change = Change(session, tx)
@@ -105,9 +105,9 @@ def _tell_next(session: Session, tx: Transaction) -> None:
 
 def _pin(session: Session, tx: Transaction, wanted: Wanted) -> None:
     before = session.project
-    if offer.stated(before):
+    if edits.stated(before):
         file = session.file()
-        offer.withdraw(file, before, session.index_base)
+        edits.withdraw(file, before, session.index_base)
         session.edit(tx, file)
     if session.is_script:
         packages = pin_script(session, tx, wanted)
@@ -121,7 +121,7 @@ def _pin(session: Session, tx: Transaction, wanted: Wanted) -> None:
     pinned = pin_project(session, tx, wanted, lock=not locked(session).named("torch"))
     if not (pinned or named or locked(session).named("torch")):
         raise ProjectError(f"{session.project.origin} requires no PyTorch package", "`uvtorch add torch` adds it")
-    if offer.stated(before):
+    if edits.stated(before):
         file = session.file()
-        pin.sweep(file, before)
+        edits.sweep(file, before)
         session.edit(tx, file)
