@@ -250,3 +250,31 @@ def test_a_mirror_for_what_is_not_pinned(empty: Make, words: list[str], says: st
 
 
 # What a pin means later, and for others
+
+
+def test_an_upgrade_keeps_the_pin_and_names_the_way_to_a_newer_torch(empty: Make) -> None:
+    project = empty(fresh("torch"))
+    project.uvtorch("torch", "use", "cu126").must()
+    before = project.text
+    for words in (["--upgrade"], ["-P", "torch"]):
+        done = project.uvtorch("lock", *words, machine="h200-580").must()
+        assert done.ours == [
+            "uvtorch: torch 2.15.0 is not on the index of cu126, where the project is pinned;"
+            " `uvtorch torch use auto` moves it"
+        ]
+        assert project.text == before
+    assert project.uvtorch("lock", "-P", "numpy", machine="h200-580").must().ours == []
+    assert project.uvtorch("lock", "--upgrade", machine="rtx4090-550").must().ours == []  # it cannot run there
+    project.file.write_text(project.file.read_text().replace('"torch"]', '"torch<2.12"]'))
+    assert project.uvtorch("lock", "--upgrade", machine="h200-580").must().ours == []  # nor is it asked for
+
+
+def test_a_published_project_is_told_once_what_the_pin_is_for(empty: Make) -> None:
+    built = '\n[build-system]\nrequires = ["uv_build"]\nbuild-backend = "uv_build"\n[tool.uv]\npackage = false\n'
+    project = empty(fresh("torch").replace("dependencies", 'license = "MIT"\ndependencies') + built)
+    hint = "the pin is for development: sources are not published, so users install the build that fits them"
+    assert f"uvtorch: {hint}" in project.uvtorch("torch", "use", "cu126").must().ours
+    assert hint not in project.uvtorch("torch", "use", "cpu").must().err
+    private = empty(project.text.replace("license = ", 'classifiers = ["Private :: Do Not Upload"]\nlicense = '))
+    private.uvtorch("torch", "use", "none").must()
+    assert hint not in private.uvtorch("torch", "use", "cpu").must().err

@@ -1,10 +1,13 @@
 """What a new lock calls for: PyTorch packages that others brought, and those that nothing needs any more."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 
 from uvtorch import edits
 from uvtorch.argv import forwarded, torch_backend
+from uvtorch.catalog import number
 from uvtorch.command import Command
+from uvtorch.errors import MachineError, NoBuild
 from uvtorch.markers import MAIN_PLATFORMS
 from uvtorch.packages import extension_names, rows_in
 from uvtorch.project import Environment, Source
@@ -14,7 +17,7 @@ from uvtorch.project.pyproject import PyProject
 from uvtorch.session import Session, Wanted
 from uvtorch.steps import choices
 from uvtorch.steps.choices import locked
-from uvtorch.steps.pins import bound_anew, pins_of, unbounded, workspace_packages
+from uvtorch.steps.pins import bound_anew, pins_of, unbounded, workspace_packages, workspace_requirements
 from uvtorch.steps.resolve import (
     NO_SOLUTION,
     brought,
@@ -35,6 +38,21 @@ def follow_and_sync(command: Command, tx: Transaction, before: bytes, *, late: b
         sync, warnings = choices.sync_command(session)
         tx.warn(*warnings)
         tx.uv(*sync)
+    upgrades = command.line.has("--upgrade") or "torch" in command.line.values("--upgrade-package")
+    if upgrades and command.line.verb == "lock" and not tx.dry:
+        tx.say(*_newer_elsewhere(session))
+
+
+def _newer_elsewhere(session: Session) -> Iterator[str]:
+    """What an upgrade did not bring: a newer torch that runs here, from another index than the pinned one."""
+    backend = next((one.backend for one in pins_of(session) if one.package == "torch"), None)
+    texts = workspace_requirements(session) or ("torch",)
+    with suppress(NoBuild, MachineError):
+        here = session.decide(texts, backend).torch if backend else None
+        best = session.decide(texts).torch if here and here == newest_torch(locked(session), backend) else None
+        if here and best and number(best) > number(here):
+            why = f"torch {best} is not on the index of {backend}, where the project is pinned"
+            yield f"{why}; `uvtorch torch use auto` moves it"
 
 
 def _strays(session: Session, lock: Lock) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
 """Pins and lower bounds of a whole workspace: which there are, and changing all of its files together."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from packaging.version import Version
 
@@ -146,9 +146,20 @@ class Change:
     def write(self) -> bool:
         """Write the files; whether any of them changed."""
         told = [*_beside_pins(self.session)] if self._pins else []
+        first = self._pins and not pins_of(self.session)
         changed = [path for path, (_, file) in self.files.items() if self.session.edit(self.tx, file, path)]
         self.tx.warn(*(told if changed else ()))
+        if changed and first and _is_published(self.session.required_site.manifest.data):
+            self.tx.say(
+                "the pin is for development: sources are not published, so users install the build that fits them"
+            )
         return bool(changed)
+
+
+def _is_published(data: Mapping[str, Any]) -> bool:
+    table = data.get("project", {})
+    private = any(str(text).startswith("Private ::") for text in table.get("classifiers", ()))
+    return "build-system" in data and not private and not table.keys().isdisjoint(("classifiers", "urls", "license"))
 
 
 def _beside_pins(session: Session) -> Iterator[str]:
