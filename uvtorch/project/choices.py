@@ -209,8 +209,8 @@ class Asked(NamedTuple):
 
     def named(self, choices: Iterable[Choice]) -> tuple[Choice, ...]:
         """The choices that are asked for, directly or by an alias; those win over any other."""
-        names = ((one, (one.name, *one.aliases)) for one in choices)
-        return tuple(one for one, known in names if any(Target(one.kind, name) in self.given for name in known))
+        given = set(self.given)
+        return tuple(one for one in choices if given & {Target(one.kind, name) for name in (one.name, *one.aliases)})
 
     def left(self, choices: Iterable[Choice]) -> tuple[Choice, ...]:
         """The choices that are not excluded."""
@@ -310,22 +310,16 @@ def _aliases(project: Project, target: Target) -> tuple[str, ...]:
 
 def _builds(project: Project, target: Target, place: Environment | Platform) -> dict[str, Choice]:
     """Where each PyTorch package of a target comes from on a platform, torch first."""
-    bound = _bound(project, target, place)
+    sources = [one for one in project.sources_on(place) if one.chooses and one.target in (BASE, target)]
+    # The first of several counts, a target's own before those of the base.
+    sources.sort(key=lambda source: source.target != target)
+    bound = {source.package: _build(source) for source in reversed(sources)}
     required = [item for item in project.required(target) if project.is_pytorch(item.package)]
     names = [item.package for item in required if holds(item.marker, place)]
     # A source without its requirement is a fault that uv refuses; until it is fixed the source speaks.
     asked = {item.package for item in required}
-    names += [name for name, build in bound.items() if build.target == target and name not in asked]
+    names += [source.package for source in sources if source.target == target and source.package not in asked]
     return {name: bound.get(name) or _unsourced(project) for name in torch_first(names)}
-
-
-def _bound(project: Project, target: Target, place: Environment | Platform) -> dict[str, Choice]:
-    """What sources say for a target: the first counts, its own before those of the base."""
-    found: dict[str, Choice] = {}
-    sources = [one for one in project.sources_on(place) if one.chooses and one.target in (BASE, target)]
-    for source in sorted(sources, key=lambda source: source.target != target):
-        found.setdefault(source.package, _build(source))
-    return found
 
 
 def _unsourced(project: Project) -> Choice:

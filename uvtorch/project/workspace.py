@@ -16,13 +16,13 @@ from uvtorch.project.tables import read as read_tables
 
 
 class Manifest(NamedTuple):
-    """The file that names a project's (or a script's) requirements, as it was read."""
+    """The file of a project's or a script's requirements, as it was read."""
 
     path: str
     raw: bytes
     data: Mapping[str, Any]
     script: bool = False
-    """A Python file with inline metadata (PEP 723); `data` is that block's."""
+    """A Python file, of whose inline metadata (PEP 723) `data` is."""
 
     @property
     def directory(self) -> str:
@@ -31,30 +31,30 @@ class Manifest(NamedTuple):
 
     @property
     def name(self) -> str | None:
-        """The project's normalized name, where it has one."""
+        """The project's, normalized."""
         name = _table(self.data, "project").get("name")
         return normalize(name) if isinstance(name, str) else None
 
 
 class Workspace(NamedTuple):
-    """Where a command works: the manifest it changes, the workspace around it and the lock of both."""
+    """Where a command works: the manifest that it changes, and the root of the workspace around it."""
 
     manifest: Manifest
     root: Manifest
-    """The workspace's root; the manifest itself where there is no workspace around it."""
+    """The manifest itself where there is no workspace."""
 
     @property
     def at_root(self) -> bool:
-        """Whether the manifest is the workspace's root, or has no workspace around it."""
+        """Whether the manifest is the root."""
         return self.manifest.path == self.root.path
 
     @property
     def lock(self) -> str:
-        """The path of the lock, which need not exist."""
+        """Its path."""
         return self.manifest.path + ".lock" if self.manifest.script else os.path.join(self.root.directory, "uv.lock")
 
     def members(self) -> Iterator[Manifest]:
-        """The workspace's other members, in uv's terms: what the root's `members` globs find, less `exclude`.
+        """The workspace's other members: what the root's `members` globs find, less `exclude`, as for uv.
 
         Raises ProjectError where one cannot be read.
         """
@@ -64,7 +64,7 @@ class Workspace(NamedTuple):
                 yield read(file)
 
     def project(self, manifest: Manifest | None = None) -> Project:
-        """What a file of the workspace says (None: the one that the command changes), read below the root.
+        """What a file of the workspace says (None: the manifest), read below the root.
 
         Raises ProjectError and UsageError as `uvtorch.project.read` does.
         """
@@ -118,7 +118,7 @@ def _table(data: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
 
 
 def _root(manifest: Manifest) -> Manifest:
-    """The workspace's root: the nearest pyproject.toml above decides, as for uv, be it a workspace's or not."""
+    """The workspace's root: the nearest pyproject.toml above decides, as for uv."""
     above = os.path.dirname(manifest.directory)
     path = find(above) if above != manifest.directory else None
     if path is None or isinstance(_table(manifest.data, "tool", "uv").get("workspace"), Mapping):

@@ -1,7 +1,7 @@
 """Projects that offer several backends: which choice fits a machine, and what uv must be told to select it."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -24,14 +24,13 @@ from uvtorch.session import Session, Wanted
 
 
 class Fitting(NamedTuple):
-    """The choices of a project as a machine sees them."""
+    """Choices as a machine sees them."""
 
     options: Mapping[Choice, Option]
     """What each is worth."""
     best: Choice | None
-    """The one that fits best."""
     warnings: tuple[str, ...] = ()
-    """Said where that does not use the machine's GPU."""
+    """Said where the best does not use the machine's GPU."""
 
 
 def fitting(session: Session, machine: Machine, choices: Sequence[Choice], *, use_lock: bool = True) -> Fitting:
@@ -75,7 +74,7 @@ def selected(session: Session, wanted: Wanted, said: Asked) -> Fitting:
     fit = fitting(session, machine, rows, use_lock=not upgrades or line.verb == "add")
     backend = wanted.backend
     if backend is None:
-        check_driver(session, machine, fit, said)
+        check_driver(session, machine, fit)
         return fit
     elsewhere = {row.target for row in project.choices() if row.backend == backend}
     named = [one for one in rows if one.backend == backend] or [one for one in rows if one.target in elsewhere]
@@ -115,18 +114,12 @@ _JETSONS = ("Orin", "Thor", "Xavier")
 
 
 def requirements_of_choice(project: Project, choice: Choice) -> tuple[str, ...]:
-    """The PyTorch requirements that come with a choice: its own, the base's, and those of default groups."""
+    """The PyTorch requirements that come with a choice: its own, the base's, those of default groups and of wheels."""
     required = [*project.required(BASE), *project.required(choice.target)]
     texts = [item.text for item in required if project.is_pinned(item.package)]
-    return tuple(dict.fromkeys((*texts, *_of_wheels(project, choice)))) or ("torch",)
-
-
-def _of_wheels(project: Project, choice: Choice) -> Iterator[str]:
-    """The release of torch that a choice takes from a wheel's URL."""
-    for source in project.sources:
-        if (source.target, source.package, source.kind) == (choice.target, "torch", "url"):
-            parts = re.split(r"[-+]|%2B", (source.url or "").rpartition("/")[2], flags=re.IGNORECASE)
-            yield from [f"torch=={parts[1]}"] if len(parts) > 4 else []  # a wheel: its name has its version
+    wheels = [one.url or "" for one in project.sources if (one.target, one.package) == (choice.target, "torch")]
+    texts += [f"torch=={release}" for url in wheels for release in re.findall(r"/torch-([\w.]+)[^/]*\.whl$", url)]
+    return tuple(dict.fromkeys(texts)) or ("torch",)
 
 
 def places_for(session: Session, choices: Sequence[Choice], texts: Sequence[str]) -> tuple[dict[Choice, Place], ...]:
@@ -164,23 +157,22 @@ def locked_release(lock: Lock, backend: Backend | None) -> str | None:
     return versions.pop() if len(versions) == 1 else None
 
 
-def check_driver(session: Session, machine: Machine, fit: Fitting, said: Asked = NOTHING) -> None:
+def check_driver(session: Session, machine: Machine, fit: Fitting) -> None:
     """Raise MachineError where a broken driver keeps a choice from running: the CPU choice must be asked for."""
     if fit.best and fit.best.family not in ("", "cpu") and fit.options[fit.best].fits:
         return
     families = {one.family for one in fit.options}
     if machine.platform.system != "macos" and "pypi" in {one.origin for one in fit.options}:
         families.add("cu")
-    changes = session.line.verb in ("add", "remove")
-    for problem in machine.problems:
-        if problem.kind == "broken" and FAMILY.get(problem.vendor) in families:
-            hints = [problem.remedy] if problem.remedy else []
-            for spare in [one for one in fit.options if one.family == "cpu"][:1]:
-                words = [*(["uv sync"] if changes else []), *selection(session.workspace, spare, said)]
-                hints.append(f"`{' '.join(words)}` takes the CPU choice")
-            if changes:
-                hints.append(f"`--no-sync` leaves the environment out of `{session.line.verb}`")
-            raise MachineError(f"{problem.reason.rstrip('.')}.", *hints)
+    broken = (one for one in machine.problems if one.kind == "broken" and FAMILY.get(one.vendor) in families)
+    if problem := next(broken, None):
+        spare = next((one for one in fit.options if one.family == "cpu"), None)
+        options, verb = " ".join(selection(session.workspace, spare)) if spare else "", session.line.verb
+        hints = [problem.remedy, options and f"`{options}` takes the CPU choice"]
+        if verb in ("add", "remove"):
+            hints = [problem.remedy, options and f"`uv sync {options}` takes the CPU choice"]
+            hints.append(f"`--no-sync` leaves the environment out of `{verb}`")
+        raise MachineError(f"{problem.reason.rstrip('.')}.", *filter(None, hints))
 
 
 def no_such_choice(project: Project, backend: Backend) -> NoBuild:

@@ -12,7 +12,6 @@ from uvtorch.backend import Backend, parse
 from uvtorch.choose import Decision, choose
 from uvtorch.edits import ChoiceKind
 from uvtorch.errors import MachineError, NoBuild, ProjectError, UsageError
-from uvtorch.machine import Machine
 from uvtorch.project import Choice, Project
 from uvtorch.project.choices import selection
 from uvtorch.project.model import BASE, GROUP
@@ -30,7 +29,16 @@ def listing(session: Session, described: str | None, as_json: bool) -> None:
     offered, packages = project.choices_for(machine.platform) or choices.offered(project), project.pytorch_packages()
     unpinned = [Choice(BASE, None, packages, "pypi", stated=False)] if packages and not offered else []
     fit = choices.fitting(session, machine, offered or unpinned)
-    best, lines = _taken(session, machine, fit, pinned=bool(offered))
+    best, lines = fit.best, [f"warning: {warning}" for warning in fit.warnings]
+    if best:
+        options = " ".join(selection(project, best)) or "no option"
+        lines.insert(0, f"* --auto takes this one here: {options}")
+    if unpinned and machine.platform.system != "macos":
+        best, lines = None, ["Nothing is pinned: `uvtorch sync --auto` pins what `uvtorch torch explain` shows."]
+    try:
+        choices.check_driver(session, machine, fit)
+    except MachineError as error:
+        best, lines = None, [f"warning: {str(error).rstrip('.')}: --auto refuses to choose"]
     if as_json:
         told = [
             {"kind": choice.kind, "name": choice.name, "backend": choice.backend and str(choice.backend)}
@@ -55,33 +63,10 @@ def listing(session: Session, described: str | None, as_json: bool) -> None:
         session.out.text("The project requires no PyTorch package.")
 
 
-def _taken(
-    session: Session, machine: Machine, fit: choices.Fitting, *, pinned: bool
-) -> tuple[Choice | None, Sequence[str]]:
-    """The choice that `--auto` takes on a machine, and what is to be said of it."""
-    try:
-        choices.check_driver(session, machine, fit)
-    except MachineError as error:
-        return None, [f"warning: {str(error).rstrip('.')}: --auto refuses to choose"]
-    if fit.options and not pinned and machine.platform.system != "macos":
-        return None, ["Nothing is pinned: `uvtorch sync --auto` pins the build that `uvtorch torch explain` shows."]
-    taken = []
-    if fit.best:
-        taken = [f"* --auto takes this one here: {' '.join(selection(session.workspace, fit.best)) or 'no option'}"]
-    return fit.best, [*taken, *(f"warning: {warning}" for warning in fit.warnings)]
-
-
-def set_choices(
-    session: Session,
-    backends: Sequence[Backend],
-    named: ChoiceKind | None,
-    said: Sequence[str] = (),
-    notes: Sequence[str] = (),
-) -> int:
+def set_choices(session: Session, backends: Sequence[Backend], named: ChoiceKind | None) -> int:
     """Make the project offer exactly these backends, and lock.
 
-    `named` is `extra` or `group`; None: what the project has, else extras. `said` are lines to go with it, `notes`
-    warnings. Raises ProjectError, NoBuild.
+    `named` is `extra` or `group`; None: what the project has, else extras. Raises ProjectError, UsageError, NoBuild.
     """
     session.claim()
     project = session.project
@@ -100,8 +85,7 @@ def set_choices(
         session.reread()
         names = ", ".join(str(one.backend) for one in offers)
         tx.say(f"offering {names} as {kind}s: `uvtorch sync --auto` takes what fits, `uv sync --{kind} NAME` any")
-        tx.say(*said)
-        tx.warn(*_warnings(session, project, kind, bool(have)), *notes)
+        tx.warn(*_warnings(session, project, kind, bool(have)))
         tx.uv(*choices.relock_command(session))
         moved = [one for one in unbounded(session, standing) if one.package in bounds]
         others = [one for one in lowered if one.path != session.required_site.manifest.path]
@@ -136,9 +120,9 @@ def _offers(
     try:
         return [_offer(session, backend, texts) for backend in backends], ()
     except NoBuild:
-        bare = without_bounds(texts, lowered)
+        texts = without_bounds(texts, lowered)
         with suppress(NoBuild):
-            return [_offer(session, backend, bare) for backend in backends], lowered
+            return [_offer(session, backend, texts) for backend in backends], lowered
         raise
 
 
@@ -166,23 +150,25 @@ def _warnings(session: Session, project: Project, kind: str, had_choices: bool) 
         yield f"PyTorch packages in {', '.join(sorted(map(str, targets)))} come from PyPI whatever is chosen"
 
 
-def serving(session: Session, files: Sequence[str]) -> tuple[tuple[Backend, ...], tuple[str, ...], tuple[str, ...]]:
-    """The smallest set of backends for the described machines, whom each serves, and lines about those not served.
+def serve(session: Session, files: Sequence[str], named: ChoiceKind | None) -> int:
+    """Make the project offer the smallest set of backends for the machines that files describe; tell whom each serves.
 
-    Raises MachineError for a file that cannot be read, NoBuild where no machine is served.
+    Raises MachineError for a file that cannot be read, NoBuild where no machine is served, and as `set_choices` does.
     """
     texts = [item.text for item in edits.model_requirements(session.project)]
     machines = [hardware.read_description(path) for path in files]
     served = fleet.smallest(machines, session.request(texts), session.catalog)
-    notes = tuple(f"nothing serves {_named(one.machines, files)}: {one.reason}" for one in served.unserved)
+
+    def names(places: Sequence[int]) -> str:
+        return ", ".join(files[place] for place in places)
+
+    notes = [f"nothing serves {names(one.machines)}: {one.reason}" for one in served.unserved]
     if not served.backends:
         raise NoBuild("no build fits any of these machines", *notes)
-    said = tuple(f"{backend}: for {_named(places, files)}" for backend, places in served.takes.items())
-    return served.backends, said, notes
-
-
-def _named(places: Sequence[int], files: Sequence[str]) -> str:
-    return ", ".join(files[place] for place in places)
+    code = set_choices(session, served.backends, named)
+    session.out.say(*(f"{backend}: for {names(places)}" for backend, places in served.takes.items()))
+    session.out.warn(*notes)
+    return code
 
 
 _KINDS: Final[dict[str | None, ChoiceKind]] = {"extras": "extra", "groups": "group"}
@@ -217,15 +203,14 @@ def backends(
     With --from, more FILEs may follow as arguments: the smallest set of backends that serves all those machines.
     """
     session = Session(session.line, session.env, dry=dry_run)
-    said: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    kind = _KINDS.get(form)
     if files:
-        found, said, notes = serving(session, (*files, *names))
-    elif "auto" in names:
+        return serve(session, (*files, *names), kind)
+    if "auto" in names:
         raise UsageError("`auto` is no backend to offer", "name backends, or use --from with machines' descriptions")
-    elif names:
-        found = tuple(one for name in names if (one := parse(backend_name(name, "torch backends"))))
-    else:
-        listing(session, described, as_json)
-        return 0
-    return set_choices(session, found, _KINDS.get(form), said, notes)
+    if names:
+        return set_choices(
+            session, [*filter(None, (parse(backend_name(one, "torch backends")) for one in names))], kind
+        )
+    listing(session, described, as_json)
+    return 0

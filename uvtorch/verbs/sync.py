@@ -1,7 +1,6 @@
 """`uvtorch sync|run|export --auto` and `lock --torch-backend`: the build that fits this machine."""
 
 import os
-from collections.abc import Sequence
 from contextlib import suppress
 
 from uvtorch import cache, files
@@ -10,7 +9,7 @@ from uvtorch.backend import Backend
 from uvtorch.choose import rank_choices
 from uvtorch.errors import NoBuild, UsageError
 from uvtorch.locate import script_of_run
-from uvtorch.project import Choice, Source
+from uvtorch.project import Choice
 from uvtorch.project.choices import Asked, selection
 from uvtorch.project.script import script_block
 from uvtorch.requirement import without_local
@@ -20,7 +19,6 @@ from uvtorch.steps.choices import locked
 from uvtorch.steps.follow import follow_lock, pin_project
 from uvtorch.steps.pins import (
     decide_lowering,
-    pin_here,
     pins_of,
     pins_unsaid,
     selected_pins,
@@ -34,9 +32,9 @@ from uvtorch.transaction import content, is_read_only
 def sync(session: Session) -> int:
     """Run the verb with the build that fits this machine, or that is asked for.
 
-    Where nothing says which build comes, the choice is written, then uv runs. A pin is kept unless an option asks for
-    another backend, with one warning where it does not run here. Of several builds the one that fits is selected by
-    options, and nothing is edited. All else is plain uv. Raises UvtorchError where it cannot be done.
+    Where nothing says which build comes, the choice is written, once. A pin stays unless an option asks for another
+    backend; one that does not fit is warned of. Of several builds one is selected by options; nothing is edited. All
+    else is plain uv. Raises UvtorchError.
     """
     line = session.line
     if script := _script(session):
@@ -59,8 +57,10 @@ def sync(session: Session) -> int:
 
 def _single(session: Session, wanted: Wanted) -> int:
     pins = pins_of(session) or selected_pins(session)
-    if pins and not (wanted.explicit and _differs(session, wanted, pins)):
-        return _keep(session)
+    if pins:
+        backend = (wanted.backend or _best(session)) if wanted.explicit else None
+        if not wanted.explicit or all(one.backend == backend for one in pins):
+            return _keep(session)
     if not wanted.explicit and (left := _left_to_uv(session)) is not None:
         return session.hand_over(left)
     return _pin(session, wanted)
@@ -69,19 +69,13 @@ def _single(session: Session, wanted: Wanted) -> int:
 def _left_to_uv(session: Session) -> str | None:
     """A warning, or "", where something else than pins says which build comes; None: nothing does."""
     project = session.project
-    if session.outside or _brought(session):
+    if session.outside or pins_unsaid(session):
         return mismatch(session)
     if (said := left_to_uv(session)) is not None:
         session.out.say(*said)
         return ""
     own_source = any(one.kind != "index" and project.is_pinned(one.package) for one in project.sources)
     return "" if own_source else None
-
-
-def _brought(session: Session) -> Backend | None:
-    """The build that a dependency or a sibling's extra brings."""
-    pins = pins_unsaid(session)
-    return pins[0].backend if pins else None
 
 
 def _script(session: Session) -> str | None:
@@ -104,13 +98,10 @@ def _runs_as_it_is(session: Session) -> tuple[str, ...] | None:
     return () if origin or session.site is None else None  # uv runs programs outside of projects as well
 
 
-def _differs(session: Session, wanted: Wanted, pins: Sequence[Source]) -> bool:
-    """Whether what is asked for is another backend than the pins give."""
-    backend = wanted.backend
-    if backend is None:
-        requirements = [without_local(text) for text in workspace_requirements(session)] or ["torch"]
-        backend = decide_lowering(session, requirements, None)[0].backend
-    return any(one.backend != backend for one in pins)
+def _best(session: Session) -> Backend | None:
+    """The backend that is chosen where nobody names one. Raises NoBuild."""
+    requirements = [without_local(text) for text in workspace_requirements(session)] or ["torch"]
+    return decide_lowering(session, requirements, None)[0].backend
 
 
 # Pinned already
@@ -140,8 +131,8 @@ def _keep(session: Session) -> int:
 def mismatch(session: Session) -> str:
     """The warning that the build which comes here does not run, or leaves the GPU idle; empty where that is not so."""
     undecided = not (session.outside or pins_of(session) or selected_pins(session))
-    brought = _brought(session) if undecided else None
-    who, backend = (f"a dependency pins torch to {brought}", brought) if brought else _given(session)
+    brought = [one.backend for one in pins_unsaid(session)] if undecided else []
+    who, backend = (f"a dependency pins torch to {brought[0]}", brought[0]) if brought else _given(session)
     if not (who and (workspace_packages(session) or locked(session).named("torch"))):
         return ""
     release = choices.locked_release(locked(session), backend)
@@ -149,36 +140,29 @@ def mismatch(session: Session) -> str:
     option = rank_choices(session.machine, request, (backend,), session.catalog, [release]).options[0]
     if option.fits:
         return ""
-    remedy = "; change the index in that dependency" if brought else _remedy(session, backend)
+    remedy = "; change the index in that dependency" if brought else ""
+    with suppress(NoBuild):
+        better = None if brought else _best(session)
+        if better not in (None, backend):
+            remedy = f"; {_use(session, better)} pins {'the script' if session.is_script else 'the project'} anew"
     return f"{who}, but {choices.clause(option)}{remedy}"
 
 
 def _given(session: Session) -> tuple[str, Backend | None]:
     """Who says which torch comes here, and its backend (None: PyPI's); nobody where an index does not tell."""
-    subject = os.path.basename(session.project.origin) if session.is_script else "the project"
-    place = session.machine.platform
-    base = next((row for row in session.workspace.choices_for(place) if row.kind == "base"), None)
-    if pin := pin_here((session.workspace, *session.projects[1:]), place):
-        who, backend = f"{subject} pins {pin.backend}", pin.backend
+    subject = session.project.origin if session.is_script else "the project"
+    projects, place = (session.workspace, *session.projects[1:]), session.machine.platform
+    rows = (row for project in projects for row in project.choices_for(place) if row.origin != "pypi")
+    if base := next((row for row in rows if row.kind == "base"), None):
+        who, backend = f"{subject} pins {base.backend}", base.backend if base.origin == "index" else None
     elif session.outside:
         outside = session.outside[0]
         who, backend = f"{outside.origin} has uv take torch from {outside.url}", outside.backend
-    elif base and base.origin != "pypi":  # it may be a member's choice that the root asks for
-        who, backend = f"{subject} pins {base.backend}", base.backend
     elif session.project.pytorch_packages() or not selected_pins(session):
         return f"{subject} takes torch from PyPI on this platform", None
     else:
         return "", None  # whether torch is installed at all, a sibling's extra says
     return who if backend else "", backend
-
-
-def _remedy(session: Session, backend: Backend | None) -> str:
-    with suppress(NoBuild):
-        better = decide_lowering(session, workspace_requirements(session) or ("torch",), None)[0].backend
-        # A local version in the requirements (`torch==2.6.0+cpu`) leaves no other backend to name.
-        if better and better != backend:
-            return f"; {_use(session, better)} pins {'the script' if session.is_script else 'the project'} anew"
-    return ""
 
 
 def _use(session: Session, backend: object) -> str:
@@ -201,7 +185,7 @@ def _pin(session: Session, wanted: Wanted) -> int:
     command = line.argv if line.verb == "lock" else None
     lock = not fixed and bool(command or wanted.backend or not os.path.exists(session.required_site.lock))
     with session.transaction() as tx:
-        if not pin_project(session, tx, wanted, command, lock=lock) and _brought(session):
+        if not pin_project(session, tx, wanted, command, lock=lock) and pins_unsaid(session):
             tx.warn(mismatch(session))
         if line.verb == "run":
             # Whether the program fails is no reason to undo the pins; whether uv can lock them is.
@@ -273,9 +257,9 @@ def _select(session: Session, wanted: Wanted) -> int:
 
 
 def _complete(session: Session, named: tuple[Choice, ...], said: Asked) -> int:
-    """The user's own choice. Where an alias names it (`gpu = ["proj[cu128]"]`), with the extra or group it stands for.
+    """The user's own choice; where an alias names it (`gpu = ["proj[cu128]"]`), with what that stands for.
 
-    uv 0.13.8 takes a source only where its own extra or group is asked for: by the alias alone comes PyPI's build.
+    uv 0.13.8 takes a source only where its own extra or group is asked for, else PyPI's build.
     """
     if len(named) != 1 or said.apart or named[0].target in said.given:
         return session.hand_over()
