@@ -357,5 +357,8 @@ def test_on_windows_a_status_that_python_cannot_exit_with_is_kept(
             return 0xC000013A
 
     monkeypatch.setattr(subprocess, "Popen", Ended)
-    assert uv._run_windows(["uv"], None, {}) & 0xFFFFFFFF == 0xC000013A
-    assert uv._run_windows(["uv"], None, {}) == -1073741510
+    monkeypatch.setattr(uv, "WINDOWS", True)
+    monkeypatch.delattr(os, "POSIX_SPAWN_DUP2")
+    for code in (uv.run("uv", [], uv.Interrupted()), uv.run_quietly("uv", [], uv.Interrupted())[0]):
+        assert code & 0xFFFFFFFF == 0xC000013A
+        assert code == -1073741510

@@ -36,7 +36,7 @@ _WORDS = frozenset(
 
 
 class Claim:
-    """A workspace (its root's directory) or a script, which one command at a time may change."""
+    """A workspace, by its root's directory, or a script, which one command at a time may change."""
 
     def __init__(self, root: str, env: Mapping[str, str]) -> None:
         self.root = os.path.realpath(root)
@@ -67,7 +67,7 @@ class Claim:
         return os.path.lexists(self._central) or os.path.lexists(self._beside)
 
     def take(self, who: str, tell: Callable[[str], None], *, wait: bool = True) -> None:
-        """Wait until nobody else changes it, and repair what was left behind; without `wait`, only if it is free.
+        """Wait for whoever changes it, without `wait` not at all, and repair what was left behind.
 
         `who` is told to those who wait. Raises ProjectError where a repair fails.
         """
@@ -131,7 +131,7 @@ class Journal:
     """The files of one command as they were. With a place, also on disk, from `begin` to `end`.
 
     `PLACE` is the record, `PLACE.0` and so on are the copies. The record names a copy before it is made, and is emptied
-    before copies go: where one is missing its file has been put back, or nothing had been changed.
+    before copies go: where one is missing, its file is as it was.
     """
 
     def __init__(self, place: str | None = None) -> None:
@@ -141,7 +141,7 @@ class Journal:
         self.names: set[str] = set()
 
     def keep(self, path: str) -> None:
-        """Remember a file as it is now. Raises ProjectError where it cannot be read, or no copy can be made of it."""
+        """Remember a file as it is now. Raises ProjectError where it cannot be read or copied."""
         if path not in self.files:
             copy = f"{self._place}.{len(self.files)}" if self._place else None
             self.files[path] = kept = Kept(path, read(path), copy)
@@ -202,7 +202,7 @@ class Journal:
                     os.unlink(path)
 
     def undo(self, tell: Callable[[str], None], *, torn: bool) -> list[str]:
-        """Put every file back that is not as it was; which those are. `torn`: uv may not have written all.
+        """Put every file back; which were changed. `torn`: uv may not have written all.
 
         Raises ProjectError, after all were tried, if some cannot be.
         """
@@ -241,7 +241,7 @@ class Journal:
 
 
 def _kept(row: str, copy: str, inside: str | None) -> "Kept | None":
-    """The file of a row; None where it is put back already, or the row is forged. Raises ValueError."""
+    """The file of a row; None where it is put back already, or forged. Raises ValueError."""
     name, existed, *ours = map(bytes.fromhex, row.split(" "))
     path, saved = os.fsdecode(name), read(copy) if existed else None
     if bool(existed) == (saved is None) or os.path.islink(copy):
@@ -286,7 +286,7 @@ class Kept:
         return " ".join(part.hex() for part in [*parts, *([] if self.is_lock else (text or b"" for text in self.ours))])
 
     def look(self, names: Collection[str]) -> None:
-        """Notice, while uv is at work, what somebody else writes: uv may overwrite it with what it read before.
+        """Notice, while uv is at work, what somebody else writes: uv may overwrite it.
 
         Only what stays for two looks counts: a file may be half written.
         """
@@ -314,7 +314,7 @@ class Kept:
             self.foreign, self._theirs = True, content
 
     def put_back(self) -> str | None:
-        """Put it back as it was. What to tell where somebody else's text stays instead. Raises OSError."""
+        """Put it back; what to tell where somebody else's text stays instead. Raises OSError."""
         if self.foreign:
             return self._leave_theirs()
         if self.saved is None:
@@ -375,7 +375,7 @@ def names_in(words: Sequence[str]) -> set[str]:
 def by_uv(before: bytes, after: bytes, names: Collection[str], *, torn: bool = False) -> bool:
     """Whether one text became the other by nothing but requirements, sources and indexes of these names.
 
-    `uv add` may set an array in other lines, so line breaks do not count. `torn`: the end may be missing.
+    Line breaks do not count: `uv add` sets arrays anew. `torn`: the end may be missing.
     """
     old, new = ([atom for atom in _atoms(text) if not _is_uvs(atom, names)] for text in (before, after))
     if sorted(old) == sorted(new):

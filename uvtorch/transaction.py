@@ -25,9 +25,9 @@ class UvFailedError(Exception):
 class Transaction:
     """A context manager around everything that a command changes.
 
-    If uv fails, a signal comes or anything is raised, every file is put back as it was, but not over what another
-    program wrote meanwhile; `code` is uv's exit code, or 128+n after signal n. Where all went well, uvtorch becomes the
-    command that `become` named. With `dry` nothing is done: decisions, a unified diff and the commands are printed.
+    If uv fails, a signal comes or anything is raised, every file is put back, but not over what another program wrote
+    meanwhile; `code` is uv's exit code, or 128+n after signal n. Else uvtorch becomes the command that `become` named.
+    With `dry` nothing is done: decisions, a unified diff and the commands are printed.
 
     `claim` is released at the end; without one, nobody else is kept away and nothing outlives a kill.
     """
@@ -89,7 +89,7 @@ class Transaction:
             raise UvFailedError(self._interrupted.code)
 
     def guard(self, *paths: str) -> None:
-        """Remember files that uv may change; they need not exist. Raises ProjectError where one cannot be read."""
+        """Remember files, there or not, that uv may change. Raises ProjectError where one cannot be read."""
         if not self.dry:
             for path in paths:
                 self._journal.keep(path)

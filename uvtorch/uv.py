@@ -195,23 +195,20 @@ class Interrupted:
             _signal.pthread_sigmask(_signal.SIG_SETMASK, usual)
 
     def _pass_on(self, told: "struct_siginfo") -> None:
-        if told.si_signo == _signal.SIGTSTP:
-            self._stop_both(told.si_code > 0)
-        elif told.si_signo in self._previous:
-            self.code = 128 + told.si_signo
-            # A hangup of the terminal goes to the session's leader, which is uvtorch where no shell is.
-            alone = told.si_signo == _signal.SIGHUP and os.getsid(0) == os.getpid()
-            if told.si_code <= 0 or alone:
-                self._forward()
+        # A hangup of the terminal goes to the session's leader, which is uvtorch where no shell is.
+        alone = told.si_signo == _signal.SIGHUP and os.getsid(0) == os.getpid()
+        self._take(told.si_signo, told.si_code > 0 and not alone)
 
     def _receive(self, number: int, _frame: object) -> None:
-        uv_has_it = self._uv_has_it_too(number)
+        self._take(number, self.code == 0 and self._uv_has_it_too(number))
+
+    def _take(self, number: int, uv_has_it: bool) -> None:
         if number == getattr(_signal, "SIGTSTP", 0):
             self._stop_both(uv_has_it)
-            return
-        again, self.code = self.code, 128 + number
-        if self._pid and (again or not uv_has_it):
-            self._forward()
+        elif number in self._previous:
+            self.code = 128 + number
+            if self._pid and not uv_has_it:
+                self._forward()
 
     def _stop_both(self, uv_has_it: bool) -> None:
         if self._pid and not uv_has_it:
@@ -260,15 +257,21 @@ def run(
     """
     _flush()
     env = {**(variables or {}), **environment()}
-    actions = [] if stderr is None else [(os.POSIX_SPAWN_DUP2, stderr, 2)]
+    command = [path, *args]
 
     def start(blocked: "Iterable[int]") -> int:
         # Not subprocess: it costs as much as all the rest here, and closes the descriptors that exec would pass on.
-        command, reset = [path, *args], _IGNORED_BY_PYTHON
+        actions = [] if stderr is None else [(os.POSIX_SPAWN_DUP2, stderr, 2)]
+        reset = _IGNORED_BY_PYTHON
         return os.posix_spawn(path, command, env, file_actions=actions, setsigdef=reset, setsigmask=blocked)
 
     try:
-        return _run_windows([path, *args], stderr, env) if WINDOWS else interrupted.run(start)
+        if not WINDOWS:
+            return interrupted.run(start)
+        import subprocess
+
+        code = subprocess.Popen(command, close_fds=False, stderr=stderr, env=env).wait()
+        return code - (1 << 32) if code >= 1 << 31 else code  # 0xC000013A, a Ctrl-C, as sys.exit can pass it on
     except (OSError, ValueError) as error:
         raise _cannot_start(path, error) from None
 
@@ -288,14 +291,6 @@ def run_quietly(path: str, args: "Sequence[str]", interrupted: Interrupted, *, p
         code = run(path, args, interrupted, file.fileno(), colour if patient else colour | IMPATIENT)
         file.seek(0)
         return code, file.read().decode("utf-8", "replace")
-
-
-def _run_windows(command: "Sequence[str]", stderr: int | None, env: "Mapping[str, str]") -> int:
-    # Inside `Interrupted`: a console's Ctrl-C reaches uv by itself.
-    import subprocess
-
-    code = subprocess.Popen(command, close_fds=False, stderr=stderr, env=env).wait()
-    return code - (1 << 32) if code >= 1 << 31 else code  # 0xC000013A, a Ctrl-C, as sys.exit can pass it on
 
 
 def ask(path: str, args: "Sequence[str]", given: str = "", *, patient: bool = True) -> tuple[int, str, str]:
