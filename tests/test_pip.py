@@ -283,6 +283,10 @@ def test_an_index_where_uv_does_not_know_the_name(told: Told, tmp_path: Path) ->
         means = "-r" if verb == "pip install" else "--with-editable"
         typed = f"{verb} --torch-backend cpu {rest}"
         assert told(typed, UVTORCH_INDEX_BASE=mirror) == f"{verb} {means} <cpu> {rest}"
+    (tmp_path / "torch.in").write_text("torch\n")
+    words = "compile torch.in --python-platform windows --torch-backend cu126"
+    assert told(f"pip {words}") == f"pip {words}"
+    assert told(f"pip {words}", UVTORCH_INDEX_BASE=mirror) == "pip compile <cu126> torch.in --python-platform windows"
     said = told("pip install -r -", start="# warning: ", UV_TORCH_BACKEND="auto", UVTORCH_INDEX_BASE=mirror)
     assert said.startswith("no PyTorch package is named, and the build of what comes along is left to uv; ")
     assert told("pip install torchaudio") == "pip install --torch-backend cu126 torchaudio"

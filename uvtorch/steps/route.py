@@ -44,7 +44,7 @@ def named(session: Session) -> tuple[str, ...]:
 
 
 def brought(session: Session) -> tuple[str, ...]:
-    """The PyTorch packages that come along with what is known to require torch, as uv resolves it."""
+    """The PyTorch packages that come with what is known to require torch, as uv resolves it."""
     texts, line = _texts(session), session.line
     if not brings_torch(texts, line.values("--extra")):
         return ()
@@ -70,12 +70,10 @@ def names_index(session: Session) -> bool:
 def settings(session: Session) -> Iterator[Mapping[str, Any]]:
     """The tables of uv's settings that count for the command, and their `[pip]`."""
     verb = session.line.verb or ""
-    if verb.startswith("tool "):  # reads no project's
-        found = uv_settings(os.path.abspath(os.sep), {}, session.line, session.env)
-    else:
-        root = session.site and session.site.root
-        directory = root.directory if root else session.directory
-        found = uv_settings(directory, root.data if root else {}, session.line, session.env)
+    tool = verb.startswith("tool ")  # reads no project's
+    root = session.site.root if session.site and not tool else None
+    directory = root.directory if root else os.path.abspath(os.sep) if tool else session.directory
+    found = uv_settings(directory, root.data if root else {}, session.line, session.env)
     for _, table in found:
         every = (table.get("pip"), table) if verb.startswith("pip ") else (table,)
         yield from (one for one in every if isinstance(one, Mapping))  # what is wrong, uv says better
@@ -113,10 +111,7 @@ def target_of(session: Session) -> tuple[str | None, Venv | None]:
 
 
 def means(session: Session, decision: Decision, requirements: Sequence[str]) -> tuple[str, ...]:
-    """The options that have uv take PyTorch packages from the decision's index.
-
-    None where that takes names, and the command line has none.
-    """
+    """The options that have uv take PyTorch packages from the decision's index; none where that needs their names."""
     verb, backend = session.line.verb or "", decision.backend
     assert backend, "a decision has a backend"
     if not decision.bounds and knows(session, str(backend)):
@@ -132,7 +127,7 @@ def means(session: Session, decision: Decision, requirements: Sequence[str]) -> 
 
 
 def knows(session: Session, backend: str) -> bool:
-    """Whether `--torch-backend` of this uv, on this verb, takes the name: for PyTorch's own indexes."""
+    """Whether `--torch-backend` means this backend to uv: on PyTorch's own indexes alone."""
     words = [*(session.line.verb or "").split(), "--torch-backend", backend, "--help"]
     return same_url(session.index_base, DEFAULT_INDEX_BASE) and uv.ask(session.uv, words)[0] == 0
 

@@ -14,13 +14,7 @@ from uvtorch.steps.route import knows, means, named, names_index, settings, targ
 
 
 def install(session: Session) -> int:
-    """Run the command with a backend for its PyTorch packages, or as it was typed.
-
-    | the command line | what happens |
-    | --- | --- |
-    | names an index, or a backend that uv knows | as it was typed |
-    | PyTorch packages, and torch is installed and stays | its build |
-    | PyTorch packages, or `--torch-backend auto` | our choice |
+    """Run the command with a build for its PyTorch packages, the installed torch's or our choice, or as it was typed.
 
     Raises UvtorchError where there is no choice.
     """
@@ -56,7 +50,7 @@ def _left_to_uv(session: Session, wanted: Wanted, requirements: Sequence[str]) -
     named = wanted.backend and wanted.origin != Origin.LOCAL_VERSION and knows(session, str(wanted.backend))
     if named or leaves_to_pypi(session, wanted.backend):
         return ""
-    if platform := session.line.value("--python-platform"):
+    if (platform := session.line.value("--python-platform")) and not wanted.backend:
         what = f"no PyTorch build is chosen for {platform}: its hardware is not known"
         return f"{what}; name one with --torch-backend"
     return None
