@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.hardware.scenes import LINUX
-from uvtorch.hardware import scene as programs
-from uvtorch.hardware.scene import Scene
+from uvtorch.hardware.scene import Result, Scene, run
+from uvtorch.hardware.scene import plain as one_line
 
 ENV = {"PATH": "/usr/bin:/bin"}
 
@@ -21,20 +21,20 @@ def script(folder: Path, text: str) -> str:
 
 
 def test_a_program_gives_its_code_and_both_outputs(tmp_path: Path) -> None:
-    result = programs.run((script(tmp_path, "echo out; echo err >&2; exit 3"),), ENV, 5)
-    assert result == programs.Result(3, "out\nerr\n")
+    result = run((script(tmp_path, "echo out; echo err >&2; exit 3"),), ENV, 5)
+    assert result == Result(3, "out\nerr\n")
 
 
 def test_arguments_are_not_a_shells(tmp_path: Path) -> None:
-    result = programs.run((script(tmp_path, 'printf "%s" "$1"'), "$(id) `id` ; x"), ENV, 5)
+    result = run((script(tmp_path, 'printf "%s" "$1"'), "$(id) `id` ; x"), ENV, 5)
     assert result.output == "$(id) `id` ; x"
 
 
 def test_a_program_that_does_not_end_is_killed_with_its_children(tmp_path: Path) -> None:
     # The grandchild holds the pipe and would outlive the program that is killed alone.
     path = script(tmp_path, f"sleep 60 & echo $! >{tmp_path}/pid; echo started; wait")
-    result = programs.run((path,), ENV, 0.5)
-    assert result == programs.Result(None, "started\n", "took more than 0.5 s", hung=True)
+    result = run((path,), ENV, 0.5)
+    assert result == Result(None, "started\n", "took more than 0.5 s", hung=True)
     grandchild = int((tmp_path / "pid").read_text())
     for _ in range(200):
         if not _alive(grandchild):
@@ -52,8 +52,8 @@ def _alive(pid: int) -> bool:
 
 
 def test_output_that_is_not_utf8_is_read(tmp_path: Path) -> None:
-    result = programs.run((script(tmp_path, r"printf '\377\376'"),), ENV, 5)
-    assert result == programs.Result(0, "\ufffd\ufffd")
+    result = run((script(tmp_path, r"printf '\377\376'"),), ENV, 5)
+    assert result == Result(0, "\ufffd\ufffd")
 
 
 @pytest.mark.parametrize("content", ["", "\x7fELF not really", "#!/nonexistent/interpreter\n"])
@@ -61,14 +61,14 @@ def test_what_cannot_be_started_is_a_failure(content: str, tmp_path: Path) -> No
     path = tmp_path / "program"
     path.write_text(content)
     path.chmod(0o755)
-    result = programs.run((str(path),), ENV, 5)
+    result = run((str(path),), ENV, 5)
     assert result.code is None
     assert result.failure.startswith("could not be started: ")
 
 
 def test_the_program_cannot_read_our_input_and_leaves_our_environment(tmp_path: Path) -> None:
     env = {**ENV, "LANG": "ja_JP.UTF-8", "LC_MESSAGES": "ja_JP.UTF-8", "LANGUAGE": "ja", "KEEP": "1"}
-    result = programs.run((script(tmp_path, 'cat; echo "$LC_ALL|$KEEP"; ls /none'),), env, 5)
+    result = run((script(tmp_path, 'cat; echo "$LC_ALL|$KEEP"; ls /none'),), env, 5)
     assert result.output.startswith("C|1\n")
     assert result.output.endswith("No such file or directory\n")
 
@@ -102,4 +102,4 @@ def test_a_pipe_where_a_file_is_expected_does_not_block(tmp_path: Path) -> None:
     ],
 )
 def test_text_from_the_machine_is_one_printable_line(text: str, plain: str) -> None:
-    assert programs.plain(text) == plain
+    assert one_line(text) == plain

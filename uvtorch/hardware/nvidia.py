@@ -233,10 +233,9 @@ def _versions(scene: Scene, signs: Signs) -> str:
 
 def _gpus_of_files(scene: Scene, signs: Signs, driver: Driver | None) -> list[Gpu]:
     """Without NVML: a Jetson's, else as many as a driver must have."""
-    chips = scene.read("/proc/device-tree/compatible") if scene.platform.tegra else ""
-    for chip in filter(TEGRA_CHIPS.get, re.findall(r"nvidia,(\w+)", chips)):
-        capability, name = TEGRA_CHIPS[chip]
-        return [Gpu("nvidia", name, capability, integrated=True)]
+    for chip, (capability, name) in TEGRA_CHIPS.items():
+        if scene.platform.tegra and f"nvidia,{chip}" in scene.read("/proc/device-tree/compatible"):
+            return [Gpu("nvidia", name, capability, integrated=True)]
     return [Gpu("nvidia", "NVIDIA GPU")] * (max(len(signs.devices), signs.nodes) if driver else 0)
 
 
