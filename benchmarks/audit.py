@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,7 +22,7 @@ from uvtorch import catalog
 from uvtorch.audit import config
 from uvtorch.audit import lock as checks
 from uvtorch.audit.case import Case
-from uvtorch.audit.exports import Selection, read_export, selections
+from uvtorch.audit.exports import read_export, selections
 from uvtorch.machine import Machine, Platform
 from uvtorch.project import Environment, read
 from uvtorch.project.lock import read_lock
@@ -121,9 +121,9 @@ def timed(label: str, action: Callable[[], T], times: int = 5) -> T:
     return result
 
 
-def export(folder: str, selection: Selection) -> str:
+def export(folder: str, options: Iterable[str]) -> str:
     """What uv exports for a selection, as doctor asks it."""
-    words = ["uv", "export", "--frozen", "--quiet", "--no-header", "--format", "pylock.toml", *selection.options]
+    words = ["uv", "export", "--frozen", "--quiet", "--no-header", "--format", "pylock.toml", *options]
     return subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
@@ -146,7 +146,7 @@ def measure(text: str, label: str) -> None:
         Path(folder, "uv.lock").write_text(text)
         texts = timed(
             f"uv export of {len(selections(project))} selections",
-            lambda: {one: export(folder, one) for one in selections(project)},
+            lambda: {label: export(folder, options) for label, options in selections(project).items()},
         )
     exports = timed("read the exports", lambda: {one: read_export(texts[one], project.is_pytorch) for one in texts})
     case = Case(Machine(here.platform), known, project, lock, exports, here.python)

@@ -16,7 +16,7 @@ from tests.test_choices import EXPECTED, LAYOUTS, layout, tables
 from uvtorch import catalog
 from uvtorch.audit import config, lock
 from uvtorch.audit.case import FIX, Case, Finding
-from uvtorch.audit.exports import Export, Selection, read_export, selections
+from uvtorch.audit.exports import Export, read_export, selections
 from uvtorch.machine import Machine, Platform
 from uvtorch.markers import holds
 from uvtorch.project import Environment, Project, Target, read
@@ -60,10 +60,10 @@ def audit(
     locked: Lock | None,
     known: catalog.Catalog,
     here: Environment = HERE,
-    resolve: Callable[[Selection], Export | None] | None = None,
+    export: Export | None = None,
 ) -> tuple[Finding, ...]:
-    """What the audit says without looking at a machine; `resolve` gives what uv exports for a selection."""
-    exports = {one: resolve(one) for one in selections(project)} if resolve else {}
+    """What the audit says without looking at a machine; `export` is what uv exports for any selection."""
+    exports = dict.fromkeys(selections(project), export) if export else {}
     case = Case(Machine(here.platform), known, project, locked, exports, here.python)
     return (*config.check(case), *(lock.check(case, locked) if locked else ()))
 
@@ -458,7 +458,7 @@ def test_an_export_has_the_builds_that_uv_installs(empty: Empty) -> None:
     site = empty(head("timm") + CHOICES)
     site.uv("lock").must()
     project = read(tomllib.loads(site.file.read_text()))
-    options = {selection.label: selection.options for selection in selections(project)}
+    options = selections(project)
     assert [*options] == ["", "--extra cpu", "--extra cu130"]
     linux = Environment(Platform("linux", "x86_64"), "3.12")
     for extra in ("cpu", "cu130"):

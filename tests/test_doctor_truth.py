@@ -16,7 +16,8 @@ from tests.test_audit import CHOICES, CPU_PIN, LINUX_WINDOWS, audit, head, index
 from uvtorch import catalog
 from uvtorch.audit.case import Finding
 from uvtorch.audit.exports import Export, Package, read_export, selections
-from uvtorch.project import read
+from uvtorch.machine import Platform
+from uvtorch.project import Environment, read
 from uvtorch.project.lock import read_lock
 from uvtorch.project.pyproject import PyProject
 
@@ -109,7 +110,7 @@ def judged(text: str, export: Export) -> list[Finding]:
     )
     lock = read_lock("\n[[package]]\n".join(["version = 1\n", *rows]))
     project = read(tomllib.loads(text.replace("BASE", "https://download.pytorch.org/whl")))
-    return list(audit(project, lock, catalog.load(), resolve=lambda _: export))
+    return list(audit(project, lock, catalog.load(), export=export))
 
 
 CU126 = "https://download.pytorch.org/whl/cu126"
@@ -130,6 +131,17 @@ PIN = f'[tool.uv.sources]\ntorch = {{ index = "pt", marker = "{LINUX_WINDOWS}" }
 def test_what_has_no_cuda_code_goes_with_every_backend(name: str, version: str, codes: list[str]) -> None:
     found = judged(head("torch", name) + PIN, made_up(("torch", "2.9.1+cu126", CU126), (name, version, "")))
     assert [finding.code for finding in found] == codes
+
+
+def test_a_platform_that_pytorch_has_no_wheels_for_is_named_like_others() -> None:
+    export = made_up(("torch", "2.9.1+cu126", CU126), ("torchvision", "0.24.1+cpu", CU126.replace("cu126", "cpu")))
+    project = read(
+        tomllib.loads((head("torch", "torchvision") + PIN).replace("BASE", "https://download.pytorch.org/whl"))
+    )
+    found = audit(
+        project, read_lock("version = 1\n"), catalog.load(), Environment(Platform("linux", "riscv64")), export
+    )
+    assert "Linux riscv64" in {one.code: one.message for one in found}["mixed-builds"]
 
 
 def test_cuda_code_beside_a_backend_that_its_package_is_not_built_for_is_bounded_away() -> None:
@@ -186,7 +198,7 @@ def test_an_alias_of_a_choice_is_left_out_with_it() -> None:
     text = head() + CHOICES.replace(
         'cu130 = ["torch"]\n', 'cu130 = ["torch"]\ngpu = ["demo[cu130]"]\ndocs = ["numpy"]\n'
     )
-    found = {one.label: " ".join(one.options) for one in selections(read(tomllib.loads(text)))}
+    found = {label: " ".join(options) for label, options in selections(read(tomllib.loads(text))).items()}
     assert found == {
         "": "--all-extras --all-groups --no-extra cpu --no-extra cu130 --no-extra gpu",
         "--extra cpu": "--all-extras --all-groups --no-extra cu130 --no-extra gpu",

@@ -5,7 +5,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
-from uvtorch.audit.exports import Export, Package, Selection
+from uvtorch.audit.exports import Export, Package
 from uvtorch.backend import DEFAULT_INDEX_BASE
 from uvtorch.catalog import Catalog
 from uvtorch.choose import Option
@@ -57,8 +57,8 @@ class Case(NamedTuple):
     project: Project = Project()
     """The project or script, at a workspace's root with its members; empty where there is none."""
     lock: Lock | None = None
-    exports: Mapping[Selection, Export | None] = MappingProxyType({})
-    """What uv exports for each selection that can be told apart; empty where that was not asked."""
+    exports: Mapping[str, Export] = MappingProxyType({})
+    """What uv exports for each selection (`exports.selections`); empty where that was not asked."""
     python: str | None = None
     outside: tuple[Index, ...] = ()
     """The PyTorch indexes that uv is given for every package, outside of pyproject.toml."""
@@ -82,7 +82,7 @@ class Case(NamedTuple):
     @property
     def here(self) -> Environment:
         """The platform and Python at hand."""
-        return Environment(self.machine.platform, (self.python or "").rstrip("t") or None)
+        return Environment(self.machine.platform, self.python)
 
     @property
     def pins(self) -> tuple[Source, ...]:
@@ -115,8 +115,8 @@ class Case(NamedTuple):
 
     def locked_torch(self) -> tuple[Package, ...]:
         """The builds of torch that the lock has for this platform and Python, under any selection."""
-        rows = (row for export in self.exports.values() if export for row in export.packages)
-        return tuple(dict.fromkeys(row for row in rows if row.name == "torch" and holds(row.marker, self.here)))
+        rows = {row: None for export in self.exports.values() for row in export.packages}
+        return tuple(row for row in rows if row.name == "torch" and holds(row.marker, self.here))
 
     def release(self) -> str | None:
         """The release of torch that this platform has in the lock, if it is one."""

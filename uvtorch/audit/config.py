@@ -114,7 +114,7 @@ def _conflicts(case: Case) -> Iterator[Finding]:
 
 
 def _clash(project: Project, one: Source, other: Source) -> bool:
-    """Whether two sources of a package apply at once if their extras or groups are selected together."""
+    """Whether two sources apply at once if their extras or groups are selected together."""
     if one.package != other.package or one.index == other.index or not project.is_pytorch(one.package):
         return False
     apart = one.target == other.target or other.target in conflicting(project, one.target)
@@ -122,7 +122,6 @@ def _clash(project: Project, one: Source, other: Source) -> bool:
 
 
 def _meet(one: str | None, other: str | None) -> bool:
-    """Whether two markers hold together anywhere."""
     return not _places(one).isdisjoint(_places(other))
 
 
@@ -202,7 +201,6 @@ def _companions(case: Case) -> Iterator[Finding]:
 
 def _decided(case: Case, backend: Backend | None) -> Decision:
     """What the project will get from a backend: the torch, its platforms and its companions."""
-    project = case.project
-    texts = [without_local(item.text) for item in project.requirements if item.package == "torch"] or ["torch"]
-    request = Request((texts[0],), requires_python=project.requires_python, backend=backend)
+    torch = (without_local(item.text) for item in case.project.requirements if item.package == "torch")
+    request = Request((next(torch, "torch"),), requires_python=case.project.requires_python, backend=backend)
     return choose(Machine(EVERYWHERE[0]), request, case.catalog)

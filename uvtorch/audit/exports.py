@@ -54,17 +54,10 @@ def _is_for(platform: str, tag: str) -> bool:
 
 
 class Export(NamedTuple):
-    """PyTorch's packages in an export."""
+    """PyTorch's packages for what is selected together."""
 
     requires_python: str
     packages: tuple[Package, ...]
-
-
-class Selection(NamedTuple):
-    """Extras and groups that are selected together."""
-
-    label: str  # How a person selects them, `--extra cpu`; empty: no choice is made
-    options: tuple[str, ...]  # The same for `uv export`, with all that conflicts with nothing
 
 
 def read_export(text: str, wanted: Callable[[str], bool]) -> Export:
@@ -84,28 +77,28 @@ def _package(row: Mapping[str, Any]) -> Package:
     return Package(row["name"], row.get("version", ""), row.get("index", ""), row.get("marker"), wheels, "sdist" in row)
 
 
-def selections(project: Project) -> tuple[Selection, ...]:
+def selections(project: Project) -> dict[str, tuple[str, ...]]:
     """No choice, then each extra and group that stands in a conflict set; each with all that conflicts with nothing.
 
-    uv resolves the extras and groups of no conflict set together, so they are looked at together.
+    How a person selects it (`--extra cpu`; empty: no choice is made) -> the options of `uv export`. uv resolves the
+    extras and groups of no conflict set together, so they are looked at together.
     """
     owners = project.with_members if project.together else (project,)
     every = dict.fromkeys(target for owner in owners for target in owner.targets)
     apart = {target for owner in owners for target in owner.conflict_members}
     edges = [edge for owner in owners for edge in owner.brings]
-    bound = [target for target in every if target != GROUP and reached((target,), edges) & apart]
+    bound = [target for target in every if target == GROUP or reached((target,), edges) & apart]
     defaults = {Target("group", name) for owner in owners for name in owner.default_groups}
-    anchors = [GROUP] if GROUP in every else []
     chosen = (None, *(target for target in bound if target in apart))
-    return tuple(_selection(one, [*(other for other in bound if other != one), *anchors], defaults) for one in chosen)
+    return dict(_selection(one, [other for other in bound if other != one], defaults) for one in chosen)
 
 
-def _selection(chosen: Target | None, left_out: list[Target], defaults: set[Target]) -> Selection:
+def _selection(chosen: Target | None, left_out: list[Target], defaults: set[Target]) -> tuple[str, tuple[str, ...]]:
     label = [f"--no-group {target.name}" for target in left_out if target in defaults]
     if chosen and chosen not in defaults:
         label.insert(0, f"--{chosen.kind} {chosen.name}")
     options = (word for target in left_out for word in (f"--no-{target.kind}", target.name or ""))
-    return Selection(" ".join(label), ("--all-extras", "--all-groups", *options))
+    return " ".join(label), ("--all-extras", "--all-groups", *options)
 
 
 class Installed(NamedTuple):
@@ -121,13 +114,10 @@ class Installed(NamedTuple):
         return next((package.release for package in self.packages if package.name == "torch"), "")
 
 
-def installed(
-    lock: Lock, exports: Mapping[Selection, Export | None], platforms: Iterable[Platform]
-) -> tuple[Installed, ...]:
+def installed(lock: Lock, exports: Mapping[str, Export], platforms: Iterable[Platform]) -> tuple[Installed, ...]:
     """What every platform, Python and selection gets, each different set of packages of a platform once."""
-    pairs = [(selection.label, export) for selection, export in exports.items() if export]
     found = {}
-    for (label, export), platform, python in product(pairs, platforms, PYTHONS):
+    for (label, export), platform, python in product(exports.items(), platforms, PYTHONS):
         environment = Environment(platform, python)
         if lock.supports(environment) and _allows(export.requires_python, python):
             packages = tuple(package for package in export.packages if holds(package.marker, environment))

@@ -8,7 +8,6 @@ from uvtorch.audit.exports import Installed, Package, installed
 from uvtorch.backend import PLATFORMS, from_url, parse, same_url
 from uvtorch.catalog import Catalog, number
 from uvtorch.choose.compatibility import platform_name
-from uvtorch.machine import Platform
 from uvtorch.markers import MAIN_PLATFORMS
 from uvtorch.packages import has_build, roles
 from uvtorch.project import Environment, Index, Project, Source
@@ -25,18 +24,21 @@ def check(case: Case, lock: Lock) -> Iterator[Finding]:
     seen = installed(lock, case.exports, dict.fromkeys((case.machine.platform, *MAIN_PLATFORMS)))
     # Every index has the same builds for macOS.
     built = [(one, _builds(case, one)) for one in seen if one.platform.system != "macos"]
-    mixes, leaks = _mixes(built), _leaks(case, lock)
-    for mix, places in mixes.values():
-        yield _mixed(case, lock, mix, places)
+    mixes: dict[tuple[str, ...], list[tuple[Installed, Builds]]] = {}
+    for one, builds in built:
+        if len({*builds.values()}) > 1:
+            mixes.setdefault(tuple(package.name for package in builds), []).append((one, builds))
+    for names, places in mixes.items():
+        yield _mixed(case, lock, names, places)
+    leaks = _leaks(case, lock)
     yield from _strays(case, lock, built, {name for names in (*mixes, *leaks.values()) for name in names})
     yield from _mismatches(case.project, seen)
     yield from _without_wheels(case, seen)
     for (name, url), packages in leaks.items():
         what = (
             f"{', '.join(packages)} comes from {url} because {name}, which comes from a repository or a path, says so "
-            "in its own `[tool.uv.sources]`: that decides the build for this project, and a pin of another backend "
-            f"here would contradict it. Pin the packages here to the same index, or take {name} as a package without "
-            "sources."
+            "in its own `[tool.uv.sources]`: that decides the build here, and a pin of another backend would "
+            f"contradict it. Pin the packages here to the same index, or take {name} as a package without sources."
         )
         yield warning("source-leaked", what)
 
@@ -80,31 +82,20 @@ def _leaks(case: Case, lock: Lock) -> dict[tuple[str, str], dict[str, None]]:
 # What environments get
 
 Builds = dict[Package, str]
-"""What one environment gets, torch first, each with the backend that it was built for, where that is known."""
+"""What one environment gets, each with the backend that it was built for, where that is known."""
 
 
 def _builds(case: Case, one: Installed) -> Builds:
-    packages = sorted(one.packages, key=lambda package: (package.name != "torch", package.name))
-    builds = ((package, _build_of(case, package, one.torch, one.platform)) for package in packages)
-    return {package: build for package, build in builds if build}
+    return {package: build for package in one.packages if (build := _build_of(case, package, one))}
 
 
-def _mixes(built: Iterable[tuple[Installed, Builds]]) -> dict[frozenset[str], tuple[Builds, list[Installed]]]:
-    """By the names that meet: the builds of different backends that do, and where."""
-    mixes: dict[frozenset[str], tuple[Builds, list[Installed]]] = {}
-    for one, builds in built:
-        if len({*builds.values()}) > 1:
-            mixes.setdefault(frozenset(package.name for package in builds), (builds, []))[1].append(one)
-    return mixes
-
-
-def _build_of(case: Case, package: Package, torch: str, platform: Platform) -> str | None:
+def _build_of(case: Case, package: Package, one: Installed) -> str | None:
     """The backend that a package was built for, by name.
 
     None where that is not known, and for what need not come from a backend's index: by its name, or as a source says
-    that it comes from elsewhere. `torch`: the release beside it, which says what PyPI's build of the package goes with.
+    that it comes from elsewhere.
     """
-    if not case.project.is_pinned(package.name) or any(_exempts(one, package) for one in case.project.sources):
+    if not case.project.is_pinned(package.name) or any(_exempts(source, package) for source in case.project.sources):
         return None
     _, plus, local = package.version.partition("+")
     if plus or not package.url:
@@ -116,7 +107,7 @@ def _build_of(case: Case, package: Package, torch: str, platform: Platform) -> s
     torchs = package.name in ("torch", "torchvision", "torchaudio")
     if not torchs and package.version not in case.catalog.with_cuda.get(package.name, ()):
         return None
-    pypi, _ = case.catalog.on_pypi(torch, platform.key)
+    pypi, _ = case.catalog.on_pypi(one.torch, one.platform.key)
     return pypi.name if pypi else "PyPI's own build"
 
 
@@ -127,19 +118,17 @@ def _exempts(source: Source, package: Package) -> bool:
     return same_url(source.url, package.url) and not catalogued(package.url, package.name)
 
 
-def _mixed(case: Case, lock: Lock, mix: Builds, seen: Sequence[Installed]) -> Finding:
-    """The finding for the environments in which the same packages meet."""
-    labels = dict.fromkeys(one.label for one in seen)
+def _mixed(case: Case, lock: Lock, names: tuple[str, ...], places: Sequence[tuple[Installed, Builds]]) -> Finding:
+    labels = dict.fromkeys(one.label for one, _ in places)
     options = f" with `{'`, `'.join(labels)}`" if all(labels) else ""
-    builds = ", ".join(f"{package.name} {package.version} ({build})" for package, build in mix.items())
+    builds = ", ".join(f"{package.name} {package.version} ({build})" for package, build in places[0][1].items())
     what = (
         f"One environment gets builds of different backends: {builds}, on "
-        f"{_platforms(one.platform.key for one in seen)}{options}. "
+        f"{_platforms({one.platform.key for one, _ in places})}{options}. "
         "Their compiled parts do not fit together: importing or using them fails."
     )
     # The odd ones, be it torch itself, are those that no source reaches; else the lock is older than the sources.
     sourced = {one.package for one in case.project.sources if one.kind == "index" and one.backend}
-    names = tuple(package.name for package in mix)
     others = [name for name in names if name not in sourced & _required_always(case.project)]
     return _routed(case, lock, others, "mixed-builds", what) if others else error("mixed-builds", what, upgrade=names)
 
@@ -155,20 +144,18 @@ def _strays(
             urls = [row.location for row in elsewhere if row.name == package.name]
             if same_url(package.url, *urls) and package.name not in explained:
                 found.setdefault(package.name, (package, set()))[1].add(one.platform.key)
-    for package, platforms in found.values():
-        yield _stray(case, lock, package, f"comes from {package.url} on {_platforms(platforms)}, though the project")
-
-
-def _stray(case: Case, lock: Lock, package: Package, comes: str) -> Finding:
-    name, what = package.name, f"{package.name} {package.version} {comes}"
-    required = name in {item.package for item in case.project.every_requirement}
-    if required and any(source.package == name for source in case.project.sources):
-        what += " has a source for it: the lock is not made from this pyproject.toml."
-        return error("lock-outdated", what, upgrade=(name,))
-    users = [] if required else [user for user in lock.dependents(name) if user != case.project.name]
-    needs = f"; {', '.join(users[:3])} needs it." if users else "."
-    what += f" pins its PyTorch packages. A source reaches only what the project itself requires and names{needs}"
-    return _routed(case, lock, [name], "not-anchored", what)
+    required = {item.package for item in case.project.every_requirement}
+    sourced = {source.package for source in case.project.sources}
+    for name, (package, platforms) in found.items():
+        what = f"{name} {package.version} comes from {package.url} on {_platforms(platforms)}, though the project "
+        if name in required & sourced:
+            what += "has a source for it: the lock is not made from this pyproject.toml."
+            yield error("lock-outdated", what, upgrade=(name,))
+        else:
+            what += "pins its PyTorch packages. A source reaches only what the project itself requires and names"
+            users = [user for user in lock.dependents(name) if user != case.project.name and name not in required]
+            what += f"; {', '.join(users[:3])} needs it." if users else "."
+            yield _routed(case, lock, [name], "not-anchored", what)
 
 
 # Remedies
@@ -187,7 +174,7 @@ def _routed(case: Case, lock: Lock, names: Sequence[str], code: str, what: str) 
     moved = [name for name in names if name not in foreign]
     if not moved or not (choices or pins):
         return error(code, what)
-    served = [name for name in names if any(has_build(name, source.backend) for source in sources)]
+    unserved = [name for name in names if not any(has_build(name, source.backend) for source in sources)]
 
     def to_choices(file: PyProject) -> None:
         for name in moved:
@@ -195,11 +182,10 @@ def _routed(case: Case, lock: Lock, names: Sequence[str], code: str, what: str) 
 
     def to_pins(file: PyProject) -> None:
         own = _required_always(project) - project.packages_in(GROUP)
-        routed = [name for name in moved if name in served]
-        edits.pin_like(file, project, own.intersection(routed), pins, [name for name in routed if name not in own])
-        edits.bound(file, [(name, _without_cuda(case.catalog, name)) for name in moved if name not in served])
+        edits.pin_like(file, project, own.intersection(moved), pins, [name for name in moved if name not in own])
+        edits.bound(file, [(name, _without_cuda(case.catalog, name)) for name in moved if name in unserved])
 
-    upgrade = tuple(_kept(lock, name) if name in served else name for name in names)
+    upgrade = tuple(name if name in unserved else _kept(lock, name) for name in names)
     return error(code, what, edit=to_choices if choices else to_pins, upgrade=upgrade)
 
 
@@ -243,7 +229,7 @@ def _mismatches(project: Project, seen: Iterable[Installed]) -> Iterator[Finding
 
 
 def _place(project: Project, name: str) -> tuple[str, ...]:
-    """The options of `add` for the place where a package is required; none where uvtorch finds it by itself."""
+    """The options of `add` for where a package is required; none where uvtorch finds that by itself."""
     owners = (owner for owner in project.with_members if any(item.package == name for item in owner.requirements))
     owner = next(owners, project)
     words = ("--package", owner.name or "") if owner != project else ()
@@ -256,14 +242,16 @@ def _place(project: Project, name: str) -> tuple[str, ...]:
 def _without_wheels(case: Case, seen: Sequence[Installed]) -> Iterator[Finding]:
     """Packages of which a platform can install no locked version, whatever its Python and the selection."""
     here = case.machine.platform.key
-    # Companions are required without a marker as often as not; where torch has no build they matter to nobody.
-    rows = [(one.platform.key, row) for one in seen for row in one.packages if case.project.is_pinned(row.name)]
-    served = {(row.name, key) for key, row in rows if row.sdist or not row.wheels or key in row.platforms}
+    served: dict[str, set[str]] = {}
     meant: dict[Package, set[str]] = {}
-    for platform, package in rows:
-        meant.setdefault(package._replace(marker=None), set()).add(platform)
+    for key, package in ((one.platform.key, package) for one in seen for package in one.packages):
+        # Companions are required without a marker as often as not; where torch has no build they matter to nobody.
+        if case.project.is_pinned(package.name):
+            meant.setdefault(package._replace(marker=None), set()).add(key)
+            if package.sdist or not package.wheels or key in package.platforms:
+                served.setdefault(package.name, set()).add(key)
     for package, platforms in meant.items():
-        lacking = {platform for platform in platforms if (package.name, platform) not in served}
+        lacking = platforms - served.get(package.name, set())
         what, backend = f"{package.name} {package.version} from {package.url}", from_url(package.url)
         if lacking == platforms:
             what += f" is locked for {_platforms(lacking)}, and has no wheel there: `uv sync` fails. It has wheels "
@@ -274,7 +262,7 @@ def _without_wheels(case: Case, seen: Sequence[Installed]) -> Iterator[Finding]:
             yield error("no-wheels", what, (*USE, str(backend)) if backend else None)
 
 
-def _platforms(keys: Iterable[str]) -> str:
+def _platforms(keys: set[str]) -> str:
     """Platforms as a person reads them: `Linux x86_64 and macOS on Apple silicon`."""
-    names = [platform_name(key) for key in sorted({*keys}, key=[*PLATFORMS, *keys].index)]
+    names = [platform_name(key) for key in sorted(keys, key=[*PLATFORMS, *keys].index)]
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

@@ -14,7 +14,7 @@ from uvtorch import environment, files, uv
 from uvtorch.argv import forwarded
 from uvtorch.audit import config, lock, machine
 from uvtorch.audit.case import FIX, Case, Command, Finding, error, warning
-from uvtorch.audit.exports import Export, Selection, read_export, selections
+from uvtorch.audit.exports import Export, read_export, selections
 from uvtorch.choose.compatibility import summary
 from uvtorch.errors import ProjectError, UvNotFound, UvTooOld
 from uvtorch.output import Output
@@ -82,24 +82,24 @@ def _lock(path: str) -> Lock | None:
         raise ProjectError(f"cannot read {path}: {fault}", "recreate it with `uv lock`") from None
 
 
-def _exports(case: Case) -> dict[Selection, Export | None]:
+def _exports(case: Case) -> dict[str, Export]:
     """What uv exports of each selection; empty where no lock has PyTorch packages."""
     if case.lock is None or not any(case.project.is_pytorch(package.name) for package in case.lock.packages):
         return {}
     chosen = selections(case.project)
     with ThreadPoolExecutor() as pool:  # a lock of some megabytes takes uv a tenth of a second each time
-        return dict(zip(chosen, pool.map(partial(_export, case), chosen), strict=True))
+        found = zip(chosen, pool.map(partial(_export, case), chosen.values()), strict=True)
+        return {label: export for label, export in found if export}
 
 
-def _export(case: Case, selection: Selection) -> Export | None:
+def _export(case: Case, options: Sequence[str]) -> Export | None:
     together = ("--all-packages",) if case.project.together and case.project.members else ()
     words = ("export", "--frozen", "--quiet", "--no-header", "--format", "pylock.toml")
-    code, out, _ = _ask(case, *words, *together, *selection.options)
+    code, out, _ = _ask(case, *words, *together, *options)
     return read_export(out, case.project.is_pytorch) if code == 0 else None
 
 
 def _ask(case: Case, *words: str) -> tuple[int, str, str]:
-    """Ask uv about the project or script: its exit code, stdout and stderr."""
     return uv.ask(case.uv, (*words, *case.options)) if case.uv else (127, "", "")
 
 
@@ -116,7 +116,6 @@ def diagnose(case: Case, env: Mapping[str, str], trial: environment.Trial | None
 
 
 def _typed(case: Case, command: Command | None) -> Command | None:
-    """A command for the same project or script, as it has to be typed here."""
     return command and (*command, *(() if "--project" in command else case.options))
 
 
@@ -164,7 +163,6 @@ def _lock_state(case: Case) -> Iterator[Finding]:
 
 
 def _brings_torch(case: Case) -> bool:
-    """Whether torch is installed, as far as that is known."""
     named = {item.package for item in case.project.every_requirement}
     return bool(case.project.pytorch_packages()) or not named.isdisjoint(dependents())
 
