@@ -83,7 +83,7 @@ FACTS: dict[str, tuple[Callable[[Project, Any], Any], Callable[[Any], Any]]] = {
         sorted,
     ),
     "conflicts": (
-        lambda project, _: sorted(sorted(map(str, items)) for items in project.conflicts),
+        lambda project, _: sorted(sorted(f"{item.kind}:{item.name}" for item in items) for items in project.conflicts),
         lambda label: sorted(map(sorted, label)),
     ),
     "default_groups": (stated_defaults, list),
