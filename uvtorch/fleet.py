@@ -78,9 +78,8 @@ def _kind(machine: Machine, catalog: Catalog) -> Hashable:
 
 def _fitting(table: Table) -> dict[Backend, Worth]:
     """The backends whose newest torch that uv would take runs here, with what each gives."""
-    # uv takes the newest that the index has for this Python, and knows nothing of kernels and drivers.
-    newest = {row.backend: row for row in reversed(table.rows) if row.requested and not row.fails("python")}
-    return {one: (number(row.release), row.preference) for one, row in newest.items() if row.fault is None}
+    rows = filter(None, map(table.taken, table.judge.catalog.builds))
+    return {row.backend: (number(row.release), row.preference) for row in rows if row.fault is None}
 
 
 def _reason(machine: Machine, decision: Decision) -> str:

@@ -17,7 +17,7 @@ from uvtorch.catalog import Catalog, number, since
 from uvtorch.choose import messages
 from uvtorch.choose.compatibility import FAMILY, MAKER, Hardware, labels, platform_name
 from uvtorch.choose.messages import CPU, Candidate
-from uvtorch.choose.table import Need, Request, Row, Table, Wish, best, evaluate, local_backend
+from uvtorch.choose.table import Need, Request, Row, Table, Wish, evaluate, local_backend
 from uvtorch.errors import UsageError
 from uvtorch.machine import Machine
 from uvtorch.packages import has_build
@@ -246,7 +246,8 @@ def _obey(table: Table, backend: Backend) -> Decision:
     own = table.again(backend=backend)
     rows = own.of(backend)  # None of a nightly or test index: what it holds changes by the day
     # One that runs, else the newest with a wheel here, else the newest.
-    shown = best(rows) or next((row for row in rows if not row.fails("platform", "python")), next(iter(rows), None))
+    with_wheel = (row for row in rows if not row.fails("platform", "python"))
+    shown = own.best(backend=backend) or next(with_wheel, next(iter(rows), None))
     decided = _decide(table, backend, shown.release if shown else None, messages.ASKED)
     fault = _misfit(own, backend, rows)
     return decided._replace(
@@ -265,19 +266,12 @@ def _misfit(own: Table, backend: Backend, rows: Sequence[Row]) -> str | None:
     if not counts and not (unknown and unknown.step == "platform"):
         problems = (one.reason for one in judge.machine.problems if FAMILY.get(one.vendor) == backend.family)
         return next(problems, f"{backend} needs an {MAKER[backend.family]} GPU, and none is visible here")
-    known = backend in judge.catalog.builds and bool(own.need.releases)
-    return _missed(own, backend, rows if known and (counts or not rows) else None)
-
-
-def _missed(table: Table, backend: Backend, rows: Sequence[Row] | None) -> str | None:
-    """Why none of these rows of a backend runs, a clause; None if one does. None for rows: the catalog has no such."""
-    if rows is None:
-        unknown = table.judge.unknown_fault(table.hardware.gpus, backend)
-        return f"it {unknown}" if unknown else None
-    if not rows:
-        return f"its index has torch {messages.span(table, backend)}, not {table.need.text}"
-    nearest = max(rows, key=lambda row: row.miss)
-    return str(nearest) if nearest.fault else None
+    if rows and counts:
+        nearest = max(rows, key=lambda row: row.miss)
+        return str(nearest) if nearest.fault else None
+    if not rows and backend in judge.catalog.builds and own.need.releases:
+        return messages.absent(own, backend)
+    return f"it {unknown}" if unknown else None
 
 
 class Option(NamedTuple):
@@ -364,13 +358,14 @@ def _option(table: Table, backend: Backend | None, torch: str | None) -> Option:
     if wrong := table.hardware.rejects(backend):
         return Option(backend, torch, False, wrong)
     if backend not in catalog.builds or not need.releases or torch not in (None, *catalog.releases):
-        missed = _missed(table, backend, None)
-        return Option(backend, torch, not missed, missed or "not in the catalog; the driver runs it")
-    rows = [row for row in table.of(backend) if torch in (None, row.release)]
-    # uv takes the newest that the index has for this Python, and knows nothing of kernels and drivers.
-    rows = [row for row in rows if not row.fails("python")][:1] or rows[:1]
-    missed = None if any(map(_runs, rows)) else _missed(table, backend, rows)
-    return Option(backend, torch if missed else rows[0].release, not missed, missed or messages.why(table, backend))
+        unknown = table.judge.unknown_fault(table.hardware.gpus, backend)
+        return Option(
+            backend, torch, not unknown, f"it {unknown}" if unknown else "not in the catalog; the driver runs it"
+        )
+    row = table.taken(backend, torch)
+    if row and _runs(row):
+        return Option(backend, row.release, True, messages.why(table, backend))
+    return Option(backend, torch, False, str(row) if row else messages.absent(table, backend))
 
 
 def _runs(row: Row) -> bool:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from uvtorch.backend import Backend
 from uvtorch.catalog import number, since
 from uvtorch.choose.compatibility import JETSONS, KIND, capability, kinds, labels, platform_name
-from uvtorch.choose.table import PLAIN, Row, Table, best, python_text
+from uvtorch.choose.table import PLAIN, Row, Table, python_text
 from uvtorch.machine import Driver, Gpu
 from uvtorch.packages import has_build
 
@@ -80,17 +80,21 @@ def candidates(table: Table, taken: Backend | None, torch: str | None, reason: s
 
 def _rejected(table: Table, backend: Backend, chosen: Row | None) -> tuple[str | None, str]:
     """(the release that a backend could give, why it is not taken)."""
-    rows = table.of(backend)
-    shown = best(rows) or max(rows, key=lambda row: row.miss, default=None)
+    shown = table.best(backend=backend) or max(table.of(backend), key=lambda row: row.miss, default=None)
     if shown:
         return shown.release, str(shown.fault or _not_taken(table, shown, chosen))
     newest = next(row for row in table.rows if row.backend == backend)
     if newest.fails("gpu"):
         return None, str(newest.fault)
-    return None, "the requirements contradict" if table.need.conflict else f"has torch {span(table, backend)} only"
+    return None, "the requirements contradict" if table.need.conflict else f"has torch {_span(table, backend)} only"
 
 
-def span(table: Table, backend: Backend) -> str:
+def absent(table: Table, backend: Backend) -> str:
+    """Why a backend has none of the releases that are asked for."""
+    return f"its index has torch {_span(table, backend)}, not {table.need.text}"
+
+
+def _span(table: Table, backend: Backend) -> str:
     """The known releases of a backend: `2.0.0 to 2.7.1`."""
     index = [*table.judge.catalog.builds[backend]]
     return " to ".join(dict.fromkeys((index[0], index[-1])))

@@ -203,13 +203,19 @@ class Table(NamedTuple):
     rows: tuple[Row, ...]
     """Backends in descending rank, each with its releases, newest first."""
 
-    def best(self, requested: bool = True) -> Row | None:
-        """The row to take of those that run, among the requested ones or all."""
-        return best(row for row in self.rows if row.requested or not requested)
+    def best(self, requested: bool = True, backend: Backend | None = None) -> Row | None:
+        """The row to take of those that run, among the requested ones or all, of one backend or all."""
+        rows = (row for row in self.rows if row.fault is None and backend in (None, row.backend))
+        return max((row for row in rows if row.requested or not requested), key=lambda row: row.order, default=None)
 
     def of(self, backend: Backend) -> list[Row]:
         """The requested rows of one backend, newest first."""
         return [row for row in self.rows if row.backend == backend and row.requested]
+
+    def taken(self, backend: Backend, release: str | None = None) -> Row | None:
+        """The row that uv takes: the newest for this Python, as it knows nothing of kernels and drivers."""
+        rows = [row for row in self.of(backend) if release in (None, row.release)]
+        return next((row for row in rows if not row.fails("python")), next(iter(rows), None))
 
     def find(self, backend: Backend | None, release: str | None) -> Row | None:
         """One row."""
@@ -275,8 +281,3 @@ def _oldest_fault(judge: Judge, used: tuple[Gpu, ...], backend: Backend, need: N
         return None
     why = f"requires-python allows it, and {backend} has none for it"
     return Fault("range", f"has no wheel for {python_text(need.oldest.pythons)}; {why}")
-
-
-def best(rows: Iterable[Row]) -> Row | None:
-    """The row to take; None if none runs."""
-    return max((row for row in rows if row.fault is None), key=lambda row: row.order, default=None)
