@@ -9,6 +9,7 @@ from uvtorch.choose import Decision, Request, after_asking, choose, evaluate, lo
 from uvtorch.choose.compatibility import Judge
 from uvtorch.errors import UsageError
 from uvtorch.machine import Driver
+from uvtorch.verbs.explain import candidates
 
 CATALOG = catalogs.load()
 
@@ -229,34 +230,34 @@ def test_a_driver_below_the_oldest_is_refused_though_it_reports_cuda_11() -> Non
 
 
 def test_every_candidate_has_its_reason() -> None:
-    found = {str(one.backend): one for one in decide("linux 580.95.05 9.0", "torch==2.9.1").candidates}
+    found = {str(one.backend): one for one in candidates(decide("linux 580.95.05 9.0", "torch==2.9.1"))}
     assert found["cu130"].accepted
     assert found["cu129"].reason == "runs here, but the driver also runs CUDA 13: cu130"
     assert found["cu118"].reason == "has torch 2.0.0 to 2.7.1 only"
     assert found["cpu"].reason == "would leave GPU (9.0) idle"
     assert found["rocm6.4"].reason == "for AMD GPUs; this machine has GPU (9.0)"
-    found = {str(one.backend): one for one in decide("linux 595.58.03 9.0").candidates}
+    found = {str(one.backend): one for one in candidates(decide("linux 595.58.03 9.0"))}
     assert found["cu130"].reason == "runs here, but cu132 is newer and as native"
     assert found["cu126"].reason == "runs here, but ends at torch 2.14.1: cu132 has 2.15.0"
-    found = {str(one.backend): one for one in decide("linux 580.95.05 9.0").candidates}
+    found = {str(one.backend): one for one in candidates(decide("linux 580.95.05 9.0"))}
     assert found["cu132"].reason == "runs by minor-version compatibility only; cu130 natively"
-    found = {str(one.backend): one for one in decide("linux 525.147.05 9.0", "torch==2.9.1").candidates}
+    found = {str(one.backend): one for one in candidates(decide("linux 525.147.05 9.0", "torch==2.9.1"))}
     assert found["cu129"].reason == "runs here, but cu126 is nearer to the driver"
-    found = {str(one.backend): one for one in decide("linux gfx942").candidates}
+    found = {str(one.backend): one for one in candidates(decide("linux gfx942"))}
     assert found["rocm7.14"].reason.startswith("runs here, but needs rocm-sdk packages")
 
 
 def test_each_candidate_beside_a_backend_that_is_asked_for_has_its_reason() -> None:
     for asked in ("torch backend=cpu", "torch==2.9.1+cpu", "torch backend=cu118", "torch==2.9.1 backend=rocm6.4"):
         decision = decide("linux 580.95.05 9.0", asked)
-        reasons = {one.backend: one.reason for one in decision.candidates}
+        reasons = {one.backend: one.reason for one in candidates(decision)}
         assert decision.backend
         assert reasons.pop(decision.backend) == "asked for"
         assert set(reasons.values()) == {f"{decision.backend} is asked for"}
 
 
 def test_candidates_are_ordered_by_number() -> None:
-    names = [str(candidate.backend) for candidate in decide("linux").candidates]
+    names = [str(candidate.backend) for candidate in candidates(decide("linux"))]
     assert names[:2] == ["cu132", "cu130"]
     assert names.index("rocm7.14") < names.index("rocm7.2") < names.index("rocm6.4")
     assert names[-1] == "cpu"
@@ -308,7 +309,7 @@ def test_after_asking_the_first_index_that_answers_is_taken() -> None:
     assert settled.torch is None
     assert settled.ask == ()
     assert settled.platforms == frozenset(("linux_x86_64", "linux_aarch64", "windows_amd64"))
-    assert [str(one.backend) for one in settled.candidates if one.accepted] == ["cu132"]
+    assert [str(one.backend) for one in candidates(settled) if one.accepted] == ["cu132"]
 
 
 def test_after_asking_in_vain_the_refusal_names_what_fits() -> None:

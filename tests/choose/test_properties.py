@@ -11,6 +11,7 @@ from uvtorch.catalog import Build, Catalog, Kernels, number
 from uvtorch.choose import Decision, Request, choose, evaluate
 from uvtorch.choose.compatibility import Judge, select
 from uvtorch.machine import Driver, Gpu, Machine, Platform, Problem
+from uvtorch.verbs.explain import candidates
 
 CATALOG = catalogs.load()
 
@@ -138,10 +139,11 @@ def test_a_refusal_names_something_that_fits_if_anything_does(machine: Machine, 
 def complete(decision: Decision, catalog: Catalog) -> None:
     """A decision says one thing, and has a reason for every candidate."""
     assert (decision.backend is not None) + (decision.refusal is not None) + bool(decision.ask) == 1
-    assert len({candidate.backend for candidate in decision.candidates}) == len(decision.candidates)
-    assert {candidate.backend for candidate in decision.candidates} >= set(catalog.builds)
-    assert all(candidate.reason and candidate.reason.isascii() for candidate in decision.candidates)
-    accepted = [candidate for candidate in decision.candidates if candidate.accepted]
+    rows = [*candidates(decision)]
+    assert len({candidate.backend for candidate in rows}) == len(rows)
+    assert {candidate.backend for candidate in rows} >= set(catalog.builds)
+    assert all(candidate.reason and candidate.reason.isascii() for candidate in rows)
+    accepted = [candidate for candidate in rows if candidate.accepted]
     if decision.backend:
         assert [(one.backend, one.torch) for one in accepted] == [(decision.backend, decision.torch)]
     else:

@@ -1,4 +1,4 @@
-"""The choice: (machine, request, catalog) -> Decision, with a reason for every candidate. Pure, no I/O.
+"""The choice: (machine, request, catalog) -> Decision. Pure, no I/O.
 
 Of the builds that run here (`evaluate`), the newest torch that the request allows is taken; for that torch, the newest
 CUDA major that the driver runs, and within it the highest build that the driver supports natively, else the lowest by
@@ -14,10 +14,22 @@ from typing import NamedTuple
 
 from uvtorch.backend import Backend
 from uvtorch.catalog import Catalog, number, since
-from uvtorch.choose import messages
 from uvtorch.choose.compatibility import FAMILY, MAKER, Hardware, labels, platform_name
-from uvtorch.choose.messages import CPU, Candidate
-from uvtorch.choose.table import Need, Request, Row, Table, Wish, evaluate, local_backend
+from uvtorch.choose.table import (
+    CPU,
+    Need,
+    Request,
+    Row,
+    Table,
+    Wish,
+    absent,
+    evaluate,
+    local_backend,
+    newest_fit,
+    refusal,
+    warnings,
+    why,
+)
 from uvtorch.errors import UsageError
 from uvtorch.machine import Machine
 from uvtorch.packages import has_build
@@ -26,6 +38,8 @@ from uvtorch.requirement import parse, without_local
 __all__ = ["Decision", "Option", "Ranking", "Request", "after_asking", "choose", "evaluate", "local_backend"]
 __all__ += ["rank_choices"]
 
+ASKED = "asked for"
+"""The reason of a backend that was named."""
 _OLD = {"cu": "cu117", "rocm": "rocm5.2"}
 """Family -> the newest backend with torch 1.13.1 (pytorch.org's page of previous versions: declared)."""
 
@@ -57,11 +71,6 @@ class Decision(NamedTuple):
     table: Table | None = None
     newest: str = ""
     """The newest known release, where nothing keeps uv from a newer one."""
-
-    @property
-    def candidates(self) -> tuple[Candidate, ...]:
-        """Every backend, highest first, with what was made of it."""
-        return tuple(messages.candidates(self.table, self.backend, self.torch, self.reason)) if self.table else ()
 
     def beyond(self, torch: str | None) -> tuple[str, ...]:
         """The line about a release that uv took and the catalog does not know."""
@@ -97,10 +106,10 @@ def choose(machine: Machine, request: Request, catalog: Catalog) -> Decision:
         return _unknown(table)
     chosen = table.best()
     if chosen is None:
-        sentence, hints = messages.refusal(table)
+        sentence, hints = refusal(table)
         return _refuse(table, sentence, *hints)
-    why, warnings = messages.why(table, chosen.backend), messages.warnings(table, chosen)
-    return _decide(table, chosen.backend, chosen.release, why)._replace(warnings=tuple(warnings))
+    decided = _decide(table, chosen.backend, chosen.release, why(table, chosen.backend))
+    return decided._replace(warnings=tuple(warnings(table, chosen)))
 
 
 def _refuse(table: Table, said: str, *hints: str) -> Decision:
@@ -198,8 +207,7 @@ def _lowest(table: Table) -> tuple[int, ...]:
 
 def _unknown(table: Table) -> Decision:
     judge, family, catalog = table.judge, table.hardware.family, table.judge.catalog
-    fits, low = table.best(requested=False), _lowest(table)
-    newest = f"The newest that fits is {fits.release} ({fits.backend})." if fits else ""
+    (_, newest), low = newest_fit(table), _lowest(table)
 
     def refuse(said: str, *hints: str) -> Decision:
         return _refuse(table, f"{table.need.text} is {said}. {newest}".strip(), *hints)
@@ -210,7 +218,7 @@ def _unknown(table: Table) -> Decision:
             where = platform_name(judge.platform)
             return refuse(f"newer than uvtorch's catalog, and torch has no more wheels for {where}")
         # One index: nothing to choose, and uv says if it has it.
-        decided = _decide(table, backend, None, messages.why(table, backend))
+        decided = _decide(table, backend, None, why(table, backend))
         return decided._replace(warnings=table.hardware.warnings)
     if low < number(first := next(iter(catalog.releases))):
         way = f"name a backend that has it (`--torch-backend {_OLD[family]}` has torch 1.13.1), or take a"
@@ -248,7 +256,7 @@ def _obey(table: Table, backend: Backend) -> Decision:
     # One that runs, else the newest with a wheel here, else the newest.
     with_wheel = (row for row in rows if not row.fails("platform", "python"))
     shown = own.best(backend=backend) or next(with_wheel, next(iter(rows), None))
-    decided = _decide(table, backend, shown.release if shown else None, messages.ASKED)
+    decided = _decide(table, backend, shown.release if shown else None, ASKED)
     fault = _misfit(own, backend, rows)
     return decided._replace(
         native=decided.native and (bool(own.hardware.gpus) or backend.family == "cpu"),
@@ -270,7 +278,7 @@ def _misfit(own: Table, backend: Backend, rows: Sequence[Row]) -> str | None:
         nearest = max(rows, key=lambda row: row.miss)
         return str(nearest) if nearest.fault else None
     if not rows and backend in judge.catalog.builds and own.need.releases:
-        return messages.absent(own, backend)
+        return absent(own, backend)
     return f"it {unknown}" if unknown else None
 
 
@@ -342,11 +350,11 @@ def _spare(hardware: Hardware, options: tuple[Option, ...]) -> Ranking:
     # Of those for this machine's GPU, else of others for a GPU.
     places = sorted(range(len(options)), key=lambda at: (families[at] != hardware.family, families[at] == "cpu"))
     misses = [f"{options[at].backend or 'PyPI'}: {options[at].reason}" for at in places]
-    why = (hardware.refusal or next(iter(misses), "no choice is offered")).rstrip(".")
+    because = (hardware.refusal or next(iter(misses), "no choice is offered")).rstrip(".")
     if spare is None:
-        return Ranking(None, options, (f"no backend choice fits this machine: {why}",))
+        return Ranking(None, options, (f"no backend choice fits this machine: {because}",))
     taken = "the CPU choice" if families[spare] else "what PyPI gives"
-    return Ranking(spare, options, (f"no GPU choice fits this machine ({why}): taking {taken}",))
+    return Ranking(spare, options, (f"no GPU choice fits this machine ({because}): taking {taken}",))
 
 
 def _option(table: Table, backend: Backend | None, torch: str | None) -> Option:
@@ -364,8 +372,8 @@ def _option(table: Table, backend: Backend | None, torch: str | None) -> Option:
         )
     row = table.taken(backend, torch)
     if row and _runs(row):
-        return Option(backend, row.release, True, messages.why(table, backend))
-    return Option(backend, torch, False, str(row) if row else messages.absent(table, backend))
+        return Option(backend, row.release, True, why(table, backend))
+    return Option(backend, torch, False, str(row) if row else absent(table, backend))
 
 
 def _runs(row: Row) -> bool:
@@ -386,5 +394,5 @@ def _pypi_option(table: Table, torch: str | None) -> Option:
     # PyPI's CUDA build works without a GPU; no other family is on PyPI.
     if row and not _runs(row) and not (row.fails("gpu") and hardware.family == "cpu"):
         wrong = wrong or str(row.fault)
-    said = wrong or messages.why(table, backend if backend.family == hardware.family else CPU)
+    said = wrong or why(table, backend if backend.family == hardware.family else CPU)
     return Option(None, release, not wrong, f"PyPI's torch {release} ({backend}): {said}")

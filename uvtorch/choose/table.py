@@ -1,19 +1,34 @@
-"""A request, read for one machine, and its table: each build once, with what keeps it from running. Pure."""
+"""A request, read for one machine; its table: each build once, with what keeps it from running; and its words. Pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from itertools import combinations
 from typing import NamedTuple
 
 from uvtorch.backend import CHANNELS, Backend
 from uvtorch.backend import parse as parse_backend
 from uvtorch.catalog import PYTHONS, Catalog, number
-from uvtorch.choose.compatibility import STEPS, Fault, Hardware, Judge, for_backend, platform_name, select
+from uvtorch.choose.compatibility import (
+    JETSONS,
+    KIND,
+    STEPS,
+    Fault,
+    Hardware,
+    Judge,
+    capability,
+    for_backend,
+    kinds,
+    labels,
+    platform_name,
+    select,
+)
 from uvtorch.errors import UsageError
-from uvtorch.machine import Gpu, Machine, Platform
+from uvtorch.machine import Driver, Gpu, Machine, Platform
 from uvtorch.markers import EVERYWHERE, Environment, holds
-from uvtorch.packages import roles
+from uvtorch.packages import has_build, roles
 from uvtorch.requirement import allows, named_by, parse, specifiers
 
+CPU = Backend("cpu")
 PLAIN = tuple(tag for tag in PYTHONS if not tag.endswith("t"))
 """Every Python with a GIL."""
 
@@ -281,3 +296,134 @@ def _oldest_fault(judge: Judge, used: tuple[Gpu, ...], backend: Backend, need: N
         return None
     why = f"requires-python allows it, and {backend} has none for it"
     return Fault("range", f"has no wheel for {python_text(need.oldest.pythons)}; {why}")
+
+
+# What is said of it
+
+
+def why(table: Table, backend: Backend) -> str:
+    """Why a backend is taken, one clause."""
+    judge, machine, gpus = table.judge, table.judge.machine, labels(table.hardware.gpus)
+    if judge.platform == "macos_arm64":
+        return "macOS: the default wheel has Metal (MPS)"
+    if judge.platform == "macos_x86_64":
+        return "macOS on Intel: torch ends at 2.2.2"
+    if backend.family == "cpu":
+        return "no GPU that PyTorch can use" if machine.gpus or machine.problems else "no GPU"
+    if backend.family != "cu":
+        return gpus
+    how = "" if judge.is_native(backend) else f" ({backend} by minor-version compatibility)"
+    return f"driver {judge.driver.version or '?'} supports CUDA {'.'.join(map(str, judge.cuda or '?'))}{how}; {gpus}"
+
+
+def absent(table: Table, backend: Backend) -> str:
+    """Why a backend has none of the releases that are asked for."""
+    return f"its index has torch {span(table, backend)}, not {table.need.text}"
+
+
+def span(table: Table, backend: Backend) -> str:
+    """The known releases of a backend: `2.0.0 to 2.7.1`."""
+    index = [*table.judge.catalog.builds[backend]]
+    return " to ".join(dict.fromkeys((index[0], index[-1])))
+
+
+def warnings(table: Table, chosen: Row) -> Iterator[str]:
+    """What to say beside a choice: GPUs passed over, GPUs that are not known, what requires-python costs."""
+    judge, backend = table.judge, chosen.backend
+    yield from table.hardware.warnings
+    cuda = table.hardware.gpus if backend.family == "cu" else ()
+    if blind := [gpu for gpu in cuda if capability(gpu) is None]:
+        yield f"the compute capability of {labels(blind)} is not known, so {backend} is chosen by the driver alone"
+    if unknown := [gpu for gpu in cuda if judge.is_newer(gpu)]:
+        known = f"is newer than uvtorch's catalog (as of {judge.catalog.as_of})"
+        yield f"{labels(unknown)} {known}; {backend} is the newest build that this driver runs"
+    unbuilt = (name for name in table.need.packages if not has_build(name, backend, chosen.release))
+    yield from (f"{name} has no build for {backend}: it comes from the default index, for the CPU" for name in unbuilt)
+    ranged = (row for row in table.rows if row.requested and row.fails("range"))
+    lost = max(ranged, key=lambda row: row.order, default=None)
+    if lost and table.need.oldest and number(lost.release) > number(chosen.release):
+        oldest = f"requires-python allows {python_text(table.need.oldest.pythons)}"
+        yield f"{oldest}, which {lost.backend} has no torch for: without it, {_fits(lost)}"
+
+
+def _fits(row: Row) -> str:
+    return f"torch {row.release} ({row.backend}) fits"
+
+
+def newest_fit(table: Table) -> tuple[Row | None, str]:
+    """What fits of all releases, and a sentence that says so."""
+    fits = table.best(requested=False)
+    return fits, f"The newest that fits is {fits.release} ({fits.backend})." if fits else ""
+
+
+def refusal(table: Table) -> tuple[str, tuple[str, ...]]:
+    """(refusal, hints) where no build of the machine's family fits."""
+    hardware = table.hardware
+    rows = [row for row in table.rows if row.backend.family == hardware.family]
+    asked = (row for row in rows if row.requested)
+    nearest = max(asked, key=lambda row: (number(row.release), row.miss), default=None)
+    # Whether some build is not ruled out by the GPU itself.
+    here = [row for row in rows if not row.fails("platform")]
+    possible = not here or not all(row.fails("kernels") for row in here)
+    fits, newest = newest_fit(table) if possible else (None, "")
+    if nearest is None:
+        said = f"torch {table.need.releases[0]} has no {KIND[hardware.family]} build"
+    elif possible:
+        said = str(nearest)
+    else:
+        together = " together" if len(kinds(hardware.gpus)) > 1 else ""
+        where = platform_name(table.judge.platform)
+        said = f"No known PyTorch build for {where} has kernels for {labels(hardware.gpus)}{together}"
+    return f"{said}. {newest}".strip(), tuple(_hints(table, nearest, possible, fits))
+
+
+def _hints(table: Table, nearest: Row | None, possible: bool, fits: Row | None) -> Iterator[str]:
+    """What would fit."""
+    judge, ranged = table.judge, nearest if nearest and nearest.fails("range") else None
+    if ranged and (build := judge.catalog.build(ranged.backend, ranged.release, judge.platform)):
+        yield f'with requires-python = ">={min(build.pythons & set(PLAIN), key=number)}", {_fits(ranged)}'
+    for wish in table.need.wishes:
+        lacking = sorted(wish.lacking, key=number)
+        yield from (f"{wish.package} {one} has no wheel for {python_text(table.need.pythons)}" for one in lacking)
+    if possible:
+        yield from _other_driver(table)
+    if possible and not fits and not ranged:
+        yield from _other_python(table)
+    yield from _gpu_sets(table)
+    if judge.machine.platform.tegra or any(capability(gpu) in JETSONS for gpu in table.hardware.gpus):
+        yield "builds for Jetsons are on NVIDIA's own Jetson index"
+    cpu = table.again(backend=CPU).best() if table.hardware.family != "cpu" else None
+    if cpu:
+        yield f"`--torch-backend cpu` gives torch {cpu.release} without the GPU"
+
+
+def _other_driver(table: Table) -> Iterator[str]:
+    """What the request would get with the least driver of each CUDA major."""
+    machine, here = table.judge.machine, number(table.judge.driver.version)
+    majors = sorted(table.judge.catalog.minimum_driver) if table.hardware.family == "cu" else []
+    for least in map(table.judge.least_driver, majors):
+        fits = table.again(machine._replace(nvidia_driver=Driver(least))).best() if here < number(least) else None
+        if fits:
+            yield f"with a driver >= {least}, {_fits(fits)}"
+
+
+def _other_python(table: Table) -> Iterator[str]:
+    """The newest Python with which something would fit."""
+    for tag in sorted(PLAIN, key=number, reverse=True):
+        other = table.again(asked=table.asked._replace(python=tag, requires_python=None))
+        if fits := other.best() or other.best(requested=False):
+            yield f"with Python {tag}, {_fits(fits)}"
+            return
+
+
+def _gpu_sets(table: Table) -> Iterator[str]:
+    """For GPUs that no build serves together: the largest sets of their kinds that one build serves."""
+    here = kinds(table.hardware.gpus)
+    variable = "CUDA_VISIBLE_DEVICES" if table.hardware.family == "cu" else "HIP_VISIBLE_DEVICES"
+    found: list[set[Gpu]] = []
+    for some in (some for size in range(min(len(here), 6) - 1, 0, -1) for some in combinations(here, size)):
+        served = any(set(some) <= larger for larger in found)
+        fits = None if served else table.again(table.judge.machine._replace(gpus=some)).best()
+        if fits:
+            found.append(set(some))
+            yield f"with only {labels(some)} visible ({variable}), {_fits(fits)}"

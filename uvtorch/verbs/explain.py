@@ -12,10 +12,10 @@ import click
 from uvtorch import catalog as catalogs
 from uvtorch import requirement
 from uvtorch.backend import Backend, parse
-from uvtorch.catalog import Catalog, number
-from uvtorch.choose import Decision, Option, Request, choose, evaluate, local_backend, rank_choices
+from uvtorch.catalog import Catalog, number, since
+from uvtorch.choose import ASKED, Decision, Option, Request, choose, evaluate, local_backend, rank_choices
 from uvtorch.choose.compatibility import FAMILY, summary
-from uvtorch.choose.messages import Candidate
+from uvtorch.choose.table import Row, Table, span
 from uvtorch.machine import Machine
 from uvtorch.packages import normalize
 from uvtorch.project import Project
@@ -64,13 +64,76 @@ def explain(
     rows += [("machine", summary(machine)), ("request", "; ".join(said)), ("catalog", f"as of {as_of}")]
     session.out.table(rows)
     session.out.text("")
-    session.out.table(_table(decision.candidates), ("", "backend", "torch", "why, or why not"))
+    session.out.table(_table(candidates(decision)), ("", "backend", "torch", "why, or why not"))
 
 
 def _merged(requirements: Sequence[str], project: Project) -> tuple[str, ...]:
     """What the command line and the project ask for together; the command line replaces a package's requirement."""
     named = {normalize(requirement.parse(text).name) for text in requirements}
     return (*requirements, *(text for text in requirements_of(project) if requirement.named_by(text) not in named))
+
+
+# Every candidate
+
+
+class Candidate(NamedTuple):
+    """A backend, the newest torch it could give for a request, and what was made of it."""
+
+    backend: Backend
+    torch: str | None
+    accepted: bool
+    reason: str
+    """Why it was rejected or accepted, a clause in ASCII."""
+    certainty: str = ""
+    """One of `catalog.CERTAINTIES`: that this build exists."""
+
+
+def candidates(decision: Decision) -> Iterator[Candidate]:
+    """Every backend, highest first, one that is not known before them."""
+    table, taken, reason = decision.table, decision.backend, decision.reason
+    if table is None:
+        return
+    chosen = None if reason == ASKED else table.find(taken, decision.torch)
+    known = dict.fromkeys(row.backend for row in table.rows)
+    for backend in known if taken is None or taken in known else [taken, *known]:
+        release, said = (decision.torch, reason) if backend == taken else _rejected(table, backend, chosen)
+        if reason == ASKED and backend != taken:
+            said = f"{taken} is {ASKED}"
+        build = table.judge.catalog.build(backend, release, table.judge.platform)
+        yield Candidate(backend, release, backend == taken, said, build.certainty if build else "")
+
+
+def _rejected(table: Table, backend: Backend, chosen: Row | None) -> tuple[str | None, str]:
+    """(the release that a backend could give, why it is not taken)."""
+    shown = table.best(backend=backend) or max(table.of(backend), key=lambda row: row.miss, default=None)
+    if shown:
+        return shown.release, str(shown.fault or _not_taken(table, shown, chosen))
+    newest = next(row for row in table.rows if row.backend == backend)
+    if newest.fails("gpu"):
+        return None, str(newest.fault)
+    return None, "the requirements contradict" if table.need.conflict else f"has torch {span(table, backend)} only"
+
+
+def _not_taken(table: Table, row: Row, chosen: Row | None) -> str:
+    """Why a row that runs is not taken."""
+    judge, backend = table.judge, row.backend
+    if chosen is None:
+        return "runs here, but is not on offer"
+    better, native = chosen.backend, judge.is_native(backend)
+    split, cuda = since(backend, judge.catalog.split), ".".join(map(str, better.version[:1]))
+    rules = (
+        (row.release != chosen.release, f"here, but ends at torch {row.release}: {better} has {chosen.release}"),
+        (split, f"here, but needs rocm-sdk packages for every GPU; {better} brings its libraries"),
+        (backend.family != "cu", f"here, but {better} is newer"),
+        (backend.version[:1] != better.version[:1], f"here, but the driver also runs CUDA {cuda}: {better}"),
+        (not native and judge.is_native(better), f"by minor-version compatibility only; {better} natively"),
+        (native, f"here, but {better} is newer and as native"),
+        (True, f"here, but {better} is nearer to the driver"),
+    )
+    return f"runs {next(text for holds, text in rules if holds)}"
+
+
+# As JSON, and for people
 
 
 def _document(decision: Decision, base: str) -> dict[str, object]:
@@ -91,7 +154,7 @@ def _document(decision: Decision, base: str) -> dict[str, object]:
         "refusal": decision.refusal,
         "candidates": [
             {**candidate._asdict(), "backend": str(candidate.backend), "certainty": candidate.certainty or None}
-            for candidate in decision.candidates
+            for candidate in candidates(decision)
         ],
         "hints": decision.hints,
         "warnings": decision.warnings,
@@ -121,14 +184,14 @@ def _kept(project: Project, machine: Machine) -> Iterator[tuple[str, str]]:
         yield "kept", f"{project.config.backend}, which [tool.uvtorch] names: `add` takes it"
 
 
-def _table(candidates: Iterable[Candidate]) -> Iterator[tuple[str, str, str, str]]:
+def _table(rows: Iterable[Candidate]) -> Iterator[tuple[str, str, str, str]]:
     """(mark, backends, torch, reason), the chosen one first; neighbours rejected for one reason share a line."""
-    chosen_first = sorted(candidates, key=lambda candidate: not candidate.accepted)
+    chosen_first = sorted(rows, key=lambda candidate: not candidate.accepted)
     for (accepted, _, why), group in groupby(chosen_first, lambda one: (one.accepted, one.backend.family, one.reason)):
-        rows = [*group]
-        torch = {row.torch or "-" for row in rows}
-        name = f"{rows[-1].backend}..{rows[0].backend}" if rows[1:] else str(rows[0].backend)
-        guess = " (not yet seen on the index)" if accepted and rows[0].certainty == "inferred" else ""
+        alike = [*group]
+        torch = {row.torch or "-" for row in alike}
+        name = f"{alike[-1].backend}..{alike[0].backend}" if alike[1:] else str(alike[0].backend)
+        guess = " (not yet seen on the index)" if accepted and alike[0].certainty == "inferred" else ""
         yield "*" if accepted else " ", name, torch.pop() if len(torch) == 1 else "", why + guess
 
 
