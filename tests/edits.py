@@ -18,7 +18,6 @@ class Source(NamedTuple):
 class SetIndex(NamedTuple):
     name: str
     url: str
-    explicit: bool = True
     flat: bool = False
 
 
@@ -100,8 +99,8 @@ def apply(
     project = PyProject(raw, origin, script=script)
     for operation in operations:
         match operation:
-            case SetIndex(name, url, explicit, flat):
-                project.set_index(name, url, explicit=explicit, flat=flat)
+            case SetIndex(name, url, flat):
+                project.set_index(name, url, flat=flat)
             case SetSources(package, entries):
                 project.set_sources(package, [model.Source(package, **entry._asdict()) for entry in entries])
             case SetDefaultGroups(groups):

@@ -18,9 +18,9 @@ from uvtorch.audit import config, lock
 from uvtorch.audit.case import FIX, Case, Finding
 from uvtorch.audit.exports import Export, read_export, selections
 from uvtorch.machine import Machine, Platform
-from uvtorch.markers import holds
 from uvtorch.project import Environment, Project, Target, read
 from uvtorch.project.lock import Lock, read_lock
+from uvtorch.requirement import holds
 
 pytest_plugins = ["tests.index.fixtures"]
 

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from tests.examples import given
 from uvtorch.backend import DEFAULT_INDEX_BASE, PLATFORMS, Backend, from_url, marker, parse, same_url
 from uvtorch.machine import Platform
-from uvtorch.markers import holds
 from uvtorch.project import Environment
+from uvtorch.requirement import holds
 
 NAMES = [
     ("cpu", Backend("cpu")),

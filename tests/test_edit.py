@@ -49,7 +49,7 @@ CHOICES = (Source("pytorch-cpu", extra="cpu"), Source("pytorch-cu126", "sys_plat
 
 OPERATIONS: dict[str, tuple[Operation, ...]] = {
     "index": (SetIndex("pytorch-cu128", URL),),
-    "index not explicit": (SetIndex("pytorch-cu128", URL + "/", explicit=False),),
+    "index with a slash": (SetIndex("pytorch-cu128", URL + "/"),),
     "remove the first index": (RemoveIndex("corp"),),
     "remove indexes": tuple(RemoveIndex(name) for name in ("a", "b", "pytorch-cu121", "pytorch-cu128", "other")),
     "pin": (SetIndex("pytorch-cu128", URL), SetSources("torch", PIN), SetSources("torchvision", PIN)),
@@ -123,13 +123,12 @@ def expected(data: Data, operation: Operation) -> Data:
     data = copy.deepcopy(data)
     uv: Data = data.setdefault("tool", {}).setdefault("uv", {})
     match operation:
-        case SetIndex(name, url, explicit):
+        case SetIndex(name, url):
             index = next((index for index in uv.setdefault("index", []) if index["name"] == name), None)
             if index is None:
                 index = {"name": name, "url": url}
                 uv["index"].append(index)
-            if explicit:
-                index["explicit"] = True
+            index["explicit"] = True
         case RemoveIndex(name):
             uv["index"] = [index for index in uv.get("index", []) if index["name"] != name]
         case SetSources(package, entries):
@@ -509,8 +508,7 @@ SAME: dict[str, tuple[Operation, str]] = {
         '[tool.uv.sources]\ntorch = [{index="pytorch-cpu",extra="cpu"},{index="pytorch-cu126",extra="CU126",marker="sys_platform==\\"linux\\""}]\n'),
     "an array of tables": (SetSources("torch", (Source("a", group="x"),)), '[[tool.uv.sources.torch]]\ngroup = "X"\nindex = "a"\n'),
     "a slash behind the URL": (SetIndex("a", "https://example.com"), '[tool.uv]\nindex = [{ name = "a", url = "https://example.com/", explicit = true }]\n'),
-    "not explicit, and not asked to be": (SetIndex("a", "u", explicit=False), '[[tool.uv.index]]\nname = "a"\nurl = "u"\n'),
-    "explicit though not asked to be": (SetIndex("a", "u", explicit=False), '[[tool.uv.index]]\nname = "a"\nurl = "u"\nexplicit = true\n'),
+    "an explicit index": (SetIndex("a", "u"), '[[tool.uv.index]]\nname = "a"\nurl = "u"\nexplicit = true\n'),
     "the same requirement": (AddRequirement(BASE, "torch >=2; python_version>'3'"), "[project]\ndependencies = ['Torch>= 2 ;python_version > \"3\"']\n"),
     "a bare name is there with bounds": (AddRequirement(BASE, "torch"), '[project]\ndependencies = ["torch[opt]>=2"]\n'),
     "extras in another spelling": (AddRequirement(Target("extra", "cu-126"), "torch"), '[project.optional-dependencies]\nCU_126 = ["torch"]\n[project]\n'),

@@ -11,8 +11,8 @@ from uvtorch import requirement
 from uvtorch.backend import parse
 from uvtorch.errors import ProjectError, UsageError, UvtorchError
 from uvtorch.machine import Platform
-from uvtorch.markers import can_hold, dead, holds
 from uvtorch.project import Config, Environment, Index, Item, Project, Target, read
+from uvtorch.requirement import can_hold, dead, holds
 
 LINUX = Platform("linux", "x86_64")
 ARM = Platform("linux", "aarch64")

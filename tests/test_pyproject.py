@@ -67,14 +67,14 @@ def test_anchors_of_a_script_stand_among_its_dependencies() -> None:
 
 
 def test_an_index_may_be_a_page_of_links() -> None:
-    raw = apply(b"", [SetIndex("a", "https://example.com/a", explicit=False, flat=True)])
-    assert raw == b'[[tool.uv.index]]\nname = "a"\nurl = "https://example.com/a"\nformat = "flat"\n'
+    raw = apply(b"", [SetIndex("a", "https://example.com/a", flat=True)])
+    assert raw == b'[[tool.uv.index]]\nname = "a"\nurl = "https://example.com/a"\nformat = "flat"\nexplicit = true\n'
 
 
 def test_an_index_without_a_name_gets_one() -> None:
     raw = b'[[tool.uv.index]]\nurl = "https://example.com/a/"\n'
-    named = apply(raw, [SetIndex("a", "https://example.com/a", explicit=False)])
-    assert named == raw + b'name = "a"\n'
+    named = apply(raw, [SetIndex("a", "https://example.com/a")])
+    assert named == raw + b'name = "a"\nexplicit = true\n'
     assert apply(named, [SetIndex("b", "https://example.com/a")]).startswith(named)
 
 

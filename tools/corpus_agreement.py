@@ -18,10 +18,10 @@ from uvtorch.audit import config
 from uvtorch.audit.case import Case, Finding
 from uvtorch.errors import UvtorchError
 from uvtorch.machine import Machine, Platform
-from uvtorch.markers import dead
 from uvtorch.packages import normalize
 from uvtorch.project import Choice, Project, read
 from uvtorch.project.model import BASE
+from uvtorch.requirement import dead
 
 HERE = Machine(Platform("linux", "x86_64"))
 

@@ -89,7 +89,8 @@ def from_url(url: str) -> Backend | None:
     `/us`) do not count. The last part may say more (`pytorch-cu128`, `cu126_torch260`, `rocm-rel-7.0`) as long as it
     names one backend. A wheel's URL or path is told by its local version, else by its directory.
     """
-    parts = ["", "", *_path(url)]
+    path = re.split("[?#]", url, maxsplit=1)[0].lower().replace("%2b", "+").replace("%20", " ")
+    parts = ["", "", *filter(None, re.sub("^.*?://[^/]*", "", path).split("/"))]
     if parts[-1].endswith(".whl"):
         if backend := parse(parts.pop().partition("+")[2].partition("-")[0]):
             return backend
@@ -100,11 +101,6 @@ def from_url(url: str) -> Backend | None:
     above, last = parts[-2], parts[-1].removesuffix(".html")
     backend = parse(last) or _named_within(last)
     return backend._replace(channel=backend.channel or above) if backend and above in CHANNELS else backend
-
-
-def _path(url: str) -> list[str]:
-    path = re.split("[?#]", url, maxsplit=1)[0].lower().replace("%2b", "+").replace("%20", " ")
-    return [part for part in re.sub("^.*?://[^/]*", "", path).split("/") if part]
 
 
 def _named_within(part: str) -> Backend | None:

@@ -10,13 +10,12 @@ from typing import Any, Literal, NamedTuple
 from uvtorch.backend import Backend, marker, same_url
 from uvtorch.choose import Decision
 from uvtorch.errors import ProjectError
-from uvtorch.markers import MAIN_PLATFORMS
 from uvtorch.packages import extension_names, has_build, normalize, roles
 from uvtorch.project import Choice, Index, Item, Project, Requirement, Source, Target
 from uvtorch.project.choices import reached, torch_first
 from uvtorch.project.model import BASE, GROUP
 from uvtorch.project.pyproject import PyProject
-from uvtorch.requirement import bare_requirement, named_by, with_extras, within, without_local
+from uvtorch.requirement import MAIN_PLATFORMS, bare_requirement, named_by, with_extras, within, without_local
 
 ChoiceKind = Literal["extra", "group"]
 _NONE: AbstractSet[str] = frozenset()
@@ -37,12 +36,11 @@ def pin(
 ) -> None:
     """Take `packages` (normalized; those that the command is about to add included) from the decision's backend.
 
-    So are all PyTorch packages that the project names, as two builds in one environment do not work, those that only
-    other packages require (`transitive`), and those in the group already. What an earlier pin needs no more goes.
-
-    `staying`: the requirements that stay as they are written (None: all of the project's). One with a local version and
-    no marker can be met by the backend's index alone, so its source holds on every platform.
-    Raises ProjectError where the project takes one of the packages from a repository, a path or a wheel.
+    So are all PyTorch packages that the project names, those that only others require (`transitive`), and those in the
+    group already, as two builds in one environment do not work. What an earlier pin needs no more goes. `staying`: the
+    requirements that stay as they are (None: the project's); one with a local version and no marker can be met by the
+    backend's index alone, so its source holds on every platform. Raises ProjectError where the project takes a package
+    from a repository, a path or a wheel.
     """
     backend = decision.backend
     assert backend is not None  # a refusal has no pins
@@ -107,17 +105,21 @@ def _move_extensions(file: PyProject, project: Project, backend: Backend) -> Non
     """Take what is compiled against torch from its index for the new backend. Whether that has a build, uv will say."""
     pins = (one.backend for one in project.sources if project.is_pinned(one.package) and one.index)
     for old in {one.name for one in pins if one} - {backend.name}:
-        have = [one for one in project.own_sources if one.package in extension_names()]
-        for source in have:
-            if source.index and source.index.endswith(f"-{old}"):
-                name, url = source.index.replace(old, backend.name), (source.url or "").replace(old, backend.name)
-                theirs = [Source(one.package, name, marker=one.marker) for one in have if one.package == source.package]
-                file.set_sources(source.package, theirs)
-                file.set_index(name, url, flat=url.endswith(".html"))
-                file.remove_index(source.index)
-        for item in project.grouped:
-            if item.package in extension_names() and item.text.endswith(old):
-                file.set_requirement(GROUP, item.package, item.text.replace(old, backend.name))
+        for package in sorted(extension_names()):
+            _move_extension(file, project, package, old, backend.name)
+
+
+def _move_extension(file: PyProject, project: Project, package: str, old: str, new: str) -> None:
+    have = [one for one in project.own_sources if one.package == package]
+    for source in have:
+        if source.index and source.index.endswith(f"-{old}"):
+            name, url = source.index.replace(old, new), (source.url or "").replace(old, new)
+            file.set_sources(package, [Source(package, name, marker=one.marker) for one in have])
+            file.set_index(name, url, flat=url.endswith(".html"))
+            file.remove_index(source.index)
+    for item in project.grouped:
+        if item.package == package and item.text.endswith(old):
+            file.set_requirement(GROUP, package, item.text.replace(old, new))
 
 
 def pin_like(
@@ -173,8 +175,7 @@ def unpin(
     stay = {item.package for item in own if item.package not in gone or item.target != (target or BASE)}
     grouped = set(in_group(project)) - stay
     left = grouped | ({item.package for item in own} - stay)
-    uses = [(user, name) for name in left for user in users.get(name, ())]
-    needed = reached({user for user, _ in uses} - left, uses) & left
+    needed = _needed(left, users)
     if not (stay or needed) and (left or gone):
         unpin_all(file, project, gone)
         return
@@ -182,6 +183,12 @@ def unpin(
     for name in sorted((needed - grouped).intersection(source.package for source in project.own_sources)):
         file.add_requirement(GROUP, name)
     _forget(file, grouped - needed)
+
+
+def _needed(names: AbstractSet[str], users: Mapping[str, Sequence[str]]) -> set[str]:
+    """Those of the names that something else requires, be it through one another."""
+    uses = [(user, name) for name in names for user in users.get(name, ())]
+    return reached({user for user, _ in uses} - names, uses) & names
 
 
 def unpin_all(file: PyProject, project: Project, gone: AbstractSet[str] = _NONE) -> None:
@@ -203,11 +210,9 @@ def _forget(file: PyProject, grouped: AbstractSet[str], gone: AbstractSet[str] =
 def move(file: PyProject, project: Project, base: str) -> tuple[str, ...]:
     """Take the PyTorch indexes of the project's sources from another base; their new URLs."""
     named = {source.index for source in project.sources if project.is_pytorch(source.package)}
-    found = {name: index.backend for name, index in project.own_indexes.items() if name in named}
-    urls = {name: backend.index_url(base) for name, backend in found.items() if backend}
-    for name, url in urls.items():
-        file.set_index(name, url, explicit=False, moving=True)
-    file.move_index_base(base)
+    found = {name: index for name, index in project.own_indexes.items() if name in named}
+    urls = {name: index.backend.index_url(base) for name, index in found.items() if index.backend}
+    file.move_indexes(urls, base)
     return tuple(urls.values())
 
 
@@ -326,8 +331,8 @@ def withdraw(file: PyProject, project: Project, base: str) -> None:
         if item.package not in project.packages_in(BASE):
             file.add_requirement(BASE, without_local(item.text))
     _replace(file, project, stated(project), {}, [])
-    named = [(one.index, one.url, one.backend) for one in project.sources]
-    sweep(file, project, {name for name, url, it in named if it and not same_url(url, it.index_url(base))})
+    found = (one for one in project.sources if one.backend and not same_url(one.url, one.backend.index_url(base)))
+    sweep(file, project, {one.index for one in found})
 
 
 def _replace(

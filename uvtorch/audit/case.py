@@ -11,11 +11,11 @@ from uvtorch.catalog import Catalog
 from uvtorch.choose import Option
 from uvtorch.environment import Venv
 from uvtorch.machine import Machine
-from uvtorch.markers import holds
 from uvtorch.project import Choice, Environment, Index, Project, Source
 from uvtorch.project.indexes import catalogued, is_below
 from uvtorch.project.lock import Lock
 from uvtorch.project.pyproject import PyProject
+from uvtorch.requirement import holds
 
 Command = tuple[str, ...]
 FIX: Final[Command] = ("uvtorch", "torch", "doctor", "--fix")

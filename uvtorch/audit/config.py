@@ -10,14 +10,13 @@ from uvtorch.audit.case import USE, Case, Edit, Finding, error, warning
 from uvtorch.backend import Backend, marker, same_url
 from uvtorch.choose import Decision, Request, choose
 from uvtorch.machine import Machine
-from uvtorch.markers import EVERYWHERE, PYTHONS, can_hold, dead, holds
 from uvtorch.packages import roles
 from uvtorch.project import Environment, Index, Project, Source
 from uvtorch.project.choices import conflicting
 from uvtorch.project.indexes import catalogued
 from uvtorch.project.model import BASE
 from uvtorch.project.pyproject import PyProject
-from uvtorch.requirement import understood, without_local
+from uvtorch.requirement import EVERYWHERE, PYTHONS, can_hold, dead, holds, understood, without_local
 
 
 def check(case: Case) -> Iterator[Finding]:

@@ -14,12 +14,11 @@ from typing import Any, Final, NamedTuple
 
 from uvtorch.backend import PLATFORMS
 from uvtorch.machine import Platform
-from uvtorch.markers import PYTHONS, holds
 from uvtorch.project import Environment, Project, Target
 from uvtorch.project.choices import reached
 from uvtorch.project.lock import Lock
 from uvtorch.project.model import GROUP
-from uvtorch.requirement import specifiers
+from uvtorch.requirement import PYTHONS, holds, specifiers
 
 _NAME: Final = re.compile(r'name = "([^"\\]+)"')
 _TAGS: Final = {"linux": "linux", "windows": "win", "macos": "macosx"}

@@ -8,13 +8,13 @@ from uvtorch.audit.exports import Installed, Package, installed
 from uvtorch.backend import PLATFORMS, from_url, parse, same_url
 from uvtorch.catalog import Catalog, number
 from uvtorch.choose.compatibility import platform_name
-from uvtorch.markers import MAIN_PLATFORMS
 from uvtorch.packages import has_build, roles
 from uvtorch.project import Environment, Index, Project, Source
 from uvtorch.project.indexes import catalogued
 from uvtorch.project.lock import Lock, stray
 from uvtorch.project.model import BASE, GROUP
 from uvtorch.project.pyproject import PyProject
+from uvtorch.requirement import MAIN_PLATFORMS
 
 
 def check(case: Case, lock: Lock) -> Iterator[Finding]:

@@ -24,9 +24,8 @@ from uvtorch.choose.compatibility import (
 )
 from uvtorch.errors import UsageError
 from uvtorch.machine import Driver, Gpu, Machine, Platform
-from uvtorch.markers import EVERYWHERE, Environment, holds
 from uvtorch.packages import has_build, roles
-from uvtorch.requirement import allows, named_by, parse, specifiers
+from uvtorch.requirement import EVERYWHERE, Environment, allows, holds, named_by, parse, specifiers
 
 CPU = Backend("cpu")
 PLAIN = tuple(tag for tag in PYTHONS if not tag.endswith("t"))

@@ -13,10 +13,10 @@ from typing import NamedTuple, TypeVar
 
 from uvtorch.backend import parse
 from uvtorch.machine import Platform
-from uvtorch.markers import Environment, can_hold, holds
 from uvtorch.packages import roles
 from uvtorch.project.indexes import Index, vendor
 from uvtorch.project.model import BASE, GROUP, Choice, Config, Item, Origin, Requirement, Source, Target
+from uvtorch.requirement import Environment, can_hold, holds
 
 Node = TypeVar("Node", bound=Hashable)
 

@@ -13,11 +13,11 @@ from typing import Any, Final, NamedTuple
 
 from uvtorch.backend import Backend, same_url
 from uvtorch.errors import ProjectError
-from uvtorch.markers import Environment, holds
 from uvtorch.packages import has_build, normalize
 from uvtorch.project.choices import Project
 from uvtorch.project.indexes import pytorch_backend, vendor
 from uvtorch.project.model import BASE
+from uvtorch.requirement import Environment, holds
 
 _CUT: Final = "\n[[package]]\n"
 _HEAD: Final = re.compile(

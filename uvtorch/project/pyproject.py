@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, Final, NoReturn
 
@@ -41,35 +41,31 @@ class PyProject:
         check(as_project(self._before) if script else self._before, origin)
         self._data = copy.deepcopy(self._before)
 
-    def set_index(
-        self, name: str, url: str, explicit: bool = True, *, flat: bool = False, moving: bool = False
-    ) -> None:
-        """An index of that name and URL exists. One of that URL without a name gets this one.
+    def set_index(self, name: str, url: str, *, flat: bool = False) -> None:
+        """An explicit index of that name and URL exists. One of that URL without a name gets this one.
 
-        `moving`: one of that name gets the URL, where another is an error else. `flat`: a new one is a page of links.
+        `flat`: a new one is a page of links.
         """
-        index = self._index(name, url)
+        named = [index for index in self._get(_INDEX) if index.get("name") == name]
+        nameless = [index for index in self._get(_INDEX) if not index.keys() & {"name", "default"}]
+        index = next(iter(named + [index for index in nameless if same_url(index.get("url"), url)]), None)
         if index is None:
             index = {"name": name, "url": url} | ({"format": "flat"} if flat else {})
             self.put(_INDEX, [*self._get(_INDEX), index])
         elif not same_url(index.get("url"), url):
             hint = f"rename the index {name} in tool.uv.index, or give it that URL"
-            if not moving:
-                self._refuse(f"the index {name} has another URL: {index.get('url')}, not {url}", hint)
-            index["url"] = url
-        index |= {"name": name} | ({"explicit": True} if explicit else {})
+            self._refuse(f"the index {name} has another URL: {index.get('url')}, not {url}", hint)
+        index |= {"name": name, "explicit": True}
 
-    def _index(self, name: str, url: str) -> dict[str, Any] | None:
-        """The index of that name, else one of that URL that has none."""
-        named = [index for index in self._get(_INDEX) if index.get("name") == name]
-        nameless = [index for index in self._get(_INDEX) if not index.keys() & {"name", "default"}]
-        return next(iter(named + [index for index in nameless if same_url(index.get("url"), url)]), None)
-
-    def move_index_base(self, url: str) -> None:
-        """`[tool.uvtorch] index-base`, where there is one, is this URL."""
+    def move_indexes(self, urls: Mapping[str, str], base: str) -> None:
+        """The indexes of these names have these URLs; `[tool.uvtorch] index-base`, where there is one, is `base`."""
+        for index in self._get(_INDEX):
+            url = urls.get(index.get("name", ""))
+            if url and not same_url(url, index.get("url")):
+                index["url"] = url
         path = ("tool", "uvtorch", "index-base")
         if self._get(path):
-            self.put(path, url)
+            self.put(path, base)
 
     def remove_index(self, name: str) -> None:
         """No index of that name exists."""

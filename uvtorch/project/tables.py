@@ -227,27 +227,28 @@ class _File:
     def sources(self, indexes: tuple[Index, ...], config: Config) -> Iterator[Source]:
         by_name = {index.name: index for index in reversed(indexes) if index.name}
         for name, value in self.uv.get("sources", {}).items():
-            package = normalize(name)
-            ours = package in roles() or package in config.packages
             for entry in [value] if isinstance(value, Mapping) else value:
                 kind: SourceKind | None = next((kind for kind in get_args(SourceKind) if kind in entry), None)
                 if kind is None:
                     raise self.error(f"`tool.uv.sources.{name}` names no index, URL, repository, path or workspace")
-                index = by_name.get(entry.get("index", ""))
-                url = index.url if index else {**entry, "index": None, "workspace": None}[kind]
-                backend = pytorch_backend(url, None if ours else package) if url and kind != "git" else None
-                yield Source(
-                    package,
-                    entry.get("index"),
-                    url,
-                    backend,
-                    entry.get("marker"),
-                    _spelled(self.extras).get(normalize(entry.get("extra", "")), entry.get("extra")),
-                    self.spelled.get(normalize(entry.get("group", "")), entry.get("group")),
-                    kind,
-                    self.inherited,
-                    bool(index and index.is_pypi and not backend),
-                )
+                yield self._source(normalize(name), kind, entry, by_name.get(entry.get("index", "")), config)
+
+    def _source(self, package: str, kind: SourceKind, entry: Tables, index: Index | None, config: Config) -> Source:
+        url = index.url if index else {**entry, "index": None, "workspace": None}[kind]
+        ours = package in roles() or package in config.packages
+        backend = pytorch_backend(url, None if ours else package) if url and kind != "git" else None
+        return Source(
+            package,
+            entry.get("index"),
+            url,
+            backend,
+            entry.get("marker"),
+            _spelled(self.extras).get(normalize(entry.get("extra", "")), entry.get("extra")),
+            self.spelled.get(normalize(entry.get("group", "")), entry.get("group")),
+            kind,
+            self.inherited,
+            bool(index and index.is_pypi and not backend),
+        )
 
     def conflicts(self, root_name: str | None) -> Iterator[tuple[Item, ...]]:
         """The conflict sets; the root's carry its name where they name no package."""

@@ -8,12 +8,12 @@ from uvtorch.argv import forwarded, torch_backend
 from uvtorch.catalog import number
 from uvtorch.command import Command
 from uvtorch.errors import MachineError, NoBuild
-from uvtorch.markers import MAIN_PLATFORMS
 from uvtorch.packages import extension_names, rows_in
 from uvtorch.project import Environment, Source
 from uvtorch.project.choices import torch_first
 from uvtorch.project.lock import Lock, stray
 from uvtorch.project.pyproject import PyProject
+from uvtorch.requirement import MAIN_PLATFORMS
 from uvtorch.session import Session, Wanted
 from uvtorch.steps import choices
 from uvtorch.steps.choices import locked

@@ -12,14 +12,13 @@ from uvtorch.backend import Backend, same_url
 from uvtorch.choose import Decision
 from uvtorch.errors import NoBuild
 from uvtorch.machine import Platform
-from uvtorch.markers import can_hold
 from uvtorch.project import Project, Source, Target
 from uvtorch.project.choices import torch_first
 from uvtorch.project.indexes import uv_toml
 from uvtorch.project.lock import Lock
 from uvtorch.project.model import BASE
 from uvtorch.project.pyproject import PyProject
-from uvtorch.requirement import bare_requirement, named_by, parse, without_local
+from uvtorch.requirement import bare_requirement, can_hold, named_by, parse, without_local
 from uvtorch.session import Session, requirements_of
 from uvtorch.steps import choices
 from uvtorch.steps.choices import locked

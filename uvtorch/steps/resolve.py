@@ -17,11 +17,10 @@ from uvtorch.backend import Backend
 from uvtorch.catalog import number
 from uvtorch.choose import Decision
 from uvtorch.errors import NoBuild, ProjectError
-from uvtorch.markers import can_hold
 from uvtorch.packages import rows_in
 from uvtorch.project.choices import torch_first
 from uvtorch.project.lock import Lock
-from uvtorch.requirement import allows, bare_requirement, named_by, without_local
+from uvtorch.requirement import allows, bare_requirement, can_hold, named_by, without_local
 from uvtorch.session import Session, Wanted, decision_line
 from uvtorch.steps import choices
 from uvtorch.steps.choices import locked
