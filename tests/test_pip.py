@@ -76,7 +76,7 @@ def test_every_option_of_uv_is_read_as_uv_reads_it(words: str) -> None:
         ("tool run torch@2.9.1 --with x", ["torch==2.9.1"], []),
         ("tool run --from torch@latest x", ["torch"], []),
         ("tool run --from torch torchrun six", ["torch"], []),
-        ("tool install -w a[b,c]>=1,<2,torch>=2,<3 x", ["a[b,c]>=1,<2", "torch>=2,<3", "x"], []),
+        ("tool install -w a[b,c]>=1,<2,torch>=2,<3,,d x", ["a[b,c]>=1,<2", "d", "torch>=2,<3", "x"], []),
         (
             "run --with torch --with-requirements r.txt --with-editable e x torch",
             ["torch"],
@@ -153,16 +153,18 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes have no path there")
-def test_what_a_pipe_holds_is_left_for_uv() -> None:
-    """`-r <(…)`: what uvtorch read there, uv would not find."""
-    reading, writing = os.pipe()
-    os.write(writing, b"torch\n")
-    os.close(writing)
-    try:
-        assert not names_pytorch(parse(["pip", "install", "-r", f"/dev/fd/{reading}"]), {})
-        assert os.read(reading, 100) == b"torch\n"
-    finally:
-        os.close(reading)
+def test_what_a_pipe_holds_is_read_and_left_for_uv() -> None:
+    """`-r <(…)`."""
+    for text in (b"torch\n", b"six\n", b""):
+        reading, writing = os.pipe()
+        os.write(writing, text)
+        os.close(writing)
+        try:
+            assert names_pytorch(parse(["pip", "install", "-r", f"/dev/fd/{reading}"]), {}) == (b"torch" in text)
+            assert os.read(reading, 100) == text
+        finally:
+            os.close(reading)
+    assert not names_pytorch(parse(["pip", "install", "-r", f"/dev/fd/{reading}"]), {})
 
 
 @pytest.mark.processes

@@ -12,12 +12,15 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 def read(path: str, limit: int = LIMIT) -> bytes:
-    """The content of a regular file or of standard input (`-`).
+    """The content of a regular file, of standard input (`-`) or of a descriptor (`/dev/fd/63`, a shell's `<(…)`).
 
-    Raises OSError, also for what is none of both, a terminal, and for more than `limit` bytes of a file.
+    Raises OSError, also for what is none of these, a terminal, and for more than `limit` bytes of a file.
     """
-    if path == "-":
-        return _standard_input()
+    folder, _, name = path.rpartition("/")
+    if path in ("-", "/dev/stdin"):
+        return _given(0)
+    if folder in ("/dev/fd", "/proc/self/fd") and name.isdecimal() and len(name) < 6:
+        return _given(int(name))
     try:
         with open(path, "rb", opener=_open) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -30,16 +33,16 @@ def read(path: str, limit: int = LIMIT) -> bytes:
     return content
 
 
-def _standard_input() -> bytes:
-    """What it holds; uv finds all of it there again."""
+def _given(number: int) -> bytes:
+    """What a descriptor holds; uv finds all of it there again."""
     import tempfile  # noqa: PLC0415  few commands read it
 
-    if os.isatty(0):
-        raise OSError(errno.EINVAL, "it is a terminal", "-")
-    with tempfile.TemporaryFile() as again, FileIO(0, closefd=False) as given:
+    if os.isatty(number):
+        raise OSError(errno.EINVAL, "it is a terminal")
+    with tempfile.TemporaryFile() as again, FileIO(number, closefd=False) as given:
         again.write(content := given.readall() or b"")
         again.seek(0)
-        os.dup2(again.fileno(), 0)
+        os.dup2(again.fileno(), number)
     return content
 
 

@@ -60,7 +60,7 @@ def _files(line: "CommandLine", texts: "Iterable[str]") -> "Iterator[tuple[str, 
 def _separated(value: str) -> list[str]:
     """The requirements of a `--with`, as uv separates them: `a[b,c]>=1,<2,d` are `a[b,c]>=1,<2` and `d`."""
     found: list[str] = []
-    for part in value.split(","):
+    for part in filter(str.strip, value.split(",")):
         if found and (found[-1].count("[") > found[-1].count("]") or not part.lstrip()[:1].isalpha()):
             found[-1] += f",{part}"
         else:
@@ -79,7 +79,7 @@ def _requirement(word: str) -> str:
 def _may_name(path: str, names: "Iterable[str]", *, unread: bool) -> bool:
     """Whether a file has one of the names in it, or refers to another file."""
     try:
-        text = read(path).lower().replace(b"_", b"-")  # not a pipe's (`-r <(…)`): what is read there is lost to uv
+        text = read(path).lower().replace(b"_", b"-")
     except OSError:
         return unread
     return any(name.encode() in text for name in (*names, "--requirement")) or b"\n-r" in b"\n" + text
