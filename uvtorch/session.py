@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from uvtorch import catalog, files, index_query, locate, uv
 from uvtorch.argv import CommandLine, backend_name, torch_backend
-from uvtorch.backend import DEFAULT_INDEX_BASE, Backend, parse, same_url
+from uvtorch.backend import DEFAULT_INDEX_BASE, Backend, parse
 from uvtorch.catalog import Catalog
 from uvtorch.choose import Decision, Request, choose, local_backend
 from uvtorch.command import Command
@@ -235,9 +235,9 @@ class Session(Command):
             return minor_version(text)
         site = self.required_site
         for folder in (site.manifest.directory, site.root.directory):
-            rows = map(str.strip, (files.text(os.path.join(folder, ".python-version")) or "").splitlines())
-            if text := next((row for row in rows if row and not row.startswith("#")), ""):
-                return minor_version(text)
+            text = files.text(os.path.join(folder, ".python-version")) or ""
+            if row := re.search(r"^\s*([^#\s]\S*)", text, re.MULTILINE):
+                return minor_version(row[1])
         text = files.text(os.path.join(self.environment, "pyvenv.cfg")) or ""
         told = dict(re.findall(r"^(\w+)[ \t]*=[ \t]*(\S+)", text, re.MULTILINE))
         return minor_version(told.get("implementation", "") + (told.get("version_info") or told.get("version", "")))
@@ -284,22 +284,20 @@ class Session(Command):
         `requirements` are those of the command line; their local versions count wherever their markers hold (`here`: on
         this machine). Raises UsageError for a contradiction and for a value that names no backend.
         """
-        option, variable = torch_backend(self.line), self.env.get("UV_TORCH_BACKEND")
-        named = any("+" in text for text in requirements)
+        option, named = torch_backend(self.line), any("+" in text for text in requirements)
         local = local_backend(requirements, self.machine if here else None) if named else None
         backend = parse(option or "")  # `auto` is none
         if backend and local and local.name != backend.name:
             raise UsageError(
                 f"the requirements ask for {local} and --torch-backend for {backend}", "name one backend, once"
             )
-        origin = Origin.AUTO if self.line.ours_has("--auto") else Origin.OPTION
-        if backend or local:
-            return Wanted(backend or local, origin if backend else Origin.LOCAL_VERSION)
-        if option and not (variable and origin is Origin.AUTO):  # --auto says no more than `auto = true`
-            return Wanted(None, origin)
-        if variable:
+        origin = Origin.AUTO if self.line.ours_has("--auto") else Origin.OPTION if option else Origin.NOTHING
+        if local and not backend:
+            return Wanted(local, Origin.LOCAL_VERSION)
+        variable = self.env.get("UV_TORCH_BACKEND")
+        if variable and origin != Origin.OPTION:  # --auto says no more than `auto = true`
             return Wanted(parse(backend_name(variable, "UV_TORCH_BACKEND")), Origin.VARIABLE)
-        return Wanted()
+        return Wanted(backend, origin)
 
     def backend_for(self, wanted: Wanted) -> Backend | None:
         """The backend to choose: the one asked for, else the configured one, unless detection was asked for."""
@@ -359,9 +357,9 @@ def requirements_of(project: Project) -> tuple[str, ...]:
 def _base_of_pins(project: Project) -> str | None:
     """The one base below which the indexes of the project's torch are, each as its backend is called."""
     pins = [one for one in project.sources if one.package == "torch" and one.kind == "index" and one.backend]
-    bases = {(one.url or "").rstrip("/").removesuffix(f"/{one.backend}") for one in pins}
-    base = bases.pop() if len(bases) == 1 else ""
-    return base if any(same_url(one.url, f"{base}/{one.backend}") for one in pins) else None
+    urls = (((one.url or "").rstrip("/"), f"/{one.backend}") for one in pins)
+    bases = {url.removesuffix(end) for url, end in urls if url.endswith(end)}
+    return bases.pop() if len(bases) == 1 else None
 
 
 def decision_line(decision: Decision, torch: str | None = None) -> str:

@@ -25,7 +25,6 @@ from uvtorch.steps.resolve import (
     newest_torch,
     pin_and_lock,
     pin_transitive,
-    rollback,
 )
 from uvtorch.transaction import Transaction, content
 
@@ -147,11 +146,8 @@ def _into_choices(session: Session, tx: Transaction, names: Sequence[str]) -> bo
 
 def _keep_pinned(session: Session, tx: Transaction, lock: Lock, pins: Sequence[Source], before: bytes) -> bool:
     names = _strays(session, lock)
-    if session.line.verb == "add":
-        wanted = session.wanted()
-        other = not before if wanted.auto else wanted.backend and any(one.backend != wanted.backend for one in pins)
-        if other and (names or wanted.explicit) and pin_transitive(session, tx, wanted):
-            return True
+    if session.line.verb == "add" and _pinned_anew(session, tx, pins, names, before):
+        return True
     if not any(one.backend for one in pins):  # a private mirror: what comes along now is its business too
         names = tuple(name for name in brought(session) if not _was_locked(name, before))
     if names:
@@ -160,6 +156,15 @@ def _keep_pinned(session: Session, tx: Transaction, lock: Lock, pins: Sequence[S
     edits.unpin(file, session.project, users_of(session, edits.in_group(session.project)))
     _edited(session, tx, file)
     return False  # what goes from the group changes no environment
+
+
+def _pinned_anew(
+    session: Session, tx: Transaction, pins: Sequence[Source], names: Sequence[str], before: bytes
+) -> bool:
+    """Pin what came along anew, where another backend than that of the pins is asked for."""
+    wanted = session.wanted()
+    other = not before if wanted.auto else wanted.backend and any(one.backend != wanted.backend for one in pins)
+    return bool(other and (names or wanted.explicit)) and pin_transitive(session, tx, wanted)
 
 
 def _take_along(
@@ -174,7 +179,8 @@ def _take_along(
     if code and code != NO_SOLUTION:
         tx.end(code, said)
     if code:
-        rollback(session, tx, start)
+        tx.rollback(start)
+        session.reread()
         tx.warn(f"{along} from the default index: the index of the project's torch cannot serve what needs it")
         return False
     tx.tell(said)

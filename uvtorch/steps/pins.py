@@ -28,16 +28,19 @@ from uvtorch.transaction import Transaction
 def pins_of(session: Session) -> tuple[Source, ...]:
     """The unselected sources of the project's PyTorch packages from an index, else a workspace sibling's."""
     for project in session.projects:
-        indexed = (one for one in project.sources if one.target == BASE and one.index is not None)
-        if found := tuple(one for one in indexed if can_hold(one.marker) and project.is_pinned(one.package)):
+        if found := tuple(one for one in _pins(project) if one.target == BASE):
             return found
     return ()
 
 
 def selected_pins(session: Session) -> tuple[Source, ...]:
     """The pins of the workspace, those for an extra or a group alone included."""
-    rows = [(one, project) for project in session.projects for one in project.sources if one.index]
-    return tuple(one for one, project in rows if project.is_pinned(one.package) and can_hold(one.marker))
+    return tuple(pin for project in session.projects for pin in _pins(project))
+
+
+def _pins(project: Project) -> Iterator[Source]:
+    indexed = (one for one in project.sources if one.index and project.is_pinned(one.package))
+    return (one for one in indexed if can_hold(one.marker))
 
 
 def pins_unsaid(session: Session) -> tuple[Source, ...]:

@@ -9,6 +9,7 @@ import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import NamedTuple, NoReturn
 
 from uvtorch import uv
@@ -39,9 +40,7 @@ from uvtorch.steps.pins import (
 from uvtorch.transaction import Transaction, content
 
 NO_SOLUTION = 1
-"""uv's exit code where requirements cannot be solved together."""
-OUT_OF_REACH = 2
-"""uv's exit code for all other errors, such as an index that cannot be reached."""
+"""uv's exit code where requirements cannot be solved together; 2 is that of all other errors."""
 
 
 def newest_torch(lock: Lock, backend: Backend | None = None) -> str | None:
@@ -49,19 +48,19 @@ def newest_torch(lock: Lock, backend: Backend | None = None) -> str | None:
 
     One that is there for no platform (`override-dependencies = ["torch; sys_platform == 'never'"]`) is none.
     """
-    rows = lock.named("torch") if any(marker is None or can_hold(marker) for marker in _markers(lock)) else ()
-    own = [row for row in rows if backend and row.backend and row.backend.name == backend.name]
-    versions = [(row.version or "").partition("+")[0] for row in own or rows]
-    return max(versions, key=number, default=None)
+    required = any(marker is None or "extra" in marker or can_hold(marker) for marker in _markers(lock))
+    rows = lock.named("torch") if required else ()
+    own = [row for row in rows if backend and row.backend == backend]
+    return max(((row.version or "").partition("+")[0] for row in own or rows), key=number, default=None)
 
 
 def _markers(lock: Lock) -> Iterator[str | None]:
-    """The markers under which torch is required; None: anywhere, or by an extra."""
+    """The markers under which torch is required."""
     for tables in (package.tables() for package in lock.packages if package.mentions("torch")):
-        groups = (tables.get(name, {}).values() for name in ("optional-dependencies", "dev-dependencies"))
-        for rows in (tables.get("dependencies", ()), *(rows for group in groups for rows in group)):
-            found = (row.get("marker") for row in rows if row.get("name") == "torch")
-            yield from (None if marker and "extra" in marker else marker for marker in found)
+        extras, groups = tables.get("optional-dependencies", {}), tables.get("dev-dependencies", {})
+        for row in chain(tables.get("dependencies", ()), *extras.values(), *groups.values()):
+            if row["name"] == "torch":
+                yield row.get("marker")
 
 
 class Outcome(NamedTuple):
@@ -72,8 +71,6 @@ class Outcome(NamedTuple):
     said: str
     torch: str | None
     """The release that uv locked; None: none; "": the lock does not tell."""
-    told: bool
-    """Whether the decision has been told."""
 
 
 class Pinning:
@@ -89,6 +86,7 @@ class Pinning:
         self.requirements = tuple(requirements)
         self._start: Mapping[str, bytes | None] | None = None
         """The files before the first run: each run begins with them."""
+        self._told: Decision | None = None
         self._locks = not (tx.dry or session.is_script or session.frozen)
 
     @property
@@ -176,11 +174,12 @@ class Pinning:
     def undo(self) -> None:
         """Put the files back as they were before the first run."""
         if self._start is not None:
-            rollback(self.session, self.tx, self._start)
+            self.tx.rollback(self._start)
+            self.session.reread()
 
     def end(self, outcome: Outcome) -> NoReturn:
         """Undo everything and end as uv did."""
-        if outcome.decision.backend and not outcome.told:
+        if outcome.decision.backend:
             self.tell_decision(outcome.decision)
         self.tx.end(outcome.code, outcome.said)
 
@@ -198,22 +197,23 @@ class Pinning:
         torch: str | None = ""
         if self._locks and not code and os.path.exists(session.required_site.lock):
             torch = newest_torch(locked(session), decision.backend)
-        return Outcome(decision, code, said, torch, loud)
+        return Outcome(decision, code, said, torch)
 
     def tell(self, outcome: Outcome, along: Sequence[str] = ()) -> Decision:
         """Tell what was pinned, uv's words first; where uv failed, end as it did."""
         if outcome.code:
             self.end(outcome)
         self.tx.tell(outcome.said)
-        if not outcome.told:
-            self.tell_decision(outcome.decision, outcome.torch, along)
+        self.tell_decision(outcome.decision, outcome.torch, along)
         return outcome.decision
 
     def tell_decision(self, decision: Decision, torch: str | None = None, along: Sequence[str] = ()) -> None:
-        """Say what was decided, with the torch that uv locked, and for which packages that came `along` with others."""
-        prefix = f"{', '.join(along)} came along: " if along else ""
-        self.tx.say(prefix + decision_line(decision, torch), *decision.beyond(torch or decision.torch))
-        self.tx.warn(*decision.warnings)
+        """Say once what was decided, with the torch that uv locked, and for which packages that came `along`."""
+        if decision is not self._told:
+            prefix = f"{', '.join(along)} came along: " if along else ""
+            self.tx.say(prefix + decision_line(decision, torch), *decision.beyond(torch or decision.torch))
+            self.tx.warn(*decision.warnings)
+        self._told = decision
 
     def leave_to_pypi(self, decision: Decision) -> bool:
         """Whether PyPI's build is left in place, as on a Mac that nobody named a backend on; that is told."""
@@ -312,11 +312,11 @@ def pin_transitive(session: Session, tx: Transaction, wanted: Wanted) -> bool:
             raise
         tx.warn(unfit(torch, error))
         return False
-    if outcome.code in (NO_SOLUTION, OUT_OF_REACH) and not wanted.explicit:
+    if outcome.code and not wanted.explicit:
         pinning.undo()  # without uvtorch the command would have worked
-        why = ": what needs it cannot be solved with {0}"
-        if outcome.code == OUT_OF_REACH:
-            why = ", as uv could not lock it from the index of {0}; `uvtorch torch use {0}` tries again"
+        why = ", as uv could not lock it from the index of {0}; `uvtorch torch use {0}` tries again"
+        if outcome.code == NO_SOLUTION:
+            why = ": what needs it cannot be solved with {0}"
         tx.warn(f"torch {torch} came along from PyPI" + why.format(outcome.decision.backend))
         return False
     pinning.tell(outcome, names)
@@ -332,12 +332,6 @@ def unfit(torch: str, error: NoBuild) -> str:
 def leaves_to_pypi(session: Session, backend: Backend | None) -> bool:
     """Whether this is a Mac and nobody named a backend: PyPI's wheel is right, for it and for the others."""
     return backend is None and session.machine.platform.system == "macos"
-
-
-def rollback(session: Session, tx: Transaction, mark: Mapping[str, bytes | None]) -> None:
-    """Put the files back as they were at the mark, and read them anew."""
-    tx.rollback(mark)
-    session.reread()
 
 
 # Who else says where torch comes from

@@ -48,10 +48,7 @@ def _remove_from_choices(session: Session) -> int:
     asked &= set().union(*map(held.__getitem__, chosen))
     if not asked:
         return session.hand_over()
-    ours = set(asked)
-    for left in (packages - asked for packages in held.values()):
-        if not any(map(project.is_pinned, left)):  # the Tritons are there for torch alone
-            ours |= {name for name in left if roles().get(name) == "companion"}
+    ours = asked.union(*(_lonely(project, packages - asked) for packages in held.values()))
     edits.take_away(file, sorted(ours), [*held])
     names = ", ".join(str(place) for place, packages in held.items() if packages & ours)
     gone = {at for at, name in typed.items() if name in ours}
@@ -64,3 +61,8 @@ def _held(project: Project, place: Target) -> set[str]:
     """The packages that a place names itself."""
     own = [item for item in project.requirements if item.via is None and not item.inherited]
     return {item.package for item in own if item.target == place}
+
+
+def _lonely(project: Project, left: set[str]) -> set[str]:
+    """The Tritons that are left without a PyTorch package."""
+    return set() if any(map(project.is_pinned, left)) else {one for one in left if roles().get(one) == "companion"}
