@@ -153,7 +153,7 @@ def project_for(session: Session, decision: Decision, url: str, requirements: Se
     )
     home = files.of_user(session.env.get("XDG_DATA_HOME"), session.env.get("LOCALAPPDATA") or "~/.local/share")
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    folder = os.path.join(home, "uvtorch", f"{index}-{digest}")
+    folder = os.path.join(home, "uvtorch", f"{index.removeprefix('pytorch-')}-{digest}")
     try:
         os.makedirs(folder, exist_ok=True)
         files.write(os.path.join(folder, "pyproject.toml"), text.encode())
