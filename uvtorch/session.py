@@ -355,7 +355,6 @@ def requirements_of(project: Project) -> tuple[str, ...]:
 
 
 def _base_of_pins(project: Project) -> str | None:
-    """The one base below which the indexes of the project's torch are, each as its backend is called."""
     pins = [one for one in project.sources if one.package == "torch" and one.kind == "index" and one.backend]
     urls = (((one.url or "").rstrip("/"), f"/{one.backend}") for one in pins)
     bases = {url.removesuffix(end) for url, end in urls if url.endswith(end)}

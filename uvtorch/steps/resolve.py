@@ -40,7 +40,9 @@ from uvtorch.steps.pins import (
 from uvtorch.transaction import Transaction, content
 
 NO_SOLUTION = 1
-"""uv's exit code where requirements cannot be solved together; 2 is that of all other errors."""
+"""uv's exit code where requirements cannot be solved together."""
+OUT_OF_REACH = 2
+"""uv's exit code for its other errors."""
 
 
 def newest_torch(lock: Lock, backend: Backend | None = None) -> str | None:
@@ -55,7 +57,6 @@ def newest_torch(lock: Lock, backend: Backend | None = None) -> str | None:
 
 
 def _markers(lock: Lock) -> Iterator[str | None]:
-    """The markers under which torch is required."""
     for tables in (package.tables() for package in lock.packages if package.mentions("torch")):
         extras, groups = tables.get("optional-dependencies", {}), tables.get("dev-dependencies", {})
         for row in chain(tables.get("dependencies", ()), *extras.values(), *groups.values()):
@@ -172,7 +173,7 @@ class Pinning:
         return self.session.decide((*mended, f"torch{relation}{torch}"), self.backend)
 
     def undo(self) -> None:
-        """Put the files back as they were before the first run."""
+        """Put the files back."""
         if self._start is not None:
             self.tx.rollback(self._start)
             self.session.reread()
@@ -270,7 +271,6 @@ class WorkspacePinning(Pinning):
             raise NoBuild(str(error), *error.hints, *self._without_bounds()) from None
 
     def _without_bounds(self) -> Iterator[str]:
-        """The remedy where lower bounds alone stand in the way of every build."""
         with suppress(NoBuild):
             decision, lowered = decide_lowering(self.session, self.requirements, None)
             if lowered:
@@ -312,7 +312,7 @@ def pin_transitive(session: Session, tx: Transaction, wanted: Wanted) -> bool:
             raise
         tx.warn(unfit(torch, error))
         return False
-    if outcome.code and not wanted.explicit:
+    if outcome.code in (NO_SOLUTION, OUT_OF_REACH) and not wanted.explicit:
         pinning.undo()  # without uvtorch the command would have worked
         why = ", as uv could not lock it from the index of {0}; `uvtorch torch use {0}` tries again"
         if outcome.code == NO_SOLUTION:
@@ -391,7 +391,6 @@ def pin_script(session: Session, tx: Transaction, wanted: Wanted) -> tuple[str, 
 
 
 def _resolved_in_script(session: Session) -> dict[str, str]:
-    """The PyTorch packages that uv resolves for a script, with their versions."""
     path = session.required_site.manifest.path
     command = ("export", *forwarded(session.line, "lock"), "--quiet", "--script", path, "--format", "pylock.toml")
     code, out, _ = uv.ask(session.uv, command)

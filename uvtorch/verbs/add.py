@@ -79,7 +79,6 @@ def _add_extensions(session: Session, requested: Sequence[Requested]) -> tuple[i
 
 
 def _add_to_script(session: Session, tx: Transaction) -> None:
-    """Let uv add; name PyTorch packages that come along among the script's dependencies, with their index."""
     pinned = pins_of(session)
     tx.uv(*session.line.argv)
     if not (tx.dry or pinned):
@@ -200,7 +199,7 @@ class Adding(Pinning):
         return decision
 
     def _tell_what_serves(self, offered: Sequence[Backend | None]) -> None:
-        """Say that an index which is pinned or offered cannot serve what is added, and what takes another."""
+        """Say that an index cannot serve what is added, and what takes another."""
         session = self.session
         with suppress(NoBuild):
             able = [one for one in offered if self._serves(one)]
@@ -250,7 +249,7 @@ class Adding(Pinning):
             raise
 
     def _bound_others(self, file: PyProject, chosen: Sequence[Choice]) -> None:
-        """Keep what else the choices hold within what another torch asks of it."""
+        """Keep what else the choices hold within what another torch asks."""
         for choice in chosen if "torch" in self.replaced else ():
             texts = choices.requirements_of_choice(self.session.project, choice)
             others = [text for text in texts if named_by(text) not in self.packages]
@@ -260,7 +259,7 @@ class Adding(Pinning):
                     file.set_requirement(choice.target, named_by(text) or "", row[choice].text)
 
     def _meant(self) -> tuple[tuple[Choice, ...], bool]:
-        """The choices that the command line means, and whether those are all."""
+        """The choices that are meant, and whether those are all."""
         project, target = self.session.project, choices.target_of(self.session.line)
         offered = edits.editable(project)
         chosen = tuple(choice for choice in offered if target in (None, choice.target))

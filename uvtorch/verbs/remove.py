@@ -21,7 +21,7 @@ def remove(session: Session) -> int:
     project = session.project
     gone = {normalize(text) for text in session.line.positionals}
     file = session.file()
-    if any(name in extension_names() for name in gone):
+    if gone & extension_names():
         extensions.leave(session, file, gone)
     pinned = any(project.is_pinned(name) for name in gone)
     if pinned and project.selectable():
@@ -38,7 +38,6 @@ def remove(session: Session) -> int:
 
 
 def _remove_from_choices(session: Session) -> int:
-    """Out of every choice, with their sources; out of one if one is named."""
     line, project = session.line, session.project
     target, file = choices.target_of(line), session.file()
     chosen = [choice.target for choice in edits.editable(project) if target in (None, choice.target)]
@@ -58,7 +57,6 @@ def _remove_from_choices(session: Session) -> int:
 
 
 def _held(project: Project, place: Target) -> set[str]:
-    """The packages that a place names itself."""
     own = [item for item in project.requirements if item.via is None and not item.inherited]
     return {item.package for item in own if item.target == place}
 
