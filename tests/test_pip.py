@@ -147,7 +147,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
             for name in env:
                 monkeypatch.delenv(name, raising=False)
         (row,) = [row.removeprefix(start) for row in shown.getvalue().splitlines() if row.startswith(start)]
-        return re.sub(rf"{tmp_path}/data/uvtorch/pytorch-(\S+)-[0-9a-f]{{12}}(/pyproject.toml)?", r"<\1>", row)
+        return re.sub(rf"{tmp_path}/data/uvtorch/(\S+)-[0-9a-f]{{12}}(/pyproject.toml)?", r"<\1>", row)
 
     return tell
 
