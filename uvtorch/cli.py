@@ -150,17 +150,7 @@ def _do(line: "CommandLine") -> int:
     gc.disable()  # a short life: collecting costs milliseconds and finds nothing worth it
     command_lines.torch_backend(line)  # a mistake in our own options is told wherever it is made
     if line.verb in ("sync", "run", "export"):
-        from uvtorch.cache import recall
-
-        if known := recall(line, os.environ):
-            options, said = known
-            if said:
-                from uvtorch.output import Output
-
-                out = Output(line, os.environ)
-                for text in said:
-                    out.tell(*text.split(": ", 1))
-            return uv.hand_over(uv.find(os.environ), line.with_options(*options))
+        _as_before(line)
     _speak_safely()
     if line.verb in ("add", "remove") or (line.verb == "lock" and not _asks(line)):
         from uvtorch.command import Command
@@ -170,6 +160,21 @@ def _do(line: "CommandLine") -> int:
         if line.verb == "lock" or not (line.ours_has("--torch-backend") or names_pytorch(command) or _configured(line)):
             return watch(command)
     return _act_on_project(line)
+
+
+def _as_before(line: "CommandLine") -> None:
+    """Hand over to uv where `--auto` was worked out before and nothing has changed since."""
+    from uvtorch.cache import recall
+
+    if known := recall(line, os.environ):
+        options, said = known
+        if said:
+            from uvtorch.output import Output
+
+            out = Output(line, os.environ)
+            for text in said:
+                out.tell(*text.split(": ", 1))
+        uv.hand_over(uv.find(os.environ), line.with_options(*options))
 
 
 def _act_on_project(line: "CommandLine") -> int:
@@ -256,14 +261,13 @@ _EXAMPLES = {
 
 
 def _help(out: "Output", verb: str | None) -> None:
-    ours = command_lines.OURS
-    if verb is None:
-        on = {name: ", ".join(verb for verb, names in ours.items() if name in names) for name in _ADDED}
-        rows = [("", name, f"{text} ({on[name]})") for name, text in _ADDED.items()]
+    ours = {verb: command_lines.OURS.get(verb, ())} if verb else command_lines.OURS
+    rows = []
+    for name, text in _ADDED.items():
+        if on := [one for one, names in ours.items() if name in names]:
+            rows.append(("", name, text if verb else f"{text} ({', '.join(on)})"))
+    if not verb:
         rows += [("", "torch <VERB>", "What this machine is, what it can run, and why: `uvtorch torch --help`")]
-    else:
-        rows = [("", name, _ADDED[name]) for name in ours.get(verb, ())]
     if rows:
-        examples = (example for one in ([verb] if verb else ours) for example in _EXAMPLES[one])
         out.table([(), ("uvtorch adds:",), *rows])
-        out.table([(), ("Examples:",), *(("", *example) for example in examples)])
+        out.table([(), ("Examples:",), *(("", *example) for one in ours for example in _EXAMPLES[one])])

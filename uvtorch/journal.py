@@ -184,12 +184,11 @@ class Journal:
                 if kept.copy and kept.saved is not None:
                     files.create(kept.copy, kept.saved, like=kept.path)
         except OSError as error:
-            if first:
-                self.end()
-                self._place = None
             # Where there may be no new file, uv can hardly change anything, and may have no need to.
             if not first or error.errno not in (EACCES, EROFS):
                 raise ProjectError(f"cannot keep copies of the project's files: {error.strerror}") from None
+            self.end()
+            self._place = None
 
     def end(self, most: int = 0) -> None:
         """All is well, or put back: forget the copies, of which there may be `most`."""
