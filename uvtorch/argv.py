@@ -1,7 +1,7 @@
-"""uv's command line, as far as uvtorch must understand it.
+"""uv's command line, as far as uvtorch must understand it. Lies on the hand-over path: imports nothing.
 
-Which options take a value is a table, held by a test against the uv that is installed. An option that is in no table is
-never guessed at: it ends up in `CommandLine.unknown`. Lies on the hand-over path: imports nothing.
+Which options take a value is a table, held by a test against the uv that is installed. What is in no table is never
+guessed at: it ends up in `CommandLine.unknown`.
 """
 
 TYPE_CHECKING = False

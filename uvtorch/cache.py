@@ -1,8 +1,7 @@
-"""What `--auto` came to the last time, kept in `.venv` beside the packages that it was for.
+"""What `--auto` came to the last time, kept in `.venv`: reading TOML costs more than starting Python.
 
-`uvtorch run --auto` is typed all day, and reading TOML costs more than starting Python. What a result follows from is
-compared by a hash: files by time, size and inode, options, variables, and a fingerprint of the hardware. No variable's
-value is written: `.venv` ends in image layers. Imports little.
+The inputs are compared by a hash: files by time, size and inode, options, variables, and a fingerprint of the hardware.
+No variable's value is written: `.venv` ends in image layers. Imports little.
 """
 
 import os

@@ -71,10 +71,10 @@ def _open(path: str, flags: int) -> int:
 
 
 def write(path: str, content: bytes) -> None:
-    """Replace a file's content, or create the file: a reader sees the old or the new, and mode, owner and links stay.
+    """Replace a file's content, or create the file: a reader sees the old or the new; mode, owner and links stay.
 
-    Where no new file can take its place (none is allowed there, it is a mount, it has other names or another owner),
-    the content is written in place. Raises OSError.
+    It is written in place where no new file can take its place: none is allowed there, it is a mount, it has other
+    names or another owner. Raises OSError.
     """
     path = os.path.realpath(path)
     if not os.path.exists(path):

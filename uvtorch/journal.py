@@ -1,9 +1,8 @@
 """One command at a time changes a project, and what it began is undone where it fails or was killed.
 
-The lock is a flock on one file a workspace, in a folder of the user's. uv inherits it: where uvtorch is killed it lasts
-until uv has ended too. The journal holds a copy of each file before anything is changed, on the files' own disk: a
-rename puts it back, on a full disk too. Who gets the lock and finds a journal repairs first. On Windows, which has no
-flock, nobody waits, and files are put back from memory.
+The lock is a flock on a file in a folder of the user's. uv inherits it: it lasts until both have ended. The journal has
+a copy of each file, made before anything is changed, on the same disk: a rename puts it back, on a full disk too. Who
+gets the lock and finds a journal repairs first. Windows has no flock: nobody waits, files are put back from memory.
 """
 
 import os

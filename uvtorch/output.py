@@ -1,9 +1,7 @@
 """The one place where uvtorch prints: coloured as uv is, as wide as the terminal, and nothing that acts on it.
 
-Texts hold names from files, machines and command lines: control characters are escaped and the credentials of URLs
-masked. A diff is escaped on terminals alone, for `patch` reads it to the byte.
-
-Not click's `style` and `wrap_text`: a verb that prints one line and becomes uv would wait for click's import.
+Control characters are escaped and the credentials of URLs masked. A diff is escaped on terminals alone, for `patch`
+reads it to the byte. Not by click's `style` and `wrap_text`: one line before uv takes over needs no import of click.
 """
 
 import os

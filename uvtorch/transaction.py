@@ -23,13 +23,13 @@ class UvFailedError(Exception):
 
 
 class Transaction:
-    """A context manager around everything that a command changes.
+    """Everything that a command changes.
 
-    If uv fails, a signal comes or anything is raised, every file is put back, but not over what another program wrote
-    meanwhile; `code` is uv's exit code, or 128+n after signal n. Else uvtorch becomes the command that `become` named.
-    With `dry` nothing is done: decisions, a unified diff and the commands are printed.
+    If uv fails, a signal comes or anything is raised, every file is put back, but not over what another program wrote;
+    `code` is uv's exit code, or 128+n after signal n. Else uvtorch becomes the command that `become` named. With `dry`
+    nothing is done: decisions, a unified diff and the commands are printed.
 
-    `claim` is released at the end; without one, nobody else is kept away and nothing outlives a kill.
+    `claim` is released at the end; without one, others are not kept away and nothing outlives a kill.
     """
 
     def __init__(
@@ -227,7 +227,7 @@ def content(path: str) -> bytes:
 
 
 def is_read_only(path: str) -> bool:
-    """Whether its owner says that a file must not be edited, though root could, or a rename."""
+    """Whether a file must not be edited, though root could, or a rename."""
     return not os.stat(path).st_mode & 0o222 or not os.access(path, os.W_OK)
 
 

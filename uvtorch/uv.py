@@ -15,8 +15,8 @@ _IGNORED_BY_PYTHON = [number for name in ("SIGPIPE", "SIGXFSZ") if (number := ge
 EXECUTABLE = "uv.exe" if WINDOWS else "uv"
 
 MINIMUM = (0, 5, 3)
-"""The oldest uv that takes what uvtorch writes: explicit indexes as sources, several sources for a package, `extra`
-selectors and `conflicts`. Measured: 0.4.20 ignores `[[tool.uv.index]]` with a warning and installs PyPI's torch."""
+"""The oldest uv with explicit indexes as sources, several sources for a package, `extra` selectors and `conflicts`.
+Measured: 0.4.20 ignores `[[tool.uv.index]]` with a warning and installs PyPI's torch."""
 
 
 def find(env: "Mapping[str, str]") -> str:
@@ -130,8 +130,8 @@ def _cannot_start(path: str, error: OSError | ValueError) -> Exception:
 class Interrupted:
     """Signals that came while uv was running. `code` is the exit code for them, 0 where none came.
 
-    Inside this context SIGINT, SIGTERM, SIGHUP and SIGQUIT do not end uvtorch but reach uv, once, so that uv can clean
-    up and uvtorch undo its edits. SIGTSTP stops both. `look` is called now and then while uv runs, on Linux.
+    Inside, SIGINT, SIGTERM, SIGHUP and SIGQUIT reach uv, once, so that uv can clean up and uvtorch undo its edits.
+    SIGTSTP stops both. `look` is called now and then while uv runs, on Linux.
     """
 
     def __init__(self, look: "Callable[[], None] | None" = None) -> None:
@@ -159,9 +159,8 @@ class Interrupted:
     def run(self, start: "Callable[[Iterable[int]], int]") -> int:
         """Start uv and wait for it; its exit code, 128+n where signal n ended it.
 
-        `start` gets the signals to block in uv, and returns its process id. Where the system tells who sent a signal
-        (Linux), ours wait in a queue: one from the kernel, a Ctrl-C, went to the terminal's foreground group, uv
-        included; one that a process sent is for us to pass on.
+        `start` gets the signals to block in uv, and returns its process id. On Linux, which tells who sent a signal,
+        they wait in a queue: a key's went to the terminal's foreground group, uv included, others are passed on.
         """
         if not hasattr(_signal, "sigtimedwait"):
             self._pid = start(())

@@ -111,7 +111,7 @@ def _remedy(args: list[str]) -> str:
 
 
 def hardware_option(does: str) -> Callable[[Any], Any]:
-    """The option, for a verb that `does` something for a machine; `--hardware list` prints the names and ends it."""
+    """The option, for a verb that `does` something for a machine."""
     text = f"{does} the machine that a file describes ('-': standard input), or one of those that `list` names."
     return click.option("--hardware", "described", metavar="FILE|NAME", callback=_list, help=text)
 
