@@ -26,11 +26,10 @@ def probe(scene: Scene, devices: Sequence[Device]) -> None:
     cuda = "HIP_VISIBLE_DEVICES" not in scene.env and scene.env.get("CUDA_VISIBLE_DEVICES")
     for variable in ("ROCR_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES" if cuda else "HIP_VISIBLE_DEVICES"):
         gpus = scene.visible(variable, gpus)
-    scene.gpus += _passing(sorted(gpus, key=lambda gpu: gpu.integrated), scene)
+    scene.gpus += _overridden(sorted(gpus, key=lambda gpu: gpu.integrated), scene)
 
 
-def _passing(gpus: list[Gpu], scene: Scene) -> list[Gpu]:
-    """Every GPU passes for the architecture that HSA_OVERRIDE_GFX_VERSION names."""
+def _overridden(gpus: list[Gpu], scene: Scene) -> list[Gpu]:
     value = scene.env.get("HSA_OVERRIDE_GFX_VERSION", "")
     version = re.fullmatch(r"([0-9]{1,2})\.(0?[0-9]|1[0-5])\.(0?[0-9]|1[0-5])", value)
     if not gpus or not version:
@@ -56,7 +55,7 @@ def _architectures(gpus: Sequence[Gpu]) -> str:
 
 
 def _given(nodes: Sequence[tuple[int, Gpu]], scene: Scene) -> list[Gpu]:
-    """The GPUs of the topology that this process was given, with a problem where it was given none."""
+    """The GPUs of the topology that this process was given, or a problem."""
     container = scene.platform.container
     # A container is given single GPUs by their render nodes; the topology shows all of the host's.
     given = [gpu for minor, gpu in nodes if not container or scene.exists(f"/dev/dri/renderD{minor}")]
@@ -74,7 +73,7 @@ def _given(nodes: Sequence[tuple[int, Gpu]], scene: Scene) -> list[Gpu]:
 
 
 def _topology(scene: Scene) -> list[tuple[int, Gpu]]:
-    """(minor number of its render node, GPU) for each GPU of the KFD topology, in its order, which is ROCm's."""
+    """(minor number of its render node, GPU) for each in the KFD topology, in ROCm's order."""
     gpus = []
     for node in sorted(filter(str.isdecimal, scene.names(TOPOLOGY)), key=int):
         text = scene.read(f"{TOPOLOGY}/{node}/properties")
@@ -102,7 +101,7 @@ def parse_properties(text: str) -> Gpu | None:
 
 
 def _without_topology(scene: Scene, devices: Sequence[Device]) -> list[Gpu]:
-    """What ROCm's rocminfo tells where there may be a GPU: on the bus, or WSL's; a problem where that is none."""
+    """What rocminfo tells where there may be a GPU, on the bus or WSL's; a problem where it tells none."""
     scene.probe("kfd", "absent")
     program = next(filter(scene.exists, ROCMINFO), None)
     gpus = _ask_rocminfo(scene.at(program), scene) if program and (devices or scene.platform.wsl) else []

@@ -32,11 +32,11 @@ IF_IT_HANGS = (
     "Try `nvidia-smi`: if it is slow, turn on persistence mode (nvidia-persistenced) or set UVTORCH_PROBE_TIMEOUT=60; "
     "if it hangs, look for Xid messages in `sudo dmesg` and restart the machine."
 )
-WINDOWS = {
+WINDOWS_REMEDIES = {
     ("windows", False): "Restart Windows; if that does not help, reinstall NVIDIA's driver.",
     ("linux", True): "Update NVIDIA's driver on Windows, run `wsl --update` and `wsl --shutdown` there, and try again.",
 }
-"""(system, whether it is WSL) -> what fixes a broken driver of Windows'."""
+"""(system, whether it is WSL) -> remedy."""
 ERRORS = {
     4: (
         "no permission to use the GPU's device files",
@@ -59,7 +59,7 @@ ERRORS = {
         "Restart the machine (the driver was updated while its old module stayed loaded).",
     ),
 }
-"""Error code -> (reason, remedy), where a driver is there and does not work."""
+"""Code -> (reason, remedy)."""
 
 
 class Signs(NamedTuple):
@@ -67,8 +67,8 @@ class Signs(NamedTuple):
 
     devices: Sequence[Device]  # GPUs on the bus
     nodes: bool  # There are device files
-    library: str | None  # Where NVML's library was seen, or its bare name where only the loader knows
-    module: str | None = None  # The version of the loaded kernel module, from /proc or /sys
+    library: str | None  # NVML's, as `find_library` has it
+    module: str | None = None  # The version of the loaded kernel module
 
 
 class Report(NamedTuple):
@@ -95,11 +95,11 @@ def probe(scene: Scene, devices: Sequence[Device]) -> None:
     states = (*_out_of_reach(scene, signs, report), (gpus, None, "", ""), *_broken(scene, signs, report))
     _, kind, reason, remedy = next(filter(itemgetter(0), states), (True, None, "", ""))
     if kind == BROKEN:
-        remedy = WINDOWS.get((scene.platform.system, scene.platform.wsl), remedy)
-        scene.problems.append(Problem("nvidia", kind, f"NVIDIA: {reason}", remedy))
+        reason, remedy = f"NVIDIA: {reason}", WINDOWS_REMEDIES.get((scene.platform.system, scene.platform.wsl), remedy)
     elif kind:
-        scene.problems.append(Problem("nvidia", kind, reason, remedy))
         gpus, driver = [], None if report.failure else driver  # one that cannot be reached decides nothing
+    if kind:
+        scene.problems.append(Problem("nvidia", kind, reason, remedy))
     scene.driver = driver
     _tell(scene, report, "failed" if kind == BROKEN else "absent")
     alike = len({(gpu.name, gpu.compute_capability) for gpu in gpus}) == 1
@@ -142,10 +142,8 @@ def version_in(*texts: str | None) -> str | None:
 
 
 def find_library(scene: Scene) -> str | None:
-    """Where NVML's library is; its bare name where only the loader's cache knows it.
-
-    Looks at files only: loading ctypes to ask the loader would cost more than all other probes together.
-    """
+    """Where NVML's library is; its bare name where only the loader's cache knows it."""
+    # Asking the loader itself would cost the import of ctypes, more than all other probes together.
     folders = [path for path in scene.env.get("LD_LIBRARY_PATH", "").split(":") if path.startswith("/")]
     paths = (f"{folder}/{LIBRARY}" for folder in (*folders, *FOLDERS))
     cached = LIBRARY if LIBRARY in scene.read("/etc/ld.so.cache", 4 * 2**20) else None
@@ -169,7 +167,7 @@ State = tuple[object, str | None, str, str]
 
 
 def _out_of_reach(scene: Scene, signs: Signs, report: Report) -> tuple[State, ...]:
-    """Where nothing here could drive a GPU: there are no device files, and NVML says no more."""
+    """Where nothing here could drive a GPU: there are no device files, and NVML does not answer."""
     if signs.nodes or report.end in ("answered", "hung"):
         return ()
     away = signs.library is None or scene.platform.container
@@ -220,7 +218,6 @@ def _broken(scene: Scene, signs: Signs, report: Report) -> tuple[State, ...]:
 
 
 def _error(code: int | None, said: str) -> tuple[str, str]:
-    """(reason, remedy) of an NVML error."""
     restart = "Look for NVRM messages in `sudo dmesg`, then restart the container or the machine."
     return ERRORS.get(code or 0, (f"asking the driver failed: {plain(said)}", restart))
 
@@ -246,7 +243,7 @@ def ask(library: str | None, env: Mapping[str, str], seconds: float, tell: Tell 
     as a GPU that fell off the bus hangs whoever does, and a thread that sleeps in a driver holds up exec and exit.
     """
     program = os.path.join(os.path.dirname(__file__), "ask_nvml.py")
-    # It lives with pynvml, wherever this process has that from. -P: its own folder is not for imports.
+    # It finds pynvml where this process does. -P: its own folder is not for imports.
     here = {**env, "PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path))}
     argv = (sys.executable, "-P", program, str(int(seconds) + 1), *filter(None, (library,)))
     result = run(argv, here, seconds, whom="NVIDIA's driver", tell=tell)
@@ -261,7 +258,7 @@ def ask(library: str | None, env: Mapping[str, str], seconds: float, tell: Tell 
 
 
 def parse(text: str) -> Report:
-    """Read what the program printed, a JSON object a line. What is missing makes a `failure`, never an exception."""
+    """Read what the program printed, a JSON object a line. Never raises: what is missing makes a `failure`."""
     import json  # noqa: PLC0415  a machine without NVIDIA's driver needs none
 
     report = Report("absent", "it ended in the middle")

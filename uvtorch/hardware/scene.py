@@ -21,8 +21,7 @@ Tell = Callable[[str], None]
 OUTPUT_LIMIT = 256 * 1024
 SHORT_S, LONG_S = 2.0, 15.0  # eight GPUs without persistence mode need more than 2 s for their first answer
 
-# The kubelet sets the first in every pod; podman, LXC and systemd set `container`.
-CONTAINER_VARIABLES = ("KUBERNETES_SERVICE_HOST", "container", "APPTAINER_CONTAINER", "SINGULARITY_CONTAINER")
+CONTAINER_VARIABLES = ("KUBERNETES_SERVICE_HOST", "container")  # set by the kubelet; by podman, LXC and systemd
 CONTAINER_FILES = ("/.dockerenv", "/run/.containerenv", "/.singularity.d")
 CONTAINER_GROUPS = "/docker|/kubepods|/lxc|/libpod|/containerd|/machine.slice/"
 
@@ -104,7 +103,7 @@ class Scene:
         return os.path.exists(self.at(path))
 
     def probe(self, name: str, outcome: Outcome, detail: str = "") -> None:
-        """Say how a probe ended; its time counts from the end of the one before."""
+        """Note how a probe ended; its time counts from the end of the one before."""
         now = time.perf_counter()
         self._probes.append(Probe(name, outcome, detail, round((now - self._since) * 1000, 1)))
         self._since = now
@@ -257,10 +256,10 @@ def time_limit(env: Mapping[str, str], *, alive: bool) -> float:
 def run(
     argv: Sequence[str], env: Mapping[str, str], seconds: float, *, whom: str = "", tell: Tell | None = None
 ) -> Result:
-    """Run a program (an absolute path) to its end, or kill it and its children after `seconds`.
+    """Run a program (an absolute path); kill it and its children after `seconds`, or when a signal ends us.
 
-    They are killed too when a signal ends us. One that cannot be killed, as it sleeps in a driver, is left behind.
-    Where `whom` has taken `SHORT_S` and may take more, `tell` is told.
+    One that cannot be killed, as it sleeps in a driver, is left behind. Where `whom` has taken `SHORT_S` and may take
+    more, `tell` is told.
     """
     import subprocess  # noqa: PLC0415  7 ms, and most machines without a GPU need none
 
@@ -290,12 +289,12 @@ def run(
         if not ended and seconds > SHORT_S and tell:
             waiting = f"waiting for up to {seconds:g} s (UVTORCH_PROBE_TIMEOUT sets the limit)"
             tell(f"{whom} has not answered yet; {waiting}")
-        if not ended:  # a moment in any case: the time may be over because we were stopped (Ctrl-Z)
+        if not ended:  # at least a moment: the time may be over because we were stopped (Ctrl-Z)
             output, ended = wait(max(seconds - SHORT_S, 0.05))
     if ended:
         return Result(child.returncode, output)
     output, ended = wait(0.5)
-    if not ended and child.stdout:  # left behind: it sleeps in the kernel, and nobody shall wait for it
+    if not ended and child.stdout:  # left behind: nobody shall wait for it
         child.returncode = -9
         child.stdout.close()
     return Result(None, output, f"took more than {seconds:g} s", hung=True)
@@ -303,7 +302,7 @@ def run(
 
 @contextmanager
 def _ended_with_us(child: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """Kill the program, which gets no signal of a terminal's, if it is there at the end or when a signal ends us."""
+    """Kill the program, which no signal of a terminal's reaches, if it is there at the end or when a signal ends us."""
 
     def end(number: int, _: object) -> None:
         _kill(child)
