@@ -22,21 +22,21 @@ Node = TypeVar("Node", bound=Hashable)
 
 
 class Project(NamedTuple):
-    """What pyproject.toml (and its workspace's root) says, and which backends it offers."""
+    """What pyproject.toml and its workspace's root say."""
 
     name: str | None = None
     requires_python: str | None = None
     requirements: tuple[Requirement, ...] = ()
     """Those of a group are repeated in each group that includes it."""
     indexes: tuple[Index, ...] = ()
-    """In order of priority; in a workspace, the root's follow the member's."""
+    """In order of priority, those of a workspace's root last."""
     sources: tuple[Source, ...] = ()
-    """A member's entry for a package replaces the root's."""
+    """A member's for a package replace the root's."""
     conflicts: tuple[tuple[Item, ...], ...] = ()
     own_conflicts: tuple[tuple[Item, ...], ...] = ()
     """Those not of the workspace's root."""
     default_groups: tuple[str, ...] = ()
-    """The groups that uv installs unasked, `"all"` spelled out."""
+    """Those that uv installs unasked, `"all"` spelled out."""
     config: Config = Config()
     has_project: bool = False
     extras: tuple[str, ...] = ()
@@ -55,15 +55,14 @@ class Project(NamedTuple):
     """The members are installed with it: `--all-packages`, or a root that is no project."""
 
     def is_pytorch(self, package: str) -> bool:
-        """Whether a package's source decides the build of PyTorch: torch, its sister packages and its compiler.
+        """Whether a package's source decides the build of PyTorch: torch, its sisters, its compiler, `packages`.
 
-        Packages that merely have builds for single backends (vllm, torchao) are not, unless `packages` of
-        `[tool.uvtorch]` names them.
+        One that merely has builds for single backends (vllm, torchao) does not.
         """
         return roles().get(package) in ("pin", "companion") or package in self.config.packages
 
     def is_pinned(self, package: str) -> bool:
-        """The same without the compiler: what always comes from the backend's index."""
+        """The same without the compiler: what comes from the backend's index for any backend."""
         return roles().get(package) == "pin" or package in self.config.packages
 
     def pytorch_packages(self) -> tuple[str, ...]:
@@ -116,7 +115,7 @@ class Project(NamedTuple):
         return {item.package for item in self.requirements if item.target == target}
 
     def required(self, target: Target) -> list[Requirement]:
-        """A target's requirements; the base's with those of default groups that choose nothing: they come unasked."""
+        """A target's requirements; with the base come default groups that choose nothing."""
         targets = {target}
         if target == BASE:
             defaults = {Target("group", group) for group in self.default_groups}
@@ -124,7 +123,7 @@ class Project(NamedTuple):
         return [item for item in self.requirements if item.target in targets]
 
     def pytorch_requirements(self) -> tuple[Requirement, ...]:
-        """The requirements of pinned packages; those of included groups once, where they are written."""
+        """The requirements of pinned packages, where they are written."""
         own = (item for item in self.requirements if item.via is None and not item.inherited)
         return tuple(item for item in own if self.is_pinned(item.package))
 
@@ -154,12 +153,12 @@ class Project(NamedTuple):
         return (*included, *((item.target, Target("extra", extra)) for item in own for extra in item.extras))
 
     def choices(self) -> tuple[Choice, ...]:
-        """The choices that sources state, on any platform; a name has a row for each backend it can mean."""
+        """The choices that sources state on any platform, a row for each backend that a name can mean."""
         rows: dict[object, Choice] = {}
         for row in (*_stated(self), *_of_members(self, Project.choices)):
-            key = row.target, row.backend, row.origin
-            packages = rows[key].packages if key in rows else ()
-            rows[key] = row._replace(packages=torch_first(packages + row.packages))
+            found = rows.setdefault((row.target, row.backend, row.origin), row)
+            packages = torch_first(found.packages + row.packages)
+            rows[row.target, row.backend, row.origin] = found._replace(packages=packages)
         return tuple(rows.values())
 
     def selectable(self) -> tuple[Choice, ...]:
@@ -170,17 +169,17 @@ class Project(NamedTuple):
         """Conflicting extras and groups that name a backend by local version alone: `cpu = ["torch==2.9.1+cpu"]`."""
         found: dict[Target, Choice] = {}
         for item in self.requirements:
-            local = item.text.partition(";")[0].partition("+")[2].partition(",")[0].strip()
-            backend = parse(local) if local and item.package == "torch" else None
-            if backend and item.target in self.conflict_members:
-                found[item.target] = Choice(item.target, backend, (item.package,))
+            if item.package == "torch" and item.target in self.conflict_members:
+                local = item.text.partition(";")[0].partition("+")[2].partition(",")[0].strip()
+                if backend := parse(local):
+                    found[item.target] = Choice(item.target, backend, ("torch",))
         return tuple(found.values()) if len(found) > 1 else ()
 
     def choices_for(self, place: Environment | Platform) -> tuple[Choice, ...]:
         """The choices on one platform, one row a name, the base last; empty where sources state none.
 
-        With them those of which no source speaks (`stated` is False): a base with PyTorch packages of its own, and
-        extras or groups of PyTorch packages alone that conflict with a choice.
+        Not `stated` by a source are a base with PyTorch packages of its own, and extras or groups of PyTorch packages
+        alone that conflict with a choice.
         """
         rows = self.choices()
         named = tuple(dict.fromkeys(row.target for row in rows if row.kind != "base"))
@@ -196,7 +195,7 @@ class Project(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What a command's options say of extras and groups; `--no-dev` counts as `--no-group dev`, and so on."""
+    """What a command says of extras and groups; `--no-dev` counts as `--no-group dev`, and so on."""
 
     given: Collection[Target] = ()
     excluded: Collection[Target] = ()
@@ -208,7 +207,7 @@ class Asked(NamedTuple):
     """The default groups come along."""
 
     def named(self, choices: Iterable[Choice]) -> tuple[Choice, ...]:
-        """The choices that are asked for, directly or by an alias; those win over any other."""
+        """The choices that are asked for, directly or by an alias."""
         given = set(self.given)
         return tuple(one for one in choices if given & {Target(one.kind, name) for name in (one.name, *one.aliases)})
 
@@ -217,7 +216,7 @@ class Asked(NamedTuple):
         return tuple(one for one in choices if one.target not in self.excluded)
 
     def settles(self, choices: Sequence[Choice]) -> bool:
-        """Whether nothing is left to choose: a choice is named, all are taken, or the project is left out."""
+        """Whether a choice is named, all are taken, or the project is left out."""
         return self.apart or bool(self.named(choices)) or any(one.kind in self.every for one in self.left(choices))
 
 
@@ -227,8 +226,7 @@ NOTHING = Asked()
 def selection(project: Project, chosen: Choice, asked: Asked = NOTHING) -> tuple[str, ...]:
     """The options that make `uv sync`, `run` or `export` install a choice, but for what is so already.
 
-    They switch off the default groups that conflict with it or choose another build, and those that include such a
-    group: uv refuses them otherwise.
+    Default groups that conflict with it, choose another build or include such a group are switched off.
     """
     defaults = [Target("group", name) for name in project.default_groups if asked.defaults]
     there = chosen.target in (*asked.given, *defaults) or chosen.kind in asked.every
@@ -248,7 +246,7 @@ def conflicting(project: Project, target: Target) -> frozenset[Target]:
 
 
 def reached(start: Iterable[Node], edges: Iterable[tuple[Node, Node]]) -> set[Node]:
-    """All that can be reached from `start`, itself included, along edges (from, to)."""
+    """All that can be reached along edges (from, to), the start included."""
     found, edges = set(start), tuple(edges)
     while more := {end for begin, end in edges if begin in found} - found:
         found |= more
@@ -291,7 +289,7 @@ def _reachable(project: Project, source: Source) -> bool:
 
 
 def _of_members(project: Project, rows: Callable[[Project], tuple[Choice, ...]]) -> Iterator[Choice]:
-    """The members' rows as this project selects them: by what asks for the member, or by their own names."""
+    """The members' rows by the names that select them from here."""
     for member in project.members:
         if project.together:
             yield from rows(member)
@@ -342,10 +340,10 @@ def _base(project: Project, named: list[Choice], place: Environment | Platform) 
 
 
 def _apart(project: Project) -> set[Target]:
-    """The extras and groups whose sources do not reach the base: uv resolves it apart from a conflict set's members.
+    """The extras and groups apart from which uv resolves the base, so that their sources do not reach it.
 
-    It goes through the sets in their order and passes over one of which less than two members are left, so with
-    {a, b}, {a, c}, {b, c} the base gets what `c` gets.
+    It goes through the conflict sets and passes over one of which less than two members are left: with {a, b}, {a, c},
+    {b, c} the base gets what `c` gets.
     """
     apart: set[Target] = set()
     for items in project.conflicts:

@@ -1,8 +1,7 @@
 """uv.lock, as far as PyTorch is concerned. Pure.
 
-`tomllib` takes a second and more over the hashes in a lock of 2,000 packages. uv writes the file itself, one
-`[[package]]` after another, so it is cut there and the head of each is read; full tables are parsed when they are asked
-for. A file that does not look that way is parsed as a whole.
+`tomllib` takes a second over a lock of 2,000 packages. So one that looks as uv writes it is cut at each `[[package]]`,
+of which the head is read, and the tables when they are asked for; any other is parsed as a whole.
 """
 
 import re
@@ -23,7 +22,7 @@ _CUT: Final = "\n[[package]]\n"
 _HEAD: Final = re.compile(
     r'name = "([^"\\]+)"\n(?:version = "([^"\\]+)"\n)?source = \{ ([a-z]+) = "([^"\\]*)"[^\n]*\}\n?'
 )
-"""Name, version, kind and location."""
+"""Name, version, kind, location."""
 
 
 class Package(NamedTuple):
@@ -32,36 +31,36 @@ class Package(NamedTuple):
     name: str
     """Normalized."""
     version: str | None
-    """None for a project whose build backend tells its version."""
+    """None where a build backend tells it."""
     kind: str
     """`registry`, `git`, `url`, `path`, `directory`, `editable` or `virtual`."""
     location: str
-    """The registry's URL, or the place of the rest and of flat indexes."""
+    """A registry's URL, or the place of the rest and of flat indexes."""
     piece: str | dict[str, Any]
     """All that the lock says about it, as TOML or parsed."""
 
     @property
     def backend(self) -> Backend | None:
-        """The PyTorch backend that its URL names; None for builds that are not PyTorch's."""
+        """The backend that its URL names; None for builds that are not PyTorch's."""
         return pytorch_backend(self.location, self.name) if self.kind in ("registry", "url", "path") else None
 
     @property
     def dependencies(self) -> tuple[str, ...]:
-        """The names it depends on on any platform, with those of its extras, without those of its groups."""
+        """What it and its extras (not its groups) depend on, on any platform."""
         tables = self.tables()
         lists = (tables.get("dependencies", ()), *tables.get("optional-dependencies", {}).values())
         return tuple(dict.fromkeys(row["name"] for rows in lists for row in rows))
 
     def tables(self) -> dict[str, Any]:
-        """All that the lock says about it, parsed."""
+        """The same, parsed."""
         return _tables(self.piece) if isinstance(self.piece, str) else self.piece
 
     def mentions(self, name: str) -> bool:
-        """Whether its tables, unparsed, may name a package that it depends on."""
+        """Whether it may depend on a package: that is told without parsing."""
         return not isinstance(self.piece, str) or f'name = "{name}"' in self.piece
 
     def applies(self, environment: Environment) -> bool:
-        """Whether it is meant for a platform, under some choice of extras and groups."""
+        """Whether it is meant for a platform under some selection."""
         markers = self.tables().get("resolution-markers", ())
         return not markers or any("extra" in marker or holds(marker, environment) for marker in markers)
 
@@ -73,22 +72,22 @@ def _tables(text: str) -> dict[str, Any]:
 
 
 class Lock(NamedTuple):
-    """The packages of a uv.lock in its order."""
+    """What a uv.lock holds."""
 
     packages: tuple[Package, ...] = ()
     supported: tuple[str, ...] = ()
-    """The markers of the environments that the lock is made for; empty: all."""
+    """Markers of the environments that it is made for; empty: all."""
 
     def supports(self, environment: Environment) -> bool:
-        """Whether the lock is made for an environment (`[tool.uv] environments`)."""
+        """Whether it is made for an environment (`[tool.uv] environments`)."""
         return not self.supported or any(holds(marker, environment) for marker in self.supported)
 
     def named(self, name: str) -> tuple[Package, ...]:
-        """All builds of a package, by its normalized name."""
+        """The builds of a package, by its normalized name."""
         return tuple(package for package in self.packages if package.name == name)
 
     def dependents(self, name: str) -> tuple[str, ...]:
-        """The names of the packages that depend on one directly, on any platform."""
+        """What depends on a package directly, on any platform."""
         rows = (package for package in self.packages if package.mentions(name))
         return tuple(dict.fromkeys(package.name for package in rows if name in package.dependencies))
 
@@ -104,15 +103,14 @@ def read_lock(text: str, origin: str = "uv.lock") -> Lock:
         data = tomllib.loads(head if cut else text)
     except (ValueError, RecursionError) as error:
         raise _unreadable(f"{origin} is not TOML: {error}") from None
-    rows = data.get("package", [])
-    if not isinstance(rows, list):
-        raise _unreadable(f"{origin}: `package` must be an array of tables")
     read = (Package(match[1], match[2], match[3], match[4], match.string) for match in matches)
-    return Lock(tuple(read if cut else _parsed(rows, origin)), tuple(data.get("supported-markers", ())))
+    return Lock(
+        tuple(read if cut else _parsed(data.get("package", []), origin)), tuple(data.get("supported-markers", ()))
+    )
 
 
-def _parsed(rows: list[Any], origin: str) -> Iterator[Package]:
-    for row in rows:
+def _parsed(rows: Any, origin: str) -> Iterator[Package]:
+    for row in rows if isinstance(rows, list) else [rows]:
         source = row.get("source") if isinstance(row, dict) else None
         if not isinstance(source, dict) or not source or not isinstance(row.get("name"), str):
             raise _unreadable(f"{origin}: a package has no name or no source")
@@ -125,10 +123,9 @@ def _unreadable(text: str) -> ProjectError:
 
 
 def stray(lock: Lock, project: Project, environment: Environment) -> tuple[Package, ...]:
-    """The pinned packages that a platform gets from elsewhere than the indexes that are chosen for it there.
+    """The pinned packages that a platform gets from elsewhere than the indexes chosen for it; none where none is.
 
-    With one pin, that is any other build; of several choices, whose base may well be PyPI's, a package of which no
-    choice has a build. Empty where nothing is chosen.
+    Where several builds are offered, whose base may well be PyPI's: those of which no choice has a build.
     """
     there = [source for one in project.with_members for source in one.sources_on(environment) if source.url]
     sources = [one for one in there if one.backend or vendor(one.url or "")]

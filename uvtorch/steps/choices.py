@@ -36,8 +36,8 @@ class Fitting(NamedTuple):
 def fitting(session: Session, machine: Machine, choices: Sequence[Choice], *, use_lock: bool = True) -> Fitting:
     """Choices of the workspace on a machine, by what uv.lock holds where the requirements still admit it.
 
-    One whose index does not say what it serves is never the best, unless it is made for this very machine; the base, of
-    which no source speaks, only if no extra or group fits.
+    The best is never one whose index does not say what it serves, unless that is made for this machine; it is a base of
+    which no source speaks only if nothing else fits.
     """
     known = [one for one in choices if one.origin != "unknown"]
     backends = [one.backend for one in known]
@@ -64,9 +64,9 @@ def offered(project: Project) -> tuple[Choice, ...]:
 
 
 def selected(session: Session, wanted: Wanted, said: Asked) -> Fitting:
-    """The choices that a command leaves open; the best is that with the backend asked for, else the one that fits.
+    """The choices that a command leaves open; where a backend is asked for, the best is the one that has it.
 
-    Raises NoBuild where none has that backend, MachineError as `check_driver` does.
+    Raises NoBuild where none has it, MachineError as `check_driver` does.
     """
     line, project, machine = session.line, session.workspace, session.machine
     upgrades = line.has("--upgrade") or "torch" in map(normalize, line.values("--upgrade-package"))
@@ -97,7 +97,7 @@ def build_of(choice: Choice) -> str:
 
 
 def _of_vendor(machine: Machine, choice: Choice) -> Option:
-    """Another vendor's builds, which the catalog does not know: NVIDIA's for Jetsons, AMD's for one family of GPUs."""
+    """Builds that the catalog does not know: NVIDIA's for Jetsons, AMD's for a family of GPUs."""
     devices = choice.vendor
     if devices is None:
         return Option(None, None, False, "its index or wheel does not say what it was built for")
@@ -114,7 +114,7 @@ _JETSONS = ("Orin", "Thor", "Xavier")
 
 
 def requirements_of_choice(project: Project, choice: Choice) -> tuple[str, ...]:
-    """The PyTorch requirements that come with a choice: its own, the base's, those of default groups and of wheels."""
+    """The PyTorch requirements that come with a choice: its own, the base's, and wheels by URL."""
     required = [*project.required(BASE), *project.required(choice.target)]
     texts = [item.text for item in required if project.is_pinned(item.package)]
     wheels = [one.url or "" for one in project.sources if (one.target, one.package) == (choice.target, "torch")]
@@ -123,7 +123,7 @@ def requirements_of_choice(project: Project, choice: Choice) -> tuple[str, ...]:
 
 
 def places_for(session: Session, choices: Sequence[Choice], texts: Sequence[str]) -> tuple[dict[Choice, Place], ...]:
-    """For each requirement what it is in each choice: within what its torch asks of packages that name none."""
+    """Each requirement as it is in each choice: within the bounds of that choice's torch."""
     rows = zip(*(_places(session, choice, texts) for choice in choices), strict=True)
     return tuple(dict(zip(choices, row, strict=True)) for row in rows)
 
@@ -142,23 +142,22 @@ def _places(session: Session, choice: Choice, texts: Sequence[str]) -> list[Plac
 
 
 def locked(session: Session) -> Lock:
-    """The lock as it is now, empty where there is none or it cannot be read: uv says better what is wrong with it."""
-    path = session.required_site.lock
+    """The lock as it is now; empty where it cannot be read: uv says better what is wrong with it."""
     try:
-        return read_lock(files.text(path) or "", path)
+        return read_lock(files.text(session.required_site.lock) or "")
     except ProjectError:
         return Lock()
 
 
 def locked_release(lock: Lock, backend: Backend | None) -> str | None:
-    """The torch release that a lock has from a backend's index (None: PyPI's); None where not exactly one."""
+    """The one torch release that a lock has from a backend's index (None: PyPI's), if it is one."""
     builds = [one for one in lock.named("torch") if one.kind in ("registry", "url") and one.backend == backend]
     versions = {one.version.partition("+")[0] for one in builds if one.version}
     return versions.pop() if len(versions) == 1 else None
 
 
 def check_driver(session: Session, machine: Machine, fit: Fitting) -> None:
-    """Raise MachineError where a broken driver keeps a choice from running: the CPU choice must be asked for."""
+    """Raise MachineError where a broken driver keeps a choice from running: a CPU choice must be asked for."""
     if fit.best and fit.best.family not in ("", "cpu") and fit.options[fit.best].fits:
         return
     families = {one.family for one in fit.options}
@@ -185,7 +184,7 @@ def no_such_choice(project: Project, backend: Backend) -> NoBuild:
 
 
 def options_of(session: Session) -> Asked:
-    """What the options of `sync`, `run` and `export`, and uv's variables for them, say of extras and groups."""
+    """What the options of `sync`, `run` and `export` and uv's variables say."""
     line, env = session.line, session.env
 
     def targets(kind: TargetKind, *values: str) -> list[Target]:
@@ -217,10 +216,7 @@ def target_of(line: CommandLine) -> Target | None:
 
 
 def sync_command(session: Session) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The `uv sync` that follows an `add` or a `remove`, to the choice that fits here; and the warnings about it.
-
-    Raises MachineError as `check_driver` does.
-    """
+    """The `uv sync` to the choice that fits here, after an `add` or a `remove`, and warnings. Raises MachineError."""
     line, target = session.line, target_of(session.line)
     options = ["--inexact"] if line.verb == "add" else []  # as uv: add keeps what else is installed, remove does not
     warnings: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from uvtorch.backend import Backend, parse
 from uvtorch.choose import Decision, choose
 from uvtorch.edits import ChoiceKind
 from uvtorch.errors import MachineError, NoBuild, ProjectError, UsageError
-from uvtorch.project import Choice, Project
+from uvtorch.project import Choice, Project, Target
 from uvtorch.project.choices import selection
 from uvtorch.project.model import BASE, GROUP
 from uvtorch.requirement import without_local
@@ -24,8 +24,7 @@ from uvtorch.steps.verb import Verb, hardware_option, machine_of
 
 def listing(session: Session, described: str | None, as_json: bool) -> None:
     """Print the project's choices, whether each fits this machine (or a described one), and the one `--auto` takes."""
-    session.required_site  # noqa: B018  a project must be there
-    machine, project = machine_of(session, described), session.workspace
+    project, machine = session.workspace, machine_of(session, described)
     offered, packages = project.choices_for(machine.platform) or choices.offered(project), project.pytorch_packages()
     unpinned = [Choice(BASE, None, packages, "pypi", stated=False)] if packages and not offered else []
     fit = choices.fitting(session, machine, offered or unpinned)
@@ -85,7 +84,7 @@ def set_choices(session: Session, backends: Sequence[Backend], named: ChoiceKind
         session.reread()
         names = ", ".join(str(one.backend) for one in offers)
         tx.say(f"offering {names} as {kind}s: `uvtorch sync --auto` takes what fits, `uv sync --{kind} NAME` any")
-        tx.warn(*_warnings(session, project, kind, bool(have)))
+        tx.warn(*_warnings(session, project, kind, {choice.target for choice in have}))
         tx.uv(*choices.relock_command(session))
         moved = [one for one in unbounded(session, standing) if one.package in bounds]
         others = [one for one in lowered if one.path != session.required_site.manifest.path]
@@ -98,13 +97,10 @@ def _checked_kind(session: Session, named: ChoiceKind | None) -> ChoiceKind:
     project = session.project
     if session.is_script or not project.has_project:
         raise ProjectError(f"{project.origin} has no `[project]` table", "only a project can offer several backends")
-    have: set[ChoiceKind] = {choice.kind for choice in edits.stated(project) if choice.kind != "base"}
+    have = {choice.kind for choice in edits.stated(project)}
     kind: ChoiceKind = named or ("group" if have == {"group"} else "extra")
     if have - {kind}:
-        raise UsageError(
-            f"the project's choices are {'extras' if 'extra' in have else 'groups'} already",
-            "leave out --as to add to them",
-        )
+        raise UsageError(f"the project's choices are {min(have)}s already", "leave out --as to add to them")
     if not have and not edits.model_requirements(project):
         raise ProjectError(
             f"the dependencies of {project.origin} name no PyTorch package", "`uvtorch add torch` adds one"
@@ -138,15 +134,13 @@ def _offer(session: Session, backend: Backend, texts: Sequence[str]) -> Decision
     return decision._replace(backend=backend)
 
 
-def _warnings(session: Session, project: Project, kind: str, had_choices: bool) -> Iterator[str]:
-    if kind == "extra" and not had_choices and "build-system" in session.required_site.manifest.data:
+def _warnings(session: Session, project: Project, kind: str, have: set[Target]) -> Iterator[str]:
+    if kind == "extra" and not have and "build-system" in session.required_site.manifest.data:
         yield (
             f"published metadata changes: a plain `pip install {project.name}` will no longer bring torch;"
             " with --as groups the dependencies stay as they are"
         )
-    ours = {choice.target for choice in edits.stated(project)}
-    targets = {item.target for item in project.pytorch_requirements() if item.target not in (BASE, GROUP, *ours)}
-    if targets:
+    if targets := {item.target for item in project.pytorch_requirements()} - {BASE, GROUP, *have}:
         yield f"PyTorch packages in {', '.join(sorted(map(str, targets)))} come from PyPI whatever is chosen"
 
 

@@ -108,7 +108,7 @@ def _best(session: Session) -> Backend | None:
 
 
 def _keep(session: Session) -> int:
-    """The project says where its packages come from: uv does the rest, and a build that does not fit is told."""
+    """Leave all to uv; a build that does not fit is told."""
     line, warnings = session.line, tuple(filter(None, [mismatch(session)]))
     if session.is_script and line.verb in ("run", "sync"):
         return session.hand_over(*warnings, options=reinstalled(out_of_place(session)))
@@ -129,7 +129,7 @@ def _keep(session: Session) -> int:
 
 
 def mismatch(session: Session) -> str:
-    """The warning that the build which comes here does not run, or leaves the GPU idle; empty where that is not so."""
+    """The warning that the build which comes here does not run or leaves the GPU idle; empty: it fits."""
     undecided = not (session.outside or pins_of(session) or selected_pins(session))
     brought = [one.backend for one in pins_unsaid(session)] if undecided else []
     who, backend = (f"a dependency pins torch to {brought[0]}", brought[0]) if brought else _given(session)
@@ -149,7 +149,7 @@ def mismatch(session: Session) -> str:
 
 
 def _given(session: Session) -> tuple[str, Backend | None]:
-    """Who says which torch comes here, and its backend (None: PyPI's); nobody where an index does not tell."""
+    """Who says which torch comes here, and its backend (None: PyPI's); empty where that is not known."""
     subject = session.project.origin if session.is_script else "the project"
     projects, place = (session.workspace, *session.projects[1:]), session.machine.platform
     rows = (row for project in projects for row in project.choices_for(place) if row.origin != "pypi")
@@ -197,9 +197,9 @@ def _pin(session: Session, wanted: Wanted) -> int:
 
 def _fixed(session: Session) -> str | None:
     """The option or variable that forbids changing the lock."""
-    options = [name for name in ("--locked", "--frozen", "--check", "--check-exists") if session.line.has(name)]
-    variables = [name for name in ("UV_LOCKED", "UV_FROZEN") if is_set(session.env, name)]
-    return next(iter(options + variables), None)
+    given = [name for name in ("--locked", "--frozen", "--check", "--check-exists") if session.line.has(name)]
+    given += [name for name in ("UV_LOCKED", "UV_FROZEN") if is_set(session.env, name)]
+    return given[0] if given else None
 
 
 def _check_free(session: Session, wanted: Wanted) -> None:
@@ -214,7 +214,7 @@ def _check_free(session: Session, wanted: Wanted) -> None:
 
 
 def _pin_script(session: Session, wanted: Wanted) -> int:
-    """Pin a script, which is told, since that edits it; the build that is said is the one that runs."""
+    """Pin a script, and tell that it is edited; the build that is named is the one that runs."""
     line, name = session.line, session.project.origin
     if not wanted.explicit and is_read_only(session.required_site.manifest.path):
         return session.hand_over(f"{name} is read-only: which PyTorch build it gets is not chosen")
