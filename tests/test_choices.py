@@ -9,9 +9,8 @@ import pytest
 from uvtorch.argv import parse
 from uvtorch.machine import Platform
 from uvtorch.project import Choice, Project, read
-from uvtorch.project.choices import Asked, selection
 from uvtorch.session import Session
-from uvtorch.steps.choices import options_of
+from uvtorch.steps.choices import Asked, options_of, selection
 
 LAYOUTS = Path(__file__).parent / "layouts"
 EXPECTED: dict[str, Any] = tomllib.loads((LAYOUTS / "expected.toml").read_text())

@@ -21,7 +21,7 @@ from uvtorch.backend import from_url
 from uvtorch.machine import Platform
 from uvtorch.packages import normalize
 from uvtorch.project import Choice, Index, Target
-from uvtorch.project.choices import Asked, selection
+from uvtorch.steps.choices import Asked, selection
 
 BUILDS = ("torch", "torchvision", "torchaudio", "torchao", "triton", "pytorch-triton-rocm", "pytorch-triton-xpu")
 LINUX = Platform("linux", "x86_64")

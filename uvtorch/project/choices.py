@@ -1,4 +1,4 @@
-"""What a project says about PyTorch, which of its extras and groups choose a build, and how uv is told of one. Pure.
+"""What a project says about PyTorch, and which of its extras and groups choose a build. Pure.
 
 What a choice gives follows uv's rules, measured with uv 0.13.8: a source with an `extra` binds to the requirement in
 that extra, one with a `group` to those of the group and of the groups it includes; neither reaches what merely brings
@@ -7,7 +7,7 @@ set leaks into the base (`_apart`).
 https://docs.astral.sh/uv/guides/integration/pytorch/#configuring-accelerators-with-optional-dependencies
 """
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from itertools import product
 from typing import NamedTuple, TypeVar
 
@@ -192,51 +192,6 @@ class Project(NamedTuple):
         for row in _of_members(self, lambda member: member.choices_for(place)) if rows else ():
             found.setdefault(row.target, row)
         return tuple(sorted(found.values(), key=lambda row: row.kind == "base"))
-
-
-class Asked(NamedTuple):
-    """What a command says of extras and groups; `--no-dev` counts as `--no-group dev`, and so on."""
-
-    given: Collection[Target] = ()
-    excluded: Collection[Target] = ()
-    every: Collection[str] = ()
-    """The kinds of which all are asked for."""
-    apart: bool = False
-    """Groups are asked for without the project."""
-    defaults: bool = True
-    """The default groups come along."""
-
-    def named(self, choices: Iterable[Choice]) -> tuple[Choice, ...]:
-        """The choices that are asked for, directly or by an alias."""
-        given = set(self.given)
-        return tuple(one for one in choices if given & {Target(one.kind, name) for name in (one.name, *one.aliases)})
-
-    def left(self, choices: Iterable[Choice]) -> tuple[Choice, ...]:
-        """The choices that are not excluded."""
-        return tuple(one for one in choices if one.target not in self.excluded)
-
-    def settles(self, choices: Sequence[Choice]) -> bool:
-        """Whether a choice is named, all are taken, or the project is left out."""
-        return self.apart or bool(self.named(choices)) or any(one.kind in self.every for one in self.left(choices))
-
-
-NOTHING = Asked()
-
-
-def selection(project: Project, chosen: Choice, asked: Asked = NOTHING) -> tuple[str, ...]:
-    """The options that make `uv sync`, `run` or `export` install a choice, but for what is so already.
-
-    Default groups that conflict with it, choose another build or include such a group are switched off.
-    """
-    defaults = [Target("group", name) for name in project.default_groups if asked.defaults]
-    there = chosen.target in (*asked.given, *defaults) or chosen.kind in asked.every
-    options = [] if there or chosen.kind == "base" else [f"--{chosen.kind}", chosen.name or ""]
-    others, apart = {row.target for row in project.choices()}, conflicting(project, chosen.target)
-    for group in defaults:
-        against = group in others or apart & reached({group}, project.brings)
-        if against and group not in (chosen.target, *asked.excluded):
-            options += ["--no-group", group.name or ""]
-    return tuple(options)
 
 
 def conflicting(project: Project, target: Target) -> frozenset[Target]:

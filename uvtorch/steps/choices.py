@@ -1,7 +1,7 @@
 """Projects that offer several backends: which choice fits a machine, and what uv must be told to select it."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -15,12 +15,79 @@ from uvtorch.errors import MachineError, NoBuild, ProjectError
 from uvtorch.machine import Machine
 from uvtorch.packages import normalize
 from uvtorch.project import Choice, Project, Target
-from uvtorch.project.choices import NOTHING, Asked, selection
+from uvtorch.project.choices import conflicting, reached
 from uvtorch.project.indexes import covers
 from uvtorch.project.lock import Lock, read_lock
 from uvtorch.project.model import BASE, TargetKind
 from uvtorch.requirement import named_by, within, without_local
 from uvtorch.session import Session, Wanted
+
+
+class Asked(NamedTuple):
+    """What a command says of extras and groups; `--no-dev` counts as `--no-group dev`, and so on."""
+
+    given: Collection[Target] = ()
+    excluded: Collection[Target] = ()
+    every: Collection[str] = ()
+    """The kinds of which all are asked for."""
+    apart: bool = False
+    """Groups are asked for without the project."""
+    defaults: bool = True
+    """The default groups come along."""
+
+    def named(self, choices: Iterable[Choice]) -> tuple[Choice, ...]:
+        """The choices that are asked for, directly or by an alias."""
+        given = set(self.given)
+        return tuple(one for one in choices if given & {Target(one.kind, name) for name in (one.name, *one.aliases)})
+
+    def left(self, choices: Iterable[Choice]) -> tuple[Choice, ...]:
+        """The choices that are not excluded."""
+        return tuple(one for one in choices if one.target not in self.excluded)
+
+    def settles(self, choices: Sequence[Choice]) -> bool:
+        """Whether a choice is named, all are taken, or the project is left out."""
+        return self.apart or bool(self.named(choices)) or any(one.kind in self.every for one in self.left(choices))
+
+
+NOTHING = Asked()
+
+
+def options_of(session: Session) -> Asked:
+    """What the options of `sync`, `run` and `export` and uv's variables say."""
+    line, env = session.line, session.env
+
+    def targets(kind: TargetKind, *values: str) -> list[Target]:
+        return [Target(kind, part) for value in values for part in value.replace(",", " ").split()]
+
+    def last(*names: str) -> str:
+        return next((name for name, _ in reversed(line.options) if name in names), "")
+
+    dev = last("--dev", "--no-dev") or ("--no-dev" if is_set(env, "UV_NO_DEV") else "")
+    groups = [*line.values("--group", "--only-group"), "dev" if dev == "--dev" or line.has("--only-dev") else ""]
+    no_groups = [*line.values("--no-group"), env.get("UV_NO_GROUP", ""), "dev" if dev == "--no-dev" else ""]
+    return Asked(
+        [*targets("extra", *line.values("--extra")), *targets("group", *groups)],
+        [*targets("extra", *line.values("--no-extra")), *targets("group", *no_groups)],
+        [kind for kind in ("extra", "group") if last(f"--all-{kind}s", f"--no-all-{kind}s") == f"--all-{kind}s"],
+        apart=line.has("--only-group", "--only-dev"),
+        defaults=not (line.has("--no-default-groups") or is_set(env, "UV_NO_DEFAULT_GROUPS")),
+    )
+
+
+def selection(project: Project, chosen: Choice, asked: Asked = NOTHING) -> tuple[str, ...]:
+    """The options that make `uv sync`, `run` or `export` install a choice, but for what is so already.
+
+    Default groups that conflict with it, choose another build or include such a group are switched off.
+    """
+    defaults = [Target("group", name) for name in project.default_groups if asked.defaults]
+    there = chosen.target in (*asked.given, *defaults) or chosen.kind in asked.every
+    options = [] if there or chosen.kind == "base" else [f"--{chosen.kind}", chosen.name or ""]
+    others, apart = {row.target for row in project.choices()}, conflicting(project, chosen.target)
+    for group in defaults:
+        against = group in others or apart & reached({group}, project.brings)
+        if against and group not in (chosen.target, *asked.excluded):
+            options += ["--no-group", group.name or ""]
+    return tuple(options)
 
 
 class Fitting(NamedTuple):
@@ -63,7 +130,7 @@ def offered(project: Project) -> tuple[Choice, ...]:
     return project.selectable() or project.by_local_version()
 
 
-def selected(session: Session, wanted: Wanted, said: Asked) -> Fitting:
+def selected(session: Session, wanted: Wanted, said: Asked = NOTHING) -> Fitting:
     """The choices that a command leaves open; where a backend is asked for, the best is the one that has it.
 
     Raises NoBuild where none has it, MachineError as `check_driver` does.
@@ -183,28 +250,6 @@ def no_such_choice(project: Project, backend: Backend) -> NoBuild:
     )
 
 
-def options_of(session: Session) -> Asked:
-    """What the options of `sync`, `run` and `export` and uv's variables say."""
-    line, env = session.line, session.env
-
-    def targets(kind: TargetKind, *values: str) -> list[Target]:
-        return [Target(kind, part) for value in values for part in value.replace(",", " ").split()]
-
-    def last(*names: str) -> str:
-        return next((name for name, _ in reversed(line.options) if name in names), "")
-
-    dev = last("--dev", "--no-dev") or ("--no-dev" if is_set(env, "UV_NO_DEV") else "")
-    groups = [*line.values("--group", "--only-group"), "dev" if dev == "--dev" or line.has("--only-dev") else ""]
-    no_groups = [*line.values("--no-group"), env.get("UV_NO_GROUP", ""), "dev" if dev == "--no-dev" else ""]
-    return Asked(
-        [*targets("extra", *line.values("--extra")), *targets("group", *groups)],
-        [*targets("extra", *line.values("--no-extra")), *targets("group", *no_groups)],
-        [kind for kind in ("extra", "group") if last(f"--all-{kind}s", f"--no-all-{kind}s") == f"--all-{kind}s"],
-        apart=line.has("--only-group", "--only-dev"),
-        defaults=not (line.has("--no-default-groups") or is_set(env, "UV_NO_DEFAULT_GROUPS")),
-    )
-
-
 def target_of(line: CommandLine) -> Target | None:
     """The extra or group that `add` and `remove` are told to change; None: the project's dependencies."""
     extra, group = line.value("--optional"), line.value("--group")
@@ -221,7 +266,7 @@ def sync_command(session: Session) -> tuple[tuple[str, ...], tuple[str, ...]]:
     options = ["--inexact"] if line.verb == "add" else []  # as uv: add keeps what else is installed, remove does not
     warnings: tuple[str, ...] = ()
     if session.project.selectable():
-        fit = selected(session, Wanted(), NOTHING)
+        fit = selected(session, Wanted())
         options += selection(session.workspace, fit.best) if fit.best else ()
         warnings = fit.warnings
         target = None if target in [choice.target for choice in fit.options] else target

@@ -13,7 +13,6 @@ from uvtorch.choose import Decision, choose
 from uvtorch.edits import ChoiceKind
 from uvtorch.errors import MachineError, NoBuild, ProjectError, UsageError
 from uvtorch.project import Choice, Project, Target
-from uvtorch.project.choices import selection
 from uvtorch.project.model import BASE, GROUP
 from uvtorch.requirement import without_local
 from uvtorch.session import Session
@@ -30,7 +29,7 @@ def listing(session: Session, described: str | None, as_json: bool) -> None:
     fit = choices.fitting(session, machine, offered or unpinned)
     best, lines = fit.best, [f"warning: {warning}" for warning in fit.warnings]
     if best:
-        options = " ".join(selection(project, best)) or "no option"
+        options = " ".join(choices.selection(project, best)) or "no option"
         lines.insert(0, f"* --auto takes this one here: {options}")
     if unpinned and machine.platform.system != "macos":
         best, lines = None, ["Nothing is pinned: `uvtorch sync --auto` pins what `uvtorch torch explain` shows."]

@@ -9,8 +9,6 @@ from uvtorch.backend import Backend
 from uvtorch.choose import rank_choices
 from uvtorch.errors import NoBuild, UsageError
 from uvtorch.locate import script_of_run
-from uvtorch.project import Choice
-from uvtorch.project.choices import Asked, selection
 from uvtorch.project.script import script_block
 from uvtorch.requirement import without_local
 from uvtorch.session import Session, Wanted
@@ -68,14 +66,12 @@ def _single(session: Session, wanted: Wanted) -> int:
 
 def _left_to_uv(session: Session) -> str | None:
     """A warning, or "", where something else than pins says which build comes; None: nothing does."""
-    project = session.project
     if session.outside or pins_unsaid(session):
-        return mismatch(session)
-    if (said := left_to_uv(session)) is not None:
-        session.out.say(*said)
-        return ""
-    own_source = any(one.kind != "index" and project.is_pinned(one.package) for one in project.sources)
-    return "" if own_source else None
+        return _mismatch(session)
+    said = left_to_uv(session)
+    session.out.say(*said or ())
+    own = [one for one in session.project.sources if one.kind != "index" and session.project.is_pinned(one.package)]
+    return None if said is None and not own else ""
 
 
 def _script(session: Session) -> str | None:
@@ -109,7 +105,7 @@ def _best(session: Session) -> Backend | None:
 
 def _keep(session: Session) -> int:
     """Leave all to uv; a build that does not fit is told."""
-    line, warnings = session.line, tuple(filter(None, [mismatch(session)]))
+    line, warnings = session.line, tuple(filter(None, [_mismatch(session)]))
     if session.is_script and line.verb in ("run", "sync"):
         return session.hand_over(*warnings, options=reinstalled(out_of_place(session)))
     if line.verb in ("run", "export") or session.is_script or line.has("--dry-run") or _fixed(session):
@@ -128,10 +124,10 @@ def _keep(session: Session) -> int:
     return tx.code
 
 
-def mismatch(session: Session) -> str:
+def _mismatch(session: Session) -> str:
     """The warning that the build which comes here does not run or leaves the GPU idle; empty: it fits."""
-    undecided = not (session.outside or pins_of(session) or selected_pins(session))
-    brought = [one.backend for one in pins_unsaid(session)] if undecided else []
+    decided = session.outside or selected_pins(session)
+    brought = [] if decided else [one.backend for one in pins_unsaid(session)]
     who, backend = (f"a dependency pins torch to {brought[0]}", brought[0]) if brought else _given(session)
     if not (who and (workspace_packages(session) or locked(session).named("torch"))):
         return ""
@@ -144,7 +140,7 @@ def mismatch(session: Session) -> str:
     with suppress(NoBuild):
         better = None if brought else _best(session)
         if better not in (None, backend):
-            remedy = f"; {_use(session, better)} pins {'the script' if session.is_script else 'the project'} anew"
+            remedy = f"; {_use(session, better)} pins it anew"
     return f"{who}, but {choices.clause(option)}{remedy}"
 
 
@@ -186,7 +182,7 @@ def _pin(session: Session, wanted: Wanted) -> int:
     lock = not fixed and bool(command or wanted.backend or not os.path.exists(session.required_site.lock))
     with session.transaction() as tx:
         if not pin_project(session, tx, wanted, command, lock=lock) and pins_unsaid(session):
-            tx.warn(mismatch(session))
+            tx.warn(_mismatch(session))
         if line.verb == "run":
             # Whether the program fails is no reason to undo the pins; whether uv can lock them is.
             tx.become(line.argv)
@@ -244,25 +240,18 @@ def _select(session: Session, wanted: Wanted) -> int:
     if session.line.verb == "lock":  # a lock holds every choice
         return session.hand_over()
     if said.settles(rows):
-        return _complete(session, said.named(rows), said)
+        extra: tuple[str, ...] = ()
+        # By an alias alone (`gpu = ["proj[cu128]"]`) uv 0.13.8 takes PyPI's build: a source binds to its own extra.
+        if len(named := said.named(rows)) == 1 and not said.apart:
+            extra = () if named[0].target in said.given else choices.selection(project, named[0], said)
+        told = f"using {' '.join(extra)} with what stands for it: its index is taken where it is named itself"
+        return session.hand_over(said=(told,) if extra else (), options=extra)
     fit = choices.selected(session, wanted, said)
     if fit.best is None:
         return session.hand_over(*fit.warnings)
-    option, extra = fit.options[fit.best], selection(project, fit.best, said)
+    option, extra = fit.options[fit.best], choices.selection(project, fit.best, said)
     release = f", torch {option.torch}" if option.torch else ""
     why = f": {option.reason}" if option.fits else ""
     told = f"using {' '.join(extra) or 'the project as it is'} ({choices.build_of(fit.best)}{release}){why}"
     cache.remember(session, extra, (told,), fit.warnings)
     return session.hand_over(*fit.warnings, said=(told,), options=extra)
-
-
-def _complete(session: Session, named: tuple[Choice, ...], said: Asked) -> int:
-    """The user's own choice; where an alias names it (`gpu = ["proj[cu128]"]`), with what that stands for.
-
-    uv 0.13.8 takes a source only where its own extra or group is asked for, else PyPI's build.
-    """
-    if len(named) != 1 or said.apart or named[0].target in said.given:
-        return session.hand_over()
-    extra = selection(session.workspace, named[0], said)
-    told = f"using {' '.join(extra)} with what stands for it: its index is taken where it is named itself"
-    return session.hand_over(said=(told,) if extra else (), options=extra)
