@@ -375,6 +375,14 @@ def test_run_with_takes_the_build_of_the_project_else_the_one_that_fits(project:
     assert (joined.out[:13], joined.ours) == ("2.14.1+cu126 ", [])
     brings = (*run[:2], "timm", "python", "-c", "import importlib.metadata as m; print(m.version('torchvision'))")
     assert project.uvtorch(*brings, machine="h200-580").must().out == "0.29.1+cu126\n"
+    project.write(PINNED.replace('["torch"]', '["torch==2.9.1"]')).uv("lock").must()
+    release = project.uvtorch("run", "--with", "torchvision", "python", "-c", SHOW, machine="h200-580").must()
+    assert release.out.startswith("2.9.1+cu126 ")  # not the one that the newest torchvision needs
+    wheel = "torch = { url = 'BASE/cpu/torch/torch-2.14.1%2Bcpu-cp312-cp312-manylinux_2_28_x86_64.whl' }\n"
+    project.write(PINNED.replace(SOURCE, wheel.replace("cp312", f"cp{sys.version_info[0]}{sys.version_info[1]}")))
+    joined = project.uvtorch("run", "--with", "torchvision", "python", "-c", SHOW, machine="h200-580").must()
+    assert joined.out.partition(" ")[0].endswith("+cpu")
+    project.write(PINNED)
     before = project.state()
     asked = (["torchvision"], ["timm"])
     for words in (*(["--torch-backend", "cpu", "--with", *one] for one in asked), ["--with", "torch==2.9.1+cpu"]):

@@ -11,7 +11,6 @@ from uvtorch import edits
 from uvtorch.backend import Backend, same_url
 from uvtorch.choose import Decision
 from uvtorch.errors import NoBuild
-from uvtorch.machine import Platform
 from uvtorch.project import Project, Source, Target
 from uvtorch.project.choices import torch_first
 from uvtorch.project.indexes import uv_toml
@@ -57,12 +56,6 @@ def pins_unsaid(session: Session) -> tuple[Source, ...]:
     builds = [] if local.isdisjoint(lock.dependents("torch")) else lock.named("torch")
     rows = [(one.backend, one.location) for one in builds if one.kind == "registry"]
     return tuple(Source("torch", backend.index_name, url, backend) for backend, url in rows if backend)
-
-
-def pin_here(projects: Iterable[Project], platform: Platform) -> Source | None:
-    """The source of torch, else of another PyTorch package, from an index on a platform."""
-    pins = (one for project in projects for one in project.pins(platform) if one.kind == "index")
-    return min(pins, key=lambda pin: pin.package != "torch", default=None)
 
 
 def workspace_packages(session: Session) -> tuple[str, ...]:

@@ -28,9 +28,8 @@ from uvtorch.project.script import script_block
 from uvtorch.requirement import named_by, without_local
 from uvtorch.session import Session, Wanted, decision_line, minor_version
 from uvtorch.steps import choices
-from uvtorch.steps.pins import pin_here
 from uvtorch.steps.requested import requirements_in
-from uvtorch.steps.resolve import leaves_to_pypi
+from uvtorch.steps.resolve import leaves_to_pypi, newest_torch
 
 _INDEX_OPTIONS = ("--index", "--default-index", "--index-url", "--extra-index-url", "--find-links", "--no-index")
 _IN_FILE = r"^\s*(?:--(?:extra-)?index(?:-url)?|--find-links|--no-index|-i|-f|\[?(?:tool\.uv\.)?sources)\b"
@@ -119,7 +118,7 @@ def means(session: Session, decision: Decision, requirements: Sequence[str]) -> 
     packages = requirements or brought(session)
     if not packages:
         return ()
-    folder = project_for(session, decision, backend.index_url(session.index_base), packages)
+    folder = project_for(session, decision, packages)
     if verb.startswith("tool"):
         return "--with-editable", folder
     file = os.path.join(folder, "pyproject.toml")
@@ -132,8 +131,8 @@ def knows(session: Session, backend: str) -> bool:
     return same_url(session.index_base, DEFAULT_INDEX_BASE) and uv.ask(session.uv, words)[0] == 0
 
 
-def project_for(session: Session, decision: Decision, url: str, requirements: Sequence[str]) -> str:
-    """The folder of a project that only requires these packages, from the index at `url`.
+def project_for(session: Session, decision: Decision, requirements: Sequence[str], url: str | None = None) -> str:
+    """The folder of a project that only requires these packages, from the decision's index or that at `url`.
 
     It stays: uv remembers requirements by their path. Raises UvtorchError where it cannot be written.
     """
@@ -143,7 +142,9 @@ def project_for(session: Session, decision: Decision, url: str, requirements: Se
     bounds = dict(decision.bounds)
     required = [name + bounds.get(name, "") for name in names]
     required += companion_texts(decision).values()
-    index = decision.backend.index_name if decision.backend else "pytorch"
+    backend = decision.backend
+    index = backend.index_name if backend else "pytorch"
+    url = url or (backend.index_url(session.index_base) if backend else "")
     text = _PROJECT.format(
         name=f"uvtorch-{index}",
         index=index,
@@ -182,19 +183,18 @@ def join(session: Session) -> None:
     if leaves_to_pypi(session, wanted.backend):
         return
     if pin is not None:
-        decision, url = _like(session, pin, wanted, requirements), pin.url or ""
+        decision = _like(session, pin, wanted, requirements)
     else:
         python = session.python if inside else target_of(session)[0]
         decision = session.settle(Request(requirements, python, backend=wanted.backend))
-        url = decision.backend.index_url(session.index_base) if decision.backend else ""
         session.out.say(decision_line(decision))
         session.out.warn(*decision.warnings)
-    folder = project_for(session, decision, url, requirements)
+    folder = project_for(session, decision, requirements, pin.url if pin and pin.index else None)
     line.argv = line.with_options("--with-editable", folder)
 
 
 def _pin(session: Session) -> Source | None:
-    """The source of torch, or of another PyTorch package, for the project's environment.
+    """The source of torch, or of another PyTorch package, for the project's environment: an index, or of a backend.
 
     That has the choices that the command names, else the one that `sync` selects.
     """
@@ -204,13 +204,14 @@ def _pin(session: Session) -> Source | None:
     if rows and not chosen and (wanted.auto or wanted.backend or project.config.auto):
         chosen = tuple(filter(None, [choices.selected(session, wanted, said).best]))
     targets = [one.target for one in chosen]
-    found = [one for one in project.sources_on(platform) if one.kind == "index" and one.target in targets]
-    found += filter(None, [pin_here(session.projects, platform)])
-    return min(found, key=lambda one: one.package != "torch", default=None)
+    found = [one for one in project.sources_on(platform) if one.target in targets]
+    found += (one for member in session.projects for one in member.pins(platform))
+    own = (one for one in found if one.index or one.backend)
+    return min(own, key=lambda one: one.package != "torch", default=None)
 
 
 def _like(session: Session, pin: Source, wanted: Wanted, requirements: Sequence[str]) -> Decision:
-    """The project's own build. UsageError where another is asked for."""
+    """The project's own build, of its release of torch. UsageError where another is asked for."""
     asked, offered = wanted.backend, session.workspace.selectable()
     if wanted.auto and wanted.insists and not (offered or session.line.ours_has("--auto")):
         asked = session.decide(requirements).backend
@@ -223,7 +224,12 @@ def _like(session: Session, pin: Source, wanted: Wanted, requirements: Sequence[
             "with `--no-project` the command runs without the project",
         )
     texts = [*map(without_local, requirements)]
-    return session.decide(texts, pin.backend) if pin.backend else Decision(None)
+    torch = newest_torch(choices.locked(session), pin.backend)
+    named = any(named_by(text) == "torch" and text != "torch" for text in texts)
+    release = [("torch", f"=={torch}")] if torch and not named else []
+    texts += map("".join, release)
+    decision = session.decide(texts, pin.backend) if pin.backend else Decision(None)
+    return decision._replace(bounds=(*decision.bounds, *release))
 
 
 _PROJECT = """\
