@@ -16,7 +16,7 @@ from tests.test_choices import EXPECTED, LAYOUTS, layout, tables
 from uvtorch import catalog
 from uvtorch.audit import config, lock
 from uvtorch.audit.case import FIX, Case, Finding
-from uvtorch.audit.exports import Export, read_export, selections
+from uvtorch.audit.exports import Package, read_export, selections
 from uvtorch.machine import Machine, Platform
 from uvtorch.project import Environment, Project, Target, read
 from uvtorch.project.lock import Lock, read_lock
@@ -60,10 +60,10 @@ def audit(
     locked: Lock | None,
     known: catalog.Catalog,
     here: Environment = HERE,
-    export: Export | None = None,
+    export: tuple[Package, ...] = (),
 ) -> tuple[Finding, ...]:
     """What the audit says without looking at a machine; `export` is what uv exports for any selection."""
-    exports = dict.fromkeys(selections(project), export) if export else {}
+    exports = dict.fromkeys(selections(project), export)
     case = Case(Machine(here.platform), known, project, locked, exports, here.python)
     return (*config.check(case), *(lock.check(case, locked) if locked else ()))
 
@@ -449,7 +449,7 @@ def test_a_workspaces_root_is_judged_with_its_members(name: str) -> None:
 # Reading locks
 
 
-def export(site: Site, *options: str) -> Export:
+def export(site: Site, *options: str) -> tuple[Package, ...]:
     done = site.uv("export", "--frozen", "--format", "pylock.toml", "--no-header", *options).must()
     return read_export(done.out, lambda name: name.startswith("torch"))
 
@@ -464,7 +464,7 @@ def test_an_export_has_the_builds_that_uv_installs(empty: Empty) -> None:
     for extra in ("cpu", "cu130"):
         site.uv("sync", "--locked", "--extra", extra).must()
         ours = {name: version for name, version in site.installed().items() if name.startswith("torch")}
-        packages = export(site, *options[f"--extra {extra}"]).packages
+        packages = export(site, *options[f"--extra {extra}"])
         assert {one.name: one.version for one in packages if holds(one.marker, linux)} == ours
 
 

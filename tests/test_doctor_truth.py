@@ -15,7 +15,7 @@ from tests.index.wheels import Wheel
 from tests.test_audit import CHOICES, CPU_PIN, LINUX_WINDOWS, audit, head, index
 from uvtorch import catalog
 from uvtorch.audit.case import Finding
-from uvtorch.audit.exports import Export, Package, read_export, selections
+from uvtorch.audit.exports import Package, read_export, selections
 from uvtorch.machine import Platform
 from uvtorch.project import Environment, read
 from uvtorch.project.lock import read_lock
@@ -91,7 +91,7 @@ def test_builds_of_another_host_are_judged_neither_on_the_machine_nor_as_mixed(e
 # Exports made up: (name, version, index, marker)
 
 
-def made_up(*rows: tuple[str, ...]) -> Export:
+def made_up(*rows: tuple[str, ...]) -> tuple[Package, ...]:
     default = "https://mirror.example.com/simple"
     packages = []
     for name, version, url, *marker in rows:
@@ -99,14 +99,13 @@ def made_up(*rows: tuple[str, ...]) -> Export:
             f"{name}-{version}-cp312-cp312-{tag}.whl" for tag in (LINUX, "win_amd64", "manylinux_2_28_aarch64")
         )
         packages.append(Package(name, version, url or default, marker[0] if marker else None, wheels, False))
-    return Export(">=3.11", tuple(packages))
+    return tuple(packages)
 
 
-def judged(text: str, export: Export) -> list[Finding]:
+def judged(text: str, export: tuple[Package, ...]) -> list[Finding]:
     """What the audit says of a lock that has what is exported."""
     rows = (
-        f'name = "{one.name}"\nversion = "{one.version}"\nsource = {{ registry = "{one.url}" }}\n'
-        for one in export.packages
+        f'name = "{one.name}"\nversion = "{one.version}"\nsource = {{ registry = "{one.url}" }}\n' for one in export
     )
     lock = read_lock("\n[[package]]\n".join(["version = 1\n", *rows]))
     project = read(tomllib.loads(text.replace("BASE", "https://download.pytorch.org/whl")))
@@ -164,11 +163,11 @@ def test_a_wheel_that_lacks_for_one_python_is_not_told_for_the_platform() -> Non
     cpu = "https://download.pytorch.org/whl/cpu"
     wheel = f"torch-2.2.2-cp311-cp311-{LINUX}.whl"
     old = Package("torch", "2.2.2+cpu", cpu, "python_version < '3.12'", (wheel,), False)
-    new = made_up(("torch", "2.9.1+cpu", cpu, "python_version >= '3.12'")).packages[0]
+    new = made_up(("torch", "2.9.1+cpu", cpu, "python_version >= '3.12'"))[0]
     new = new._replace(wheels=(*new.wheels, f"torch-2.9.1-cp312-none-{MACOS}.whl"))
-    assert judged(head("torch") + CPU_PIN, Export(">=3.11", (old, new))) == []
+    assert judged(head("torch") + CPU_PIN, (old, new)) == []
     never = new._replace(wheels=("torch-2.9.1-cp312-none-freebsd_14_amd64.whl",))
-    assert [one.code for one in judged(head("torch") + CPU_PIN, Export(">=3.11", (never,)))] == ["no-wheels"]
+    assert [one.code for one in judged(head("torch") + CPU_PIN, (never,))] == ["no-wheels"]
 
 
 def test_an_export_is_read_without_what_nobody_asked_for() -> None:
@@ -177,7 +176,7 @@ def test_an_export_is_read_without_what_nobody_asked_for() -> None:
         '\n[[packages]]\nname = "torch"\nversion = "2.9.1"\nmarker = "sys_platform == \'linux\'"\n'
         'index = "https://example.com"\nwheels = [{ path = "wheels/torch-2.9.1-cp312-cp312-win_amd64.whl" }]\n'
     )
-    (torch,) = read_export(text, lambda name: name == "torch").packages
+    (torch,) = read_export(text, lambda name: name == "torch")
     assert (torch.version, torch.marker, torch.platforms) == ("2.9.1", "sys_platform == 'linux'", {"windows_amd64"})
 
 

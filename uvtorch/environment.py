@@ -60,14 +60,14 @@ def read(path: str) -> Venv | None:
         return None
     settings = dict(re.findall(r"^\s*(\w+)\s*=\s*(.*?)\s*$", configuration, re.MULTILINE))
     windows = root / "Scripts" / "python.exe"
-    found = [*root.glob("Lib/site-packages"), *sorted(root.glob("lib*/python*/site-packages"), reverse=True)]
-    sites = {site.resolve(): site for site in found}.values()  # lib64 is a link to lib, on most systems
-    builds = (_build(info) for site in sites for info in sorted(site.glob("*.dist-info")))
+    found = (*root.glob("Lib/site-packages"), *root.glob("lib*/python*/site-packages"))
+    sites = {site.resolve() for site in found}  # lib64 is a link to lib, on most systems
+    builds = (_build(info) for site in sites for info in site.glob("*.dist-info"))
     return Venv(
         path,
         settings.get("version_info") or settings.get("version"),
         str(windows if windows.exists() else root / "bin" / "python"),
-        tuple(sorted(filter(None, builds), key=lambda build: (build.name != "torch", build.name))),
+        tuple(sorted(filter(None, builds), key=lambda build: (build.name != "torch", build.name, build.version))),
     )
 
 

@@ -5,7 +5,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
-from uvtorch.audit.exports import Export, Package
+from uvtorch.audit.exports import Package
 from uvtorch.backend import DEFAULT_INDEX_BASE
 from uvtorch.catalog import Catalog
 from uvtorch.choose import Option
@@ -57,14 +57,14 @@ class Case(NamedTuple):
     project: Project = Project()
     """The project or script, at a workspace's root with its members; empty where there is none."""
     lock: Lock | None = None
-    exports: Mapping[str, Export] = MappingProxyType({})
-    """What uv exports for each selection (`exports.selections`); empty where that was not asked."""
+    exports: Mapping[str, tuple[Package, ...]] = MappingProxyType({})
+    """PyTorch's packages in what uv exports for each selection (`exports.selections`); empty: that was not asked."""
     python: str | None = None
     outside: tuple[Index, ...] = ()
     """The PyTorch indexes that uv is given for every package, outside of pyproject.toml."""
     base: str = DEFAULT_INDEX_BASE  # Where PyTorch's indexes are
     root: str | None = None  # The directory of the workspace's root, as it is typed; None: there is no project
-    script: bool = False
+    kind: Literal["project", "script"] = "project"
     members: tuple[Project, ...] = ()  # The workspace's members, each as seen by itself, where the project is the root
     names: frozenset[str | None] = frozenset()  # Those of all the workspace's projects
     installed: Venv | None = None
@@ -73,11 +73,6 @@ class Case(NamedTuple):
     requirements: tuple[str, ...] = ()  # The project's own requirements of PyTorch packages
     choices: tuple[tuple[Choice, Option], ...] = ()
     """The extras and groups that choose a backend, each with what it is worth here."""
-
-    @property
-    def kind(self) -> str:
-        """What is looked at."""
-        return "script" if self.script else "project"
 
     @property
     def here(self) -> Environment:
@@ -115,7 +110,7 @@ class Case(NamedTuple):
 
     def locked_torch(self) -> tuple[Package, ...]:
         """The builds of torch that the lock has for this platform and Python, under any selection."""
-        rows = {row: None for export in self.exports.values() for row in export.packages}
+        rows = {row: None for export in self.exports.values() for row in export}
         return tuple(row for row in rows if row.name == "torch" and holds(row.marker, self.here))
 
     def release(self) -> str | None:
@@ -126,7 +121,7 @@ class Case(NamedTuple):
     @property
     def sync(self) -> Command:
         """The command that makes the environment what the lock says."""
-        if self.script and self.installed:  # uv keeps what satisfies the version, whatever its index
+        if self.kind == "script" and self.installed:  # uv keeps what satisfies the version, whatever its index
             anew = (("--reinstall-package", build.name) for build in self.installed.builds)
             return ("uv", "sync", *(word for words in anew for word in words))
         return ("uvtorch", "sync", "--auto") if self.project.selectable() else ("uv", "sync")

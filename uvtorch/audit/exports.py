@@ -8,7 +8,6 @@ Python and the extras and groups that are selected. `uv export --format pylock.t
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
 from itertools import product
 from typing import Any, Final, NamedTuple
 
@@ -18,7 +17,7 @@ from uvtorch.project import Environment, Project, Target
 from uvtorch.project.choices import reached
 from uvtorch.project.lock import Lock
 from uvtorch.project.model import GROUP
-from uvtorch.requirement import PYTHONS, holds, specifiers
+from uvtorch.requirement import PYTHONS, holds
 
 _NAME: Final = re.compile(r'name = "([^"\\]+)"')
 _TAGS: Final = {"linux": "linux", "windows": "win", "macos": "macosx"}
@@ -52,22 +51,14 @@ def _is_for(platform: str, tag: str) -> bool:
     return re.search(rf"^any|{_TAGS[system]}\w*_({machine}|universal2)", tag) is not None
 
 
-class Export(NamedTuple):
-    """PyTorch's packages for what is selected together."""
-
-    requires_python: str
-    packages: tuple[Package, ...]
-
-
-def read_export(text: str, wanted: Callable[[str], bool]) -> Export:
-    """Read a pylock.toml as uv writes it. Only the tables of the packages that are wanted are parsed.
+def read_export(text: str, wanted: Callable[[str], bool]) -> tuple[Package, ...]:
+    """The packages of a pylock.toml, as uv writes it, that are wanted; the tables of others are not parsed.
 
     Raises tomllib.TOMLDecodeError.
     """
-    head, *pieces = text.split("\n[[packages]]\n")
-    named = ((_NAME.match(piece), piece) for piece in pieces)
-    found = [_package(tomllib.loads(piece.partition("\n[")[0])) for name, piece in named if name and wanted(name[1])]
-    return Export(tomllib.loads(head).get("requires-python", ""), tuple(found))
+    named = ((_NAME.match(piece), piece) for piece in text.split("\n[[packages]]\n"))
+    wanted_pieces = (piece for name, piece in named if name and wanted(name[1]))
+    return tuple(_package(tomllib.loads(piece.partition("\n[")[0])) for piece in wanted_pieces)
 
 
 def _package(row: Mapping[str, Any]) -> Package:
@@ -113,18 +104,14 @@ class Installed(NamedTuple):
         return next((package.release for package in self.packages if package.name == "torch"), "")
 
 
-def installed(lock: Lock, exports: Mapping[str, Export], platforms: Iterable[Platform]) -> tuple[Installed, ...]:
+def installed(
+    lock: Lock, exports: Mapping[str, tuple[Package, ...]], platforms: Iterable[Platform]
+) -> tuple[Installed, ...]:
     """What every platform, Python and selection gets, each different set of packages of a platform once."""
     found = {}
     for (label, export), platform, python in product(exports.items(), platforms, PYTHONS):
         environment = Environment(platform, python)
-        if lock.supports(environment) and _allows(export.requires_python, python):
-            packages = tuple(package for package in export.packages if holds(package.marker, environment))
+        if lock.supports(environment):
+            packages = tuple(package for package in export if holds(package.marker, environment))
             found[platform.key, label, packages] = Installed(platform, label, packages)
     return tuple(found.values())
-
-
-@cache
-def _allows(requires_python: str, minor: str) -> bool:
-    allowed = specifiers(requires_python)
-    return any(allowed.contains(f"{minor}.{micro}") for micro in (0, 99))

@@ -106,17 +106,18 @@ def _installed(case: Case, place: Venv, *, judged: bool) -> Iterator[Finding]:
 
 
 def _differs(case: Case, place: Venv, torch: Build) -> Iterator[Finding]:
-    """The installed torch is none of those that the lock has for this platform; for a script, not what it pins.
+    """The installed torch is none of those that the lock has for this platform.
 
-    Without a lock uv does not notice that a script's environment has another build.
+    Without a lock uv does not notice that a script's environment has another build than the script pins.
     """
-    locked, pins = case.locked_torch(), {pin.backend for pin in case.pins if pin.package == "torch"}
+    locked, unnoticed = case.locked_torch(), case.kind == "script" and case.lock is None
+    pins = {pin.backend for pin in case.pins if pin.package == "torch" and unnoticed}
     built = f" (built for {torch.backend})" if torch.backend else ""
     what = f"{place.shown} has torch {torch.version}{built}, and the"
     if locked and not any(_is(torch, package) for package in locked):
         versions = " or ".join(dict.fromkeys(package.version or "?" for package in locked))
         yield warning("installed-differs", f"{what} lock has {versions} for this platform.", case.sync)
-    elif case.script and case.lock is None and torch.backend and pins and pins.isdisjoint((None, torch.backend)):
+    elif torch.backend and pins and pins.isdisjoint((None, torch.backend)):
         yield error("installed-differs", f"{what} script pins {', '.join(map(str, pins))}.", case.sync)
 
 
@@ -140,7 +141,6 @@ def _suits(case: Case, place: Venv, torch: Build, backend: Backend) -> Iterator[
 
 
 def _tried(case: Case, trial: Trial) -> Iterator[Finding]:
-    """What went wrong when the installed torch was tried."""
     if trial.failure:
         yield error("torch-fails", f"Importing torch fails: {trial.failure}.", case.sync)
         return

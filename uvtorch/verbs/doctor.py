@@ -14,7 +14,7 @@ from uvtorch import environment, files, uv
 from uvtorch.argv import forwarded
 from uvtorch.audit import config, lock, machine
 from uvtorch.audit.case import FIX, Case, Command, Finding, error, warning
-from uvtorch.audit.exports import Export, read_export, selections
+from uvtorch.audit.exports import Package, read_export, selections
 from uvtorch.choose.compatibility import summary
 from uvtorch.errors import ProjectError, UvNotFound, UvTooOld
 from uvtorch.output import Output
@@ -58,7 +58,7 @@ def _case(session: Session) -> Case:
     choices = [one for one in project.choices_for(session.machine.platform) if one.kind != "base"]
     return case._replace(
         options=(*case.options, *(("--script", os.path.relpath(site.manifest.path)) if script else ())),
-        script=script,
+        kind="script" if script else "project",
         project=project,
         lock=_lock(site.lock),
         python=session.python,
@@ -82,21 +82,20 @@ def _lock(path: str) -> Lock | None:
         raise ProjectError(f"cannot read {path}: {fault}", "recreate it with `uv lock`") from None
 
 
-def _exports(case: Case) -> dict[str, Export]:
+def _exports(case: Case) -> dict[str, tuple[Package, ...]]:
     """What uv exports of each selection; empty where no lock has PyTorch packages."""
     if case.lock is None or not any(case.project.is_pytorch(package.name) for package in case.lock.packages):
         return {}
     chosen = selections(case.project)
     with ThreadPoolExecutor() as pool:  # a lock of some megabytes takes uv a tenth of a second each time
-        found = zip(chosen, pool.map(partial(_export, case), chosen.values()), strict=True)
-        return {label: export for label, export in found if export}
+        return dict(zip(chosen, pool.map(partial(_export, case), chosen.values()), strict=True))
 
 
-def _export(case: Case, options: Sequence[str]) -> Export | None:
+def _export(case: Case, options: Sequence[str]) -> tuple[Package, ...]:
     together = ("--all-packages",) if case.project.together and case.project.members else ()
     words = ("export", "--frozen", "--quiet", "--no-header", "--format", "pylock.toml")
     code, out, _ = _ask(case, *words, *together, *options)
-    return read_export(out, case.project.is_pytorch) if code == 0 else None
+    return read_export(out, case.project.is_pytorch) if code == 0 else ()
 
 
 def _ask(case: Case, *words: str) -> tuple[int, str, str]:
@@ -157,14 +156,14 @@ def _lock_state(case: Case) -> Iterator[Finding]:
     elif case.lock and (unsolved or "needs to be updated" in said):
         what = "uv.lock is out of date: it does not follow from pyproject.toml any more, and `uv sync --locked` fails."
         yield error("lock-outdated", what, LOCK)
-    elif case.lock is None and not case.script and _brings_torch(case):
+    elif case.lock is None and case.kind == "project" and _brings_torch(case):
         what = "There is no uv.lock: which build of PyTorch is installed is decided anew by each `uv sync`."
         yield warning("lock-missing", what, LOCK)
 
 
 def _brings_torch(case: Case) -> bool:
     named = {item.package for item in case.project.every_requirement}
-    return bool(case.project.pytorch_packages()) or not named.isdisjoint(dependents())
+    return not named.isdisjoint(dependents()) or bool(case.project.pytorch_packages())
 
 
 # Fixing
@@ -184,7 +183,7 @@ def fix_files(session: Session, tx: Transaction, case: Case) -> Iterator[Finding
         upgrade = dict.fromkeys(name for one in found for name in one.upgrade)
         if not session.edit(tx, file) and not upgrade:
             return
-        if case.lock is not None or not case.script:  # a script is locked only where its user wants that
+        if case.lock is not None or case.kind == "project":  # a script is locked only where its user wants that
             _lock_anew(tx, case, upgrade)
         session.reread()
         case = examine(session)
