@@ -12,16 +12,16 @@ from uvtorch.choose.table import Table
 from uvtorch.machine import Machine
 
 Worth = tuple[tuple[int, ...], tuple[object, ...]]
-"""What a backend gives a machine: the torch release, and how `choose` ranks it among those with the same release."""
+"""What a backend gives a machine: the torch release, and its `Row.preference`."""
 _Rows = list[tuple[Mapping[Backend, Worth], list[int]]]
-"""What each backend gives, and the places of the machines that it is given."""
+"""What each backend gives, and the places of the machines."""
 
 
 class Unserved(NamedTuple):
     """Machines that are alike and that no build serves."""
 
     machines: tuple[int, ...]
-    """Their places among those that were given."""
+    """Their places."""
     reason: str
 
 
@@ -32,15 +32,14 @@ class Served(NamedTuple):
     """In the order of `Backend.rank`."""
     unserved: tuple[Unserved, ...] = ()
     takes: Mapping[Backend, tuple[int, ...]] = {}
-    """Which machines take which backend, by their places."""
+    """Which machines, by their places, take which."""
 
 
 def smallest(machines: Sequence[Machine], request: Request, catalog: Catalog) -> Served:
     """The fewest backends such that every machine has one that uses its GPU (`cpu` where it has none).
 
-    Served is a machine on which the newest torch that `request` allows on that backend runs: a project that offers
-    several backends has one requirement, and uv takes the newest. Among sets of the same size, the one that gives the
-    machines the newest torch, then what `choose` would prefer for them. Ignores `request.backend`.
+    Served is a machine on which the newest torch that `request` allows on a backend runs, as uv takes that. Among sets
+    of the same size, the one that gives the machines the newest torch, then what `choose` would prefer for them.
     """
     kinds: dict[Hashable, list[int]] = {}
     for place, machine in enumerate(machines):
@@ -77,7 +76,7 @@ def _kind(machine: Machine, catalog: Catalog) -> Hashable:
 
 
 def _fitting(table: Table) -> dict[Backend, Worth]:
-    """The backends whose newest torch that uv would take runs here, with what each gives."""
+    """The backends of which what uv takes runs here, with what each gives."""
     rows = filter(None, map(table.taken, table.judge.catalog.builds))
     return {row.backend: (number(row.release), row.preference) for row in rows if row.fault is None}
 
@@ -101,7 +100,7 @@ def _cover(rows: _Rows) -> tuple[Backend, ...]:
 
 
 def _worth(subset: tuple[Backend, ...], rows: _Rows) -> tuple[object, ...]:
-    """To be compared: the releases that a set gives, newest first, with their machines; the same of the preferences."""
+    """To be compared: the releases that a set gives, newest first, with their machines; then the preferences."""
     counts: tuple[dict[object, int], dict[object, int]] = ({}, {})
     for fitting, places in rows:
         for value, count in zip(max(fitting[one] for one in subset if one in fitting), counts, strict=True):

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from itertools import product
+from itertools import product, takewhile
 from typing import Any, NamedTuple
 
 from uvtorch import files
@@ -23,8 +23,6 @@ CERTAINTIES = ("server", "pypi", "url", "verified", "declared", "report", "infer
 
 PYTHONS = (*(f"3.{minor}" for minor in range(8, 16)), "3.13t", "3.14t", "3.15t")
 """Every Python that a wheel was ever built for."""
-
-_Readers = Sequence[Callable[[str], Any]]
 
 
 class Build(NamedTuple):
@@ -50,7 +48,7 @@ class Kernels(NamedTuple):
 
 
 class Catalog(NamedTuple):
-    """Everything known of PyTorch's builds. Versions are text as PyTorch writes them, oldest first."""
+    """What is known of PyTorch's builds. Versions are as PyTorch writes them, oldest first; reasons are clauses."""
 
     as_of: str
     """`2026-11-20`: the day up to which it was kept."""
@@ -62,19 +60,18 @@ class Catalog(NamedTuple):
     pypi: dict[str, dict[str, tuple[Backend, frozenset[str]]]]
     """Release -> platform -> (the backend of PyPI's own wheel, its Pythons)."""
     unseen: dict[str, tuple[Backend, ...]]
-    """Release -> backends that probably have it, which nobody has seen."""
+    """Release -> backends that probably have it."""
     announced: tuple[Backend, ...]
     kernels: dict[tuple[Backend, str, str], Kernels]
     """(backend, release, platform)."""
     devices: dict[Backend, frozenset[str]]
     """The AMD architectures that a build has code for."""
     unusable: dict[tuple[str, Backend], tuple[frozenset[str], str]]
-    """(architecture, this backend and newer ones) that do not run on it all the same -> the torch releases (empty: all)
-    and why, a clause."""
+    """(architecture, this backend and newer ones) -> the releases (empty: all) that do not run on it, and why."""
     idle: dict[str, str]
-    """AMD architecture -> why it stays idle unless a backend is named, a clause."""
+    """AMD architecture -> why it stays idle unless a backend is named."""
     intel_names: tuple[str, ...]
-    """Parts of the names of supported Intel GPUs, for those without a PCI id."""
+    """Parts of the names of supported GPUs, for those without a PCI id."""
     minimum_driver: dict[int, dict[str, str]]
     """CUDA major -> system -> the oldest driver."""
     forward_driver: dict[int, str]
@@ -87,17 +84,17 @@ class Catalog(NamedTuple):
     """(package, version) whose wheel does not say which torch it needs."""
     paired_pythons: dict[tuple[str, str], frozenset[str]]
     with_cuda: dict[str, list[str]]
-    """Package -> the versions of which the default index's wheel holds CUDA code."""
+    """Package -> the versions whose wheel on the default index holds CUDA code."""
     lacking: dict[tuple[str, Backend], frozenset[str]]
-    """(package, backend) -> torch releases for which its index has no such package."""
+    """(package, backend) -> the releases for which its index lacks the package."""
     oldest: dict[tuple[str, Backend | None, str], tuple[int, ...]]
-    """(platform, backend or None for all, release) -> the oldest glibc or macOS that wheels install on."""
+    """(platform, backend or None for all, release) -> the oldest glibc or macOS."""
     companions: tuple[tuple[Backend, frozenset[str], tuple[str, ...]], ...]
     """(this backend, or family, and newer ones; releases; packages)."""
     split: tuple[Backend, ...]
     """ROCm's libraries are in packages of their own from the first on, those of a GPU from the second on."""
     elsewhere: dict[tuple[str, str], str]
-    """(family, platform) without wheels of PyTorch's -> who else has them: a clause with `{gfx}`."""
+    """(family, platform) -> who else has wheels, a clause with `{gfx}`."""
 
     @property
     def newest(self) -> str:
@@ -120,17 +117,12 @@ class Catalog(NamedTuple):
 @cache
 def number(text: str) -> tuple[int, ...]:
     """`570.124.06` as (570, 124, 6); parts that are not numbers end it."""
-    parts = []
-    for part in text.split("."):
-        if not (part.isascii() and part.isdigit()):
-            break
-        parts.append(int(part))
-    return tuple(parts)
+    return tuple(map(int, takewhile(lambda part: part.isascii() and part.isdigit(), text.split("."))))
 
 
-def since(backend: Backend, first: Iterable[Backend]) -> bool:
-    """Whether a backend is one of `first`, or newer than one of its family."""
-    return any(backend.family == one.family and backend.version >= one.version for one in first)
+def since(backend: Backend, first: Backend) -> bool:
+    """Whether a backend is `first`, or a newer one of its family."""
+    return backend.family == first.family and backend.version >= first.version
 
 
 @cache
@@ -220,7 +212,9 @@ def _catalog(data: dict[str, dict[str, Any]]) -> Catalog:
     def some(text: str) -> frozenset[str]:
         return frozenset(span(text))
 
-    def table(name: str, keys: _Readers, value: Callable[..., Any], columns: int = 1) -> dict[Any, Any]:
+    def table(
+        name: str, keys: Sequence[Callable[[str], Any]], value: Callable[..., Any], columns: int = 1
+    ) -> dict[Any, Any]:
         """The rows of `FILE, NAME`. The first columns are keys: each may name several, and none comes twice."""
         file, _, part = name.partition(", ")
         rows, found = data[file][part], {}

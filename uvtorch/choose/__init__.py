@@ -1,12 +1,9 @@
 """The choice: (machine, request, catalog) -> Decision. Pure, no I/O.
 
-Of the builds that run here (`evaluate`), the newest torch that the request allows is taken; for that torch, the newest
-CUDA major that the driver runs, and within it the highest build that the driver supports natively, else the lowest by
-minor-version compatibility. Of ROCm's builds the highest, those with their libraries in the wheel first.
-
-The CPU build is chosen where there is no GPU, and, with a warning, where PyTorch has no build for the GPU and never
-will (`select`). What another release or driver would make fit is a refusal that names them. Releases that the catalog
-does not know are for the indexes to answer (`Decision.ask`, `after_asking`).
+Of the builds that run here, the newest torch that the request allows; for that torch, the newest CUDA major that the
+driver runs, and within it the highest build that the driver supports natively, else the lowest by minor-version
+compatibility. The CPU build where there is no GPU that PyTorch has or will have a build for; a refusal where another
+release or driver would do. Releases that the catalog does not know are for the indexes to answer (`Decision.ask`).
 """
 
 from collections.abc import Collection, Sequence
@@ -160,7 +157,7 @@ def _platforms(backend: Backend, release: str | None, catalog: Catalog) -> froze
 
 def _companions(backend: Backend, release: str | None, catalog: Catalog) -> tuple[str, ...]:
     known = release if release in catalog.releases else catalog.newest
-    rows = (names for first, releases, names in catalog.companions if known in releases and since(backend, (first,)))
+    rows = (names for first, releases, names in catalog.companions if known in releases and since(backend, first))
     return tuple(name for names in rows for name in names)
 
 
@@ -314,13 +311,12 @@ def rank_choices(
 ) -> Ranking:
     """Pick the best of the backends that a project offers.
 
-    `backends`: one for each choice; None is the build that PyPI gives on this platform. `torch`: the release that each
-    has locked, if known; else the newest that is allowed on that backend counts, as uv would lock it, whether it runs
-    here or not. `requirements`: those of each choice, where they are not `request.requirements`. `last`: the places of
-    those that are taken only where no other fits. `request.backend` does not count.
+    `backends`: one for each choice; None is what PyPI gives on this platform. `torch`: the release that each has
+    locked, else the newest allowed on that backend counts, as uv would lock it. `requirements`: those of each choice,
+    where they are not `request.requirements`. `last`: the places of those that are taken only where no other fits.
 
     Builds that use the GPU come first, newest torch first; then the CPU build, with a warning if a GPU stays idle; then
-    None. Between equals a named backend comes before PyPI's.
+    None. Between equals a named backend comes before PyPI's. `request.backend` does not count.
     """
     wanted, locked = requirements or [request.requirements] * len(backends), torch or [None] * len(backends)
     judge, _, _, hardware, _ = first = evaluate(machine, request, catalog)

@@ -86,7 +86,7 @@ def capability(gpu: Gpu) -> tuple[int, int] | None:
 
 
 def _runs_code(code: tuple[int, int], device: tuple[int, int], backend: Backend, platform: str) -> bool:
-    """PyTorch's rule, which is in kernels.toml."""
+    """The rule in kernels.toml."""
     device = (11, 0) if device == (10, 1) else device
     allowed = device == (8, 7) and platform == "linux_aarch64" and backend.version >= (13, 2)
     if device in JETSONS and not allowed:
@@ -134,7 +134,7 @@ class Judge:
     def preference(self, backend: Backend) -> tuple[object, ...]:
         """Sort key among backends of one family with the same torch: the greatest is best."""
         if backend.family != "cu":
-            return 0, -sum(since(backend, (first,)) for first in self.catalog.split), backend.rank
+            return 0, -sum(since(backend, first) for first in self.catalog.split), backend.rank
         native = self.is_native(backend)
         # Natively supported: the highest. By minor-version compatibility: the lowest, which differs least.
         return backend.version[0], native, backend.version[1] if native else -backend.version[1]
@@ -192,7 +192,7 @@ class Judge:
             return Fault("kernels", f"has no kernels for {labels(missing)}")
         here = {gpu.architecture for gpu in gpus}
         for (gfx, first), (releases, reason) in self.catalog.unusable.items():
-            if gfx in here and since(backend, (first,)) and release in (releases or (release,)):
+            if gfx in here and since(backend, first) and release in (releases or (release,)):
                 return Fault("kernels", f"cannot be used: {reason}")
         return None
 
@@ -210,7 +210,7 @@ class Judge:
 
     @cached_property
     def _newest_native(self) -> tuple[Backend, str] | None:
-        """The newest build of the newest CUDA that the driver supports: to be tried on a GPU that is not known."""
+        """The newest build of the newest CUDA that the driver supports: for GPUs newer than the catalog."""
         native = ((backend, release) for backend, release in self.served("cu") if self.is_native(backend))
         return max(native, key=_age, default=None)
 
@@ -236,15 +236,15 @@ class Judge:
         return frozenset().union(*self.catalog.devices.values())
 
     def is_last_in(self, gpus: tuple[Gpu, ...], backend: Backend, release: str) -> bool:
-        """Whether one of the GPUs is the oldest that a CUDA build has kernels for, which later builds drop first."""
+        """Whether one of the GPUs is the oldest that a CUDA build has kernels for: later builds drop it first."""
         kernels = self.catalog.kernels.get((backend, release, self.platform))
         devices = filter(None, map(capability, gpus))
         return kernels is not None and any(device < kernels.codes[:2][-1] for device in devices)
 
     def unknown_fault(self, gpus: tuple[Gpu, ...], backend: Backend) -> Fault | None:
-        """Why a release or a backend that the catalog does not know would not run here, as far as can be told.
+        """Why a release or backend that the catalog does not know would not run here, by the nearest known kernels.
 
-        By the newest known kernels of the family, and a GPU that is newer than those is taken as served.
+        A GPU that is newer than those is taken as served.
         """
         stable, builds = backend._replace(channel=""), sorted(self.served(backend.family), key=_age)
         served = any(one == stable for one, _ in builds) if stable in self.catalog.builds else bool(builds)
@@ -302,10 +302,9 @@ class Hardware(NamedTuple):
 def select(judge: Judge) -> Hardware:
     """Which GPUs of a machine the build must run on.
 
-    One vendor's: cards before GPUs in the processor, then NVIDIA, AMD, Intel. Passed over with a line, for the next
-    vendor's, else for the CPU build, are GPUs that PyTorch has no build for and never will (`_hopeless`), and those
-    whose device files a container does not have. A refusal, unless another vendor's can be used: AMD cards of an
-    architecture that no known build has kernels for, and GPUs whose driver is broken.
+    One vendor's: cards before GPUs in the processor, then NVIDIA, AMD, Intel. GPUs that PyTorch never will have a build
+    for (`_hopeless`) and those out of a container's reach are passed over with a line. A broken driver, and AMD cards of
+    an architecture that is not known, are a refusal unless another vendor's can be used.
     """
     passed: list[str] = []
     refused: Hardware | None = None
@@ -344,7 +343,7 @@ def for_backend(judge: Judge, backend: Backend) -> tuple[Gpu, ...]:
 
 
 def _is_second(gpu: Gpu) -> bool:
-    """A GPU in the processor, but for a Jetson's: cards come before it."""
+    """A GPU in the processor, but for a Jetson's."""
     return gpu.integrated and gpu.vendor != "nvidia"
 
 

@@ -1,4 +1,4 @@
-"""A request, read for one machine; its table: each build once, with what keeps it from running; and its words. Pure."""
+"""A request, read for one machine, and its table: each build, with what keeps it from running, in words. Pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
@@ -170,7 +170,7 @@ def local_backend(requirements: Sequence[str], machine: Machine | None = None) -
 
 
 def _local(text: str) -> Backend | None:
-    """The backend of a requirement's local version; a development version's is on the nightly channel."""
+    """The backend of a local version; a development version's is on the nightly channel."""
     clauses = [*parse(text).specifier] if named_by(text) in roles() else []
     for version, _, local in (clause.version.partition("+") for clause in clauses):
         if backend := parse_backend(local.lower().replace("-", ".").replace("_", ".")):
@@ -218,7 +218,7 @@ class Table(NamedTuple):
     """Backends in descending rank, each with its releases, newest first."""
 
     def best(self, requested: bool = True, backend: Backend | None = None) -> Row | None:
-        """The row to take of those that run, among the requested ones or all, of one backend or all."""
+        """The row to take of those that run, among the requested ones or all."""
         rows = (row for row in self.rows if row.fault is None and backend in (None, row.backend))
         return max((row for row in rows if row.requested or not requested), key=lambda row: row.order, default=None)
 
@@ -287,7 +287,7 @@ def _wheel_fault(judge: Judge, backend: Backend, release: str, need: Need) -> Fa
 
 
 def _oldest_fault(judge: Judge, used: tuple[Gpu, ...], backend: Backend, need: Need, requested: bool) -> Fault | None:
-    """What is wrong with a backend that has no release for the oldest Python of requires-python: uv cannot lock."""
+    """What is wrong with a backend without a release for the oldest Python of requires-python: uv cannot lock."""
     if need.oldest is None:
         return None
     known = [one for one in judge.catalog.builds[backend] if not requested or one in need.oldest.releases]
@@ -327,7 +327,7 @@ def span(table: Table, backend: Backend) -> str:
 
 
 def warnings(table: Table, chosen: Row) -> Iterator[str]:
-    """What to say beside a choice: GPUs passed over, GPUs that are not known, what requires-python costs."""
+    """What to say beside a choice."""
     judge, backend = table.judge, chosen.backend
     yield from table.hardware.warnings
     cuda = table.hardware.gpus if backend.family == "cu" else ()
@@ -377,7 +377,6 @@ def refusal(table: Table) -> tuple[str, tuple[str, ...]]:
 
 
 def _hints(table: Table, nearest: Row | None, possible: bool, fits: Row | None) -> Iterator[str]:
-    """What would fit."""
     judge, ranged = table.judge, nearest if nearest and nearest.fails("range") else None
     if ranged and (build := judge.catalog.build(ranged.backend, ranged.release, judge.platform)):
         yield f'with requires-python = ">={min(build.pythons & set(PLAIN), key=number)}", {_fits(ranged)}'
@@ -416,7 +415,7 @@ def _other_python(table: Table) -> Iterator[str]:
 
 
 def _gpu_sets(table: Table) -> Iterator[str]:
-    """For GPUs that no build serves together: the largest sets of their kinds that one build serves."""
+    """The largest sets of kinds of GPUs that one build serves, where none serves all."""
     here = kinds(table.hardware.gpus)
     variable = "CUDA_VISIBLE_DEVICES" if table.hardware.family == "cu" else "HIP_VISIBLE_DEVICES"
     found: list[set[Gpu]] = []

@@ -68,7 +68,7 @@ def explain(
 
 
 def _merged(requirements: Sequence[str], project: Project) -> tuple[str, ...]:
-    """What the command line and the project ask for together; the command line replaces a package's requirement."""
+    """What both ask for; the command line replaces a package's requirement."""
     named = {normalize(requirement.parse(text).name) for text in requirements}
     return (*requirements, *(text for text in requirements_of(project) if requirement.named_by(text) not in named))
 
@@ -104,7 +104,6 @@ def candidates(decision: Decision) -> Iterator[Candidate]:
 
 
 def _rejected(table: Table, backend: Backend, chosen: Row | None) -> tuple[str | None, str]:
-    """(the release that a backend could give, why it is not taken)."""
     shown = table.best(backend=backend) or max(table.of(backend), key=lambda row: row.miss, default=None)
     if shown:
         return shown.release, str(shown.fault or _not_taken(table, shown, chosen))
@@ -115,12 +114,11 @@ def _rejected(table: Table, backend: Backend, chosen: Row | None) -> tuple[str |
 
 
 def _not_taken(table: Table, row: Row, chosen: Row | None) -> str:
-    """Why a row that runs is not taken."""
     judge, backend = table.judge, row.backend
     if chosen is None:
         return "runs here, but is not on offer"
     better, native = chosen.backend, judge.is_native(backend)
-    split, cuda = since(backend, judge.catalog.split), ".".join(map(str, better.version[:1]))
+    split, cuda = since(backend, judge.catalog.split[0]), ".".join(map(str, better.version[:1]))
     rules = (
         (row.release != chosen.release, f"here, but ends at torch {row.release}: {better} has {chosen.release}"),
         (split, f"here, but needs rocm-sdk packages for every GPU; {better} brings its libraries"),
@@ -176,7 +174,7 @@ def _outcome(decision: Decision, base: str) -> Iterator[tuple[str, str]]:
 
 
 def _kept(project: Project, machine: Machine) -> Iterator[tuple[str, str]]:
-    """What the project pins or configures already, which `uvtorch add` keeps whatever is chosen."""
+    """What `uvtorch add` keeps whatever is chosen."""
     pin = next((pin.backend for pin in project.pins(machine.platform) if pin.backend), None)
     if pin:
         yield "kept", f"{pin}, which the project pins: `add` keeps it, `uvtorch torch use` changes it"
@@ -249,7 +247,7 @@ def auto(machine: Machine, request: Request, catalog: Catalog) -> tuple[Backend,
 
 
 def _indexes(machine: Machine) -> list[str]:
-    """The indexes that it searches before the CPU's: those of the CUDA that the driver runs, else of the GPU."""
+    """The indexes that it searches before the CPU's."""
     rule = tomllib.loads(Path(catalogs.__file__).with_name("uv.toml").read_text(encoding="utf-8"))
     system, vendors = machine.platform.system, {gpu.vendor for gpu in machine.gpus}
     if machine.nvidia_driver and system in ("linux", "windows"):
@@ -268,7 +266,6 @@ def _taken(one: Taken) -> dict[str, object]:
 
 
 def _compared(compared: Iterable[Taken]) -> Iterator[tuple[str, str]]:
-    """What plain uv takes, by each of its ways."""
     for (label, by), one in zip((("uv add", ""), ("uv pip", "`--torch-backend=auto` ")), compared, strict=False):
         build = f"takes {one.backend}, torch {one.option.torch}: " if one.backend else ""
         yield label, f"{by}{build}{one.verdict}; {one.option.reason}"
