@@ -48,7 +48,7 @@ class Backend(NamedTuple):
         return "-".join(part for part in ("pytorch", self.channel, self.name) if part)
 
     def index_url(self, base: str = DEFAULT_INDEX_BASE) -> str:
-        """The URL of this backend's index under `base`."""
+        """The URL of its index."""
         return f"{base.rstrip('/')}/{self}"
 
 
@@ -104,7 +104,6 @@ def from_url(url: str) -> Backend | None:
 
 
 def _named_within(part: str) -> Backend | None:
-    """The one backend that a part of a URL names among other words."""
     words = re.split("[-_+]", part.replace("rocm-rel-", "rocm").replace("rocm-", "rocm"))
     found = [backend for backend in map(parse, words) if backend]
     if len(found) != 1:
@@ -125,8 +124,9 @@ def marker(platforms: frozenset[str] | None) -> str | None:
     if platforms is None or any(platform.startswith("macos") for platform in platforms):
         return None
     linux = [machine for machine in ("x86_64", "aarch64") if f"linux_{machine}" in platforms]
-    windows = ["sys_platform == 'win32'"] if any(platform.startswith("windows") for platform in platforms) else []
-    if len(linux) != 1:
-        return " or ".join((["sys_platform == 'linux'"] if linux else []) + windows)
-    one = f"sys_platform == 'linux' and platform_machine == '{linux[0]}'"
-    return " or ".join([f"({one})", *windows]) if windows else one
+    windows = any(platform.startswith("windows") for platform in platforms)
+    parts = ["sys_platform == 'linux'"] * bool(linux) + ["sys_platform == 'win32'"] * windows
+    if len(linux) == 1:
+        parts[0] += f" and platform_machine == '{linux[0]}'"
+        parts[0] = f"({parts[0]})" if windows else parts[0]
+    return " or ".join(parts)

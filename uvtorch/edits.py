@@ -3,8 +3,7 @@
 The `Project` that an edit is given is what the file said before.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, Literal, NamedTuple
 
 from uvtorch.backend import Backend, marker, same_url
@@ -18,7 +17,7 @@ from uvtorch.project.pyproject import PyProject
 from uvtorch.requirement import MAIN_PLATFORMS, bare_requirement, named_by, with_extras, within, without_local
 
 ChoiceKind = Literal["extra", "group"]
-_NONE: AbstractSet[str] = frozenset()
+_NONE: Set[str] = frozenset()
 
 
 # One backend
@@ -52,28 +51,35 @@ def pin(
     bounds = dict(decision.bounds)
     group = {name: name + bounds.get(name, "") for name in others if name not in direct} | companion_texts(decision)
     pinned = direct | group
+    _check_foreign(project, pinned.keys())
+    _move_extensions(file, project, backend)
+    index, where = _index_in(file, project, backend, base), marker(decision.platforms)
+    for package in pinned:
+        file.set_sources(package, [Source(package, index, marker=None if package in everywhere else where)])
+    _remove_stale(file, project, pinned.keys(), decision)
+    _set_group(file, project, group)
+    sweep(file, project)
+
+
+def _check_foreign(project: Project, pinned: Set[str]) -> None:
     for source in project.own_sources:
         if source.kind != "index" and source.package in pinned and project.is_pinned(source.package):
             raise ProjectError(
                 f"{project.origin} takes {source.package} from {source.url or source.kind}, which a pin would replace",
                 "remove that source first, if that is what you want",
             )
-    _move_extensions(file, project, backend)
-    index, where = _index_in(file, project, backend, base), marker(decision.platforms)
-    for package in pinned:
-        file.set_sources(package, [Source(package, index, marker=None if package in everywhere else where)])
-    _remove_stale(file, project, pinned.keys(), decision)
+
+
+def _set_group(file: PyProject, project: Project, texts: Mapping[str, str]) -> None:
     # An exact release in the group is that of other packages' builds: it stays.
     fixed = {item.package for item in project.grouped if "==" in item.text.partition(";")[0]}
-    file.leave_group((project.packages_in(GROUP) & roles().keys()) - group.keys() - fixed)
-    for name, text in group.items():
-        if name not in fixed:
-            file.set_requirement(GROUP, name, text)
-    sweep(file, project)
+    file.leave_group((project.packages_in(GROUP) & roles().keys()) - texts.keys() - fixed)
+    for name in [name for name in texts if name not in fixed]:
+        file.set_requirement(GROUP, name, texts[name])
 
 
 def _index_in(file: PyProject, project: Project, backend: Backend, base: str) -> str:
-    """The name of the index with this backend's builds: the project's own of that URL, else one that is written."""
+    """The name of the backend's index: the project's own of that URL, else one that is written."""
     name, url = backend.index_name, backend.index_url(base)
     known = next((one for one in project.indexes if one.name and same_url(one.url, url)), Index(name, url))
     if not (known.inherited and known.explicit):
@@ -82,18 +88,18 @@ def _index_in(file: PyProject, project: Project, backend: Backend, base: str) ->
 
 
 def companion_texts(decision: Decision) -> dict[str, str]:
-    """The requirements of the Tritons that go with a build: a source reaches direct requirements only."""
+    """The requirements of a build's Triton: a source reaches direct requirements only."""
     where = marker(decision.platforms)
     return {name: f"{name} ; {where}" if where else name for name in decision.companions}
 
 
 def _built(packages: Iterable[str], backend: Backend | None, torch: str | None) -> dict[str, None]:
-    """Those that a backend's index has; the others' wheels on the default index go with every backend."""
+    """Those that a backend's index has; others come from the default index, whatever the backend."""
     return dict.fromkeys(name for name in packages if has_build(name, backend, torch))
 
 
-def _remove_stale(file: PyProject, project: Project, pinned: AbstractSet[str], decision: Decision) -> None:
-    """Take out the sources of an earlier backend's Triton, unless the user requires it, and of what this one lacks."""
+def _remove_stale(file: PyProject, project: Project, pinned: Set[str], decision: Decision) -> None:
+    """Take out the sources of another backend's Triton, unless the user requires it, and of what this one lacks."""
     left = pinned | {item.package for item in project.requirements if item.target != GROUP}
     for name in {source.package for source in project.own_sources if source.backend}:
         companion = roles().get(name) == "companion" and name not in left
@@ -153,7 +159,7 @@ def pin_like(
 
 
 def bound(file: PyProject, limits: Iterable[tuple[str, str]]) -> None:
-    """Keep packages within (package, specifier) limits without touching the user's requirements."""
+    """Keep packages within (package, specifier) limits, beside the user's requirements."""
     for name, limit in limits:
         file.set_requirement(GROUP, name, name + limit)
 
@@ -162,14 +168,14 @@ def unpin(
     file: PyProject,
     project: Project,
     users: Mapping[str, Sequence[str]],
-    gone: AbstractSet[str] = _NONE,
+    gone: Set[str] = _NONE,
     target: Target | None = None,
 ) -> None:
-    """The edits beside `uv remove` of `gone` from `target` (None: the project's dependencies), and after any command.
+    """The edits beside `uv remove` of `gone` from `target` (None: the base), and after any command.
 
-    `users`: for each PyTorch package of the lock, the packages that require it, the project itself and what is removed
-    left out. What they need the group names from then on. What nothing requires leaves the group, with its sources;
-    where that is true of every PyTorch package, all that uvtorch wrote goes.
+    `users`: for each PyTorch package of the lock, the other packages that stay and require it. What they need the group
+    names from then on. What nothing requires leaves the group, with its sources; where that is true of every PyTorch
+    package, all that uvtorch wrote goes.
     """
     own = [item for item in project.requirements if item.target != GROUP and project.is_pinned(item.package)]
     stay = {item.package for item in own if item.package not in gone or item.target != (target or BASE)}
@@ -185,22 +191,22 @@ def unpin(
     _forget(file, grouped - needed)
 
 
-def _needed(names: AbstractSet[str], users: Mapping[str, Sequence[str]]) -> set[str]:
+def _needed(names: Set[str], users: Mapping[str, Sequence[str]]) -> set[str]:
     """Those of the names that something else requires, be it through one another."""
     uses = [(user, name) for name in names for user in users.get(name, ())]
     return reached({user for user, _ in uses} - names, uses) & names
 
 
-def unpin_all(file: PyProject, project: Project, gone: AbstractSet[str] = _NONE) -> None:
+def unpin_all(file: PyProject, project: Project, gone: Set[str] = _NONE) -> None:
     """Take out all that uvtorch wrote, where no PyTorch package is left once `gone` are removed.
 
-    uv takes out the sources of what it removes, but no index. An index that the user named stays, as it does there.
+    An index that the user named stays, as after `uv remove`, which takes out the sources of what it removes.
     """
     _forget(file, project.packages_in(GROUP) & {*roles(), *in_group(project)}, gone)
     sweep(file, project, {one.index_name for index in project.indexes if (one := index.backend)}, gone)
 
 
-def _forget(file: PyProject, grouped: AbstractSet[str], gone: AbstractSet[str] = _NONE) -> None:
+def _forget(file: PyProject, grouped: Set[str], gone: Set[str] = _NONE) -> None:
     """Take packages out of the group, with their sources but for those that uv takes out."""
     file.leave_group(grouped)
     for name in sorted(grouped - gone):
@@ -228,13 +234,8 @@ def take_out(file: PyProject, project: Project) -> None:
     sweep(file, project, {index.name for index in project.indexes})
 
 
-def sweep(
-    file: PyProject, project: Project, names: AbstractSet[str | None] | None = None, gone: AbstractSet[str] = _NONE
-) -> None:
-    """Take out the explicit indexes of backends that no source names any more, but for sources of the packages `gone`.
-
-    `names` are the indexes that may go; None: those that a source has named before the edits.
-    """
+def sweep(file: PyProject, project: Project, names: Set[str | None] | None = None, gone: Set[str] = _NONE) -> None:
+    """Take out the explicit indexes of backends that only sources of `gone` name, of these or (None) of used ones."""
     if names is None:
         names = {source.index for source in project.sources}
     used = file.indexes_used(gone)
@@ -257,7 +258,7 @@ def stated(project: Project) -> tuple[Choice, ...]:
 
 
 def model_requirements(project: Project) -> tuple[Requirement, ...]:
-    """The PyTorch requirements that every choice holds: those of the first choice, else the project's dependencies."""
+    """The PyTorch requirements of the first choice, else those of the project's dependencies."""
     place = next((choice.target for choice in stated(project)), BASE)
     held = (item for item in project.requirements if item.target == place and item.via is None)
     return tuple(item for item in held if project.is_pinned(item.package))
@@ -309,7 +310,7 @@ def offer(file: PyProject, project: Project, offers: Sequence[Decision], kind: C
 def _fill(
     file: PyProject, project: Project, decision: Decision, target: Target, texts: Sequence[tuple[str, str]], base: str
 ) -> list[Source]:
-    """Write the requirements of a new choice and its index; the source that each of its packages needs."""
+    """Write the requirements and the index of a new choice; the sources it needs."""
     if target in project.targets:
         raise ProjectError(
             f"the project has {'an extra' if target.kind == 'extra' else 'a group'} `{target.name}` of its own",
@@ -342,7 +343,7 @@ def _replace(
     sources: dict[str, list[Source]],
     targets: Sequence[Target],
 ) -> None:
-    """Take choices out and put the sources of others in: `targets` are the choices that there are from then on."""
+    """Take choices out and put the sources of others in, so that `targets` are the choices."""
     gone = {choice.target for choice in dropped}
     for choice in dropped:
         _drop(file, project, choice)
@@ -352,7 +353,7 @@ def _replace(
 
 
 def set_conflicts(
-    file: PyProject, project: Project, targets: Iterable[Target], gone: AbstractSet[Target] = frozenset()
+    file: PyProject, project: Project, targets: Iterable[Target], gone: Set[Target] = frozenset()
 ) -> None:
     """The project's conflict sets without what is gone, and one that holds all the choices."""
     left = ([item for item in items if item.target not in gone] for items in project.own_conflicts)
@@ -392,7 +393,7 @@ def _leave_base(file: PyProject, project: Project, offers: Sequence[Decision], k
 
 
 class Place(NamedTuple):
-    """What a choice requires of a package, and the release of torch that it has, as far as that is known."""
+    """What a choice requires of a package, and its release of torch, if that is known."""
 
     text: str
     torch: str | None = None
@@ -442,7 +443,7 @@ def _sources_like(project: Project, package: str, target: Target, model: str) ->
 
 
 def take_away(file: PyProject, names: Sequence[str], places: Sequence[Target]) -> None:
-    """Remove packages from these extras, groups or the base, with the sources that served them there."""
+    """Remove packages from these places, with the sources that served them there."""
     for name in names:
         for target in places:
             file.remove_requirement(target, name)

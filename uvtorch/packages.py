@@ -37,14 +37,16 @@ def roles() -> dict[str, str]:
 def has_build(package: str, backend: "Backend | None", torch: str | None = None) -> bool:
     """Whether a backend's index has wheels of a package for a release of torch (None: for any), by `packages.txt`."""
     row = next((row for row in map(str.split, _lines("packages.txt")) if row[0] == package), [])
-    for first in row[2:]:
-        family = first.rstrip("0123456789.")
-        version = tuple(map(int, first.removeprefix(family).split("."))) if first != family else ()
-        if family == "torch" and torch and tuple(map(int, torch.split(".")[:2])) < version:
-            return False
-        if backend and family == backend.family and version <= backend.version:
-            return True
-    return backend is None or not row[2:]
+    first = dict(map(_version, row[2:]))
+    if torch and tuple(map(int, torch.split(".")[:2])) < first.get("torch", ()):
+        return False
+    return not backend or not first or backend.version >= first.get(backend.family, (1000,))
+
+
+def _version(text: str) -> tuple[str, tuple[int, ...]]:
+    """`rocm10.0` as `("rocm", (10, 0))`."""
+    family = text.rstrip("0123456789.")
+    return family, tuple(map(int, filter(None, text.removeprefix(family).split("."))))
 
 
 @cache

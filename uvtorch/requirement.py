@@ -17,13 +17,6 @@ from uvtorch.errors import ProjectError, UsageError
 from uvtorch.machine import Platform
 from uvtorch.packages import extras_of, normalize
 
-# Texts, which `re` compiles when they are used: most commands use one or two, and compiling takes a millisecond each.
-_STAR = r"(>=?|<=?|~=)(\s*[0-9][0-9.]*)\.\*"
-_COMMA = r"([<>=!~]=?=?\s*[\w.+*!-]+)(?=\s*[<>=!~])"
-_LOCAL = r"(===?\s*[^\s,;()+]+)\+[\w.-]+"
-_NAME = r"^\s*([\w.-]+)\s*(?:\[[^\]]*\])?\s*"
-_END = r"(?:\s*,)?(\s*\)?\s*)$"
-
 
 @cache
 def parse(text: str) -> Requirement:
@@ -32,9 +25,10 @@ def parse(text: str) -> Requirement:
         return Requirement(text)
     except InvalidRequirement as fault:
         head, semicolon, marker = text.partition(";")
-        lenient = re.sub(_COMMA, r"\1,", re.sub(_STAR, r"\1\2", head)) + semicolon + marker
-        if lenient != text and "@" not in head:
-            return parse(lenient)
+        lenient = re.sub(r"(>=?|<=?|~=)(\s*[0-9][0-9.]*)\.\*", r"\1\2", head)
+        lenient = re.sub(r"([<>=!~]=?=?\s*[\w.+*!-]+)(?=\s*[<>=!~])", r"\1,", lenient)
+        if lenient != head and "@" not in head:
+            return parse(lenient + semicolon + marker)
         raise UsageError(f"{text!r} is not a requirement: {str(fault).splitlines()[0]}") from None
 
 
@@ -72,7 +66,7 @@ def without_local(text: str) -> str:
     head, semicolon, marker = text.partition(";")
     if "+" not in head or "@" in head:
         return text
-    return re.sub(_LOCAL, r"\1", head) + semicolon + marker
+    return re.sub(r"(===?\s*[^\s,;()+]+)\+[\w.-]+", r"\1", head) + semicolon + marker
 
 
 def within(text: str, bounds: Mapping[str, str]) -> str:
@@ -82,7 +76,7 @@ def within(text: str, bounds: Mapping[str, str]) -> str:
         return text
     head, semicolon, marker = text.partition(";")
     clause = f",{bounds[name]}" if parse(text).specifier else bounds[name]
-    return re.sub(_END, lambda end: clause + end[1], head, count=1) + semicolon + marker
+    return re.sub(r"(?:\s*,)?(\s*\)?\s*)$", lambda end: clause + end[1], head, count=1) + semicolon + marker
 
 
 @cache
@@ -94,7 +88,7 @@ def allows(text: str, version: str) -> bool:
 def with_extras(text: str, told: str) -> str:
     """A requirement with the extras of another one besides its own; the rest as it is written."""
     extras = ",".join(dict.fromkeys((*extras_of(text), *extras_of(told))))
-    return re.sub(_NAME, rf"\1{extras and f'[{extras}]'}", text, count=1)
+    return re.sub(r"^\s*([\w.-]+)\s*(?:\[[^\]]*\])?\s*", rf"\1{extras and f'[{extras}]'}", text, count=1)
 
 
 _SYSTEMS: Final = {
@@ -117,7 +111,7 @@ _COMPARISON: Final = r"""(?P<left>[a-z_.]+|'[^']*'|"[^"]*")(?P<op>\s*[=!]=\s*)(?
 
 
 class Environment(NamedTuple):
-    """What markers are evaluated against: a platform and a Python."""
+    """What markers are evaluated against."""
 
     platform: Platform
     python: str | None = None

@@ -1,8 +1,7 @@
 """Package indexes: whose builds one serves, told by its URL, and which ones uv is given outside of pyproject.toml.
 
-Sources find none of those outside (uv 0.13.9: "indexes referenced via `tool.uv.sources` must be defined in the
-project's `pyproject.toml`"), and they serve every package, unless they are explicit.
-https://docs.astral.sh/uv/concepts/configuration-files/ tells which files count.
+Those outside serve every package, unless they are explicit, and no source finds them (uv 0.13.9: "must be defined in
+the project's `pyproject.toml`"). https://docs.astral.sh/uv/concepts/configuration-files/ tells which files count.
 """
 
 import os
@@ -25,20 +24,19 @@ _PYTORCH: Final = ("download.pytorch.org", "download-r2.pytorch.org")
 _FOREIGN: Final = (
     r"flashinfer\.ai|data\.pyg\.org|wheels\.vllm\.ai|pypi\.nvidia\.com|whl\.natten\.org|pypi\.jetson-ai-lab\.[a-z]+"
 )
-"""Hosts whose indexes end in a backend's name and serve packages of their own, not PyTorch's builds."""
+"""Hosts whose indexes end in a backend's name and do not serve PyTorch's builds."""
 _VENDOR: Final = (
     r"(?i)/jp[0-9]+/|//developer\.download\.nvidia\.com/compute/redist/jp/|/(?P<gfx>gfx[0-9a-fx]+(-[a-z]+)?)(?=/|$)"
 )
 _VENDORS_OWN: Final = "jetson|nvidia|rocm-rel|/xpu/us"
 """In URLs of NVIDIA's, AMD's and Intel's indexes, which may end in a backend's name."""
-_LOOPBACK: Final = r"localhost|127\.[0-9.]+|::1"
 _GIVEN: Final = (
     ("--default-index", "UV_DEFAULT_INDEX", True),
     ("--index-url", "UV_INDEX_URL", True),
     ("--index", "UV_INDEX", False),
     ("--extra-index-url", "UV_EXTRA_INDEX_URL", False),
 )
-"""Options, their variables, and whether they name the default index."""
+"""Options, their variables; whether they name the default index."""
 
 
 class Index(NamedTuple):
@@ -79,10 +77,7 @@ class Index(NamedTuple):
 
 
 def vendor(url: str) -> str | None:
-    """The devices that an index has a vendor's own builds of PyTorch for; None: it has none such.
-
-    `jetson` (`…/jp6/cu126`), else a family of AMD's GPUs as the URL writes it: `gfx1151`, `gfx120X-all`.
-    """
+    """The devices for which an index has a vendor's own builds of PyTorch: `jetson`, `gfx1151`, `gfx120X-all`."""
     found = re.search(_VENDOR, url) if _split(url).hostname not in _PYTORCH else None
     return (found["gfx"] or "jetson") if found else None
 
@@ -111,7 +106,7 @@ def catalogued(url: str, package: str | None = None) -> Backend | None:
 
 
 def is_below(url: str, *bases: str | None) -> bool:
-    """Whether an index is one of those that are under a base."""
+    """Whether an index is under one of the bases."""
     return url.startswith(tuple(f"{base.rstrip('/')}/" for base in bases if base))
 
 
@@ -124,7 +119,7 @@ def check_index_url(text: str, origin: str) -> str:
     shown = f"{origin} is {masked(re.split('[?#]', text)[0])!r}"
     if parsed.scheme not in ("http", "https") or not parsed.hostname:
         raise UsageError(f"{shown}, which is not a URL", f"it looks like {DEFAULT_INDEX_BASE}")
-    if parsed.scheme == "http" and not re.fullmatch(_LOOPBACK, parsed.hostname):
+    if parsed.scheme == "http" and not re.fullmatch(r"localhost|127\.[0-9.]+|::1", parsed.hostname):
         raise UsageError(f"{shown}, which is not encrypted", "use https://")
     if "@" in parsed.netloc:
         raise UsageError(
@@ -180,7 +175,7 @@ def uv_settings(
 
 
 def of_pytorch(found: Iterable[Index], bases: Iterable[str]) -> Iterator[Index]:
-    """Those that serve PyTorch's builds to every package; a default index stands in for PyPI unless below a base."""
+    """Those that serve PyTorch's builds to every package; a default index is PyPI's mirror unless below a base."""
     for one in found:
         alike = "torch" in f"{one.name} {one.url}" and not one.default
         if one.backend and not one.explicit and (alike or is_below(one.url, *bases)):

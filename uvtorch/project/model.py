@@ -1,7 +1,6 @@
 """The values that pyproject.toml's tables are read into.
 
-Names of packages are normalized, those of extras, groups and indexes are as the file spells them. What is `inherited`
-stands in the workspace's root rather than in the project's own file.
+Names of packages are normalized, others as the file spells them. What is `inherited` is from the workspace's root.
 """
 
 from typing import Literal, NamedTuple
@@ -13,11 +12,11 @@ TargetKind = Literal["base", "extra", "group"]
 SourceKind = Literal["index", "url", "git", "path", "workspace"]
 ItemKind = Literal["extra", "group", "package"]
 Origin = Literal["index", "pypi", "unknown"]
-"""Who gives a build: one of PyTorch's indexes, PyPI, or an index or URL that is another vendor's or does not say."""
+"""Who gives a build; `unknown`: an index or URL that is another vendor's or does not say."""
 
 
 class Target(NamedTuple):
-    """Where a requirement stands. It is printed as the file spells it, and equal to any other spelling."""
+    """Where a requirement stands. It equals any other spelling."""
 
     kind: TargetKind
     """`base` is `project.dependencies`."""
@@ -42,40 +41,40 @@ class Target(NamedTuple):
 
 BASE = Target("base")
 GROUP = Target("group", ANCHORS)
-"""uv applies a source to direct requirements only: what no requirement of the user's names is named in this group.
+"""Here stands what no requirement of the user's names: uv applies a source to direct requirements only.
 
-A group that is not a default group is locked with the rest, is never installed by itself and stays out of published
-metadata; a constraint would not route the package, an override would erase what other packages ask of it
-(https://docs.astral.sh/uv/concepts/projects/dependencies/#dependency-sources).
+A group that is no default is locked with the rest, not installed by itself and not published; a constraint would not
+route the package, an override would erase what other packages ask of it.
+https://docs.astral.sh/uv/concepts/projects/dependencies/#dependency-sources
 """
 
 
 class Requirement(NamedTuple):
-    """One PEP 508 requirement of the project."""
+    """A requirement of the project."""
 
     package: str
     text: str
     target: Target
     extras: tuple[str, ...] = ()
-    """The extras it asks for, normalized: `("cu128",)` for `proj[cu128]`."""
+    """Normalized: `("cu128",)` for `proj[cu128]`."""
     via: str | None = None
-    """The included group (`include-group`) in which it is written; None: in `target` itself."""
+    """The included group in which it is written; None: in `target` itself."""
     inherited: bool = False
 
     @property
     def marker(self) -> str | None:
-        """Its environment marker, as it is written."""
+        """Its marker, as it is written."""
         return self.text.partition(";")[2].strip() or None
 
 
 class Source(NamedTuple):
-    """One entry of `[tool.uv.sources]`."""
+    """An entry of `[tool.uv.sources]`."""
 
     package: str
     index: str | None = None  # type: ignore[assignment]  # hides tuple.index, which nobody needs
-    """The index's name; None where the source is no index."""
+    """The index's name."""
     url: str | None = None
-    """The index's URL (None: no index of that name), or that of the wheel, the repository, the path."""
+    """The index's URL (None: there is no such index), or that of the wheel, the repository, the path."""
     backend: Backend | None = None
     """None where the URL does not tell it, and for builds that are not PyTorch's own."""
     marker: str | None = None
@@ -84,34 +83,33 @@ class Source(NamedTuple):
     kind: SourceKind = "index"
     inherited: bool = False
     is_pypi: bool = False
-    """Its index is PyPI or the project's default index: a statement that no backend's index is meant."""
+    """Its index is PyPI or the project's default index, and no backend's."""
 
     @property
     def target(self) -> Target:
-        """What selects it."""
+        """The extra or group that selects it, else the base."""
         if self.extra is not None:
             return Target("extra", self.extra)
         return Target("group", self.group) if self.group is not None else BASE
 
     @property
     def chooses(self) -> bool:
-        """Whether it chooses a build: an index or a file does, a repository or a folder of source code does not."""
+        """Whether it chooses a build, as an index or a file does, and source code does not."""
         return self.kind in ("index", "url")
 
     @property
     def named(self) -> Backend | None:
-        """The backend that its URL names, whosever builds they are: cu126 for a Jetson's `…/jp6/cu126`."""
+        """The backend that its URL names, whosever builds those are: cu126 for a Jetson's `…/jp6/cu126`."""
         return from_url(self.url) if self.url and self.kind in ("index", "url", "path") else None
 
 
 class Item(NamedTuple):
-    """One member of a conflict set."""
+    """One of a conflict set."""
 
     kind: ItemKind
-    """`package`: the package's own dependencies."""
     name: str
     package: str | None = None
-    """The workspace member it belongs to; None: the project of the file."""
+    """The workspace member it belongs to; None: the file's project."""
 
     @property
     def target(self) -> Target | None:
@@ -125,16 +123,16 @@ class Choice(NamedTuple):
     target: Target
     """The extra or group; `BASE`: neither."""
     backend: Backend | None
-    """What the URL names; PyTorch's own build only where `origin` is `index`."""
+    """What the URL names; PyTorch's own where `origin` is `index`."""
     packages: tuple[str, ...]
-    """The PyTorch packages it decides, torch first."""
+    """Those that it decides, torch first."""
     origin: Origin = "index"
     stated: bool = True
-    """A source says so; False: it follows from there being none, such as a base beside a CUDA extra."""
+    """A source says so; False: it follows from there being none, as for a base beside a CUDA extra."""
     aliases: tuple[str, ...] = ()
-    """Other extras or groups that bring this one in: `gpu` where `gpu = ["proj[cu128]"]`."""
+    """Others that bring this one in: `gpu` where `gpu = ["proj[cu128]"]`."""
     vendor: str | None = None
-    """The devices that a vendor's own build is for (`indexes.vendor`)."""
+    """See `indexes.vendor`."""
 
     @property
     def kind(self) -> TargetKind:
@@ -161,4 +159,4 @@ class Config(NamedTuple):
     packages: tuple[str, ...] = ()
     """More names to pin."""
     catalog: str | None = None
-    """The folder of another copy of the catalog, as it is written."""
+    """The folder of another copy."""

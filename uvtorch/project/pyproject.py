@@ -2,8 +2,7 @@
 
 import copy
 import re
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence, Set
 from typing import Any, Final, NoReturn
 
 from uvtorch.backend import same_url
@@ -81,7 +80,8 @@ class PyProject:
         path = self._spelled(_SOURCES, package)
         have = _rows(self._get(path))
         keys = ("index", "extra", "group", "marker")
-        want = [row for row in have if at is not None and _place(row) not in at]
+        places = [Source(package, extra=row.get("extra"), group=row.get("group")).target for row in have]
+        want = [row for row, place in zip(have, places, strict=True) if at is not None and place not in at]
         want += [{key: value for key in keys if (value := getattr(row, key)) is not None} for row in entries]
         if (merged := _merged(have, want, _meaning)) != have:
             self.put(path, merged or None)
@@ -109,7 +109,7 @@ class PyProject:
         """The target does not list the package."""
         self.set_requirement(target, package)
 
-    def leave_group(self, packages: AbstractSet[str]) -> None:
+    def leave_group(self, packages: Set[str]) -> None:
         """The group `uvtorch` lists none of these packages; with the last one it goes."""
         listed = self._get(self._target_path(GROUP))
         if listed and not self.script and {*map(_package, listed)} <= packages:
@@ -218,10 +218,6 @@ def _merged(
 
 def _rows(sources: Any) -> list[Any]:
     return sources if isinstance(sources, list) else [sources] if sources else []
-
-
-def _place(source: dict[str, Any]) -> Target:
-    return Source("", extra=source.get("extra"), group=source.get("group")).target
 
 
 def _meaning(entry: Any) -> Hashable:
