@@ -303,8 +303,8 @@ def select(judge: Judge) -> Hardware:
     """Which GPUs of a machine the build must run on.
 
     One vendor's: cards before GPUs in the processor, then NVIDIA, AMD, Intel. GPUs that PyTorch never will have a build
-    for (`_hopeless`) and those out of a container's reach are passed over with a line. A broken driver, and AMD cards of
-    an architecture that is not known, are a refusal unless another vendor's can be used.
+    for (`_hopeless`) and those out of a container's reach are passed over with a line. A broken driver, and AMD cards
+    of an architecture that is not known, are a refusal unless another vendor's can be used.
     """
     passed: list[str] = []
     refused: Hardware | None = None
