@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from uvtorch import catalog
-from uvtorch.audit import config
-from uvtorch.audit.case import Case, Finding
+from uvtorch.audit import Case, Finding, config
 from uvtorch.errors import UvtorchError
 from uvtorch.machine import Machine, Platform
 from uvtorch.packages import normalize

@@ -4,7 +4,7 @@ import pytest
 
 from tests.choose.described import machine, request
 from uvtorch import catalog as catalogs
-from uvtorch.audit.case import Case
+from uvtorch.audit import Case
 from uvtorch.audit.machine import judge
 from uvtorch.backend import Backend, parse
 from uvtorch.choose import Ranking, Request, choose, rank_choices

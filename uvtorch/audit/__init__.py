@@ -1,1 +1,130 @@
-"""What is wrong with a project's PyTorch packages, by its files and uv's answers; docs/doctor.md has the codes."""
+"""What is wrong with a project's PyTorch packages: what the checks go by, and what they find. Pure.
+
+docs/doctor.md has a table of the codes.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple
+
+from uvtorch.audit.exports import Package
+from uvtorch.backend import DEFAULT_INDEX_BASE
+from uvtorch.catalog import Catalog
+from uvtorch.choose import Option
+from uvtorch.environment import Venv
+from uvtorch.machine import Machine
+from uvtorch.project import Choice, Environment, Index, Project, Source
+from uvtorch.project.indexes import catalogued, is_below
+from uvtorch.project.lock import Lock
+from uvtorch.project.pyproject import PyProject
+from uvtorch.requirement import holds
+
+Command = tuple[str, ...]
+FIX: Final[Command] = ("uvtorch", "torch", "doctor", "--fix")
+USE: Final[Command] = ("uvtorch", "torch", "use")
+Edit = Callable[[PyProject], None]
+
+
+class Finding(NamedTuple):
+    """One thing that is wrong."""
+
+    severity: Literal["error", "warning"]
+    """`error`: an environment does not work, or not everywhere; `warning`: it works by luck, or leaves a GPU idle."""
+    code: str  # Stable, for programs: `mixed-builds`
+    message: str  # What is wrong and why it matters, in sentences
+    fix: Command | None = None  # What a person types, where `doctor --fix` does not fix it
+    edit: Edit | None = None  # The change of pyproject.toml with which `doctor --fix` does
+    upgrade: tuple[str, ...] = ()  # What it locks anew, as values of `uv lock --upgrade-package`
+
+    @property
+    def fixable(self) -> bool:
+        """Whether `doctor --fix` fixes it, in pyproject.toml and uv.lock alone."""
+        return self.edit is not None or bool(self.upgrade)
+
+    @property
+    def command(self) -> Command | None:
+        """The argv of what fixes it; None where a person has to decide."""
+        return self.fix or (FIX if self.fixable else None)
+
+
+error = partial(Finding, "error")
+warning = partial(Finding, "warning")
+
+
+class Case(NamedTuple):
+    """All that was looked at."""
+
+    machine: Machine
+    catalog: Catalog
+    project: Project = Project()
+    """The project or script, at a workspace's root with its members; empty where there is none."""
+    lock: Lock | None = None
+    exports: Mapping[str, tuple[Package, ...]] = MappingProxyType({})
+    """PyTorch's packages in what uv exports for each selection (`exports.selections`); empty: that was not asked."""
+    python: str | None = None
+    outside: tuple[Index, ...] = ()
+    """The PyTorch indexes that uv is given for every package, outside of pyproject.toml."""
+    base: str = DEFAULT_INDEX_BASE  # Where PyTorch's indexes are
+    root: str | None = None  # The directory of the workspace's root, as it is typed; None: there is no project
+    kind: Literal["project", "script"] = "project"
+    members: tuple[Project, ...] = ()  # The workspace's members, each as seen by itself, where the project is the root
+    names: frozenset[str | None] = frozenset()  # Those of all the workspace's projects
+    installed: Venv | None = None
+    uv: str | None = None  # The path of uv
+    options: tuple[str, ...] = ()  # Those that make uv work on the same project or script
+    requirements: tuple[str, ...] = ()  # The project's own requirements of PyTorch packages
+    choices: tuple[tuple[Choice, Option], ...] = ()
+    """The extras and groups that choose a backend, each with what it is worth here."""
+
+    @property
+    def here(self) -> Environment:
+        """The platform and Python at hand."""
+        return Environment(self.machine.platform, self.python)
+
+    @property
+    def pins(self) -> tuple[Source, ...]:
+        """The sources of the project and its members that name an index here, whatever is selected."""
+        pins = (pin for project in self.project.with_members for pin in project.pins(self.here))
+        return tuple(pin for pin in pins if pin.kind == "index")
+
+    def is_own(self, url: str) -> bool:
+        """Whether it is PyTorch's server, or what stands in its place."""
+        return is_below(url, DEFAULT_INDEX_BASE, self.base, self.project.config.index_base)
+
+    def serves_pytorch(self, index: Index) -> bool:
+        """Whether it has PyTorch's own builds, and the old copies of generic packages beside them.
+
+        PyTorch's server has, and a mirror: an index of a backend that PyTorch's packages are taken from. What any other
+        host has is not known: `…/whl/cu128` may hold one project's kernels
+        (https://docs.flashinfer.ai/installation.html).
+        """
+        sources = (one for one in self.project.every_source if one.kind == "index" and one.index == index.name)
+        taken = {source.package for source in sources}
+        alike = index.ends_in_backend and "torch" in f"{index.name} {index.url}"
+        mirror = any(map(self.project.is_pinned, taken)) if taken else alike
+        return self.is_own(index.url) or (mirror and catalogued(index.url) is not None)
+
+    def fix_in_root(self, index: Index) -> Command | None:
+        """What makes an index explicit that stands in the pyproject.toml of the workspace's root, where it can."""
+        if not index.inherited or index.explicit or index.legacy or index.default:
+            return None
+        return ("uvtorch", "--project", self.root or ".", *FIX[1:])
+
+    def locked_torch(self) -> tuple[Package, ...]:
+        """The builds of torch that the lock has for this platform and Python, under any selection."""
+        rows = {row: None for export in self.exports.values() for row in export}
+        return tuple(row for row in rows if row.name == "torch" and holds(row.marker, self.here))
+
+    def release(self) -> str | None:
+        """The release of torch that this platform has in the lock, if it is one."""
+        releases = {row.release for row in self.locked_torch()}
+        return releases.pop() if len(releases) == 1 else None
+
+    @property
+    def sync(self) -> Command:
+        """The command that makes the environment what the lock says."""
+        if self.kind == "script" and self.installed:  # uv keeps what satisfies the version, whatever its index
+            anew = (("--reinstall-package", build.name) for build in self.installed.builds)
+            return ("uv", "sync", *(word for words in anew for word in words))
+        return ("uvtorch", "sync", "--auto") if self.project.selectable() else ("uv", "sync")

@@ -6,7 +6,7 @@ from functools import cache, partial
 from itertools import combinations, product
 
 from uvtorch import edits
-from uvtorch.audit.case import USE, Case, Edit, Finding, error, warning
+from uvtorch.audit import USE, Case, Edit, Finding, error, warning
 from uvtorch.backend import Backend, marker, same_url
 from uvtorch.choose import Decision, Request, choose
 from uvtorch.machine import Machine

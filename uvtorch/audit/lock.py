@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from uvtorch import edits
-from uvtorch.audit.case import USE, Case, Finding, error, warning
+from uvtorch.audit import USE, Case, Finding, error, warning
 from uvtorch.audit.exports import Installed, Package, installed
 from uvtorch.backend import PLATFORMS, from_url, parse, same_url
 from uvtorch.catalog import Catalog, number

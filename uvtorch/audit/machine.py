@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from uvtorch.audit.case import USE, Case, Finding, error, warning
+from uvtorch.audit import USE, Case, Finding, error, warning
 from uvtorch.audit.exports import Package
 from uvtorch.audit.lock import torchaudio_breaks
 from uvtorch.backend import Backend, from_url

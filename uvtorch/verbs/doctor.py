@@ -12,8 +12,7 @@ import click
 
 from uvtorch import environment, files, uv
 from uvtorch.argv import forwarded
-from uvtorch.audit import config, lock, machine
-from uvtorch.audit.case import FIX, Case, Command, Finding, error, warning
+from uvtorch.audit import FIX, Case, Command, Finding, config, error, lock, machine, warning
 from uvtorch.audit.exports import Package, read_export, selections
 from uvtorch.choose.compatibility import summary
 from uvtorch.errors import ProjectError, UvNotFound, UvTooOld
