@@ -43,7 +43,7 @@ def detect(tmp_path: Path, libraries: Callable[[bool], Path], monkeypatch: pytes
             answers.write_text(scene.nvml.text())
             env["STANDIN_NVML"] = str(answers)
             library = libraries(scene.nvml.old)
-            if scene.host.system == "windows":
+            if scene.host.platform.system == "windows":
                 ask = nvidia.ask
                 monkeypatch.setattr(nvidia, "ask", lambda *_, **__: ask(str(library), env, 30))
             elif scene.library:

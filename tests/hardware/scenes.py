@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 from tests.hardware.standin import Card, Nvml, Slice
 from uvtorch.hardware.scene import Host
-from uvtorch.machine import Machine, to_document
+from uvtorch.machine import Machine, Platform, to_document
 
 MACHINES = Path(__file__).parent.parent / "machines"
 
-LINUX = Host("linux", "x86_64", "6.8.0-51-generic", "glibc 2.39")
-ARM = Host("linux", "aarch64", "6.11.0-1016-nvidia", "glibc 2.39")
-WSL = Host("linux", "x86_64", "6.6.87.2-microsoft-standard-WSL2", "glibc 2.39")
+LINUX = Host(Platform("linux", "x86_64", "glibc 2.39"), "6.8.0-51-generic")
+ARM = Host(Platform("linux", "aarch64", "glibc 2.39"), "6.11.0-1016-nvidia")
+WSL = Host(Platform("linux", "x86_64", "glibc 2.39"), "6.6.87.2-microsoft-standard-WSL2")
 LIBRARY = "/usr/lib/x86_64-linux-gnu"
 
 
@@ -91,10 +91,10 @@ def nodes(count: int) -> dict[str, str]:
 
 def cards(driver: str, cuda: int, *found: Card, host: Host = LINUX, pci_id: str = "10de:2330", **more: str) -> Scene:
     """A Linux machine with a working driver."""
-    files = {**OTHER_PCI, **module(driver, host.machine), **nodes(len(found))}
+    files = {**OTHER_PCI, **module(driver, host.platform.machine), **nodes(len(found))}
     for number in range(len(found)):
         files |= pci(f"0000:{number + 16:02x}:00.0", pci_id, "nvidia", "03sc02")
-    folder = LIBRARY.replace("x86_64", host.machine)
+    folder = LIBRARY.replace("x86_64", host.platform.machine)
     return Scene(host, files, Nvml(driver, cuda, found), folder, more)
 
 
@@ -151,7 +151,7 @@ H100S = cards("570.124.06", 12080, *[H100] * 8)
 GH200 = Card("NVIDIA GH200 480GB", "9.0", 97871, mig=0)
 GB200 = Card("NVIDIA GB200", "10.0", 189471, mig=0)
 RTX4090 = Card("NVIDIA GeForce RTX 4090", "8.9", 24564)
-JETSON = Host("linux", "aarch64", "5.15.148-tegra", "glibc 2.35")
+JETSON = Host(Platform("linux", "aarch64", "glibc 2.35"), "5.15.148-tegra")
 ORIN_RELEASE = (
     "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, "
     "DATE: Wed Jan  8 01:49:37 UTC 2025\n"
@@ -165,14 +165,14 @@ def adapter(pci_id: str, name: str) -> dict[str, object]:
     return {"MatchingDeviceId": f"pci\\ven_{vendor}&dev_{device}&subsys_50141462", "DriverDesc": name}
 
 
-WINDOWS = Host("windows", "x86_64")
+WINDOWS = Host(Platform("windows", "x86_64"))
 
 SCENES: dict[str, Scene] = {
     "cpu-only": Scene(files=OTHER_PCI),
     "cpu-only-container": container(Scene(files=OTHER_PCI)),
-    "cpu-aarch64": Scene(Host("linux", "aarch64", "6.1.0-28-arm64", "glibc 2.36"), OTHER_PCI),
-    "alpine-musl": Scene(Host("linux", "x86_64", "6.12.8-0-lts", "musl 1.2.5"), OTHER_PCI),
-    "riscv64": Scene(Host("linux", "riscv64", "6.8.0-51-generic", "glibc 2.39")),
+    "cpu-aarch64": Scene(Host(Platform("linux", "aarch64", "glibc 2.36"), "6.1.0-28-arm64"), OTHER_PCI),
+    "alpine-musl": Scene(Host(Platform("linux", "x86_64", "musl 1.2.5"), "6.12.8-0-lts"), OTHER_PCI),
+    "riscv64": Scene(Host(Platform("linux", "riscv64", "glibc 2.39"), "6.8.0-51-generic")),
     # NVIDIA, one model each
     "k80-470": cards("470.256.02", 11040, *[Card("Tesla K80", "3.7", 11441)] * 2, pci_id="10de:102d"),
     "gtx960-525": cards("525.147.05", 12000, Card("NVIDIA GeForce GTX 960", "5.2", 4096), pci_id="10de:1401"),
@@ -232,7 +232,7 @@ SCENES: dict[str, Scene] = {
         },
     ),
     "orin-jetpack5": Scene(
-        Host("linux", "aarch64", "5.10.104-tegra", "glibc 2.31"),
+        Host(Platform("linux", "aarch64", "glibc 2.31"), "5.10.104-tegra"),
         {
             "/etc/nv_tegra_release": ORIN_RELEASE.replace("R36", "R35").replace("4.3", "3.1"),
             **module("35.3.1", "aarch64"),
@@ -241,7 +241,7 @@ SCENES: dict[str, Scene] = {
         },
     ),
     "thor-580": Scene(
-        Host("linux", "aarch64", "6.8.12-tegra", "glibc 2.39"),
+        Host(Platform("linux", "aarch64", "glibc 2.39"), "6.8.12-tegra"),
         {
             "/etc/nv_tegra_release": ORIN_RELEASE.replace("R36", "R38").replace("4.3", "2.0"),
             **module("580.00", "aarch64"),
@@ -326,13 +326,13 @@ SCENES: dict[str, Scene] = {
     ),
     "windows-rx7900": Scene(WINDOWS, lists_adapters=(adapter("1002:744c", "AMD Radeon RX 7900 XTX"),)),
     "windows-arc-b580": Scene(WINDOWS, lists_adapters=(adapter("8086:e20b", "Intel(R) Arc(TM) B580 Graphics"),)),
-    "windows-arm64": Scene(Host("windows", "arm64")),
+    "windows-arm64": Scene(Host(Platform("windows", "arm64"))),
     # macOS
-    "macos-m3": Scene(Host("macos", "arm64", "24.1.0", chip="Apple M3", os_version="15.1")),
+    "macos-m3": Scene(Host(Platform("macos", "arm64", os_version="15.1"), "24.1.0", "Apple M3")),
     "macos-intel": Scene(
-        Host("macos", "x86_64", "22.6.0", chip="Intel(R) Core(TM) i7-9750H CPU @ 2.60GHz", os_version="13.6")
+        Host(Platform("macos", "x86_64", os_version="13.6"), "22.6.0", "Intel(R) Core(TM) i7-9750H CPU @ 2.60GHz")
     ),
-    "macos-rosetta": Scene(Host("macos", "x86_64", "24.1.0", chip="Apple M3", os_version="15.1")),
+    "macos-rosetta": Scene(Host(Platform("macos", "x86_64", os_version="15.1"), "24.1.0", "Apple M3")),
     # uv's overrides
     "override-driver-550": Scene(files=OTHER_PCI, env={"UV_CUDA_DRIVER_VERSION": "550.144.03"}),
     "override-gfx1100": Scene(files=OTHER_PCI, env={"UV_AMD_GPU_ARCHITECTURE": "gfx1100"}),

@@ -116,7 +116,8 @@ def test_a_machine_read_from_standard_input_prints_the_same() -> None:
 def test_without_a_gpu_nothing_heavy_is_imported(tmp_path: Path) -> None:
     code = (
         "import sys; before = set(sys.modules); from uvtorch import hardware; from uvtorch.hardware.scene import Host;"
-        f"hardware.detect({{}}, root={str(tmp_path)!r}, host=Host('linux', 'x86_64', '6.8.0', 'glibc 2.39'));"
+        "from uvtorch.machine import Platform;"
+        f"hardware.detect({{}}, root={str(tmp_path)!r}, host=Host(Platform('linux', 'x86_64', 'glibc 2.39'), '6.8.0'));"
         "print(*sorted(set(sys.modules) - before))"
     )
     result = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)

@@ -38,16 +38,21 @@ def test_machines_have_the_contracts_names(system: str, machine: str, name: str)
 @pytest.mark.skipif(sys.platform != "linux", reason="tells what Linux tells")
 def test_this_host_is_told_as_the_kernel_has_it() -> None:
     here = host.this_host()
-    assert here.system == "linux"
-    assert here.machine == os.uname().machine
+    assert here.platform.system == "linux"
+    assert here.platform.machine == os.uname().machine
     assert here.release == os.uname().release
-    assert here.libc is None or here.libc.split()[0] in ("glibc", "musl")
+    assert here.platform.libc is None or here.platform.libc.split()[0] in ("glibc", "musl")
 
 
 def test_musl_is_told_by_its_loader(tmp_path: Path) -> None:
-    assert platform({}, tmp_path, LINUX._replace(libc=None)).libc is None
-    assert platform({"/lib/ld-musl-x86_64.so.1": ""}, tmp_path, LINUX._replace(libc=None)).libc == "musl"
-    assert platform({}, tmp_path).libc == LINUX.libc
+    assert platform({}, tmp_path, LINUX._replace(platform=LINUX.platform._replace(libc=None))).libc is None
+    assert (
+        platform(
+            {"/lib/ld-musl-x86_64.so.1": ""}, tmp_path, LINUX._replace(platform=LINUX.platform._replace(libc=None))
+        ).libc
+        == "musl"
+    )
+    assert platform({}, tmp_path).libc == LINUX.platform.libc
 
 
 @pytest.mark.parametrize(
@@ -135,29 +140,32 @@ def test_a_container_on_a_jetson_without_device_files_has_no_gpu(detect: Detect)
 
 
 def test_apple_silicon_has_its_gpu(detect: Detect) -> None:
-    found = detect(Scene(Host("macos", "arm64", chip="Apple M3")))
+    found = detect(Scene(Host(Platform("macos", "arm64"), chip="Apple M3")))
     assert [(gpu.vendor, gpu.name) for gpu in found.gpus] == [("apple", "Apple M3")]
     assert (found.notes, found.probes[0].outcome) == ((), "ok")
 
 
 @pytest.mark.parametrize("chip", ["Apple M3", "VirtualApple @ 2.50GHz processor"])
 def test_rosetta_is_told(chip: str, detect: Detect) -> None:
-    found = detect(Scene(Host("macos", "x86_64", chip=chip)))
+    found = detect(Scene(Host(Platform("macos", "x86_64"), chip=chip)))
     assert found.gpus == ()
     assert "Rosetta" in found.notes[0]
     assert "2.2.2" in found.notes[0]
 
 
 def test_an_intel_mac_is_told_where_pytorch_ends(detect: Detect) -> None:
-    found = detect(Scene(Host("macos", "x86_64", chip="Intel(R) Core(TM) i7")))
+    found = detect(Scene(Host(Platform("macos", "x86_64"), chip="Intel(R) Core(TM) i7")))
     assert (found.gpus, found.probes[0].outcome) == ((), "absent")
     assert found.notes == ("PyTorch's wheels for Intel Macs end at 2.2.2.",)
 
 
 def test_macos_has_its_version(detect: Detect) -> None:
-    assert detect(Scene(Host("macos", "arm64", chip="Apple M1", os_version="13.6"))).platform.os_version == "13.6"
+    assert (
+        detect(Scene(Host(Platform("macos", "arm64", os_version="13.6"), chip="Apple M1"))).platform.os_version
+        == "13.6"
+    )
 
 
 def test_a_system_without_wheels_is_told(detect: Detect) -> None:
-    machine = detect(Scene(Host("freebsd", "amd64")))
+    machine = detect(Scene(Host(Platform("freebsd", "amd64"))))
     assert machine.notes == ("PyTorch has no wheels for freebsd.",)

@@ -42,12 +42,12 @@ def detect(env: Mapping[str, str], *, root: str = "/", host: Host | None = None,
     if _is_overridden(scene):
         for name in ("nvml", "kfd", "intel"):
             scene.probe(name, "skipped", "overridden by the environment")
-    elif host.system in ("linux", "windows"):
+    elif scene.platform.system in ("linux", "windows"):
         _look_at_bus(scene)
-    elif host.system == "macos":
+    elif scene.platform.system == "macos":
         _look_at_mac(scene, host.chip)
     else:
-        scene.notes.append(f"PyTorch has no wheels for {host.system}.")
+        scene.notes.append(f"PyTorch has no wheels for {scene.platform.system}.")
     return scene.machine()
 
 

@@ -29,27 +29,25 @@ CONTAINER_GROUPS = "/docker|/kubepods|/lxc|/libpod|/containerd|/machine.slice/"
 class Host(NamedTuple):
     """What the interpreter knows without reading files."""
 
-    system: str  # `linux`, `windows`, `macos`, or Python's name for another one
-    machine: str  # As the interpreter was built: `x86_64` for an x86_64 Python on an ARM machine
+    platform: Platform  # As it was built: for x86_64, it may run on an ARM machine
     release: str = ""  # The kernel's: `6.6.87.2-microsoft-standard-WSL2`
-    libc: str | None = None  # `glibc 2.36`; None for another one
     chip: str = ""  # A Mac's processor: `Apple M3`
-    os_version: str | None = None  # A Mac's, `13.6`; `platform.mac_ver()` may say 10.16 instead
 
 
 def this_host() -> Host:
     """The host this interpreter runs on."""
     if sys.platform == "win32":
-        return Host("windows", "arm64" if "(arm64)" in sys.version.lower() else "x86_64")
+        return Host(Platform("windows", "arm64" if "(arm64)" in sys.version.lower() else "x86_64"))
     uname = os.uname()
     if sys.platform == "darwin":
+        # Not platform.mac_ver(), which may say 10.16.
         facts = ("machdep.cpu.brand_string", "kern.osproductversion")
         chip, version = (plain(run(("/usr/sbin/sysctl", "-n", fact), {}, SHORT_S).output) for fact in facts)
         known = version if re.fullmatch(r"[0-9]+(\.[0-9]+)*", version) else None
-        return Host("macos", processor("macos", uname.machine), uname.release, None, chip, known)
+        return Host(Platform("macos", processor("macos", uname.machine), os_version=known), uname.release, chip)
     glibc = "CS_GNU_LIBC_VERSION"
     libc = os.confstr(glibc) if glibc in os.confstr_names else None
-    return Host(sys.platform, processor(sys.platform, uname.machine), uname.release, libc)
+    return Host(Platform(sys.platform, processor(sys.platform, uname.machine), libc), uname.release)
 
 
 class Scene:
@@ -66,10 +64,13 @@ class Scene:
         self.notes: list[str] = []
         self._probes: list[Probe] = []
         self._since = time.perf_counter()
-        musl = "musl" if self.exists(f"/lib/ld-musl-{host.machine}.so.1") else None
-        wsl, tegra = "microsoft" in host.release.lower(), self._tegra(host)
-        facts = host.libc or musl, host.os_version, wsl, self._is_container(), tegra
-        self.platform = Platform(host.system, host.machine, *facts)
+        musl = "musl" if self.exists(f"/lib/ld-musl-{host.platform.machine}.so.1") else None
+        self.platform = host.platform._replace(
+            libc=host.platform.libc or musl,
+            wsl="microsoft" in host.release.lower(),
+            container=self._is_container(),
+            tegra=self._tegra(host),
+        )
 
     def _is_container(self) -> bool:
         signs = *map(self.env.get, CONTAINER_VARIABLES), *map(self.exists, CONTAINER_FILES)
@@ -77,7 +78,7 @@ class Scene:
 
     def _tegra(self, host: Host) -> str | None:
         release = self.read("/etc/nv_tegra_release")
-        jetson = host.machine == "aarch64" and (release or "tegra" in host.release.lower())
+        jetson = host.platform.machine == "aarch64" and (release or "tegra" in host.release.lower())
         return parse_tegra_release(release) if jetson else None
 
     def at(self, path: str) -> str:
