@@ -26,7 +26,7 @@ def script(place: Project, name: str, *packages: str) -> Path:
 def test_a_torch_that_comes_along_is_named_and_pinned_and_runs(place: Project) -> None:
     path = script(place, "t.py", "any-models")
     place.uv("run", "t.py").must()  # an older build is there already
-    done = place.uvtorch("run", "--auto", "t.py").must()
+    done = place.uvtorch("run", "--auto", "--no-project", "t.py").must()
     assert done.out == "RUNS 2.15.0+cpu\n"
     assert done.ours[0].startswith("uvtorch: torch, torchvision came along: using cpu (torch 2.15.0)")
     assert done.ours[1].startswith("uvtorch: t.py names its index from now on")

@@ -178,7 +178,7 @@ def join(session: Session) -> None:
     if not requirements or names_index(session):
         return
     wanted = session.wanted(requirements, here=True)
-    inside = session.site is not None and not line.has("--no-project")
+    inside = session.site is not None and (session.is_script or not line.has("--no-project"))
     pin = _pin(session) if inside else None
     if leaves_to_pypi(session, wanted.backend):
         return

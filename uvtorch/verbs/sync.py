@@ -42,7 +42,7 @@ def sync(session: Session) -> int:
             from uvtorch.steps.route import join  # noqa: PLC0415  only `--with` needs it, and it costs 10 ms
 
             join(session)
-        if (warnings := _runs_as_it_is(session)) is not None:
+        if script is None and (warnings := _runs_as_it_is(session)) is not None:
             return session.hand_over(*warnings)
     wanted = session.wanted()
     auto = wanted.backend or wanted.auto or (line.verb != "lock" and session.project.config.auto)
@@ -83,7 +83,7 @@ def _script(session: Session) -> str | None:
 def _runs_as_it_is(session: Session) -> tuple[str, ...] | None:
     """The warnings where `run` is given nothing that a build can be chosen for; None where one can."""
     line = session.line
-    if line.has("--no-project", "--no-sync", "--help"):
+    if line.has("--no-project", "--no-sync"):
         return ()
     command = "" if line.has("--module", "-m") else "".join(line.positionals[:1])
     origin = "a URL" if command.startswith(("http://", "https://")) else ""
