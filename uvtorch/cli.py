@@ -223,7 +223,7 @@ def _torch(line: "CommandLine") -> int:
 def _with_uv(line: "CommandLine", then: "Callable[[Output], None]", on: int) -> int:
     """Let uv speak first; add our words if it ends with the code `on`."""
     with uv.Interrupted() as interrupted:
-        code = uv.run(uv.find(os.environ), line.typed, interrupted)
+        code = uv.run(uv.find(os.environ), line.argv, interrupted)
     if code == on:
         from uvtorch.output import Output
 
