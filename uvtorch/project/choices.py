@@ -1,9 +1,8 @@
 """What a project says about PyTorch, and which of its extras and groups choose a build. Pure.
 
-What a choice gives follows uv's rules, measured with uv 0.13.8: a source with an `extra` binds to the requirement in
-that extra, one with a `group` to those of the group and of the groups it includes; neither reaches what merely brings
-the choice in (`gpu = ["proj[cu128]"]`), which gets PyPI's build. A source whose extra or group stands in no conflict
-set leaks into the base (`_apart`).
+As measured with uv 0.13.8, a source with an `extra` binds to the requirement in that extra, one with a `group` to those
+of the group and of the groups it includes; what merely brings the choice in (`gpu = ["proj[cu128]"]`) gets PyPI's
+build. A source whose extra or group stands in no conflict set leaks into the base (`_apart`).
 https://docs.astral.sh/uv/guides/integration/pytorch/#configuring-accelerators-with-optional-dependencies
 """
 
@@ -39,13 +38,10 @@ class Project(NamedTuple):
     """Those that uv installs unasked, `"all"` spelled out."""
     config: Config = Config()
     has_project: bool = False
-    extras: tuple[str, ...] = ()
-    """Also those without requirements."""
-    groups: tuple[str, ...] = ()
-    includes: tuple[tuple[str, str], ...] = ()
+    targets: tuple[Target, ...] = ()
+    """The extras and groups declared, the groups last."""
+    includes: tuple[tuple[Target, Target], ...] = ()
     """(group, group it includes directly)."""
-    environments: tuple[str, ...] = ()
-    """Markers of the platforms that the lock is limited to; empty: all."""
     origin: str = "pyproject.toml"
     root_name: str | None = None
     """The workspace root's, where the project is a member."""
@@ -141,16 +137,10 @@ class Project(NamedTuple):
         return frozenset(item.target for items in self.conflicts for item in items if item.target)
 
     @property
-    def targets(self) -> tuple[Target, ...]:
-        """The extras and groups declared, the groups last."""
-        return (*(Target("extra", name) for name in self.extras), *(Target("group", name) for name in self.groups))
-
-    @property
     def brings(self) -> tuple[tuple[Target, Target], ...]:
         """(an extra or group, one that it brings in): `include-group`, `gpu = ["proj[cu128]"]`."""
-        included = ((Target("group", outer), Target("group", inner)) for outer, inner in self.includes)
         own = (item for item in self.requirements if item.package == self.name and item.target != BASE)
-        return (*included, *((item.target, Target("extra", extra)) for item in own for extra in item.extras))
+        return (*self.includes, *((item.target, Target("extra", extra)) for item in own for extra in item.extras))
 
     def choices(self) -> tuple[Choice, ...]:
         """The choices that sources state on any platform, a row for each backend that a name can mean."""

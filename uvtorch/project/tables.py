@@ -122,10 +122,8 @@ def read(
         default_groups=file.default_groups(),
         config=config,
         has_project="project" in data,
-        extras=tuple(file.extras),
-        groups=file.group_names,
-        includes=tuple((group, inner) for group in file.groups for inner in file.included(group)),
-        environments=_strings((above if root else file).uv.get("environments", ())),
+        targets=tuple(file.targets()),
+        includes=tuple(file.includes()),
         origin=origin,
         root_name=root_name if root else None,
         members=tuple(read(one, data, f"{origin} of a member") for one in members),
@@ -167,6 +165,14 @@ class _File:
 
     def error(self, text: str) -> ProjectError:
         return ProjectError(f"{self.origin}: {text}")
+
+    def targets(self) -> Iterator[Target]:
+        yield from (Target("extra", name) for name in self.extras)
+        yield from (Target("group", name) for name in self.group_names)
+
+    def includes(self) -> Iterator[tuple[Target, Target]]:
+        for group in self.groups:
+            yield from ((Target("group", group), Target("group", inner)) for inner in self.included(group))
 
     def requirements(self) -> Iterator[Requirement]:
         yield from self._listed("project.dependencies", self.project.get("dependencies", ()), BASE)

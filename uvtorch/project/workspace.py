@@ -29,12 +29,6 @@ class Manifest(NamedTuple):
         """The directory the file is in."""
         return os.path.dirname(self.path)
 
-    @property
-    def name(self) -> str | None:
-        """The project's, normalized."""
-        name = _table(self.data, "project").get("name")
-        return normalize(name) if isinstance(name, str) else None
-
 
 class Workspace(NamedTuple):
     """Where a command works: the manifest that it changes, and the root of the workspace around it."""
@@ -91,10 +85,9 @@ def manifest_of(path: str, raw: bytes, *, script: bool = False) -> Manifest:
 
 
 def site(directory: str, package: str | None = None) -> Workspace | None:
-    """The project uv would work on in `directory`, None where there is none.
+    """The project that uv would work on in `directory`, or its workspace's member `package`; None: no project.
 
-    `package` is the member that `--package` names. Raises ProjectError where a file cannot be read, or where the
-    workspace has no such member.
+    Raises ProjectError where a file cannot be read, and where there is no such member.
     """
     path = find(directory)
     if path is None:
@@ -104,7 +97,7 @@ def site(directory: str, package: str | None = None) -> Workspace | None:
     if package is None:
         return here
     for member in (manifest, here.root, *here.members()):
-        if member.name == normalize(package):
+        if normalize(str(_table(member.data, "project").get("name", ""))) == normalize(package):
             return Workspace(member, here.root)
     raise ProjectError(f"the workspace at {here.root.directory} has no package `{package}`")
 

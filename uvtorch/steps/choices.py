@@ -225,20 +225,18 @@ def locked_release(lock: Lock, backend: Backend | None) -> str | None:
 
 def check_driver(session: Session, machine: Machine, fit: Fitting) -> None:
     """Raise MachineError where a broken driver keeps a choice from running: a CPU choice must be asked for."""
-    if fit.best and fit.best.family not in ("", "cpu") and fit.options[fit.best].fits:
+    families = {"cu" if one.origin == "pypi" else one.family for one in fit.options}
+    broken = [one for one in machine.problems if one.kind == "broken" and FAMILY.get(one.vendor) in families]
+    if not broken or (fit.best and fit.best.family not in ("", "cpu") and fit.options[fit.best].fits):
         return
-    families = {one.family for one in fit.options}
-    if machine.platform.system != "macos" and "pypi" in {one.origin for one in fit.options}:
-        families.add("cu")
-    broken = (one for one in machine.problems if one.kind == "broken" and FAMILY.get(one.vendor) in families)
-    if problem := next(broken, None):
-        spare = next((one for one in fit.options if one.family == "cpu"), None)
-        options, verb = " ".join(selection(session.workspace, spare)) if spare else "", session.line.verb
-        hints = [problem.remedy, options and f"`{options}` takes the CPU choice"]
-        if verb in ("add", "remove"):
-            hints = [problem.remedy, options and f"`uv sync {options}` takes the CPU choice"]
-            hints.append(f"`--no-sync` leaves the environment out of `{verb}`")
-        raise MachineError(f"{problem.reason.rstrip('.')}.", *filter(None, hints))
+    hints, verb = [broken[0].remedy], session.line.verb
+    changes = verb in ("add", "remove")
+    if spare := next((one for one in fit.options if one.family == "cpu"), None):
+        words = [*(["uv sync"] if changes else []), *selection(session.workspace, spare)]
+        hints.append(f"`{' '.join(words)}` takes the CPU choice")
+    if changes:
+        hints.append(f"`--no-sync` leaves the environment out of `{verb}`")
+    raise MachineError(f"{broken[0].reason.rstrip('.')}.", *filter(None, hints))
 
 
 def no_such_choice(project: Project, backend: Backend) -> NoBuild:

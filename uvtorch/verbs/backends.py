@@ -39,8 +39,13 @@ def listing(session: Session, described: str | None, as_json: bool) -> None:
         best, lines = None, [f"warning: {str(error).rstrip('.')}: --auto refuses to choose"]
     if as_json:
         told = [
-            {"kind": choice.kind, "name": choice.name, "backend": choice.backend and str(choice.backend)}
-            | {"fits": option.fits, "reason": option.reason}
+            {
+                "kind": choice.kind,
+                "name": choice.name,
+                "backend": choice.backend and str(choice.backend),
+                "fits": option.fits,
+                "reason": option.reason,
+            }
             for choice, option in fit.options.items()
         ]
         session.out.json({"schema": 1, "choices": told, "selected": best.name if best else None})

@@ -13,7 +13,6 @@ from uvtorch.project.script import script_block
 from uvtorch.requirement import without_local
 from uvtorch.session import Session, Wanted
 from uvtorch.steps import choices
-from uvtorch.steps.choices import locked
 from uvtorch.steps.follow import follow_lock, pin_project
 from uvtorch.steps.pins import (
     decide_lowering,
@@ -129,9 +128,9 @@ def _mismatch(session: Session) -> str:
     decided = session.outside or selected_pins(session)
     brought = [] if decided else [one.backend for one in pins_unsaid(session)]
     who, backend = (f"a dependency pins torch to {brought[0]}", brought[0]) if brought else _given(session)
-    if not (who and (workspace_packages(session) or locked(session).named("torch"))):
+    if not (who and (workspace_packages(session) or choices.locked(session).named("torch"))):
         return ""
-    release = choices.locked_release(locked(session), backend)
+    release = choices.locked_release(choices.locked(session), backend)
     request = session.request(workspace_requirements(session) or ("torch",))
     option = rank_choices(session.machine, request, (backend,), session.catalog, [release]).options[0]
     if option.fits:
@@ -201,7 +200,7 @@ def _fixed(session: Session) -> str | None:
 def _check_free(session: Session, wanted: Wanted) -> None:
     """Raise UsageError if the lock has to change and must not."""
     fixed = _fixed(session)
-    if fixed and (workspace_packages(session) or (locked(session).named("torch") and not pins_unsaid(session))):
+    if fixed and (workspace_packages(session) or (choices.locked(session).named("torch") and not pins_unsaid(session))):
         commit = "" if session.is_script else " and commit both files"
         raise UsageError(
             f"{session.project.origin} has to change for a build that fits, and {fixed} does not allow that",
