@@ -1,4 +1,4 @@
-"""The backend: what a PyTorch build was compiled for, and how indexes name it. It lies on warm paths: no imports."""
+"""The backend: what a PyTorch build was compiled for. On warm paths: no imports."""
 
 import re
 from typing import Final, NamedTuple
@@ -14,7 +14,7 @@ PLATFORMS: Final = (
     "macos_arm64",
     "macos_x86_64",
 )
-"""Those PyTorch publishes wheels for, as keys of the catalog and of `Platform.key`."""
+"""Those that PyTorch has wheels for, as the catalog and `Platform.key` name them."""
 
 CHANNELS: Final = ("", "nightly", "test")
 
@@ -31,7 +31,7 @@ class Backend(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Without the channel, as an index's URL ends and a wheel's local version says: `cu126`."""
+        """Without the channel, as in URLs and local versions: `cu126`."""
         return self.family + ("" if self.family == "cu" else ".").join(map(str, self.version))
 
     def __str__(self) -> str:

@@ -36,10 +36,10 @@ def pin(
     """Take `packages` (normalized; those that the command is about to add included) from the decision's backend.
 
     So are all PyTorch packages that the project names, those that only others require (`transitive`), and those in the
-    group already, as two builds in one environment do not work. What an earlier pin needs no more goes. `staying`: the
-    requirements that stay as they are (None: the project's); one with a local version and no marker can be met by the
-    backend's index alone, so its source holds on every platform. Raises ProjectError where the project takes a package
-    from a repository, a path or a wheel.
+    group already, as two builds in one environment do not work. What an earlier pin needs no more goes. `staying`:
+    requirements that stay as they are (None: the project's); one with a local version and no marker is met by the
+    backend's index alone, so its source holds everywhere. Raises ProjectError where the project takes a package from a
+    repository, a path or a wheel.
     """
     backend = decision.backend
     assert backend is not None  # a refusal has no pins
@@ -99,7 +99,7 @@ def _built(packages: Iterable[str], backend: Backend | None, torch: str | None) 
 
 
 def _remove_stale(file: PyProject, project: Project, pinned: Set[str], decision: Decision) -> None:
-    """Take out the sources of another backend's Triton, unless the user requires it, and of what this one lacks."""
+    """Take out the sources of another backend's Triton that the user does not require, and of what this one lacks."""
     left = pinned | {item.package for item in project.requirements if item.target != GROUP}
     for name in {source.package for source in project.own_sources if source.backend}:
         companion = roles().get(name) == "companion" and name not in left
@@ -153,8 +153,7 @@ def pin_like(
             file.set_index(pin.index, pin.url)
     for name in others:
         file.add_requirement(GROUP, name)
-    # The group is for what nobody names; `uv add` would otherwise leave two requirements to keep in step. One that
-    # bounds the release stays: the machine needs it whoever names the package.
+    # Two requirements would have to be kept in step. One that bounds the release stays: the machine needs that.
     file.leave_group({item.package for item in project.grouped if normalize(item.text) in direct})
 
 
@@ -198,9 +197,9 @@ def _needed(names: Set[str], users: Mapping[str, Sequence[str]]) -> set[str]:
 
 
 def unpin_all(file: PyProject, project: Project, gone: Set[str] = _NONE) -> None:
-    """Take out all that uvtorch wrote, where no PyTorch package is left once `gone` are removed.
+    """Take out all that uvtorch wrote, as no PyTorch package is left once uv has removed `gone` and their sources.
 
-    An index that the user named stays, as after `uv remove`, which takes out the sources of what it removes.
+    An index that the user named stays, as after `uv remove`.
     """
     _forget(file, project.packages_in(GROUP) & {*roles(), *in_group(project)}, gone)
     sweep(file, project, {one.index_name for index in project.indexes if (one := index.backend)}, gone)
@@ -284,9 +283,9 @@ def editable(project: Project) -> tuple[Choice, ...]:
 def offer(file: PyProject, project: Project, offers: Sequence[Decision], kind: ChoiceKind, base: str) -> None:
     """Make the project offer the backends of these decisions and no other, as `extra`s or `group`s (`kind`).
 
-    Choices that it has for one of them stay as they are. As extras the requirements move out of the dependencies; as
-    groups they stay there too, since a group is not published. Raises ProjectError where a choice that is dropped is
-    still referred to, or a name is taken.
+    Choices that it has for one of them stay as they are. With extras the requirements leave the dependencies; with
+    groups, which are not published, they stay. Raises ProjectError where a choice that goes is still referred to, or a
+    name is taken.
     """
     have = stated(project)
     texts = [(item.package, without_local(item.text)) for item in model_requirements(project)]
@@ -404,10 +403,10 @@ def place(
 ) -> None:
     """Put a package where choices have theirs, and take it from the same indexes, where these have a build for it.
 
-    `base`: its text in the project's dependencies, where those have PyTorch packages. Raises ProjectError where a
-    choice takes its packages from no index, so that this one would be PyPI's.
+    `base`: its text in the dependencies, where those have PyTorch packages. Raises ProjectError where a choice takes
+    its packages from no index, so that this one would be PyPI's.
     """
-    # Not by `uv add --optional`: uv refuses a source whose extra lacks the package, and cannot solve without sources.
+    # Not by `uv add --optional`: uv refuses a source whose extra lacks the package, and cannot solve without it.
     rows = {choice.target: (choice.packages[0], one.text) for choice, one in places.items()}
     if base and any(map(project.is_pinned, project.packages_in(BASE))):
         rows[BASE] = ("torch", base)

@@ -1,4 +1,4 @@
-"""Which packages are PyTorch's, and what tells so at the door, where nothing is parsed: text, files' bytes."""
+"""Which packages are PyTorch's, and what tells so where nothing is parsed."""
 
 import os
 from functools import cache
@@ -35,7 +35,7 @@ def roles() -> dict[str, str]:
 
 @cache
 def has_build(package: str, backend: "Backend | None", torch: str | None = None) -> bool:
-    """Whether a backend's index has wheels of a package for a release of torch (None: for any), by `packages.txt`."""
+    """Whether a backend's index has wheels of a package for a release of torch (None: for any)."""
     row = next((row for row in map(str.split, _lines("packages.txt")) if row[0] == package), [])
     first = dict(map(_version, row[2:]))
     if torch and tuple(map(int, torch.split(".")[:2])) < first.get("torch", ()):

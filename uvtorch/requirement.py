@@ -62,7 +62,7 @@ def bare_requirement(text: str) -> str:
 
 @cache
 def without_local(text: str) -> str:
-    """A requirement without the local version of its `==` clauses: `torch==2.9.1+cu126 ; m` is `torch==2.9.1 ; m`."""
+    """A requirement without local versions: `torch==2.9.1+cu126 ; m` is `torch==2.9.1 ; m`."""
     head, semicolon, marker = text.partition(";")
     if "+" not in head or "@" in head:
         return text
@@ -70,7 +70,7 @@ def without_local(text: str) -> str:
 
 
 def within(text: str, bounds: Mapping[str, str]) -> str:
-    """A requirement with its package's bound, if there is one, as one more clause; the rest as it is written."""
+    """A requirement with its package's bound, if any, as one more clause; the rest as it is written."""
     name = named_by(text)
     if not name or name not in bounds:
         return text
@@ -81,7 +81,7 @@ def within(text: str, bounds: Mapping[str, str]) -> str:
 
 @cache
 def allows(text: str, version: str) -> bool:
-    """Whether a requirement's clauses, local versions aside, admit a release, be it a pre-release."""
+    """Whether a requirement, local versions aside, admits a release, be it a pre-release."""
     return parse(without_local(text)).specifier.contains(version, prereleases=True)
 
 
@@ -193,7 +193,7 @@ def can_hold(marker: str | None) -> bool:
 def dead(marker: str) -> tuple[str, ...]:
     """The comparisons of a source's marker that no platform can change: `sys_platform == 'Linux' is never true`.
 
-    An `extra` is one: uv binds no source to an extra by its marker.
+    So is an `extra`, by which uv binds no source.
     """
     found = []
     for match in re.finditer(_COMPARISON, marker):

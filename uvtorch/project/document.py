@@ -1,7 +1,7 @@
-"""A TOML document as its lines, for edits that move nothing else: tomlkit reads and writes the pairs among them.
+"""A TOML document as its lines, for edits that move nothing else: tomlkit is given the lines below each header alone.
 
-In tomlkit's own tree a comment above a header belongs to the table before it, and goes with that; a table that is split
-over the file loses what is appended; an array loses comments. So tomlkit is given the lines below each header alone.
+In its own tree a comment above a header goes with the table before it, split tables lose what is appended, and arrays
+lose comments.
 """
 
 import re
@@ -28,10 +28,9 @@ _LIKE: Final[dict[Path, Path]] = {("tool", "uv", "sources"): _INDEX, ("dependenc
 
 
 class _Row(NamedTuple):
-    """A header (the first one is empty), a pair, or else (without a path) a comment or a blank line."""
+    """A header (the first one is empty), a pair (which has a value), or a comment or blank line (without a path)."""
 
     head: str
-    """Of a pair what is before its value, which others have not."""
     path: Path | None = None
     table: Path = ()
     """The path of its header."""
@@ -63,7 +62,7 @@ class Document:
         tables = [""]
         for line in lines(self._text):
             if re.match(r"[ \t]*\[.*\][ \t]*(#.*)?$", line):
-                with suppress(ValueError):  # within a string or an array it is no header: what is above it is not whole
+                with suppress(ValueError):  # within a string or an array: what is above it is not whole
                     tomllib.loads(tables[-1])
                     tables.append("")
             tables[-1] += line
@@ -158,7 +157,7 @@ def _edited(text: str, outer: str, old: Any, new: Any) -> str:
 
 
 def _edited_lines(values: list[str], gaps: list[str], comma: str, outer: str, old: list[Any], new: list[Any]) -> str:
-    """An array of several lines: an element a line, as uv does it, with the comments that are above and behind each."""
+    """An array of several lines: an element a line, as uv does it, with the comments above and behind it."""
     indent = next((gap.rpartition("\n")[2] for gap in reversed(gaps[:-1]) if "\n" in gap), outer + "    ")
     ends = [*[indent] * len(values), outer]
     gaps = [gap if "\n" in gap else f"\n{end}" for gap, end in zip(gaps, ends, strict=True)]

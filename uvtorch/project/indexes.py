@@ -111,9 +111,9 @@ def is_below(url: str, *bases: str | None) -> bool:
 
 
 def check_index_url(text: str, origin: str) -> str:
-    """An index's URL that may be written into a file: https (http for this machine), a host, nothing secret.
+    """The URL, if it may be written into a file: https (http for this machine), a host, nothing secret.
 
-    `origin` names the setting in messages. Raises UsageError.
+    Raises UsageError, in which `origin` names the setting.
     """
     parsed = _split(text)
     shown = f"{origin} is {masked(re.split('[?#]', text)[0])!r}"
@@ -151,7 +151,7 @@ def given(line: CommandLine, env: Mapping[str, str]) -> Iterator[Index]:
 
 
 def configured(directory: str, data: Mapping[str, Any], line: CommandLine, env: Mapping[str, str]) -> Iterator[Index]:
-    """The indexes of uv's configuration files, for a project in `directory` whose pyproject.toml says `data`."""
+    """The indexes of uv's configuration files for a project, whose pyproject.toml says `data`."""
     for path, settings in uv_settings(directory, data, line, env):
         tables = settings.get("index")
         for table in tables if path and isinstance(tables, list) else ():
@@ -163,7 +163,7 @@ def configured(directory: str, data: Mapping[str, Any], line: CommandLine, env: 
 def uv_settings(
     directory: str, data: Mapping[str, Any], line: CommandLine, env: Mapping[str, str]
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The paths and settings of uv's configuration files, what counts most first; `data`'s `[tool.uv]` has no path."""
+    """uv's configuration files and their settings, what counts most first; `data`'s `[tool.uv]` has no path."""
     if one := line.value("--config-file") or env.get("UV_CONFIG_FILE"):
         yield one, _read(one)
     elif not line.has("--no-config") and not is_set(env, "UV_NO_CONFIG"):
@@ -183,7 +183,7 @@ def of_pytorch(found: Iterable[Index], bases: Iterable[str]) -> Iterator[Index]:
 
 
 def uv_toml(directory: str, data: Mapping[str, Any]) -> str | None:
-    """The uv.toml that counts for a project: beside its pyproject.toml, or above where that has no `[tool.uv]`."""
+    """A project's uv.toml: beside its pyproject.toml, or above where that has no `[tool.uv]`."""
     while not os.path.isfile(path := os.path.join(directory, "uv.toml")):
         above = os.path.dirname(directory)
         if "uv" in data.get("tool", {}) or above == directory:
@@ -203,7 +203,7 @@ def _of_user_and_system(env: Mapping[str, str]) -> Iterator[str]:
 
 
 def _read(path: str) -> Mapping[str, Any]:
-    """A file's tables; none where it is missing or not TOML: uv says better what is wrong with it."""
+    """A file's tables; none where it is missing or not TOML, which uv says better."""
     try:
         return tomllib.loads(files.text(path) or "")
     except (ValueError, RecursionError):

@@ -20,15 +20,14 @@ _INDEX: Final = (*_UV, "index")
 _SOURCES: Final = (*_UV, "sources")
 _EXTRAS: Final = ("project", "optional-dependencies")
 _GROUPS: Final = ("dependency-groups",)
-_NAME: Final = re.compile(r"\s*[\w.-]+\s*")
 
 
 class PyProject:
     """pyproject.toml, or a script's inline metadata block, in the file's own style.
 
-    Each edit says what shall hold, and changes the parsed data; `render` brings the text in line with that. Edits are
-    idempotent and touch nothing but what they are about. Raises ProjectError, naming `origin`: not UTF-8, not TOML, no
-    script block, not the shape that uv reads (UsageError in `[tool.uvtorch]`); from an edit that harms.
+    An edit says what shall hold, and touches nothing else; `render` brings the text in line with that. Raises
+    ProjectError, naming `origin`: not UTF-8, not TOML, no script block, not the shape that uv reads (UsageError in
+    `[tool.uvtorch]`); from an edit that harms.
     """
 
     def __init__(self, raw: bytes, origin: str = "pyproject.toml", *, script: bool = False) -> None:
@@ -93,7 +92,7 @@ class PyProject:
     def add_requirement(self, target: Target, text: str) -> None:
         """The target lists the requirement; for a bare name, any of that package."""
         path = self._target_path(target)
-        meaning = _package if _NAME.fullmatch(text) else understood
+        meaning = _package if re.fullmatch(r"\s*[\w.-]+\s*", text) else understood
         if meaning(text) not in map(meaning, self._get(path)):
             self.put(path, [*self._get(path), text])
 
@@ -132,7 +131,7 @@ class PyProject:
         self.put(path, _merged(self._get(path), want, _meaning) if sets else None)
 
     def exclude_from_defaults(self, targets: Iterable[Target]) -> None:
-        """The groups among these are no default groups, as uv refuses two that conflict; `"all"` is spelled out."""
+        """The groups among these are no default groups: uv refuses two that conflict."""
         gone, path = {target for target in targets if target.kind == "group"}, (*_UV, "default-groups")
         if gone and (have := self._get(path)):
             groups = self._get(_GROUPS) if have == "all" else have
@@ -156,7 +155,7 @@ class PyProject:
         table[key] = value
 
     def render(self) -> bytes:
-        """The file as edited. ProjectError where tomlkit cannot do it, or the text would not mean what was asked."""
+        """The file as edited. ProjectError where tomlkit cannot, or the text would not mean what was asked."""
         if _pruned(self._before) == _pruned(self._data):
             return self.raw
         from uvtorch.project.document import Document  # noqa: PLC0415  tomlkit is for those who change something

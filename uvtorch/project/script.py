@@ -13,11 +13,11 @@ from uvtorch.requirement import named_by
 
 BOM = "\ufeff"
 _BLOCK = r"(?m)^\ufeff?# /// script\r?\n((?:#(?: [^\n]*)?\r?\n)*)(?=# ///\r?$)"
-"""Its end is the last `# ///` in the run of comment lines; TOML counts lines by LF alone, not U+2028 and others."""
+"""It ends with the last `# ///` in the run of comment lines."""
 
 
 class Block(NamedTuple):
-    """Where the TOML in a file's text begins and ends, and whether it is commented out."""
+    """Where the TOML in a file's text is, and whether it is commented out."""
 
     file: str
     start: int
@@ -92,10 +92,7 @@ def begin_script(raw: bytes, python: str | None) -> bytes:
 
 
 def restyled(now: bytes, model: bytes) -> bytes:
-    """`now` with the BOM and line breaks of `model`, an earlier state of the file: `uv add` drops them.
-
-    What is not UTF-8 is returned as it is.
-    """
+    """`now` (unless not UTF-8) with the BOM and line breaks of `model`, an earlier state: `uv add` drops them."""
     try:
         text = now.decode("utf-8-sig").replace("\r\n", "\n")
         return find_block(model, "").with_text(text).encode()
@@ -106,8 +103,8 @@ def restyled(now: bytes, model: bytes) -> bytes:
 def as_project(block: Mapping[str, object]) -> dict[str, object]:
     """The block as a project's tables.
 
-    A script has no groups: what would be in the group `uvtorch` stands among its dependencies. Triton is read as the
-    group's, so that it comes and goes with its backend.
+    A script has no groups: the group `uvtorch` is among its dependencies. Triton is read as that group's, so that it
+    comes and goes with its backend.
     """
     project = {key: block[key] for key in ("dependencies", "requires-python") if key in block}
     listed, companions = project.get("dependencies"), list[object]()

@@ -50,7 +50,7 @@ _SHAPE: Final[Tables] = {
         "uvtorch": _CONFIG,
     },
 }
-"""What is read of a pyproject.toml (`*`: any key). A pair: what is wanted, and what of each table in that."""
+"""What is read of a pyproject.toml (`*`: any key). A pair: what is wanted, and what of its tables."""
 _KINDS: Final[dict[str, type | tuple[type, ...]]] = {
     **dict.fromkeys((_STRING, "one string", "strings"), str),
     **dict.fromkeys(("true", "false"), bool),
@@ -132,7 +132,7 @@ def read(
 
 
 def _with_others(own: Iterable[Any], above: Iterable[Any], key: str) -> tuple[Any, ...]:
-    """The rows of a member and those of the root whose name or package the member has not."""
+    """A member's rows, and the root's whose name or package it has not."""
     own = tuple(own)
     taken = {getattr(row, key) for row in own} - {None}
     return (*own, *(row for row in above if getattr(row, key) not in taken))
@@ -148,7 +148,7 @@ def _spelled(names: Iterable[str]) -> dict[str, str]:
 
 
 class _File:
-    """What one file says."""
+    """One file's tables."""
 
     def __init__(self, data: Tables, origin: str, *, inherited: bool = False) -> None:
         check(data, origin)
@@ -257,7 +257,7 @@ class _File:
         )
 
     def conflicts(self, root_name: str | None) -> Iterator[tuple[Item, ...]]:
-        """The conflict sets; the root's carry its name where they name no package."""
+        """The root's conflicts carry its name where they name no package."""
         for entry in self.uv.get("conflicts", ()):
             yield tuple(self._item(item, root_name) for item in entry)
 
