@@ -324,6 +324,12 @@ def test_the_lock_of_a_member_is_the_workspaces(empty: Empty) -> None:
     assert set(doctor(root)) == set(doctor(inside)) == {"lock-outdated"}
 
 
+def test_an_index_that_a_variable_names_is_told_once_for_a_workspace(empty: Empty) -> None:
+    root, _ = workspace(empty)
+    done = root.uvtorch("torch", "doctor", "--json", UV_INDEX=f"{root.home.server.base}/cpu").must(1)
+    assert [one["code"] for one in json.loads(done.out)["findings"]] == ["index-outside"]
+
+
 def test_a_remedy_names_the_project_that_was_named(empty: Empty, tmp_path: Path) -> None:
     site = empty(head("torch") + CPU_PIN + index("left", "cu126"))
     site.uv("lock").must()

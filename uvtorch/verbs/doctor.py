@@ -273,7 +273,7 @@ def doctor(session: Session, script: str | None, as_json: bool, fix: bool, trial
         session.claim()
     case = examine(session)
     worked_on: list[Finding] = []
-    if (fix or dry_run) and case.root:
+    if (fix or session.dry) and case.root:
         with session.transaction() as tx:
             worked_on += fix_files(session, tx, case)
         if tx.code or tx.dry:
