@@ -159,6 +159,19 @@ def test_cuda_code_beside_a_backend_that_its_package_is_not_built_for_is_bounded
     assert [one.code for one in judged(pinned, older)] == ["companion-missing"]
 
 
+def test_what_no_index_of_the_backend_has_is_left_to_the_default_index() -> None:
+    text = head("torch", "torchtext") + PIN + index("other", "cpu", explicit=False)
+    text = text.replace("BASE", "https://download.pytorch.org/whl")
+    cpu = CU126.replace("cu126", "cpu")
+    found = judged(text, made_up(("torch", "2.9.1+cu126", CU126), ("torchtext", "0.18.0+cpu", cpu)))
+    assert [one.code for one in found] == ["index-not-explicit", "mixed-builds"]
+    file = PyProject(text.encode(), "pyproject.toml")
+    for one in reversed(found):
+        if one.edit:
+            one.edit(file)
+    assert file.render().decode() == text + "explicit = true\n"
+
+
 def test_a_wheel_that_lacks_for_one_python_is_not_told_for_the_platform() -> None:
     cpu = "https://download.pytorch.org/whl/cpu"
     wheel = f"torch-2.2.2-cp311-cp311-{LINUX}.whl"

@@ -10,7 +10,7 @@ from uvtorch.audit import USE, Case, Edit, Finding, error, warning
 from uvtorch.backend import Backend, marker, same_url
 from uvtorch.choose import Decision, Request, choose
 from uvtorch.machine import Machine
-from uvtorch.packages import roles
+from uvtorch.packages import has_build, roles
 from uvtorch.project import Environment, Index, Project, Source
 from uvtorch.project.choices import conflicting
 from uvtorch.project.indexes import catalogued
@@ -68,9 +68,10 @@ def _explicit(case: Case, index: Index) -> Edit | None:
     )
     if any(unclear):
         return None
-    entries = _of_torch(case) or [Source("torch", name, marker=marker(_decided(case, index.backend).platforms))]
+    where = marker(_decided(case, index.backend).platforms)
+    entries = _of_torch(case) or [Source("torch", name, backend=index.backend, marker=where)]
     have = {source.package for source in project.sources}
-    lacking = [package for package in project.pytorch_packages() if package not in have]
+    lacking = [one for one in project.pytorch_packages() if one not in have and has_build(one, entries[0].backend)]
     if any(source.target != BASE for source in project.sources):
         lacking = []
 

@@ -183,7 +183,8 @@ def _routed(case: Case, lock: Lock, names: Sequence[str], code: str, what: str) 
     def to_pins(file: PyProject) -> None:
         own = _required_always(project) - project.packages_in(GROUP)
         edits.pin_like(file, project, own.intersection(moved), pins, [name for name in moved if name not in own])
-        edits.bound(file, [(name, _without_cuda(case.catalog, name)) for name in moved if name in unserved])
+        left = [name for name in moved if name in unserved and name in case.catalog.with_cuda]
+        edits.bound(file, [(name, _without_cuda(case.catalog, name)) for name in left])
 
     upgrade = tuple(name if name in unserved else _kept(lock, name) for name in names)
     return error(code, what, edit=to_choices if choices else to_pins, upgrade=upgrade)
