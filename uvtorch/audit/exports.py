@@ -86,8 +86,8 @@ def selections(project: Project) -> dict[str, tuple[str, ...]]:
 def _selection(chosen: Target | None, left_out: list[Target], defaults: set[Target]) -> tuple[str, tuple[str, ...]]:
     label = [f"--no-group {target.name}" for target in left_out if target in defaults]
     if chosen and chosen not in defaults:
-        label.insert(0, f"--{chosen.kind} {chosen.name}")
-    options = (word for target in left_out for word in (f"--no-{target.kind}", target.name or ""))
+        label.insert(0, " ".join(chosen.words()))
+    options = (word for target in left_out for word in target.words("--no-"))
     return " ".join(label), ("--all-extras", "--all-groups", *options)
 
 

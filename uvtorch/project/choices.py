@@ -300,12 +300,15 @@ def _apart(project: Project) -> set[Target]:
 
 def _targets(project: Project, items: Iterable[Item]) -> set[Target]:
     """Those of a conflict set that can be selected from this project."""
-    found = set()
-    for item in items:
-        of_root = item.kind == "group" and item.package == project.root_name and item.target not in project.targets
-        if item.target and (of_root or item.package in (None, project.name)):
-            found.add(item.target)
-    return found
+    return {
+        item.target
+        for item in items
+        if item.target
+        and (
+            item.package in (None, project.name)
+            or (item.kind == "group" and item.package == project.root_name and item.target not in project.targets)
+        )
+    }
 
 
 def _unpinned_alternatives(project: Project, named: tuple[Target, ...]) -> Iterator[Target]:

@@ -15,7 +15,7 @@ from uvtorch.errors import ProjectError
 from uvtorch.packages import has_build, normalize
 from uvtorch.project.choices import Project
 from uvtorch.project.indexes import pytorch_backend, vendor
-from uvtorch.project.model import BASE
+from uvtorch.project.model import BASE, Source
 from uvtorch.requirement import Environment, holds
 
 _CUT: Final = "\n[[package]]\n"
@@ -122,13 +122,18 @@ def _unreadable(text: str) -> ProjectError:
     return ProjectError(text, "recreate it with `uv lock`")
 
 
+def _chosen(project: Project, environment: Environment) -> list[Source]:
+    """The sources of PyTorch's and vendors' builds on a platform, those of members included."""
+    there = [source for one in project.with_members for source in one.sources_on(environment) if source.url]
+    return [one for one in there if one.backend or vendor(one.url or "")]
+
+
 def stray(lock: Lock, project: Project, environment: Environment) -> tuple[Package, ...]:
     """The pinned packages that a platform gets from elsewhere than the indexes chosen for it; none where none is.
 
     Where several builds are offered, whose base may well be PyPI's: those of which no choice has a build.
     """
-    there = [source for one in project.with_members for source in one.sources_on(environment) if source.url]
-    sources = [one for one in there if one.backend or vendor(one.url or "")]
+    sources = _chosen(project, environment)
     several = any(source.target != BASE for source in sources)
     found: list[Package] = []
     for name in filter(project.is_pinned, dict.fromkeys(package.name for package in lock.packages)):

@@ -25,6 +25,10 @@ class Target(NamedTuple):
     def __str__(self) -> str:
         return f"{self.kind} {self.name}" if self.name else self.kind
 
+    def words(self, prefix: str = "--") -> tuple[str, ...]:
+        """The option that selects it: `--extra NAME`; none for the base."""
+        return (f"{prefix}{self.kind}", self.name) if self.name else ()
+
     @property
     def _meaning(self) -> tuple[str, str]:
         return self.kind, normalize(self.name or "")

@@ -81,12 +81,12 @@ def selection(project: Project, chosen: Choice, asked: Asked = NOTHING) -> tuple
     """
     defaults = [Target("group", name) for name in project.default_groups if asked.defaults]
     there = chosen.target in (*asked.given, *defaults) or chosen.kind in asked.every
-    options = [] if there or chosen.kind == "base" else [f"--{chosen.kind}", chosen.name or ""]
+    options = [] if there else [*chosen.target.words()]
     others, apart = {row.target for row in project.choices()}, conflicting(project, chosen.target)
     for group in defaults:
         against = group in others or apart & reached({group}, project.brings)
         if against and group not in (chosen.target, *asked.excluded):
-            options += ["--no-group", group.name or ""]
+            options += group.words("--no-")
     return tuple(options)
 
 
@@ -269,7 +269,7 @@ def sync_command(session: Session) -> tuple[tuple[str, ...], tuple[str, ...]]:
         warnings = fit.warnings
         target = None if target in [choice.target for choice in fit.options] else target
     if target and line.verb == "add":
-        options += [f"--{target.kind}", target.name or ""]
+        options += target.words()
     if package := line.value("--package"):
         options += ["--package", package]
     return ("sync", *options, *forwarded(line, "sync")), warnings

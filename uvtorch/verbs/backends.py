@@ -53,7 +53,7 @@ def listing(session: Session, described: str | None, as_json: bool) -> None:
         table = [
             (
                 "*" if choice is best else "",
-                "(no option)" if choice.kind == "base" else f"--{choice.kind} {choice.name}",
+                " ".join(choice.target.words()) or "(no option)",
                 choices.build_of(choice),
                 "yes" if option.fits else "no",
                 option.reason,
@@ -85,7 +85,6 @@ def set_choices(session: Session, backends: Sequence[Backend], named: ChoiceKind
         file = session.file()
         edits.offer(file, session.project, offers, kind, session.index_base)
         session.edit(tx, file)
-        session.reread()
         names = ", ".join(str(one.backend) for one in offers)
         tx.say(f"offering {names} as {kind}s: `uvtorch sync --auto` takes what fits, `uv sync --{kind} NAME` any")
         tx.warn(*_warnings(session, project, kind, {choice.target for choice in have}))

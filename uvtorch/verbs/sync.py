@@ -54,13 +54,12 @@ def sync(session: Session) -> int:
 
 def _single(session: Session, wanted: Wanted) -> int:
     pins = pins_of(session) or selected_pins(session)
+    if wanted.explicit and (not pins or {one.backend for one in pins} != {wanted.backend or _best(session)}):
+        return _pin(session, wanted)
     if pins:
-        backend = (wanted.backend or _best(session)) if wanted.explicit else None
-        if not wanted.explicit or all(one.backend == backend for one in pins):
-            return _keep(session)
-    if not wanted.explicit and (left := _left_to_uv(session)) is not None:
-        return session.hand_over(left)
-    return _pin(session, wanted)
+        return _keep(session)
+    left = _left_to_uv(session)
+    return _pin(session, wanted) if left is None else session.hand_over(left)
 
 
 def _left_to_uv(session: Session) -> str | None:
