@@ -45,7 +45,7 @@ def follow_and_sync(command: Command, tx: Transaction, before: bytes, *, late: b
 def _newer_elsewhere(session: Session) -> Iterator[str]:
     """What an upgrade did not bring: a newer torch that runs here, from another index than the pinned one."""
     backend = next((one.backend for one in pins_of(session) if one.package == "torch"), None)
-    texts = workspace_requirements(session) or ("torch",)
+    texts = workspace_requirements(session)
     with suppress(NoBuild, MachineError):
         here = session.decide(texts, backend).torch if backend else None
         best = session.decide(texts).torch if here and here == newest_torch(locked(session), backend) else None

@@ -49,8 +49,8 @@ def pins_unsaid(session: Session) -> tuple[Source, ...]:
     sources uv applies: another index beside that is an error.
     """
     if found := selected_pins(session):
-        one_url = len({one.url for one in found}) == 1
-        return tuple(one._replace(extra=None, group=None) for one in found) if one_url else ()
+        alike = {one.url for one in found} == {found[0].url}
+        return tuple(one._replace(extra=None, group=None) for one in found if alike)
     lock, members = locked(session), {project.name for project in session.projects}
     local = {one.name for one in lock.packages if one.kind != "registry"} - members
     builds = [] if local.isdisjoint(lock.dependents("torch")) else lock.named("torch")
@@ -64,8 +64,9 @@ def workspace_packages(session: Session) -> tuple[str, ...]:
 
 
 def workspace_requirements(session: Session) -> tuple[str, ...]:
-    """The requirements of PyTorch packages of the whole workspace."""
-    return tuple(dict.fromkeys(text for project in session.projects for text in requirements_of(project)))
+    """The requirements of PyTorch packages of the whole workspace, torch where it has none."""
+    texts = dict.fromkeys(text for project in session.projects for text in requirements_of(project))
+    return tuple(texts) or ("torch",)
 
 
 class Change:
@@ -107,8 +108,7 @@ class Change:
         project, file = self.files[own]
         shared += self._overridden(own)
         if shared or transitive or project.pytorch_packages() or project.own_indexes or not pinned:
-            staying = requirements_of(project) if keeping is None else keeping
-            edits.pin(file, project, [*dict.fromkeys(shared)], decision, base, transitive=transitive, staying=staying)
+            edits.pin(file, project, [*dict.fromkeys(shared)], decision, base, transitive=transitive, staying=keeping)
         standing = {*workspace_packages(self.session)} - {*packages}  # what is added has its bounds already
         edits.bound(file, [(name, limit) for name, limit in decision.bounds if name in standing])
 

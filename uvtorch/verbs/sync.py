@@ -94,7 +94,7 @@ def _runs_as_it_is(session: Session) -> tuple[str, ...] | None:
 
 def _best(session: Session) -> Backend | None:
     """The backend that is chosen where nobody names one. Raises NoBuild."""
-    requirements = [without_local(text) for text in workspace_requirements(session)] or ["torch"]
+    requirements = [without_local(text) for text in workspace_requirements(session)]
     return decide_lowering(session, requirements, None)[0].backend
 
 
@@ -130,7 +130,7 @@ def _mismatch(session: Session) -> str:
     if not (who and (workspace_packages(session) or choices.locked(session).named("torch"))):
         return ""
     release = choices.locked_release(choices.locked(session), backend)
-    request = session.request(workspace_requirements(session) or ("torch",))
+    request = session.request(workspace_requirements(session))
     option = rank_choices(session.machine, request, (backend,), session.catalog, [release]).options[0]
     if option.fits:
         return ""

@@ -63,7 +63,7 @@ def _move(session: Session, tx: Transaction, wanted: Wanted | None) -> None:
     base, change = session.index_base, Change(session, tx)
     urls = {url for project, file in change.files.values() for url in edits.move(file, project, base)}
     if wanted:
-        backend = wanted.backend or session.decide(workspace_requirements(session) or ("torch",)).backend
+        backend = wanted.backend or session.decide(workspace_requirements(session)).backend
         urls = {backend.index_url(base)} if backend else urls
     elif not urls:
         origin = session.project.origin
