@@ -212,10 +212,10 @@ def change_choices(session: Session, tx: Transaction, file: PyProject, ours: Col
     New requirements without a bound get that of what was locked, as with `uv add`. `text` is the decision to say.
     """
     line, locks = session.line, not session.frozen
-    before, standing = content(session.required_site.lock), unbounded(session)
+    before, standing = content(session.required_site.lock), {one.place for one in unbounded(session)}
     sync, warnings = ((), ()) if session.unsynced else choices.sync_command(session)  # to the choice that there is now
     session.edit(tx, file)
-    fresh = unbounded(session, standing) if locks and not line.has("--raw") else []
+    fresh = [] if line.has("--raw") or not locks else [one for one in unbounded(session) if one.place not in standing]
     tx.say(text + ("; bounds follow from the lock, as with `uv add`" if fresh else ""))
     tx.warn(*warnings)
     if line.has("--requirements") or not set(line.positionals_at) <= set(ours):

@@ -182,6 +182,11 @@ class Lowered(NamedTuple):
     package: str
     before: str
 
+    @property
+    def place(self) -> tuple[str, Target, str]:
+        """Where it stands, however it is written."""
+        return self[:3]
+
 
 def decide_lowering(
     session: Session, requirements: Sequence[str], backend: Backend | None
@@ -211,7 +216,7 @@ def lower_bounds(session: Session) -> Iterator[Lowered]:
     for manifest, project in session.files:
         places = [(one.target, one.package) for one in project.requirements]
         for item in project.pytorch_requirements():
-            alone = item.via is None and places.count((item.target, item.package)) == 1
+            alone = places.count((item.target, item.package)) == 1
             if alone and [one.operator for one in parse(item.text).specifier] == [">="]:
                 yield Lowered(manifest.path, item.target, item.package, item.text)
 
@@ -251,12 +256,10 @@ def bound_anew(session: Session, tx: Transaction, lowered: Sequence[Lowered], ki
         tx.say(f"lowered {' and '.join(told)}")
 
 
-def unbounded(session: Session, standing: Sequence[Lowered] = ()) -> list[Lowered]:
-    """The project's own PyTorch requirements that have no bound, but for those that stood so before."""
+def unbounded(session: Session) -> list[Lowered]:
+    """The project's own PyTorch requirements that have no bound."""
     path, items = session.required_site.manifest.path, session.project.pytorch_requirements()
-    places = [(one.target, one.package) for one in standing]
-    fresh = (one for one in items if not parse(one.text).specifier and (one.target, one.package) not in places)
-    return [Lowered(path, one.target, one.package, one.text) for one in fresh]
+    return [Lowered(path, one.target, one.package, one.text) for one in items if not parse(one.text).specifier]
 
 
 def _lowest_locked(lock: Lock, project: Project, package: str, target: Target) -> Version | None:

@@ -77,7 +77,7 @@ def set_choices(session: Session, backends: Sequence[Backend], named: ChoiceKind
     kind = _checked_kind(session, named)
     model = [item.text for item in edits.model_requirements(project)]
     offers, lowered = _offers(session, list(dict.fromkeys(backends)), model)
-    bounds, standing = {one.package: one.before for one in lowered}, unbounded(session)
+    bounds, standing = {one.package: one.before for one in lowered}, {one.place for one in unbounded(session)}
     with session.transaction() as tx:
         change = Change(session, tx)
         change.take_bounds_away(lowered)
@@ -89,7 +89,7 @@ def set_choices(session: Session, backends: Sequence[Backend], named: ChoiceKind
         tx.say(f"offering {names} as {kind}s: `uvtorch sync --auto` takes what fits, `uv sync --{kind} NAME` any")
         tx.warn(*_warnings(session, project, kind, {choice.target for choice in have}))
         tx.uv(*choices.relock_command(session))
-        moved = [one for one in unbounded(session, standing) if one.package in bounds]
+        moved = [one for one in unbounded(session) if one.package in bounds and one.place not in standing]
         others = [one for one in lowered if one.path != session.required_site.manifest.path]
         bound_anew(session, tx, [*(one._replace(before=bounds[one.package]) for one in moved), *others])
     return tx.code
