@@ -11,7 +11,8 @@ from uvtorch import requirement
 from uvtorch.backend import parse
 from uvtorch.errors import ProjectError, UsageError, UvtorchError
 from uvtorch.machine import Platform
-from uvtorch.project import Config, Environment, Index, Item, Project, Target, read
+from uvtorch.project import Environment, Index, Project, Target, read
+from uvtorch.project.model import Config, Item
 from uvtorch.requirement import can_hold, dead, holds
 
 LINUX = Platform("linux", "x86_64")

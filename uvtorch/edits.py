@@ -10,9 +10,9 @@ from uvtorch.backend import Backend, marker, same_url
 from uvtorch.choose import Decision
 from uvtorch.errors import ProjectError
 from uvtorch.packages import extension_names, has_build, normalize, roles
-from uvtorch.project import Choice, Index, Item, Project, Requirement, Source, Target
+from uvtorch.project import Choice, Index, Project, Source, Target
 from uvtorch.project.choices import reached, torch_first
-from uvtorch.project.model import BASE, GROUP
+from uvtorch.project.model import BASE, GROUP, Item, Requirement
 from uvtorch.project.pyproject import PyProject
 from uvtorch.requirement import MAIN_PLATFORMS, bare_requirement, named_by, with_extras, within, without_local
 
@@ -138,7 +138,7 @@ def pin_like(
 ) -> None:
     """Take `packages`, and those that only others require (`transitive`), from where `pins` take theirs.
 
-    The pins are the project's or a workspace sibling's. `torch`: its release, where that is known.
+    These are the project's or a workspace sibling's. `torch`: its release, if known.
     """
     direct, others = (_built(names, pins[0].backend, torch) for names in (packages, transitive))
     if "torch" not in {*direct, *others, *project.pytorch_direct, *in_group(project)}:
@@ -342,7 +342,7 @@ def _replace(
     sources: dict[str, list[Source]],
     targets: Sequence[Target],
 ) -> None:
-    """Take choices out and put the sources of others in, so that `targets` are the choices."""
+    """Take choices out and put the sources of others in; the choices are then `targets`."""
     gone = {choice.target for choice in dropped}
     for choice in dropped:
         _drop(file, project, choice)
@@ -354,7 +354,7 @@ def _replace(
 def set_conflicts(
     file: PyProject, project: Project, targets: Iterable[Target], gone: Set[Target] = frozenset()
 ) -> None:
-    """The project's conflict sets without what is gone, and one that holds all the choices."""
+    """The conflict sets are those without what is gone, and one of all the choices."""
     left = ([item for item in items if item.target not in gone] for items in project.own_conflicts)
     sets = [items for items in left if len(items) > 1 and not {item.target for item in items} <= {*targets}]
     choices = [Item(target.kind, target.name or "") for target in targets if target.kind != "base"]

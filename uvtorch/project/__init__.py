@@ -2,8 +2,8 @@
 
 from uvtorch.project.choices import Project
 from uvtorch.project.indexes import Index
-from uvtorch.project.model import Choice, Config, Item, Requirement, Source, Target
+from uvtorch.project.model import Choice, Source, Target
 from uvtorch.project.tables import read
 from uvtorch.requirement import Environment
 
-__all__ = ["Choice", "Config", "Environment", "Index", "Item", "Project", "Requirement", "Source", "Target", "read"]
+__all__ = ["Choice", "Environment", "Index", "Project", "Source", "Target", "read"]

@@ -199,7 +199,7 @@ def _of_user_and_system(env: Mapping[str, str]) -> Iterator[str]:
     yield os.path.join(files.of_user(env.get("XDG_CONFIG_HOME"), "~/.config"), "uv", "uv.toml")
     folders = (*(env.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":"), "/etc")
     paths = (os.path.join(folder, "uv", "uv.toml") for folder in folders)
-    yield from [path for path in paths if os.path.isfile(path)][:1]
+    yield from list(filter(os.path.isfile, paths))[:1]
 
 
 def _read(path: str) -> Mapping[str, Any]:
