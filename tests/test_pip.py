@@ -15,7 +15,7 @@ from tests.index.project import MACHINES, Project
 from tests.situations import choices
 from tests.test_argv import said as uv_says
 from tests.test_argv import uv as real_uv_path
-from uvtorch import argv
+from uvtorch import argv, files
 from uvtorch.argv import parse
 from uvtorch.errors import UvtorchError
 from uvtorch.named import arguments, names_pytorch
@@ -128,6 +128,7 @@ Told = Callable[..., str]
 @pytest.fixture
 def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
     """The command line for uv, on PyTorch's own indexes; what stands in the project of ours in place of its path."""
+    monkeypatch.setattr(files, "READ_AHEAD", set())
     monkeypatch.chdir(tmp_path)
     subprocess.run([real_uv_path(), "venv", "-q", ".venv"], check=True)
     found = {"UVTORCH_UV": real_uv_path(), "XDG_DATA_HOME": str(tmp_path / "data"), "HOME": str(tmp_path)}
@@ -153,8 +154,9 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes have no path there")
-def test_what_a_pipe_holds_is_read_and_left_for_uv() -> None:
+def test_what_a_pipe_holds_is_read_and_left_for_uv(monkeypatch: pytest.MonkeyPatch) -> None:
     """`-r <(…)`."""
+    monkeypatch.setattr(files, "READ_AHEAD", set())
     for text in (b"torch\n", b"six\n", b""):
         reading, writing = os.pipe()
         os.write(writing, text)
@@ -400,6 +402,8 @@ def test_what_comes_through_a_pipe_is_read_and_left_to_uv(place: Project) -> Non
     assert {"torch==2.14.1+cu126", "timm==1.0.22"} <= {*compiled.out.splitlines()}
     compiled = place.uvtorch(*words, machine="gtx1080-580", stdin="timm\n", UV_TORCH_BACKEND="auto").must()
     assert {"torch==2.14.1+cu126", "torchvision==0.29.1+cu126"} <= {*compiled.out.splitlines()}
+    place.uvtorch("add", "-r", "-", "--no-sync", machine="gtx1080-580", stdin="torch\n").must()
+    assert "pytorch-cu126" in place.text
     place.write(BARE.replace("[]", '["torch"]'))
     before = place.state()
     script = '# /// script\n# dependencies = ["jinja2"]\n# ///\nprint("ran")\n'
@@ -417,6 +421,8 @@ def test_bad_input_is_told_by_uv_or_in_one_line(place: Project) -> None:
     before = place.state()
     unknown = place.uvtorch("pip", "install", "torch", "no-such-package").must(1)
     assert "no-such-package was not found" in unknown.err
+    piped = place.uvtorch("add", "-r", "-", stdin="torch\nno-such-package\n").must(1)  # uv is asked twice
+    assert "no-such-package was not found" in piped.err
     missing = place.uvtorch("pip", "install", "torch", "-r", "missing.txt").must(2)
     assert "missing.txt" in missing.err
     base = f"{place.home.server.url}/down"

@@ -8,6 +8,9 @@ from io import FileIO
 LIMIT = 64 * 2**20
 """In bytes; the largest uv.lock that was seen has 6 million."""
 
+READ_AHEAD: set[int] = set()
+"""Descriptors that were read before uv reads them: each is a file now, to be read from its start."""
+
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
@@ -34,7 +37,7 @@ def read(path: str, limit: int = LIMIT) -> bytes:
 
 
 def _given(number: int) -> bytes:
-    """What a descriptor holds; uv finds all of it there again."""
+    """What a descriptor holds, which stays there for uv."""
     import tempfile  # noqa: PLC0415  few commands read it
 
     if os.isatty(number):
@@ -43,6 +46,7 @@ def _given(number: int) -> bytes:
         again.write(content := given.readall() or b"")
         again.seek(0)
         os.dup2(again.fileno(), number)
+    READ_AHEAD.add(number)
     return content
 
 

@@ -129,6 +129,8 @@ class Transaction:
         self._raise_signalled()
         path = self._find_uv()
         self._begin(words)
+        for number in files.READ_AHEAD:  # uv may have read it before
+            os.lseek(number, 0, os.SEEK_SET)
         if quietly:
             with self._out.working("resolving dependencies"):
                 code, said = uv.run_quietly(path, words, self._interrupted, patient=patient)

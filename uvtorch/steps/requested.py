@@ -31,7 +31,8 @@ def requested_by(session: Session) -> tuple[Requested, ...]:
     line, directory = session.line, current_directory(session.line, session.env)
     rows: list[tuple[str, int | None]] = [*zip(line.positionals, line.positionals_at, strict=True)]
     for path in line.values("--requirements"):
-        rows += ((text, None) for text in requirements_in(os.path.join(directory, path)))
+        file = path if path == "-" else os.path.join(directory, path)
+        rows += ((text, None) for text in requirements_in(file))
     named = (Requested(named_by(text) or "", text, position) for text, position in rows)
     return tuple(one for one in named if session.project.is_pinned(one.package))
 
