@@ -288,6 +288,11 @@ class Option(NamedTuple):
     fits: bool
     reason: str
 
+    @property
+    def family(self) -> str:
+        """The backend's; empty for PyPI's build."""
+        return self.backend.family if self.backend else ""
+
 
 class Ranking(NamedTuple):
     """What `rank_choices` found."""
@@ -318,9 +323,10 @@ def rank_choices(
     Builds that use the GPU come first, newest torch first; then the CPU build, with a warning if a GPU stays idle; then
     None. Between equals a named backend comes before PyPI's. `request.backend` does not count.
     """
+    table = evaluate(machine, request, catalog)
+    judge, hardware = table.judge, table.hardware
     wanted, locked = requirements or [request.requirements] * len(backends), torch or [None] * len(backends)
-    judge, _, _, hardware, _ = first = evaluate(machine, request, catalog)
-    tables = {texts: first.again(asked=request._replace(requirements=texts)) for texts in wanted}
+    tables = {texts: table.again(asked=request._replace(requirements=texts)) for texts in wanted}
     given = zip(wanted, backends, locked, strict=True)
     options = tuple(_option(tables[texts], backend, release) for texts, backend, release in given)
 
@@ -339,14 +345,14 @@ def rank_choices(
 
 def _spare(hardware: Hardware, options: tuple[Option, ...]) -> Ranking:
     """Where no choice fits: the CPU choice, else what PyPI gives, else none."""
-    families = [option.backend.family if option.backend else "" for option in options]
+    families = [option.family for option in options]
     spare = next((families.index(family) for family in ("cpu", "") if family in families), None)
     if spare is not None and hardware.family == "cpu" and not hardware.refusal:
         return Ranking(spare, options, hardware.warnings)
     # Of those for this machine's GPU, else of others for a GPU.
-    places = sorted(range(len(options)), key=lambda at: (families[at] != hardware.family, families[at] == "cpu"))
-    misses = [f"{options[at].backend or 'PyPI'}: {options[at].reason}" for at in places]
-    because = (hardware.refusal or next(iter(misses), "no choice is offered")).rstrip(".")
+    nearest = min(options, key=lambda one: (one.family != hardware.family, one.family == "cpu"), default=None)
+    missed = f"{nearest.backend or 'PyPI'}: {nearest.reason}" if nearest else "no choice is offered"
+    because = (hardware.refusal or missed).rstrip(".")
     if spare is None:
         return Ranking(None, options, (f"no backend choice fits this machine: {because}",))
     taken = "the CPU choice" if families[spare] else "what PyPI gives"

@@ -79,19 +79,10 @@ def summary(machine: Machine) -> str:
     return "; ".join(filter(None, parts))
 
 
-def capability(gpu: Gpu) -> tuple[int, int] | None:
-    """An NVIDIA GPU's compute capability as numbers, None where it is not known."""
+def capability(gpu: Gpu) -> tuple[int, ...] | None:
+    """An NVIDIA GPU's compute capability as two numbers, None where it is not known."""
     found = number(gpu.compute_capability or "")
-    return (found[0], found[1]) if len(found) == 2 else None
-
-
-def _runs_code(code: tuple[int, int], device: tuple[int, int], backend: Backend, platform: str) -> bool:
-    """The rule in kernels.toml."""
-    device = (11, 0) if device == (10, 1) else device
-    allowed = device == (8, 7) and platform == "linux_aarch64" and backend.version >= (13, 2)
-    if device in JETSONS and not allowed:
-        return code == device
-    return code[0] == device[0] and code[1] <= device[1]
+    return found if len(found) == 2 else None
 
 
 class Judge:
@@ -105,15 +96,15 @@ class Judge:
         self._system = "windows" if machine.platform.system == "windows" else "linux"
 
     @cached_property
-    def _branch(self) -> tuple[int, int] | None:
+    def _branch(self) -> tuple[int, ...] | None:
         rows = reversed(self.catalog.reports.get(self._system, ()))
         return next((cuda for first, cuda in rows if first <= number(self.driver.version)), None)
 
     @cached_property
-    def cuda(self) -> tuple[int, int] | None:
+    def cuda(self) -> tuple[int, ...] | None:
         """The newest CUDA the driver supports natively: as it reports, else by its branch."""
-        reported = number(self.driver.cuda or "")
-        return (reported[0], reported[1]) if len(reported) >= 2 else self._branch
+        reported = number(self.driver.cuda or "")[:2]
+        return reported if len(reported) == 2 else self._branch
 
     @cached_property
     def unsupported(self) -> str | None:
@@ -200,8 +191,12 @@ class Judge:
         kernels, device = self.catalog.kernels.get((backend, release, self.platform)), capability(gpu)
         if kernels is None or device is None:
             return None
-        compiled = any(_runs_code(code, device, backend, self.platform) for code in kernels.codes)
-        if compiled or (self.is_newer(gpu) and (backend, release) == self._newest_native):
+        # The rule in kernels.toml.
+        known = (11, 0) if device == (10, 1) else device
+        allowed = known == (8, 7) and self.platform == "linux_aarch64" and backend.version >= (13, 2)
+        exact = known in JETSONS and not allowed
+        older = (code[0] == known[0] and code < known and not exact for code in kernels.codes)
+        if known in kernels.codes or any(older) or (self.is_newer(gpu) and (backend, release) == self._newest_native):
             return None
         if kernels.ptx is None or kernels.ptx > device:
             return Fault("kernels", f"has no kernels for {label(gpu)}")

@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 
 import click
 
-from uvtorch import catalog as catalogs
 from uvtorch import requirement
 from uvtorch.backend import Backend, parse
 from uvtorch.catalog import Catalog, number, since
@@ -248,7 +247,7 @@ def auto(machine: Machine, request: Request, catalog: Catalog) -> tuple[Backend,
 
 def _indexes(machine: Machine) -> list[str]:
     """The indexes that it searches before the CPU's."""
-    rule = tomllib.loads(Path(catalogs.__file__).with_name("uv.toml").read_text(encoding="utf-8"))
+    rule = tomllib.loads((Path(__file__).parents[1] / "catalog/uv.toml").read_text(encoding="utf-8"))
     system, vendors = machine.platform.system, {gpu.vendor for gpu in machine.gpus}
     if machine.nvidia_driver and system in ("linux", "windows"):
         driver = number(machine.nvidia_driver.version)

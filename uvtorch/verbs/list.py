@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import product
-from typing import Final, TypeVar
+from typing import Final
 
 import click
 
@@ -16,9 +16,6 @@ from uvtorch.steps.verb import Verb
 
 Cells = dict[Backend, dict[str, Build]]
 """The builds of one release: backend -> platform."""
-
-
-T = TypeVar("T")
 
 EXAMPLES: Final = (
     ("list --release 2.14", "The builds of a release"),
@@ -49,40 +46,44 @@ def _found(known: Catalog, release: str | None, backend: str | None, platform: s
     """Release -> its builds that meet the filters, newest first. UsageError where there is none."""
     if backend is not None:
         backend_name(backend, "--backend")
-    releases = _met("release", release, known.releases, lambda one: f"{one}.".startswith(f"{release}."))
-    backends = _met("backend", backend, known.builds, lambda one: str(one) == backend)
-    platforms = _met("platform", platform, PLATFORMS, lambda one: (platform or "").lower() in one)
+    names = {str(one): one for one in known.builds}
+    filters: tuple[tuple[str, str | None, Iterable[str], Callable[[str], bool]], ...] = (
+        ("release", release, known.releases, lambda one: f"{one}.".startswith(f"{release}.")),
+        ("backend", backend, names, lambda one: one == backend),
+        ("platform", platform, PLATFORMS, lambda one: (platform or "").lower() in one),
+    )
+    met = []
+    for kind, asked, there, admits in filters:
+        met.append([one for one in there if asked is None or admits(one)])
+        if not met[-1]:
+            raise UsageError(f"the catalog has no {kind} {asked}", f"it has {' '.join(there)}")
     found: dict[str, Cells] = {}
-    for torch, one, key in product(reversed(releases), backends, platforms):
-        if build := known.builds[one].get(torch, {}).get(key):
-            found.setdefault(torch, {}).setdefault(one, {})[key] = build
+    releases, backends, platforms = met
+    for torch, name, key in product(reversed(releases), backends, platforms):
+        if build := known.build(names[name], torch, key):
+            found.setdefault(torch, {}).setdefault(names[name], {})[key] = build
     if not found:
-        asked = (("release", release), ("backend", backend), ("platform", platform))
-        said = [f"--{name} {value}" for name, value in asked if value]
+        said = [f"--{kind} {asked}" for kind, asked, *_ in filters if asked]
         hint = f"`uvtorch torch list {said[-1]}` shows all of that"
         raise UsageError(f"no build in the catalog meets {' '.join(said)}", hint)
     return found
 
 
-def _met(name: str, asked: str | None, there: Iterable[T], admits: Callable[[T], bool]) -> list[T]:
-    """Those of what is there that meet a filter, all without one. UsageError where none does."""
-    met = [one for one in there if asked is None or admits(one)]
-    if not met:
-        raise UsageError(f"the catalog has no {name} {asked}", f"it has {' '.join(map(str, there))}")
-    return met
-
-
 def _described(known: Catalog, release: str, cells: Cells) -> dict[str, object]:
-    def described(build: Build) -> dict[str, object]:
-        return {"pythons": _ordered(build.pythons), "certainty": build.certainty, "source": build.source}
-
+    backends = [
+        {
+            "backend": str(backend),
+            "platforms": {
+                key: {"pythons": _ordered(build.pythons), "certainty": build.certainty, "source": build.source}
+                for key, build in builds.items()
+            },
+        }
+        for backend, builds in cells.items()
+    ]
     return {
         "torch": release,
         "date": known.releases[release],
-        "backends": [
-            {"backend": str(backend), "platforms": {key: described(build) for key, build in builds.items()}}
-            for backend, builds in cells.items()
-        ],
+        "backends": backends,
         "pypi": {platform: str(backend) for platform, (backend, _) in known.pypi[release].items()},
         "pairs": {
             package: [version for version, torch in versions.items() if release in torch]
