@@ -218,7 +218,6 @@ def _choice(project: Project, target: Target, builds: dict[str, Choice]) -> Choi
 
 
 def _stated(project: Project) -> Iterator[Choice]:
-    """A row for each source, torch's first."""
     for source in sorted(project.sources, key=lambda source: source.package != "torch"):
         # A selector offers a choice even where its marker is a mistake; without one, such a marker pins nothing.
         offers = source.target != BASE or can_hold(source.marker)
@@ -272,7 +271,7 @@ def _unsourced(project: Project) -> Choice:
 
 
 def _base(project: Project, named: list[Choice], place: Environment | Platform) -> Choice | None:
-    """What comes with no choice made; None: no PyTorch."""
+    """What comes with no choice made."""
     builds = _builds(project, BASE, place)
     if any(build.stated for build in builds.values()):
         return _choice(project, BASE, builds)

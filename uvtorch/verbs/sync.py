@@ -160,7 +160,6 @@ def _given(session: Session) -> tuple[str, Backend | None]:
 
 
 def _use(session: Session, backend: object) -> str:
-    """The command that pins the project or the script."""
     script = f" --script {session.project.origin}" if session.is_script else ""
     return f"`uvtorch torch use {backend}{script}`"
 
@@ -169,7 +168,6 @@ def _use(session: Session, backend: object) -> str:
 
 
 def _pin(session: Session, wanted: Wanted) -> int:
-    """Write the choice once, then let uv run: undone if uv fails."""
     if session.claim_unread():  # somebody changed the project in the meantime
         return sync(session)
     _check_free(session, wanted)
@@ -190,14 +188,12 @@ def _pin(session: Session, wanted: Wanted) -> int:
 
 
 def _fixed(session: Session) -> str | None:
-    """The option or variable that forbids changing the lock."""
     given = [name for name in ("--locked", "--frozen", "--check", "--check-exists") if session.line.has(name)]
     given += [name for name in ("UV_LOCKED", "UV_FROZEN") if is_set(session.env, name)]
     return given[0] if given else None
 
 
 def _check_free(session: Session, wanted: Wanted) -> None:
-    """Raise UsageError if the lock has to change and must not."""
     fixed = _fixed(session)
     if fixed and (workspace_packages(session) or (choices.locked(session).named("torch") and not pins_unsaid(session))):
         commit = "" if session.is_script else " and commit both files"
