@@ -1,7 +1,6 @@
-"""`uvtorch add|remove flash-attn`: packages compiled against torch, from the index with their builds, and their torch.
+"""`uvtorch add|remove flash-attn`: packages compiled against torch, from the indexes of `catalog/extensions.toml`.
 
-Which indexes may have wheels of them is in `catalog/extensions.toml`; which builds one has today is asked through uv,
-whose answer is what `uv add` will find.
+Which builds an index has today is asked through uv, whose answer is what `uv add` will find.
 """
 
 import os
@@ -28,8 +27,7 @@ from uvtorch.steps.pins import pins_of
 from uvtorch.steps.requested import Requested, words_with
 from uvtorch.transaction import content
 
-_RELEASES = 8
-"""So many minor releases of torch are asked about: each page of links is a question of its own."""
+_RELEASES = 8  # of torch are asked about at most: each page of links is a question of its own
 
 
 # The table
@@ -128,8 +126,7 @@ def _backends(names: str) -> Iterator[Backend]:
 def add_extensions(session: Session, requested: Sequence[Requested]) -> tuple[int | None, tuple[str, ...]]:
     """Add the extensions that the command line names, with the PyTorch packages `requested` beside them.
 
-    The exit code; None: nothing was done, and the warnings say what to know when uv does it. Raises as
-    `Session.decide` does.
+    The exit code; None: uv is to do it, and the warnings say what to know then. Raises NoBuild.
     """
     wanted, project, choice = _wanted(session), session.project, None
     if not wanted:
@@ -199,14 +196,12 @@ def _take(session: Session, requested: Sequence[Requested], match: "Match", choi
 
 
 def _write(file: PyProject, project: Project, match: "Match", choice: Choice | None) -> None:
-    """Take extensions from their indexes, for one backend choice or for all, and keep torch at its minor release.
-
-    The source has no marker: where the index has no wheel uv says so, instead of building PyPI's on that platform.
-    """
+    """Take extensions from their indexes, for one backend choice or for all, and keep torch at its minor release."""
     for one in match.found:
         known = (index.name for index in project.indexes if index.name and same_url(index.url, one.url))
         name = next(known, one.taken.written_name(match.backend, match.torch))
         selector: dict[str, Any] = {choice.kind: choice.name} if choice else {}
+        # Without a marker: where the index has no wheel uv says so, instead of building PyPI's on that platform.
         file.set_sources(one.package, [Source(one.package, name, **selector)])
         file.set_index(name, one.url, flat=one.taken.flat)
         if one.taken.builds:

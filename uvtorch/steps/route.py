@@ -1,8 +1,7 @@
-"""Packages that uv installs by `pip`, `tool` or `run --with`: which of PyTorch's are named, and how they get an index.
+"""What `pip`, `tool` and `run --with` install of PyTorch's, and from which index.
 
-uv has `--torch-backend` on `pip` and `tool`. Where that cannot say it (a uv that lacks the option or the name, a
-mirror, a bound, `run`), a small project of ours among the requirements names the index: with `--index` numpy and jinja2
-would come from PyTorch's index too, in old copies, and a page that is missing there ends with 403.
+Where `--torch-backend` cannot say it (a uv that lacks the option or the name, a mirror, a bound, `run`), a small
+project among the requirements names the index: by `--index`, numpy would come from there too, in an old copy.
 """
 
 import hashlib
@@ -43,7 +42,7 @@ def named(session: Session) -> tuple[str, ...]:
 
 
 def brought(session: Session) -> tuple[str, ...]:
-    """The PyTorch packages that come with what is known to require torch, as uv resolves it."""
+    """The PyTorch packages that come with what is known to require torch, as uv resolves that."""
     texts, line = _texts(session), session.line
     if not brings_torch(texts, line.values("--extra")):
         return ()
@@ -132,9 +131,9 @@ def knows(session: Session, backend: str) -> bool:
 
 
 def project_for(session: Session, decision: Decision, requirements: Sequence[str], url: str | None = None) -> str:
-    """The folder of a project that only requires these packages, from the decision's index or that at `url`.
+    """The folder, which stays, of a project that requires these packages from the decision's index or that at `url`.
 
-    It stays: uv remembers requirements by their path. Raises UvtorchError where it cannot be written.
+    Raises UvtorchError where it cannot be written.
     """
     names = dict.fromkeys(name for text in requirements if (name := named_by(text)))
     if not session.line.has("--no-deps") and session.line.verb != "pip sync":
@@ -171,7 +170,7 @@ def project_for(session: Session, decision: Decision, requirements: Sequence[str
 def join(session: Session) -> None:
     """Have uv take the PyTorch packages of `--with` from the project's index, else from the one that is chosen.
 
-    uv lays them over the project's environment, and torch of another build would hide the project's: UsageError.
+    Raises UsageError where another build is asked for, which would hide the project's.
     """
     line = session.line
     requirements = named(session) or brought(session)
@@ -194,10 +193,7 @@ def join(session: Session) -> None:
 
 
 def _pin(session: Session) -> Source | None:
-    """The source of torch, or of another PyTorch package, for the project's environment: an index, or of a backend.
-
-    That has the choices that the command names, else the one that `sync` selects.
-    """
+    """The source of torch, else of another PyTorch package, in the choice that is named or that `sync` selects."""
     project, platform, wanted = session.workspace, session.machine.platform, session.wanted()
     rows, said = project.selectable(), choices.options_of(session)
     chosen = said.named(rows)
