@@ -59,14 +59,10 @@ def _explicit(case: Case, index: Index) -> Edit | None:
     """Make an index explicit, and keep taking PyTorch's packages from it; None where it is unclear what is meant."""
     project = case.project
     name = index.name or (index.backend.index_name if index.backend else "pytorch")
-    named = index.name in {source.index for source in project.every_source}
-    unclear = (
-        index.inherited or index.legacy or index.default,
-        index.name is None and name in {other.name for other in project.indexes},
-        project.by_local_version(),
-        project.choices() and not named and not case.is_own(index.url),
-    )
-    if any(unclear):
+    taken = index.name is None and name in {other.name for other in project.indexes}
+    named = index.name in {source.index for source in project.every_source} or case.is_own(index.url)
+    unclear = (index.inherited, index.legacy, index.default, taken, project.by_local_version())
+    if any(unclear) or (project.choices() and not named):
         return None
     where = marker(_decided(case, index.backend).platforms)
     entries = _of_torch(case) or [Source("torch", name, backend=index.backend, marker=where)]

@@ -1,8 +1,8 @@
 """What uv exports of a lock: the PyTorch builds that an environment gets. Pure.
 
-uv locks several builds of a package side by side; which of them an environment gets follows from its platform, its
-Python and the extras and groups that are selected. `uv export --format pylock.toml` answers that for one selection, in
-20 ms: version, marker, index and wheels of each package (https://docs.astral.sh/uv/concepts/projects/export/).
+uv locks several builds of a package side by side. `uv export --format pylock.toml` says in 20 ms what one selection of
+extras and groups gets: each package's version, marker, index and wheels
+(https://docs.astral.sh/uv/concepts/projects/export/).
 """
 
 import re

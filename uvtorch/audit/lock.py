@@ -90,10 +90,9 @@ def _builds(case: Case, one: Installed) -> Builds:
 
 
 def _build_of(case: Case, package: Package, one: Installed) -> str | None:
-    """The backend that a package was built for, by name.
+    """The name of the backend that a package was built for.
 
-    None where that is not known, and for what need not come from a backend's index: by its name, or as a source says
-    that it comes from elsewhere.
+    None where that is not known, and where neither its name nor the sources ask for a backend's index.
     """
     if not case.project.is_pinned(package.name) or any(_exempts(source, package) for source in case.project.sources):
         return None
@@ -136,7 +135,7 @@ def _mixed(case: Case, lock: Lock, names: tuple[str, ...], places: Sequence[tupl
 def _strays(
     case: Case, lock: Lock, built: Iterable[tuple[Installed, Builds]], explained: set[str]
 ) -> Iterator[Finding]:
-    """Pinned packages that a platform gets from anywhere but the indexes the project chose for them."""
+    """Packages that a platform gets from anywhere but the indexes the project chose for them."""
     found: dict[str, tuple[Package, set[str]]] = {}
     for one, builds in built:
         elsewhere = stray(lock, case.project, Environment(one.platform))
@@ -144,18 +143,20 @@ def _strays(
             urls = [row.location for row in elsewhere if row.name == package.name]
             if same_url(package.url, *urls) and package.name not in explained:
                 found.setdefault(package.name, (package, set()))[1].add(one.platform.key)
-    required = {item.package for item in case.project.every_requirement}
-    sourced = {source.package for source in case.project.sources}
     for name, (package, platforms) in found.items():
         what = f"{name} {package.version} comes from {package.url} on {_platforms(platforms)}, though the project "
-        if name in required & sourced:
-            what += "has a source for it: the lock is not made from this pyproject.toml."
-            yield error("lock-outdated", what, upgrade=(name,))
-        else:
-            what += "pins its PyTorch packages. A source reaches only what the project itself requires and names"
-            users = [user for user in lock.dependents(name) if user != case.project.name and name not in required]
-            what += f"; {', '.join(users[:3])} needs it." if users else "."
-            yield _routed(case, lock, [name], "not-anchored", what)
+        yield _stray(case, lock, name, what)
+
+
+def _stray(case: Case, lock: Lock, name: str, what: str) -> Finding:
+    required = name in {item.package for item in case.project.every_requirement}
+    if required and name in {source.package for source in case.project.sources}:
+        what += "has a source for it: the lock is not made from this pyproject.toml."
+        return error("lock-outdated", what, upgrade=(name,))
+    users = [] if required else [user for user in lock.dependents(name) if user != case.project.name]
+    what += "pins its PyTorch packages. A source reaches only what the project itself requires and names"
+    what += f"; {', '.join(users[:3])} needs it." if users else "."
+    return _routed(case, lock, [name], "not-anchored", what)
 
 
 # Remedies

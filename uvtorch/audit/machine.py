@@ -39,11 +39,10 @@ def _chosen(case: Case) -> Iterator[Finding]:
         pin = min(pins, key=lambda pin: pin.package != "torch")
         if backend := catalogued(pin.url or "", pin.package):
             yield from judge(case, backend, case.release(), f"The {case.kind} pins {backend}, which")
-    else:
+    elif not any("+" in one.version or from_url(one.url) for one in case.locked_torch()):
         release = case.release()
         backend, _ = case.catalog.on_pypi(release, case.machine.platform.key)
-        of_pytorch = any("+" in one.version or from_url(one.url) for one in case.locked_torch())
-        if backend and _needs_a_look(case, backend) and not of_pytorch:
+        if backend and _needs_a_look(case, backend):
             what = f"Nothing pins PyTorch, so torch {release} comes from PyPI, built for {backend}, which"
             yield from judge(case, backend, release, what)
 

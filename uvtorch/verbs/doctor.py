@@ -101,6 +101,13 @@ def _ask(case: Case, *words: str) -> tuple[int, str, str]:
     return uv.ask(case.uv, (*words, *case.options)) if case.uv else (127, "", "")
 
 
+def _try(session: Session, place: environment.Venv | None) -> environment.Trial | None:
+    if place is None or place.torch is None:
+        return None
+    with session.out.working("computing on every GPU"):
+        return environment.attempt(place.interpreter, session.env)
+
+
 # Judging
 
 
@@ -279,10 +286,7 @@ def doctor(session: Session, script: str | None, as_json: bool, fix: bool, trial
         if tx.code or tx.dry:
             return tx.code
         case = examine(session)
-    tried = None
-    if trial and case.installed and case.installed.torch:
-        with session.out.working("computing on every GPU"):
-            tried = environment.attempt(case.installed.interpreter, session.env)
+    tried = _try(session, case.installed) if trial else None
     findings = diagnose(case, session.env, tried)
     left = {one.message for one in findings}
     session.out.say(*dict.fromkeys(f"fixed {one.code}: {one.message}" for one in worked_on if one.message not in left))
