@@ -3,9 +3,8 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from uvtorch import catalog, files, index_query, locate, uv
 from uvtorch.argv import CommandLine, backend_name, torch_backend
@@ -28,36 +27,26 @@ from uvtorch.requirement import named_by, without_local
 from uvtorch.transaction import Transaction, content
 
 
-class Origin(StrEnum):
-    """What can ask for a backend."""
-
-    OPTION = "--torch-backend"
-    AUTO = "--auto"
-    LOCAL_VERSION = "the requirement's local version"
-    VARIABLE = "UV_TORCH_BACKEND"
-    NOTHING = ""
-
-
 class Wanted(NamedTuple):
     """The backend that was asked for by name, and by what."""
 
     backend: Backend | None = None
-    origin: Origin = Origin.NOTHING
+    origin: Literal["", "option", "--auto", "local version", "variable"] = ""
 
     @property
     def auto(self) -> bool:
         """Whether detection was asked for by an option or the environment."""
-        return self.backend is None and self.origin is not Origin.NOTHING
+        return self.backend is None and self.origin != ""
 
     @property
     def explicit(self) -> bool:
         """Whether the option says so: then what stands in the way gives way."""
-        return self.origin == Origin.OPTION
+        return self.origin == "option"
 
     @property
     def insists(self) -> bool:
         """Whether the command line says so, which counts more than the project's pins."""
-        return self.origin in (Origin.OPTION, Origin.LOCAL_VERSION)
+        return self.origin in ("option", "local version")
 
 
 class Session(Command):
@@ -291,17 +280,17 @@ class Session(Command):
             raise UsageError(
                 f"the requirements ask for {local} and --torch-backend for {backend}", "name one backend, once"
             )
-        origin = Origin.AUTO if self.line.ours_has("--auto") else Origin.OPTION if option else Origin.NOTHING
         if local and not backend:
-            return Wanted(local, Origin.LOCAL_VERSION)
+            return Wanted(local, "local version")
         variable = self.env.get("UV_TORCH_BACKEND")
-        if variable and origin != Origin.OPTION:  # --auto says no more than `auto = true`
-            return Wanted(parse(backend_name(variable, "UV_TORCH_BACKEND")), Origin.VARIABLE)
-        return Wanted(backend, origin)
+        auto = self.line.ours_has("--auto")
+        if variable and (auto or not option):  # --auto says no more than `auto = true`
+            return Wanted(parse(backend_name(variable, "UV_TORCH_BACKEND")), "variable")
+        return Wanted(backend, "--auto" if auto else "option") if option else Wanted()
 
     def backend_for(self, wanted: Wanted) -> Backend | None:
         """The backend to choose: the one asked for, else the configured one, unless detection was asked for."""
-        detection = self.site is None or (wanted.auto and wanted.origin is not Origin.AUTO)
+        detection = self.site is None or (wanted.auto and wanted.origin != "--auto")
         return wanted.backend or (None if detection else self.project.config.backend)
 
     def decide(self, requirements: Sequence[str], backend: Backend | None = None) -> Decision:

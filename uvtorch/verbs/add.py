@@ -14,7 +14,7 @@ from uvtorch.project.indexes import given
 from uvtorch.project.model import GROUP
 from uvtorch.project.pyproject import PyProject
 from uvtorch.requirement import bare_requirement, named_by
-from uvtorch.session import Origin, Session, requirements_of
+from uvtorch.session import Session, requirements_of
 from uvtorch.steps import choices
 from uvtorch.steps.choices import locked
 from uvtorch.steps.follow import change_choices, follow_and_sync
@@ -131,7 +131,7 @@ class Adding(Pinning):
 
     def _chosen(self) -> None:
         session, tx = self.session, self.tx
-        if self.wanted.origin == Origin.LOCAL_VERSION:  # its marker may leave it out here
+        if self.wanted.origin == "local version":  # its marker may leave it out here
             self.wanted = session.wanted(self.texts, here=True)
         decision = session.decide(self.requirements, self.backend)
         if self.leave_to_pypi(decision):

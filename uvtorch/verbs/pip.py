@@ -8,7 +8,7 @@ from uvtorch.choose import Request
 from uvtorch.environment import Build, Venv
 from uvtorch.packages import normalize
 from uvtorch.requirement import allows, named_by
-from uvtorch.session import Origin, Session, Wanted, decision_line
+from uvtorch.session import Session, Wanted, decision_line
 from uvtorch.steps.resolve import leaves_to_pypi, reinstalled
 from uvtorch.steps.route import knows, means, named, names_index, settings, target_of
 
@@ -32,7 +32,7 @@ def install(session: Session) -> int:
     if not options:
         what = "no PyTorch package is named, and the build of what comes along is left to uv"
         return _as_typed(session, f"{what}; name those that come along (torch, torchvision) to have it chosen")
-    if wanted.origin == Origin.OPTION and installed:  # uv keeps what satisfies a requirement, whatever its build
+    if wanted.explicit and installed:  # uv keeps what satisfies a requirement, whatever its build
         others = {one.name for one in installed.builds if one.backend != decision.backend}
         options += reinstalled(sorted(others.intersection(map(named_by, requirements))))
     os.environ.pop("UV_TORCH_BACKEND", None)  # uv would take it for the packages that the decision is not about
@@ -44,10 +44,10 @@ def install(session: Session) -> int:
 
 def _left_to_uv(session: Session, wanted: Wanted, requirements: Sequence[str]) -> str | None:
     """A warning, or "", where the command runs as it was typed; None where a build is to be chosen."""
-    insists = wanted.origin == Origin.OPTION
+    insists = wanted.explicit
     if not (requirements or insists or wanted.auto) or (not (insists and wanted.auto) and names_index(session)):
         return ""
-    named = wanted.backend and wanted.origin != Origin.LOCAL_VERSION and knows(session, str(wanted.backend))
+    named = wanted.backend and wanted.origin != "local version" and knows(session, str(wanted.backend))
     if named or leaves_to_pypi(session, wanted.backend):
         return ""
     if (platform := session.line.value("--python-platform")) and not wanted.backend:
@@ -68,7 +68,7 @@ def _wanted(session: Session, requirements: Sequence[str]) -> Wanted:
         return wanted
     for table in settings(session):
         if isinstance(name := table.get("torch-backend"), str):
-            return Wanted(parse(name), Origin.VARIABLE)
+            return Wanted(parse(name), "variable")
     return wanted
 
 

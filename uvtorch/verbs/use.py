@@ -10,7 +10,7 @@ from uvtorch.argv import backend_name
 from uvtorch.backend import parse
 from uvtorch.errors import ProjectError, UsageError
 from uvtorch.index_query import check_mirror
-from uvtorch.session import Origin, Session, Wanted
+from uvtorch.session import Session, Wanted
 from uvtorch.steps.choices import locked
 from uvtorch.steps.follow import pin_project
 from uvtorch.steps.pins import Change, workspace_packages, workspace_requirements
@@ -47,7 +47,7 @@ def use(session: Session, backend: str | None, base: str | None, script: str | N
     name = backend if backend in (None, "none") else backend_name(backend, "torch use")
     session.claim()
     with session.transaction() as tx:
-        wanted = Wanted(parse(name or ""), Origin.OPTION)
+        wanted = Wanted(parse(name or ""), "option")
         if base:
             _move(session, tx, wanted if name else None)
         if name == "none":
