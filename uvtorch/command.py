@@ -1,4 +1,4 @@
-"""One command as it was typed: what its words and the environment say by themselves. Reads no file, imports little."""
+"""One command as it was typed: what its words and the environment say. Reads no file, imports little."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -52,19 +52,19 @@ class Command:
         return self.line.has("--no-sync") or is_set(self.env, "UV_NO_SYNC") or self.frozen
 
     def without_sync(self, words: Iterable[str]) -> list[str]:
-        """Arguments for uv, all there up to its verb, with `--no-sync` where it is not told that yet."""
+        """uv's arguments, all up to its verb among them, with `--no-sync` where that is not told yet."""
         before, after = (found := [*words])[: self.line.verb_at + 1], found[self.line.verb_at + 1 :]
         return found if self.unsynced else [*before, "--no-sync", *after]
 
     def repair(self) -> None:
-        """Put back what a killed command left half done, unless another is at work."""
+        """Put back what a killed command left half done."""
         for claim in [Claim(self._script_path, self.env)] if self._script else above(self.directory, self.env):
             if claim.left_behind and not self.dry:
                 claim.take(self._name, self.out.say, wait=False)
                 claim.release()
 
     def claim(self) -> None:
-        """Be the only command that changes this project until a transaction ends. Before anything is read."""
+        """Be the only command that changes this project until a transaction ends. Call it before reading."""
         if self._claim is None and not (self.dry or self.line.has("--dry-run", "--check")):
             try:
                 self.repair()  # a torn file does not say what belongs to a workspace
@@ -97,7 +97,7 @@ class Command:
         return " ".join(["uvtorch", self.line.verb or "", *words])
 
     def hand_over(self, *warnings: str, said: Sequence[str] = (), options: Sequence[str] = ()) -> int:
-        """Let uv take over with the user's own command line and these options; shown only, with our `--dry-run`."""
+        """Let uv take over with the user's own command line and these options."""
         changes = self._claim is not None and self.line.verb in ("add", "remove", "lock")  # others wait for it
         words = self.line.with_options(*options) if options else self.line.argv
         with self.transaction(changes=changes) as tx:
@@ -110,10 +110,7 @@ class Command:
         return tx.code
 
     def transaction(self, *, changes: bool = True) -> Transaction:
-        """What changes the project, its workspace's root and their lock: all or nothing, and nobody else meanwhile.
-
-        Without `changes` there is nothing to keep from others.
-        """
+        """All changes of the project or none, and nobody else meanwhile; without `changes` nobody is kept away."""
         dry = self.dry or (changes and self.line.has("--dry-run"))  # uv's own: the edits would be made all the same
         if changes:
             self.claim()

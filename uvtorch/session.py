@@ -1,4 +1,4 @@
-"""What one command knows: its command line, the project, the machine, and what is asked for."""
+"""What one command knows: its words, the project, the machine, what is asked for."""
 
 import os
 import re
@@ -35,22 +35,22 @@ class Wanted(NamedTuple):
 
     @property
     def auto(self) -> bool:
-        """Whether detection was asked for by an option or the environment."""
+        """Whether detection is asked for."""
         return self.backend is None and self.origin != ""
 
     @property
     def explicit(self) -> bool:
-        """Whether the option says so: then what stands in the way gives way."""
+        """Whether the option says so: what stands in the way gives way."""
         return self.origin == "option"
 
     @property
     def insists(self) -> bool:
-        """Whether the command line says so, which counts more than the project's pins."""
+        """Whether the command line says so: it counts more than pins."""
         return self.origin in ("option", "local version")
 
 
 class Session(Command):
-    """One command and what it works on, looked up once, when it is asked for.
+    """One command and what it works on, each looked up once.
 
     Raises ProjectError, UsageError, MachineError, NoBuild, UvNotFound.
     """
@@ -72,7 +72,7 @@ class Session(Command):
 
     @cached_property
     def site(self) -> Workspace | None:
-        """The files that the command works on; None where there is no project."""
+        """The files that the command works on; None: no project."""
         if self._claim is None:
             self.repair()
         if self._script is not None:
@@ -88,7 +88,7 @@ class Session(Command):
 
     @property
     def required_site(self) -> Workspace:
-        """The files that the command works on. Raises ProjectError, as uv words it, where there is no project."""
+        """The same. Raises ProjectError, as uv words it, where there is none."""
         if self.site is None:
             raise ProjectError(
                 f"no `pyproject.toml` found in {self.directory} or any parent directory",
@@ -98,12 +98,12 @@ class Session(Command):
 
     @cached_property
     def project(self) -> Project:
-        """What the project's (or the script's) own file says, and what it inherits from its workspace's root."""
+        """The project or script, with what it inherits from its workspace's root."""
         return self.required_site.project()
 
     @cached_property
     def workspace(self) -> Project:
-        """The project; at its workspace's root with the members, whose requirements end in the same lock."""
+        """The project, at its workspace's root with the members' requirements."""
         root, project = self.required_site.root, self.project
         members = [manifest.data for manifest, _ in self.files[1:]] if self.required_site.at_root else []
         together = self.line.has("--all-packages")
@@ -111,7 +111,7 @@ class Session(Command):
 
     @cached_property
     def files(self) -> tuple[tuple[Manifest, Project], ...]:
-        """Every project of the workspace with its file, this one first: one lock, one build."""
+        """Every project of the workspace with its file, this one first."""
         site = self.required_site
         others = [] if site.at_root else [site.root]
         if not site.manifest.script:
@@ -124,17 +124,17 @@ class Session(Command):
         return tuple(project for _, project in self.files)
 
     def reread(self) -> None:
-        """Forget what the files said: uv or an edit has changed them."""
+        """Forget what the files said."""
         for name in ("site", "project", "workspace", "files"):
             self.__dict__.pop(name, None)
 
     @property
     def is_script(self) -> bool:
-        """Whether the command works on a script with inline metadata."""
+        """Whether it is a script with inline metadata."""
         return self.required_site.manifest.script
 
     def edit(self, tx: Transaction, file: PyProject, path: str | None = None) -> bool:
-        """Write an edited file, the project's own or that at `path`; whether it changed, also for a dry run."""
+        """Write an edited file, by default the project's own; whether it changed, also in a dry run."""
         path, after = path or self.required_site.manifest.path, file.render()
         before = self._unwritten.get(path, (file.raw,))[0]
         if tx.dry and after != before:
@@ -145,7 +145,7 @@ class Session(Command):
         return tx.edit(path, before, after)
 
     def claim_unread(self) -> bool:
-        """Claim the project after it was read; whether it has changed since."""
+        """Claim what was read already; whether it has changed since."""
         if self._claim is not None and self._claim.held:
             return False
         known = self.files if self.site else ()
@@ -162,7 +162,7 @@ class Session(Command):
         return (site.manifest.path, site.root.path, site.lock) if site else ()
 
     def begin_script(self) -> None:
-        """Give a script that has no metadata the block that `uv add --script` begins, for the same Python."""
+        """Give a script without metadata the block that `uv add --script` begins."""
         manifest = self.required_site.manifest
         if manifest.script and script_block(manifest.raw.decode("utf-8-sig")) is None:
             directory = locate.current_directory(self.line, self.env)
@@ -191,7 +191,7 @@ class Session(Command):
 
     @cached_property
     def catalog_directory(self) -> str | None:
-        """The copy of the catalog that the environment or the configuration names."""
+        """The copy of the catalog that is configured."""
         named, site = self.env.get("UVTORCH_CATALOG"), self.site
         if named or site is None or not self.project.config.catalog:
             return named or None
@@ -200,7 +200,7 @@ class Session(Command):
 
     @cached_property
     def index_base(self) -> str:
-        """Where the backends' indexes are, by option, variable, configuration, the project's pins, PyTorch's own."""
+        """Where the backends' indexes are: option, variable, configuration, the project's pins, PyTorch's own."""
         for named, origin in ((self._base, "--index-base"), (self.env.get("UVTORCH_INDEX_BASE"), "UVTORCH_INDEX_BASE")):
             if named:
                 return check_index_url(named, origin)
@@ -208,7 +208,7 @@ class Session(Command):
 
     @cached_property
     def outside(self) -> tuple[Index, ...]:
-        """The PyTorch indexes that uv is given for every package, by options, variables and configuration files."""
+        """PyTorch's indexes that options, variables and configuration files give uv for every package."""
         root = self.required_site.root
         data = {} if root.script else root.data
         found = (*given(self.line, self.env), *configured(root.directory, data, self.line, self.env))
@@ -216,9 +216,9 @@ class Session(Command):
 
     @cached_property
     def python(self) -> str | None:
-        """The Python that the project will use, as far as it is told: `3.12`, `3.14t`, `pypy3.10`; None: not told.
+        """The Python that the project will use: `3.12`, `3.14t`, `pypy3.10`; None: not told.
 
-        `--python`, `UV_PYTHON`, `.python-version` beside the project or its workspace's root, the environment there is.
+        By `--python`, `UV_PYTHON`, `.python-version` beside the project or the root, the environment there is.
         """
         if text := self.line.value("--python") or self.env.get("UV_PYTHON"):
             return minor_version(text)
@@ -243,13 +243,13 @@ class Session(Command):
 
     @property
     def is_dynamic(self) -> bool:
-        """Whether the build backend tells what the project requires, not its file."""
+        """Whether the build backend tells what the project requires."""
         table = self.required_site.manifest.data.get("project") or {}
         return not {"dependencies", "optional-dependencies"}.isdisjoint(table.get("dynamic", ()))
 
     @property
     def may_resolve_otherwise(self) -> bool:
-        """Whether something is known that makes uv resolve another torch than the requirements' text suggests."""
+        """Whether something may have uv resolve another torch than the requirements' text suggests."""
         names = (
             "constraint-dependencies",
             "override-dependencies",
@@ -271,7 +271,7 @@ class Session(Command):
         """What asks for a backend: the option, else a local version, else the environment.
 
         `requirements` are those of the command line; their local versions count wherever their markers hold (`here`: on
-        this machine). Raises UsageError for a contradiction and for a value that names no backend.
+        this machine). Raises UsageError for a contradiction or a value that names no backend.
         """
         option, named = torch_backend(self.line), any("+" in text for text in requirements)
         local = local_backend(requirements, self.machine if here else None) if named else None
@@ -282,14 +282,13 @@ class Session(Command):
             )
         if local and not backend:
             return Wanted(local, "local version")
-        variable = self.env.get("UV_TORCH_BACKEND")
-        auto = self.line.ours_has("--auto")
+        variable, auto = self.env.get("UV_TORCH_BACKEND"), self.line.ours_has("--auto")
         if variable and (auto or not option):  # --auto says no more than `auto = true`
             return Wanted(parse(backend_name(variable, "UV_TORCH_BACKEND")), "variable")
         return Wanted(backend, "--auto" if auto else "option") if option else Wanted()
 
     def backend_for(self, wanted: Wanted) -> Backend | None:
-        """The backend to choose: the one asked for, else the configured one, unless detection was asked for."""
+        """The backend to choose: that asked for, else the configured one unless detection is asked for."""
         detection = self.site is None or (wanted.auto and wanted.origin != "--auto")
         return wanted.backend or (None if detection else self.project.config.backend)
 
@@ -300,7 +299,7 @@ class Session(Command):
     def settle(self, request: Request) -> Decision:
         """Choose for a request, asking the indexes through uv where the catalog does not know.
 
-        Raises NoBuild where nothing fits or an index that must be asked cannot be.
+        Raises NoBuild where nothing fits or an index cannot be asked.
         """
         decision = choose(self.machine, request, self.catalog)
         if decision.refusal:
@@ -315,12 +314,12 @@ class Session(Command):
         return decision
 
     def _as_typed(self, hint: str) -> str:
-        """A remedy as it is typed here: `torch use` takes the backend as a word."""
+        """A remedy as `torch use` takes it."""
         command = "`uvtorch torch use \\1" + (f" --script {self._script}`" if self._script else "`")
         return re.sub("`--torch-backend ([^ `]+)`", command, hint) if self.line.verb == "torch" else hint
 
     def request(self, requirements: Sequence[str], backend: Backend | None = None) -> Request:
-        """The request that these requirements are, for this project's Pythons and within its constraints."""
+        """The request for this project's Pythons, within its constraints."""
         names = {"torch", *map(named_by, requirements)}
         constraints = self._settings.get("constraint-dependencies", ()) if self.site else ()
         within = (text for text in constraints if named_by(text) in names)
@@ -335,8 +334,7 @@ class Session(Command):
 def requirements_of(project: Project) -> tuple[str, ...]:
     """The project's own requirements of PyTorch packages, as it writes them.
 
-    Those of extras and groups in conflict are resolved each apart: they count only where there are no others, and
-    without what tells them apart.
+    Those of extras and groups in conflict count only where there are no others, and without what tells them apart.
     """
     items = project.pytorch_requirements()
     together = [item.text for item in items if item.target not in project.conflict_members]
@@ -366,12 +364,10 @@ _OTHERS = {"pypy": "pypy", "pp": "pypy", "graalpy": "graalpy", "graalvm": "graal
 
 
 def minor_version(request: str) -> str | None:
-    """The minor version that a Python request names: `3.12` for `cpython@3.12.4`, `cp312` and `cpython-3.12.4-linux…`.
+    """`3.12` for a request such as `cpython@3.12.4`, `cp312`, `cpython-3.12.4-linux…`; None: it names no version.
 
-    Another implementation keeps its name, `pypy3.10` or `graalpy`. None: no version is named.
+    Another implementation keeps its name, `pypy3.10` or `graalpy`.
     """
-    found = _PYTHON.match(request.lower())
-    other = _OTHERS.get(found[1] or "", "") if found else ""
-    if found is None or not found[2]:
-        return other or None
-    return f"{other}3.{int(found[2])}{'t' if found[3] else ''}"
+    implementation, minor, free_threaded = _PYTHON.findall(request.lower())[0]  # it matches nothing as well
+    other = _OTHERS.get(implementation, "")
+    return f"{other}3.{int(minor)}{'t' if free_threaded else ''}" if minor else other or None

@@ -1,4 +1,4 @@
-"""What a new lock calls for: PyTorch packages that others brought, and those that nothing needs any more."""
+"""What a new lock calls for: packages that came along, and those that nothing needs any more."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -30,7 +30,7 @@ from uvtorch.transaction import Transaction, content
 
 
 def follow_and_sync(command: Command, tx: Transaction, before: bytes, *, late: bool = False) -> None:
-    """See to the lock that uv's own command left, and sync where that changed it, or where syncing is `late`."""
+    """See to the lock that uv's own command left; sync where that changed it, or is `late`."""
     session = command if isinstance(command, Session) else Session(command.line, command.env, dry=command.dry)
     changed = follow_lock(session, tx, before)
     if (late or changed) and command.line.verb in ("add", "remove") and not command.unsynced:
@@ -43,7 +43,7 @@ def follow_and_sync(command: Command, tx: Transaction, before: bytes, *, late: b
 
 
 def _newer_elsewhere(session: Session) -> Iterator[str]:
-    """What an upgrade did not bring: a newer torch that runs here, from another index than the pinned one."""
+    """A newer torch that runs here, from another index than the pinned one."""
     backend = next((one.backend for one in pins_of(session) if one.package == "torch"), None)
     texts = workspace_requirements(session)
     with suppress(NoBuild, MachineError):
@@ -55,7 +55,7 @@ def _newer_elsewhere(session: Session) -> Iterator[str]:
 
 
 def _strays(session: Session, lock: Lock) -> tuple[str, ...]:
-    """The PyTorch packages that some platform gets from elsewhere than the workspace chose, torch first."""
+    """The PyTorch packages that some platform gets from elsewhere than the workspace chose."""
     pinning = (one for one in session.projects if any(one.is_pytorch(source.package) for source in one.sources))
     project = next(pinning, session.project)
     environments = [Environment(platform) for platform in MAIN_PLATFORMS]
@@ -67,8 +67,8 @@ def _strays(session: Session, lock: Lock) -> tuple[str, ...]:
 def follow_lock(session: Session, tx: Transaction, before: bytes) -> bool:
     """See to uv's new lock, which was `before`; whether the project was edited and locked again.
 
-    PyTorch packages that others brought are named in the group `uvtorch`, or in every backend choice, so that the
-    sources apply to them. A project that pins nothing is pinned where an `add` brought torch.
+    What came along is named in the group `uvtorch`, or in every backend choice, so that the sources apply to it. A
+    project that pins nothing is pinned where an `add` brought torch.
     """
     if tx.dry or session.is_script or content(session.required_site.lock) == before:
         return False
@@ -98,7 +98,7 @@ def pin_project(
 ) -> bool:
     """Pin the workspace for what it names, else for the torch that comes along, and lock; whether it is pinned.
 
-    `lock`: for what comes along uv resolves first. `command`: the user's own `uv lock`.
+    `lock`: have uv resolve what comes along first. `command`: the user's own `uv lock`.
     """
     if workspace_packages(session):
         pinned = pin_and_lock(session, tx, wanted, command)
@@ -193,7 +193,7 @@ def _was_locked(name: str, before: bytes) -> bool:
 
 
 def users_of(session: Session, names: Iterable[str], without: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:
-    """For each name the locked packages that require it, `without` left out; the project if its file does not tell."""
+    """For each name the locked packages that require it, `without` left out."""
     lock, project = locked(session), session.project
     if not lock.named("torch"):
         return {}
@@ -207,9 +207,9 @@ def users_of(session: Session, names: Iterable[str], without: Iterable[str] = ()
 
 
 def change_choices(session: Session, tx: Transaction, file: PyProject, ours: Collection[int | None], text: str) -> None:
-    """Write the edits of `file`, run uv's own command for the words that are not `ours`, by their places, and lock.
+    """Write the edits of `file`, run uv's command for the words not at the positions `ours`, and lock; say `text`.
 
-    New requirements without a bound get that of what was locked, as with `uv add`. `text` is the decision to say.
+    New requirements get a bound from the lock, as with `uv add`.
     """
     line, locks = session.line, not session.frozen
     before, standing = content(session.required_site.lock), {one.place for one in unbounded(session)}

@@ -1,4 +1,4 @@
-"""Pins and lower bounds of a whole workspace: which there are, and changing all of its files together."""
+"""Pins and lower bounds of a whole workspace, and changing all of its files together."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ def pins_of(session: Session) -> tuple[Source, ...]:
 
 
 def selected_pins(session: Session) -> tuple[Source, ...]:
-    """The pins of the workspace, those for an extra or a group alone included."""
+    """The same of the whole workspace, with those for an extra or a group alone."""
     return tuple(pin for project in session.projects for pin in _pins(project))
 
 
@@ -43,10 +43,10 @@ def _pins(project: Project) -> Iterator[Source]:
 
 
 def pins_unsaid(session: Session) -> tuple[Source, ...]:
-    """Where torch comes from though no source of a project's base says so.
+    """Where torch comes from though no base's source says so.
 
-    An extra or group pins it, of a workspace's member; or a dependency from a repository or a path does, whose own
-    sources uv applies: another index beside that is an error.
+    A member's extra or group pins it; or a dependency from a repository or a path does, whose own sources uv applies:
+    another index beside that is an error.
     """
     if found := selected_pins(session):
         alike = {one.url for one in found} == {found[0].url}
@@ -59,18 +59,18 @@ def pins_unsaid(session: Session) -> tuple[Source, ...]:
 
 
 def workspace_packages(session: Session) -> tuple[str, ...]:
-    """The PyTorch packages that the requirements of the whole workspace name."""
+    """The PyTorch packages that the workspace requires."""
     return torch_first(sorted(name for project in session.projects for name in project.pytorch_packages()))
 
 
 def workspace_requirements(session: Session) -> tuple[str, ...]:
-    """The requirements of PyTorch packages of the whole workspace, torch where it has none."""
+    """The workspace's requirements of PyTorch packages; torch if it has none."""
     texts = dict.fromkeys(text for project in session.projects for text in requirements_of(project))
     return tuple(texts) or ("torch",)
 
 
 class Change:
-    """Edits of every file of the workspace that says something about PyTorch."""
+    """Edits of every file of the workspace."""
 
     def __init__(self, session: Session, tx: Transaction) -> None:
         self.session = session
@@ -89,10 +89,10 @@ class Change:
         *,
         keeping: Sequence[str] | None = None,
     ) -> None:
-        """Pin every project of the workspace that names PyTorch packages or pins them; this one if no other does.
+        """Pin every project that names PyTorch packages or pins them; this one if no other does.
 
         At a workspace's root its members' packages are pinned in the root's file, whose sources they inherit.
-        `keeping`: the requirements that keep their local version, None: those of this project that have one.
+        `keeping`: the requirements that keep their local version; None: all of this project.
         """
         self._pins, base = True, self.session.index_base
         own, *others = self.files
@@ -113,7 +113,7 @@ class Change:
         edits.bound(file, [(name, limit) for name, limit in decision.bounds if name in standing])
 
     def _overridden(self, path: str) -> tuple[str, ...]:
-        """The pinned packages that the workspace's root overrides: sources reach them in its file alone."""
+        """The pinned packages that the workspace's root overrides, which its sources alone reach."""
         root, (project, _) = self.session.required_site.root, self.files[path]
         texts = root.data.get("tool", {}).get("uv", {}).get("override-dependencies", ()) if path == root.path else ()
         return tuple(name for name in map(named_by, texts) if name and project.is_pinned(name))
@@ -134,7 +134,7 @@ class Change:
                     file.set_requirement(target, package, *map(without_local, found))
 
     def take_bounds_away(self, lowered: "Iterable[Lowered]") -> None:
-        """Take lower bounds away; `bound_anew` writes those that the lock admits."""
+        """Take lower bounds away, for `bound_anew` to write others."""
         for one in lowered:
             self.files[one.path][1].set_requirement(one.target, one.package, with_bound(one.before))
 
@@ -158,7 +158,7 @@ def _is_published(data: Mapping[str, Any]) -> bool:
 
 
 def _beside_pins(session: Session) -> Iterator[str]:
-    """What uv says and does beside pins because of its configuration."""
+    """What uv does beside pins because of its configuration."""
     root = session.required_site.root
     path = None if root.script else uv_toml(root.directory, root.data)
     name, own = os.path.relpath(path or root.path), os.path.relpath(root.path)
@@ -174,7 +174,7 @@ def _beside_pins(session: Session) -> Iterator[str]:
 
 
 class Lowered(NamedTuple):
-    """A requirement as it was before it lost its bound, or before it gets one."""
+    """A requirement that lost its bound, or gets one, as it was before."""
 
     path: str
     """The file that it stands in."""
@@ -184,17 +184,14 @@ class Lowered(NamedTuple):
 
     @property
     def place(self) -> tuple[str, Target, str]:
-        """Where it stands, however it is written."""
+        """Where it stands."""
         return self[:3]
 
 
 def decide_lowering(
     session: Session, requirements: Sequence[str], backend: Backend | None
 ) -> tuple[Decision, tuple[Lowered, ...]]:
-    """The decision; where only lower bounds as `uv add` writes them stand in its way, without those.
-
-    Raises NoBuild as `Session.decide` does.
-    """
+    """The decision, without lower bounds as `uv add` writes them where these alone stand in its way. NoBuild."""
     try:
         first: Decision | NoBuild = session.decide(requirements, backend)
     except NoBuild as error:
@@ -212,7 +209,7 @@ def decide_lowering(
 
 
 def lower_bounds(session: Session) -> Iterator[Lowered]:
-    """The single `>=` bounds of the workspace's direct PyTorch requirements: nobody asked for those."""
+    """The single `>=` bounds of direct PyTorch requirements: nobody asked for those."""
     for manifest, project in session.files:
         places = [(one.target, one.package) for one in project.requirements]
         for item in project.pytorch_requirements():
@@ -228,13 +225,13 @@ def with_bound(text: str, bound: str = "") -> str:
 
 
 def without_bounds(requirements: Iterable[str], lowered: Iterable[Lowered]) -> tuple[str, ...]:
-    """The same requirements, those that are lowered without their bounds."""
+    """The same, those that are lowered without their bounds."""
     texts = {one.before for one in lowered}
     return tuple(with_bound(text) if text in texts else text for text in requirements)
 
 
 def bound_anew(session: Session, tx: Transaction, lowered: Sequence[Lowered], kind: str | None = None) -> None:
-    """Give requirements that stand without a bound now the one they had, or one that the lock admits, which is told.
+    """Give requirements without a bound the one they had, or one that the lock admits, and tell that.
 
     `kind`: that of `uv add --bounds`.
     """
@@ -263,10 +260,7 @@ def unbounded(session: Session) -> list[Lowered]:
 
 
 def _lowest_locked(lock: Lock, project: Project, package: str, target: Target) -> Version | None:
-    """The lowest version of a package that its own indexes gave to a target, else the lowest of all.
-
-    The base is resolved with each choice, and must admit what each of them has.
-    """
+    """The lowest version that its own indexes gave to a target, else of all: the base must admit every choice's."""
     urls = [one.url for one in project.sources if (one.package, one.target) == (package, target)]
     found = [(Version(row.version), row.location) for row in lock.named(package) if row.version]
     own = [version for version, url in found if same_url(url, *urls)]
@@ -274,7 +268,7 @@ def _lowest_locked(lock: Lock, project: Project, package: str, target: Target) -
 
 
 def _bound(version: Version, kind: str | None) -> str:
-    """The specifier that `uv add --bounds KIND` writes for a version; `lower` if no kind is given."""
+    """What `uv add --bounds KIND` writes; None: `lower`."""
     if kind == "exact":
         return f"=={version.public}"
     if kind not in ("major", "minor"):

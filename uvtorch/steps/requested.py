@@ -1,4 +1,4 @@
-"""Requirements that a command names in its words and files: those of PyTorch packages, and uv's arguments for them."""
+"""Requirements that a command names in its words and files."""
 
 import os
 import tomllib
@@ -27,7 +27,7 @@ class Requested(NamedTuple):
 
 
 def requested_by(session: Session) -> tuple[Requested, ...]:
-    """The PyTorch packages among the requirements and in the requirements files."""
+    """The PyTorch packages that the words and the requirements files name."""
     line, directory = session.line, current_directory(session.line, session.env)
     rows: list[tuple[str, int | None]] = [*zip(line.positionals, line.positionals_at, strict=True)]
     for path in line.values("--requirements"):
@@ -38,7 +38,7 @@ def requested_by(session: Session) -> tuple[Requested, ...]:
 
 
 def words_with(session: Session, requested: Sequence[Requested], decision: Decision) -> list[str]:
-    """The arguments for uv, the PyTorch requirements without local versions and within the decision's bounds."""
+    """uv's arguments, PyTorch's requirements without local versions and within the decision's bounds."""
     words, bounds = [*session.line.argv], dict(decision.bounds)
     for item in requested:
         if item.position is not None:
@@ -47,7 +47,7 @@ def words_with(session: Session, requested: Sequence[Requested], decision: Decis
 
 
 def requirements_in(path: str, keys: Collection[str] = ("base",), seen: frozenset[str] = frozenset()) -> Iterator[str]:
-    """The requirements in a file as pip reads them: `-r` files included, comments and options left out.
+    """The requirements in a file as pip reads them, with those of `-r` files.
 
     pyproject.toml and scripts give what their metadata requires, pyproject.toml for `keys`: `base`, `extra NAME` (`*`:
     all), `group NAME`. A file that cannot be read gives nothing: uv says so better.

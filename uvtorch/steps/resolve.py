@@ -46,9 +46,9 @@ OUT_OF_REACH = 2
 
 
 def newest_torch(lock: Lock, backend: Backend | None = None) -> str | None:
-    """The release of torch that a lock holds, of a backend's index where it holds one from there; None: none.
+    """The release of torch that a lock holds, from a backend's index if it has one from there; None: none.
 
-    One that is there for no platform (`override-dependencies = ["torch; sys_platform == 'never'"]`) is none.
+    One for no platform (`override-dependencies = ["torch; sys_platform == 'never'"]`) is none.
     """
     required = any(marker is None or "extra" in marker or can_hold(marker) for marker in _markers(lock))
     rows = lock.named("torch") if required else ()
@@ -65,7 +65,7 @@ def _markers(lock: Lock) -> Iterator[str | None]:
 
 
 class Outcome(NamedTuple):
-    """What became of one run of uv under the pins of a decision, or without pins."""
+    """What became of one run of uv under the pins of a decision."""
 
     decision: Decision
     code: int
@@ -75,7 +75,7 @@ class Outcome(NamedTuple):
 
 
 class Pinning:
-    """What a build is chosen for. A command says how it writes the pins, and what uv is asked to resolve."""
+    """What a build is chosen for. A command says how it writes pins, and what uv resolves."""
 
     loud = False
     """uv speaks, and syncs, at the first run: it is expected to resolve what the text says."""
@@ -106,8 +106,8 @@ class Pinning:
     def settle(self, decision: Decision, refusal: NoBuild | None = None) -> Decision | None:
         """Pin for what the text suggests (no backend: `refusal` says why), then for what uv makes of it.
 
-        The decision that holds in the end, told. None, and the files as before: uv resolves no torch, or a dependency
-        says where it comes from. Raises NoBuild where no build fits; where uv fails, the transaction ends.
+        The decision that holds, told. None, and the files as before: uv resolves no torch, or a dependency says where
+        it comes from. Raises NoBuild where no build fits; where uv fails, the transaction ends.
         """
         if decision.backend is None:
             return self._without_pins(refusal)
@@ -127,7 +127,7 @@ class Pinning:
         return None
 
     def _without_pins(self, refusal: NoBuild | None, first: Outcome | None = None) -> Decision | None:
-        """Resolve without pins, and pin for what comes out. `first`: what came of pins."""
+        """Resolve without pins, and pin for what comes out."""
         free = self._under(Decision(None))
         if free.code and refusal:
             raise refusal
@@ -143,7 +143,7 @@ class Pinning:
             raise refusal or error from None
 
     def for_release(self, torch: str, along: Sequence[str]) -> Outcome:
-        """Pin for the torch that uv resolved without pins, as `decide_for` chooses."""
+        """Pin for the torch that uv resolved without pins."""
         decision = self.decide_for(torch)
         outcome = self._under(decision, along)
         if outcome.code == NO_SOLUTION and decision.torch != torch:
@@ -152,20 +152,20 @@ class Pinning:
         return outcome
 
     def decide_for(self, torch: str) -> Decision:
-        """The decision for the torch that uv resolved without a pin, or an older one, which uv may admit. NoBuild."""
+        """The decision for the torch that uv resolved without pins, or an older one. Raises NoBuild."""
         with suppress(NoBuild):
             return self._decide_with(torch, "<=")
         return self._decide_with(torch)
 
     def refined(self, decision: Decision, torch: str) -> Decision:
-        """The decision for the older release that uv resolved under one ("": unknown); the same if none is better."""
+        """The decision for the older release that uv resolved ("": unknown); the same if none is better."""
         if torch and decision.torch and number(torch) < number(decision.torch):
             with suppress(NoBuild):
                 return self._decide_with(torch)
         return decision
 
     def _decide_with(self, torch: str, relation: str = "==") -> Decision:
-        """Choose for the requirements and a release, whatever they say of torch: overrides may have replaced it."""
+        """Choose for a release, whatever the requirements say of torch: overrides may replace it."""
         texts = map(without_local, self.requirements)
         mended = (
             bare_requirement(one) if named_by(one) == "torch" and not allows(one, torch) else one for one in texts
@@ -201,7 +201,7 @@ class Pinning:
         return Outcome(decision, code, said, torch)
 
     def tell(self, outcome: Outcome, along: Sequence[str] = ()) -> Decision:
-        """Tell what was pinned, uv's words first; where uv failed, end as it did."""
+        """Tell uv's words and what was pinned; where uv failed, end as it did."""
         if outcome.code:
             self.end(outcome)
         self.tx.tell(outcome.said)
@@ -209,7 +209,7 @@ class Pinning:
         return outcome.decision
 
     def tell_decision(self, decision: Decision, torch: str | None = None, along: Sequence[str] = ()) -> None:
-        """Say once what was decided, with the torch that uv locked, and for which packages that came `along`."""
+        """Say once what was decided, with the torch that is locked, and which packages came `along`."""
         if decision is not self._told:
             prefix = f"{', '.join(along)} came along: " if along else ""
             self.tx.say(prefix + decision_line(decision, torch), *decision.beyond(torch or decision.torch))
@@ -217,7 +217,7 @@ class Pinning:
         self._told = decision
 
     def leave_to_pypi(self, decision: Decision) -> bool:
-        """Whether PyPI's build is left in place, as on a Mac that nobody named a backend on; that is told."""
+        """Whether PyPI's build is left in place, as on a Mac; that is told."""
         release = f" (torch {decision.torch})" if decision.torch else ""
         if leaves := leaves_to_pypi(self.session, self.backend):
             self.tx.say(f"using PyPI's build{release}: it is the right one on macOS; nothing is pinned")
@@ -227,7 +227,7 @@ class Pinning:
 class WorkspacePinning(Pinning):
     """Pins in every file of the workspace, and `uv lock`; `command` is the user's own.
 
-    An explicit word takes local versions out of the requirements, and lowers lower bounds that alone stand in the way.
+    An explicit word takes local versions out, and lowers lower bounds that alone stand in the way.
     """
 
     def __init__(self, session: Session, tx: Transaction, wanted: Wanted, command: Sequence[str] | None = None) -> None:
@@ -242,7 +242,7 @@ class WorkspacePinning(Pinning):
         return self.command
 
     def edit(self, decision: Decision, along: Sequence[str] = ()) -> bool:
-        """Write the pins and the bounds that go with them; whether that changed anything."""
+        """Write the pins and their bounds; whether that changed anything."""
         change, explicit = Change(self.session, self.tx), self.wanted.explicit
         change.take_bounds_away(self.lowered)
         if explicit or not decision.backend:
@@ -279,9 +279,9 @@ class WorkspacePinning(Pinning):
 
 
 def pin_and_lock(session: Session, tx: Transaction, wanted: Wanted, command: Sequence[str] | None = None) -> bool:
-    """Pin the whole workspace to the build for this machine, or the one asked for, and lock; whether it is pinned.
+    """Pin the workspace for this machine, or as asked for, and lock; whether it is pinned. Raises NoBuild.
 
-    Nothing is where uv resolves no torch. `command`: the user's own `uv lock`. Raises NoBuild.
+    Nothing is where uv resolves no torch. `command`: the user's own `uv lock`.
     """
     pinning, decision, refusal = WorkspacePinning(session, tx, wanted, command), Decision(None), None
     try:
@@ -297,9 +297,9 @@ def pin_and_lock(session: Session, tx: Transaction, wanted: Wanted, command: Seq
 
 
 def pin_transitive(session: Session, tx: Transaction, wanted: Wanted) -> bool:
-    """Pin for the PyTorch packages that only other packages need, as they are locked, and lock; whether it is pinned.
+    """Pin for PyTorch packages that only other packages need, as they are locked, and lock; whether it is pinned.
 
-    Where no build fits, a warning: nobody asked for torch by name.
+    Where no build fits, a warning: nobody asked for torch.
     """
     torch, pinning = newest_torch(locked(session)), WorkspacePinning(session, tx, wanted)
     if torch is None or leaves_to_pypi(session, pinning.backend) or says_dependency(session, wanted):
@@ -324,13 +324,13 @@ def pin_transitive(session: Session, tx: Transaction, wanted: Wanted) -> bool:
 
 
 def unfit(torch: str, error: NoBuild) -> str:
-    """The warning for a torch that came along and has no build for this machine."""
+    """The warning for a torch that came along and has no build here."""
     why = ". ".join([str(error).rstrip("."), *error.hints[:1]])
     return f"{f'torch {torch}'.strip()} came along from PyPI and may not run here: {why}"
 
 
 def leaves_to_pypi(session: Session, backend: Backend | None) -> bool:
-    """Whether this is a Mac and nobody named a backend: PyPI's wheel is right, for it and for the others."""
+    """Whether this is a Mac and nobody named a backend: PyPI's wheel is right for all."""
     return backend is None and session.machine.platform.system == "macos"
 
 
@@ -338,7 +338,7 @@ def leaves_to_pypi(session: Session, backend: Backend | None) -> bool:
 
 
 def says_dependency(session: Session, wanted: Wanted) -> bool:
-    """Whether a dependency says where torch comes from. Raises ProjectError where another backend is asked for."""
+    """Whether a dependency says where torch comes from. ProjectError where another backend is asked for."""
     pins = () if pins_of(session) else pins_unsaid(session)
     if pins and wanted.explicit and (wanted.backend or session.decide(("torch",)).backend) != pins[0].backend:
         raise ProjectError(
@@ -349,10 +349,10 @@ def says_dependency(session: Session, wanted: Wanted) -> bool:
 
 
 def left_to_uv(session: Session) -> tuple[str, ...] | None:
-    """Lines to say where uv has torch from elsewhere, and no pin may replace that; None: it has not.
+    """What to say where uv has torch from elsewhere, and no pin may replace that; None: it has not.
 
-    It locked wheel variants (PEP 825, its preview `wheel-variants`), or a build from an index of the user's own that
-    serves every package, as the local version tells: PyPI has none.
+    It locked wheel variants (PEP 825, its preview `wheel-variants`), or a build from an index of the user's own, as
+    the local version tells: PyPI has none.
     """
     if b"\nvariants-json" in b"".join(rows_in(content(session.required_site.lock))):
         return ("torch is locked with wheel variants: uv takes the one that fits, nothing is pinned",)
@@ -361,7 +361,7 @@ def left_to_uv(session: Session) -> tuple[str, ...] | None:
 
 
 def brought(session: Session) -> tuple[str, ...]:
-    """The PyTorch packages of the lock that no requirement of the workspace names."""
+    """The locked PyTorch packages that no requirement of the workspace names."""
     names = {package.name for package in locked(session).packages if session.project.is_pinned(package.name)}
     return torch_first(sorted(names.difference(workspace_packages(session))))
 
@@ -370,9 +370,9 @@ def brought(session: Session) -> tuple[str, ...]:
 
 
 def pin_script(session: Session, tx: Transaction, wanted: Wanted) -> tuple[str, ...]:
-    """Pin a script; the packages that are pinned anew, none where uv resolves no torch or the pins stood already.
+    """Pin a script; what is pinned anew: nothing where uv resolves no torch or the pins stood. Raises NoBuild.
 
-    Those that come with others are named among its dependencies. Raises NoBuild.
+    Packages that come with others are named among its dependencies.
     """
     direct, pinning = workspace_packages(session), WorkspacePinning(session, tx, wanted)
     versions = {} if direct and pins_of(session) else _resolved_in_script(session)
@@ -399,15 +399,12 @@ def _resolved_in_script(session: Session) -> dict[str, str]:
 
 
 def reinstalled(packages: Iterable[str]) -> tuple[str, ...]:
-    """The options that have uv put these in anew: it keeps what satisfies a requirement, whatever its index."""
+    """The options that have uv put these in anew: it keeps what satisfies a requirement."""
     return tuple(word for name in packages for word in ("--reinstall-package", name))
 
 
 def put_in_place(session: Session, tx: Transaction, packages: Sequence[str] = (), *, begin: bool = False) -> None:
-    """Lock the project; for a script put the builds that are pinned now into its lock and its environment.
-
-    `begin`: make that environment.
-    """
+    """Lock the project; put what a script pins into its lock and its environment, which `begin` makes."""
     site, relock = session.required_site, choices.relock_command(session)
     if not session.is_script:
         tx.uv(*relock)
@@ -418,7 +415,7 @@ def put_in_place(session: Session, tx: Transaction, packages: Sequence[str] = ()
 
 
 def out_of_place(session: Session) -> tuple[str, ...]:
-    """The packages that the script's environment has from another backend than the script pins."""
+    """What the script's environment has from another backend than it pins."""
     from uvtorch import environment  # noqa: PLC0415  `sync --auto` in a project need not wait for it
 
     pins = {pin.backend for pin in session.project.pins(session.machine.platform)}

@@ -1,7 +1,4 @@
-"""uv's own `add`, `remove` or `lock`, and then what its lock calls for.
-
-Most adds bring nothing of PyTorch's, and nobody should feel how that is told: this module imports little.
-"""
+"""uv's own `add`, `remove` or `lock`, then what its lock calls for. Most bring nothing of PyTorch's: imports little."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -17,7 +14,7 @@ from uvtorch.transaction import Transaction, content
 def names_pytorch(command: Command) -> bool:
     """Whether what is named may be PyTorch's, or compiled against it. A script has no lock to tell it later.
 
-    To an `add` the bare names of what is pinned, torch among them, do not count: there is nothing to choose.
+    To an `add` bare names of what is pinned do not count: there is nothing to choose.
     """
     line = command.line
     texts = {text for text in line.positionals if (name := begins_with(text)) in roles() or name in extension_names()}
@@ -31,10 +28,7 @@ def names_pytorch(command: Command) -> bool:
 def watch(
     command: Command, edit: Callable[[Transaction], object] | None = None, *, warnings: Sequence[str] = ()
 ) -> int:
-    """Run uv's own command, then see to its lock; plain uv where there is no project or no lock to come.
-
-    `edit` changes the project's file before that.
-    """
+    """Run uv's own command after `edit`, then see to its lock; plain uv where there is none to come."""
     line = command.line
     command.claim()
     paths = _files(command)
@@ -60,7 +54,7 @@ def watch(
 
 
 def _files(command: Command) -> tuple[str, str] | None:
-    """The project's file and the lock that the command makes; None where there is none."""
+    """The project's file and its lock; None where none is made."""
     leaves_lock = command.line.has("--script", "--no-sources", "--check", "--dry-run")
     if leaves_lock or command.sources_off or command.frozen:
         return None

@@ -32,9 +32,9 @@ from uvtorch.transaction import Transaction, UvFailedError, content, quoted
 
 
 def add(session: Session) -> int:
-    """Add what the command line names; where that is no PyTorch package, or the user names the index, as uv does.
+    """Add what the command line names; what is not PyTorch's, or has its index named, as uv does.
 
-    Raises UvtorchError where it cannot be done.
+    Raises UvtorchError.
     """
     line = session.line
     if session.sources_off or line.has("--no-index"):
@@ -62,14 +62,14 @@ def add(session: Session) -> int:
 
 
 def _leave_to_uv(session: Session, reason: str) -> int:
-    """Hand over; but not in silence where uvtorch was told to choose."""
+    """Hand over, not in silence where a build was asked for."""
     if session.line.ours_has("--torch-backend"):
         raise UsageError(f"--torch-backend has nothing to do here: {reason}")
     return session.hand_over()
 
 
 def _add_extensions(session: Session, requested: Sequence[Requested]) -> tuple[int | None, tuple[str, ...]]:
-    """The exit code where packages compiled against torch were added, and warnings for when uv adds them."""
+    """The exit code where packages compiled against torch were added; else warnings for when uv does."""
     named = extension_names().intersection(map(begins_with, session.line.positionals))
     if not named and "UVTORCH_EXTENSIONS" not in session.env:
         return None, ()
@@ -174,7 +174,7 @@ class Adding(Pinning):
         follow_and_sync(session, tx, self.before)
 
     def _is_settled(self) -> bool:
-        """Whether all of these have sources, torch is named and stays: then there is nothing to edit."""
+        """Whether all have sources, torch is named and stays: there is nothing to edit."""
         requirements = self.session.project.requirements
         have = {source.package for source in self.session.project.sources}
         grouped = {item.package for item in requirements if item.target == GROUP}
@@ -182,7 +182,7 @@ class Adding(Pinning):
         return have.issuperset(self.packages) and grouped.isdisjoint(self.packages) and "torch" in named - self.replaced
 
     def _edit_like(self, pins: Sequence[Source]) -> Decision:
-        """Write the sources, and the bounds that the project's torch asks for: torchaudio names no torch by itself."""
+        """Write the sources, and what the project's torch asks for: torchaudio names no torch."""
         session, file, backend, decision = self.session, self.session.file(), pins[0].backend, Decision(None)
         torch = newest_torch(locked(session), backend)
         fixed = (f"torch=={torch}",) if torch and "torch" not in self.packages else ()
@@ -217,7 +217,7 @@ class Adding(Pinning):
                 )
 
     def _serves(self, backend: Backend | None) -> bool:
-        """Whether nothing is known against an index's having what is asked for."""
+        """Whether nothing is known against an index's having that."""
         catalog = self.session.catalog
         if backend is None or backend not in catalog.builds:
             return True
@@ -227,7 +227,7 @@ class Adding(Pinning):
     # Several builds to choose from
 
     def _to_choices(self) -> None:
-        """Into every choice, with the sources that torch has there; into one if one is named."""
+        """Into every choice, or into one that is named."""
         session, project = self.session, self.session.project
         positions = {item.position for item in self.requested}
         if session.line.has("--extra", "--marker", "-m") or None in positions:
@@ -278,7 +278,7 @@ class Adding(Pinning):
 
 
 def _wants_variants(session: Session) -> bool:
-    """Whether uv's preview of wheel variants is on: then uv is to look for them before anything is pinned."""
+    """Whether uv's preview is on: then it is to look for variants before anything is pinned."""
     line, env = session.line, session.env
     named = " ".join((*line.values("--preview-features"), env.get("UV_PREVIEW_FEATURES", "")))
     return "wheel-variants" in named or line.has("--preview") or is_set(env, "UV_PREVIEW")

@@ -1,4 +1,4 @@
-"""`uvtorch remove`: PyTorch packages with what only they needed, out of every backend choice; all else as uv has it."""
+"""`uvtorch remove`: PyTorch packages with what only they needed; all else as uv has it."""
 
 from uvtorch import edits
 from uvtorch.packages import extension_names, normalize, roles
@@ -11,10 +11,10 @@ from uvtorch.steps.watch import watch
 
 
 def remove(session: Session) -> int:
-    """Run uv's own command, after the edits that uv does not make.
+    """Run uv's own command, after the edits that uv does not make. Raises UvtorchError.
 
-    uv takes a package's sources out with its last requirement; what uvtorch wrote is ours to take out, and what the
-    packages that stay still need is named in the group. Raises UvtorchError where the project cannot be read.
+    uv takes a package's sources out; what uvtorch wrote is ours to take out, and what is still needed is named in the
+    group.
     """
     if session.site is None:
         return session.hand_over()  # uv says what is missing

@@ -1,4 +1,4 @@
-"""`uvtorch torch use BACKEND|auto|none`: pin the whole workspace, or a script, to one backend; or take the pins out."""
+"""`uvtorch torch use BACKEND|auto|none`: pin the workspace or a script to one backend, or take the pins out."""
 
 import os
 from typing import Final
@@ -59,7 +59,7 @@ def use(session: Session, backend: str | None, base: str | None, script: str | N
 
 
 def _move(session: Session, tx: Transaction, wanted: Wanted | None) -> None:
-    """Take the indexes of the workspace from another base, and lock unless a build is `wanted` besides."""
+    """Take the indexes from another base, and lock unless a build is `wanted` besides."""
     base, change = session.index_base, Change(session, tx)
     urls = {url for project, file in change.files.values() for url in edits.move(file, project, base)}
     if wanted:
