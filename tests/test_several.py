@@ -259,6 +259,14 @@ def test_the_release_that_is_locked_is_judged_not_one_that_might_be(
     assert told(words.split(), "v100-580") == line  # Volta's kernels end with torch 2.10 on cu128
 
 
+def test_constraints_bound_what_a_choice_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(lay_out("extras-documented", tmp_path))
+    assert told(["sync", "--auto"], "v100-580") == "sync --extra cpu; a warning"
+    file = tmp_path / "pyproject.toml"
+    file.write_text(file.read_text().replace("[tool.uv]\n", '[tool.uv]\nconstraint-dependencies = ["torch<2.11"]\n'))
+    assert told(["sync", "--auto"], "v100-580") == "sync --extra cu128"
+
+
 @pytest.mark.parametrize("text", ["", "not a lock", "[[package]]\nname = 1\n"])
 def test_a_lock_that_cannot_be_read_is_uvs_affair(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(lay_out("extras-documented", tmp_path))

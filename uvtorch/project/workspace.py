@@ -124,11 +124,14 @@ def _root(manifest: Manifest) -> Manifest:
 def _member_directories(root: Manifest) -> list[str]:
     """What the `members` globs find, each once, less `exclude`."""
     table = _table(root.data, "tool", "uv", "workspace")
-    found: dict[str, dict[str, str]] = {"members": {}, "exclude": {}}
-    for key, places in found.items():
+    found: dict[str, str] = {}
+    for key in ("members", "exclude"):
         patterns = table.get(key)
         for pattern in patterns if isinstance(patterns, list) else ():
             for name in sorted(glob(str(pattern), root_dir=root.directory, recursive=True, include_hidden=True)):
                 path = os.path.normpath(os.path.join(root.directory, name))
-                places.setdefault(os.path.realpath(path), path)
-    return [path for place, path in found["members"].items() if place not in found["exclude"]]
+                if key == "members":
+                    found.setdefault(os.path.realpath(path), path)
+                else:
+                    found.pop(os.path.realpath(path), None)
+    return list(found.values())

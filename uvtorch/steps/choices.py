@@ -115,7 +115,7 @@ def fitting(session: Session, machine: Machine, choices: Sequence[Choice], *, us
         backends,
         session.catalog,
         torch=[locked_release(lock, backend) for backend in backends],
-        requirements=[requirements_of_choice(session.workspace, one) for one in known],
+        requirements=[session.request(requirements_of_choice(session.workspace, one)).requirements for one in known],
         last=[at for at, one in enumerate(known) if one.kind == "base" and not one.stated],
     )
     options = dict(zip(known, ranking.options, strict=True))
@@ -253,9 +253,7 @@ def target_of(line: CommandLine) -> Target | None:
     extra, group = line.value("--optional"), line.value("--group")
     if extra is not None:
         return Target("extra", extra)
-    if group is not None or line.has("--dev"):
-        return Target("group", group or "dev")
-    return None
+    return Target("group", group or "dev") if group is not None or line.has("--dev") else None
 
 
 def sync_command(session: Session) -> tuple[tuple[str, ...], tuple[str, ...]]:
