@@ -24,6 +24,11 @@ VERBS = {
 each_verb = pytest.mark.parametrize("verb", VERBS)
 
 
+def with_sync(*rows: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Every row with `sync`, the first one with the other verbs too."""
+    return [("sync", *row) for row in rows] + [(verb, *rows[0]) for verb in ("run", "export")]
+
+
 def pinned(
     backend: str, requirements: str = '["torch", "torchvision"]', marker: str = "sys_platform != 'darwin'"
 ) -> str:
@@ -74,10 +79,9 @@ def test_a_program_outside_of_any_project_runs(project: Project) -> None:
 # PyTorch packages, no source for them
 
 
-@each_verb
 @pytest.mark.parametrize(
-    ("machine", "backend", "torch"),
-    [("h100-535", "cu126", "2.14.1"), ("h200-580", "cu130", "2.15.0"), ("cpu-only", "cpu", "2.15.0")],
+    ("verb", "machine", "backend", "torch"),
+    with_sync(("h100-535", "cu126", "2.14.1"), ("h200-580", "cu130", "2.15.0"), ("cpu-only", "cpu", "2.15.0")),
 )
 def test_the_choice_is_written_once_then_uv_runs(
     empty: Empty, verb: str, machine: str, backend: str, torch: str
@@ -236,10 +240,9 @@ def test_quiet_says_nothing(empty: Empty, place: list[str]) -> None:
 # Pinned to a backend that runs here
 
 
-@each_verb
 @pytest.mark.parametrize(
-    ("backend", "machine"),
-    [("cu126", "h100-535"), ("cu126", "h200-580"), ("cu130", "h200-580"), ("cpu", "cpu-only")],
+    ("verb", "backend", "machine"),
+    with_sync(("cu126", "h100-535"), ("cu126", "h200-580"), ("cu130", "h200-580"), ("cpu", "cpu-only")),
 )
 def test_a_pin_that_runs_here_is_plain_uv(empty: Empty, verb: str, backend: str, machine: str) -> None:
     project = empty(pinned(backend))
@@ -257,17 +260,16 @@ def test_a_pin_that_runs_here_is_plain_uv(empty: Empty, verb: str, backend: str,
 # Pinned to a backend that cannot run here, or that leaves the GPU idle
 
 
-@each_verb
 @pytest.mark.parametrize(
-    ("backend", "machine", "remedy"),
-    [
+    ("verb", "backend", "machine", "remedy"),
+    with_sync(
         ("cu130", "h100-535", "cu126"),  # the driver is too old
         ("cu126", "rtx5090-595", "cu132"),  # no kernels
         ("cu126", "cpu-only", "cpu"),
         ("cu126", "mi300x-gfx942", "rocm7.2"),
         ("cpu", "h200-580", "cu130"),  # the GPU stays idle
         ("cpu", "arc-b580", "xpu"),
-    ],
+    ),
 )
 def test_a_pin_that_does_not_fit_is_plain_uv_and_one_warning(
     empty: Empty, verb: str, backend: str, machine: str, remedy: str
