@@ -138,10 +138,6 @@ def _with_others(own: Iterable[Any], above: Iterable[Any], key: str) -> tuple[An
     return (*own, *(row for row in above if getattr(row, key) not in taken))
 
 
-def _strings(value: str | Sequence[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
-
-
 def _spelled(names: Iterable[str]) -> dict[str, str]:
     """Normalized name -> as the file spells it."""
     return {normalize(name): name for name in names}
@@ -156,19 +152,19 @@ class _File:
         self.origin, self.inherited = origin, inherited
         self.project: Tables = data.get("project", {})
         self.extras: Tables = self.project.get("optional-dependencies", {})
-        self.groups: Tables = data.get("dependency-groups", {})
+        self.groups = dict(data.get("dependency-groups", {}))
         self.uv: Tables = tool.get("uv", {})
         self.uvtorch: Tables = tool.get("uvtorch", {})
         self.spelled = _spelled(self.groups)
-        unnamed = "dev-dependencies" in self.uv and "dev" not in self.spelled
-        self.group_names = (*self.groups, *(["dev"] if unnamed else ()))
+        if "dev-dependencies" in self.uv and "dev" not in self.spelled:
+            self.groups["dev"], self.spelled["dev"] = [], "dev"
 
     def error(self, text: str) -> ProjectError:
         return ProjectError(f"{self.origin}: {text}")
 
     def targets(self) -> Iterator[Target]:
         yield from (Target("extra", name) for name in self.extras)
-        yield from (Target("group", name) for name in self.group_names)
+        yield from (Target("group", name) for name in self.groups)
 
     def includes(self) -> Iterator[tuple[Target, Target]]:
         for group in self.groups:
@@ -216,9 +212,9 @@ class _File:
                 yield self.spelled[normalize(name)]
 
     def default_groups(self) -> tuple[str, ...]:
-        wanted, spelled = self.uv.get("default-groups", ["dev"]), _spelled(self.group_names)
-        names = spelled if wanted == "all" else map(normalize, wanted)
-        return tuple(spelled[name] for name in names if name in spelled)
+        wanted = self.uv.get("default-groups", ["dev"])
+        names = self.spelled if wanted == "all" else map(normalize, wanted)
+        return tuple(self.spelled[name] for name in names if name in self.spelled)
 
     def indexes(self) -> Iterator[Index]:
         for entry in self.uv.get("index", ()):
@@ -227,7 +223,8 @@ class _File:
             explicit, default = entry.get("explicit", False), entry.get("default", False)
             yield Index(entry.get("name"), entry["url"], explicit, default, self.inherited)
         for key, default in (("extra-index-url", False), ("index-url", True)):
-            for url in _strings(self.uv.get(key, ())):
+            urls = self.uv.get(key, ())
+            for url in [urls] if isinstance(urls, str) else urls:
                 yield Index(None, url, default=default, inherited=self.inherited, legacy=True)
 
     def sources(self, indexes: tuple[Index, ...], config: Config) -> Iterator[Source]:
