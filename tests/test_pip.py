@@ -273,6 +273,16 @@ def test_run_with_joins_the_choice_that_is_named_or_that_auto_takes(told: Told, 
 
 
 @pytest.mark.processes
+def test_run_with_takes_a_pins_index_under_its_name_by_which_uv_finds_credentials(told: Told, tmp_path: Path) -> None:
+    house = PINNED.replace("pytorch-cu126", "house").replace("BASE", "https://user:secret@example.com/whl")
+    (tmp_path / "pyproject.toml").write_text(house)
+    assert told("run --with torchvision x") == "run --with-editable <cu126> --with torchvision x"
+    (made,) = (tmp_path / "data").rglob("pyproject.toml")
+    assert made.read_text().count('"house"') == 3
+    assert sys.platform == "win32" or made.parent.stat().st_mode & 0o77 == 0
+
+
+@pytest.mark.processes
 def test_an_index_where_uv_does_not_know_the_name(told: Told, tmp_path: Path) -> None:
     assert told("pip install torch --torch-backend cu134") == "pip install -r <cu134> torch"
     assert (

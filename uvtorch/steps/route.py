@@ -130,8 +130,8 @@ def knows(session: Session, backend: str) -> bool:
     return same_url(session.index_base, DEFAULT_INDEX_BASE) and uv.ask(session.uv, words)[0] == 0
 
 
-def project_for(session: Session, decision: Decision, requirements: Sequence[str], url: str | None = None) -> str:
-    """The folder, which stays, of a project that requires these packages from the decision's index or that at `url`.
+def project_for(session: Session, decision: Decision, requirements: Sequence[str], pin: Source | None = None) -> str:
+    """The folder, which stays, of a project that requires these packages from the decision's index or that of a pin.
 
     Raises UvtorchError where it cannot be written.
     """
@@ -142,20 +142,22 @@ def project_for(session: Session, decision: Decision, requirements: Sequence[str
     required = [name + bounds.get(name, "") for name in names]
     required += companion_texts(decision).values()
     backend = decision.backend
-    index = backend.index_name if backend else "pytorch"
-    url = url or (backend.index_url(session.index_base) if backend else "")
+    name = backend.index_name if backend else "pytorch"
+    index, url = name, backend.index_url(session.index_base) if backend else ""
+    if pin and pin.index:  # under its own name: uv finds credentials by that
+        index, url = pin.index, pin.url or ""
     text = _PROJECT.format(
-        name=f"uvtorch-{index}",
-        index=index,
+        name=f"uvtorch-{name}",
+        index=json.dumps(index),
         url=json.dumps(url),
         required=json.dumps(required),
-        sources="\n".join(f'{name} = {{ index = "{index}" }}' for name in (*names, *decision.companions)),
+        sources="\n".join(f"{one} = {{ index = {json.dumps(index)} }}" for one in (*names, *decision.companions)),
     )
     home = files.of_user(session.env.get("XDG_DATA_HOME"), session.env.get("LOCALAPPDATA") or "~/.local/share")
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    folder = os.path.join(home, "uvtorch", f"{index.removeprefix('pytorch-')}-{digest}")
+    folder = os.path.join(home, "uvtorch", f"{name.removeprefix('pytorch-')}-{digest}")
     try:
-        os.makedirs(folder, exist_ok=True)
+        os.makedirs(folder, 0o700, exist_ok=True)  # a pin's URL may hold a password
         files.write(os.path.join(folder, "pyproject.toml"), text.encode())
     except OSError as error:
         raise UvtorchError(
@@ -188,7 +190,7 @@ def join(session: Session) -> None:
         decision = session.settle(Request(requirements, python, backend=wanted.backend))
         session.out.say(decision_line(decision))
         session.out.warn(*decision.warnings)
-    folder = project_for(session, decision, requirements, pin.url if pin and pin.index else None)
+    folder = project_for(session, decision, requirements, pin)
     line.argv = line.with_options("--with-editable", folder)
 
 
@@ -246,7 +248,7 @@ module-name = []
 {sources}
 
 [[tool.uv.index]]
-name = "{index}"
+name = {index}
 url = {url}
 explicit = true
 """
