@@ -230,18 +230,21 @@ def _unknown(table: Table) -> Decision:
 
 
 def _askable(table: Table, low: tuple[int, ...]) -> tuple[Backend, ...]:
-    """The indexes that may have a release from `low` on, best first: one that ended before gets no more builds."""
-    judge, need, catalog = table.judge, table.need, table.judge.catalog
-    backends, newest = _unseen(table, need.releases), number(catalog.newest)
-    if not backends:
-        before = max(known for known in map(number, catalog.releases) if known <= low)
-        indexes = catalog.of(table.hardware.family).items()
-        backends = [backend for backend, index in indexes if number(next(reversed(index))) >= before]
-        backends += _unseen(table, catalog.unseen) if low >= newest else []
-        backends += [one for one in catalog.announced if low > newest and one.family == table.hardware.family]
-    lacking = {backend for package, backend in catalog.lacking if package in need.packages}
+    """The indexes that may have a release from `low` on, best first."""
+    judge, need = table.judge, table.need
+    backends = _unseen(table, need.releases) or _growing(table, low)
+    lacking = {backend for package, backend in judge.catalog.lacking if package in need.packages}
     unfit = (one for one in backends if one in lacking or judge.unknown_fault(table.hardware.gpus, one))
     return tuple(sorted({*backends}.difference(unfit), key=judge.preference, reverse=True))
+
+
+def _growing(table: Table, low: tuple[int, ...]) -> list[Backend]:
+    """The backends of the machine's family that get more builds: an index that ended before `low` does not."""
+    catalog, family = table.judge.catalog, table.hardware.family
+    before, newest = max(known for known in map(number, catalog.releases) if known <= low), number(catalog.newest)
+    backends = [backend for backend, index in catalog.of(family).items() if number(next(reversed(index))) >= before]
+    backends += _unseen(table, catalog.unseen) if low >= newest else []
+    return backends + [backend for backend in catalog.announced if low > newest and backend.family == family]
 
 
 # A build that is named: asked for, pinned or offered

@@ -85,6 +85,15 @@ def capability(gpu: Gpu) -> tuple[int, ...] | None:
     return found if len(found) == 2 else None
 
 
+def _runs_code(code: tuple[int, ...], device: tuple[int, ...], backend: Backend, platform: str) -> bool:
+    """The rule in kernels.toml."""
+    device = (11, 0) if device == (10, 1) else device
+    allowed = device == (8, 7) and platform == "linux_aarch64" and backend.version >= (13, 2)
+    if device in JETSONS and not allowed:
+        return code == device
+    return code[0] == device[0] and code <= device
+
+
 class Judge:
     """What the catalog says of builds on one machine."""
 
@@ -191,12 +200,8 @@ class Judge:
         kernels, device = self.catalog.kernels.get((backend, release, self.platform)), capability(gpu)
         if kernels is None or device is None:
             return None
-        # The rule in kernels.toml.
-        known = (11, 0) if device == (10, 1) else device
-        allowed = known == (8, 7) and self.platform == "linux_aarch64" and backend.version >= (13, 2)
-        exact = known in JETSONS and not allowed
-        older = (code[0] == known[0] and code < known and not exact for code in kernels.codes)
-        if known in kernels.codes or any(older) or (self.is_newer(gpu) and (backend, release) == self._newest_native):
+        compiled = any(_runs_code(code, device, backend, self.platform) for code in kernels.codes)
+        if compiled or (self.is_newer(gpu) and (backend, release) == self._newest_native):
             return None
         if kernels.ptx is None or kernels.ptx > device:
             return Fault("kernels", f"has no kernels for {label(gpu)}")
@@ -330,7 +335,7 @@ def _usable(judge: Judge, gpus: Sequence[Gpu]) -> tuple[tuple[Gpu, ...], list[st
 
 
 def for_backend(judge: Judge, backend: Backend) -> tuple[Gpu, ...]:
-    """The GPUs that a backend is for: those that some build may use and cards, if there are any."""
+    """The GPUs that a backend is for; only those that some build may use, and only cards, where there are any."""
     gpus = tuple(gpu for gpu in judge.machine.gpus if FAMILY.get(gpu.vendor) == backend.family)
     if backend.family != "rocm":
         gpus = tuple(gpu for gpu in gpus if not _hopeless(judge, gpu)) or gpus

@@ -47,26 +47,27 @@ def _found(known: Catalog, release: str | None, backend: str | None, platform: s
     if backend is not None:
         backend_name(backend, "--backend")
     names = {str(one): one for one in known.builds}
-    filters: tuple[tuple[str, str | None, Iterable[str], Callable[[str], bool]], ...] = (
-        ("release", release, known.releases, lambda one: f"{one}.".startswith(f"{release}.")),
-        ("backend", backend, names, lambda one: one == backend),
-        ("platform", platform, PLATFORMS, lambda one: (platform or "").lower() in one),
-    )
-    met = []
-    for kind, asked, there, admits in filters:
-        met.append([one for one in there if asked is None or admits(one)])
-        if not met[-1]:
-            raise UsageError(f"the catalog has no {kind} {asked}", f"it has {' '.join(there)}")
+    releases = _met("release", release, known.releases, lambda one: f"{one}.".startswith(f"{release}."))
+    backends = _met("backend", backend, names, lambda one: one == backend)
+    platforms = _met("platform", platform, PLATFORMS, lambda one: (platform or "").lower() in one)
     found: dict[str, Cells] = {}
-    releases, backends, platforms = met
     for torch, name, key in product(reversed(releases), backends, platforms):
         if build := known.build(names[name], torch, key):
             found.setdefault(torch, {}).setdefault(names[name], {})[key] = build
     if not found:
-        said = [f"--{kind} {asked}" for kind, asked, *_ in filters if asked]
+        asked = (("release", release), ("backend", backend), ("platform", platform))
+        said = [f"--{kind} {value}" for kind, value in asked if value]
         hint = f"`uvtorch torch list {said[-1]}` shows all of that"
         raise UsageError(f"no build in the catalog meets {' '.join(said)}", hint)
     return found
+
+
+def _met(kind: str, asked: str | None, there: Iterable[str], admits: Callable[[str], bool]) -> list[str]:
+    """Those of what is there that meet a filter, all without one. UsageError where none does."""
+    met = [one for one in there if asked is None or admits(one)]
+    if not met:
+        raise UsageError(f"the catalog has no {kind} {asked}", f"it has {' '.join(there)}")
+    return met
 
 
 def _described(known: Catalog, release: str, cells: Cells) -> dict[str, object]:
