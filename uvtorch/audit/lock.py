@@ -1,6 +1,7 @@
 """What is wrong in uv.lock. Pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 from uvtorch import edits
 from uvtorch.audit import USE, Case, Finding, error, warning
@@ -168,27 +169,35 @@ def _routed(case: Case, lock: Lock, names: Sequence[str], code: str, what: str) 
     Left alone, uv takes the newest release of what comes from an index for the first time, and torch has to follow.
     A source of the user's own, which pins nothing, stays.
     """
-    project, choices = case.project, case.project.selectable()
-    sources = [one for one in project.sources if one.index and one.backend and project.is_pinned(one.package)]
-    pins = [source for source in sources if source.target == BASE]
-    foreign = {source.package for source in project.own_sources if source not in sources}
+    project, pins = case.project, _pins(case.project)
+    foreign = {source.package for source in project.own_sources if source not in pins}
     moved = [name for name in names if name not in foreign]
-    if not moved or not (choices or pins):
+    if not moved or not (project.selectable() or any(one.target == BASE for one in pins)):
         return error(code, what)
-    unserved = [name for name in names if not any(has_build(name, source.backend) for source in sources)]
+    upgrade = tuple(_kept(lock, name) if _serve(pins, name) else name for name in names)
+    return error(code, what, edit=partial(_route, case=case, names=moved), upgrade=upgrade)
 
-    def to_choices(file: PyProject) -> None:
-        for name in moved:
+
+def _route(file: PyProject, case: Case, names: Sequence[str]) -> None:
+    """Take packages from every choice, else from where the pins are; of what those lack, a build without CUDA code."""
+    project, pins = case.project, _pins(case.project)
+    if choices := project.selectable():
+        for name in names:
             edits.place(file, project, name, dict.fromkeys(choices, edits.Place(name)))
+        return
+    own = _required_always(project) - project.packages_in(GROUP)
+    base = [one for one in pins if one.target == BASE]
+    edits.pin_like(file, project, own.intersection(names), base, [name for name in names if name not in own])
+    left = [name for name in names if name in case.catalog.with_cuda and not _serve(pins, name)]
+    edits.bound(file, [(name, _without_cuda(case.catalog, name)) for name in left])
 
-    def to_pins(file: PyProject) -> None:
-        own = _required_always(project) - project.packages_in(GROUP)
-        edits.pin_like(file, project, own.intersection(moved), pins, [name for name in moved if name not in own])
-        left = [name for name in moved if name in unserved and name in case.catalog.with_cuda]
-        edits.bound(file, [(name, _without_cuda(case.catalog, name)) for name in left])
 
-    upgrade = tuple(name if name in unserved else _kept(lock, name) for name in names)
-    return error(code, what, edit=to_choices if choices else to_pins, upgrade=upgrade)
+def _pins(project: Project) -> list[Source]:
+    return [one for one in project.sources if one.index and one.backend and project.is_pinned(one.package)]
+
+
+def _serve(pins: Iterable[Source], name: str) -> bool:
+    return any(has_build(name, one.backend) for one in pins)
 
 
 def _without_cuda(catalog: Catalog, name: str) -> str:
