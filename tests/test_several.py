@@ -533,3 +533,11 @@ def test_add_on_a_machine_with_a_broken_driver(several: Project) -> None:
     assert "hint: `--no-sync` leaves the environment out of `add`" in done.err
     assert several.state() == before
     several.uvtorch("add", "torchvision", "--no-sync", machine="broken-mismatch").must()
+
+
+def test_the_remedy_for_a_broken_driver_is_the_same_command_with_the_cpu_choice(several: Project) -> None:
+    for words in (["sync", "--auto", "--locked"], ["run", "--auto", "python", "-c", "import torch; print(1)"]):
+        done = several.uvtorch(*words, machine="broken-mismatch").must(2)
+        (hint,) = (row for row in done.err.splitlines() if row.endswith("` takes the CPU choice"))
+        several.uv(*shlex.split(hint.split("`")[1])[1:]).must()
+        assert pytorch(several) == {"torch": "2.15.0+cpu"}

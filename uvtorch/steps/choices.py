@@ -21,6 +21,7 @@ from uvtorch.project.lock import Lock, read_lock
 from uvtorch.project.model import BASE, TargetKind
 from uvtorch.requirement import named_by, within, without_local
 from uvtorch.session import Session, Wanted
+from uvtorch.transaction import quoted
 
 
 class Asked(NamedTuple):
@@ -232,8 +233,9 @@ def check_driver(session: Session, machine: Machine, fit: Fitting) -> None:
     hints, verb = [broken[0].remedy], session.line.verb
     changes = verb in ("add", "remove")
     if spare := next((one for one in fit.options if one.family == "cpu"), None):
-        words = [*(["uv sync"] if changes else []), *selection(session.workspace, spare)]
-        hints.append(f"`{' '.join(words)}` takes the CPU choice")
+        options = selection(session.workspace, spare)
+        words = ("sync", *options) if changes else session.line.with_options(*options)
+        hints.append(f"`{quoted(('uv', *words))}` takes the CPU choice")
     if changes:
         hints.append(f"`--no-sync` leaves the environment out of `{verb}`")
     raise MachineError(f"{broken[0].reason.rstrip('.')}.", *filter(None, hints))
