@@ -51,6 +51,10 @@ def pins_unsaid(session: Session) -> tuple[Source, ...]:
     if found := selected_pins(session):
         alike = {one.url for one in found} == {found[0].url}
         return tuple(one._replace(extra=None, group=None) for one in found if alike)
+    return _of_dependencies(session)
+
+
+def _of_dependencies(session: Session) -> tuple[Source, ...]:
     lock, members = locked(session), {project.name for project in session.projects}
     local = {one.name for one in lock.packages if one.kind != "registry"} - members
     builds = [] if local.isdisjoint(lock.dependents("torch")) else lock.named("torch")
