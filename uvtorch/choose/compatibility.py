@@ -105,13 +105,13 @@ class Judge:
         self._system = "windows" if machine.platform.system == "windows" else "linux"
 
     @cached_property
-    def _branch(self) -> tuple[int, ...] | None:
+    def _branch(self) -> tuple[int, ...]:
         rows = reversed(self.catalog.reports.get(self._system, ()))
-        return next((cuda for first, cuda in rows if first <= number(self.driver.version)), None)
+        return next((cuda for first, cuda in rows if first <= number(self.driver.version)), ())
 
     @cached_property
-    def cuda(self) -> tuple[int, ...] | None:
-        """The newest CUDA the driver supports natively: as it reports, else by its branch."""
+    def cuda(self) -> tuple[int, ...]:
+        """The newest CUDA the driver supports natively: as it reports, else by its branch; empty where not known."""
         reported = number(self.driver.cuda or "")[:2]
         return reported if len(reported) == 2 else self._branch
 
@@ -129,7 +129,7 @@ class Judge:
 
     def is_native(self, backend: Backend) -> bool:
         """Whether the driver's own CUDA is at least the build's; true of other families."""
-        return backend.family != "cu" or (self.cuda is not None and backend.version <= self.cuda)
+        return backend.family != "cu" or backend.version <= self.cuda
 
     def preference(self, backend: Backend) -> tuple[object, ...]:
         """Sort key among backends of one family with the same torch: the greatest is best."""
@@ -170,7 +170,7 @@ class Judge:
         On Linux, data-centre GPUs and from a driver on (https://docs.nvidia.com/deploy/cuda-compatibility/).
         """
         known = self.catalog.forward_driver
-        if self.machine.platform.system != "linux" or self._branch is None or self.cuda is None:
+        if self.machine.platform.system != "linux" or not self._branch:
             return False
         newer = self.cuda > self._branch and self.cuda[0] >= major
         reached = number(self.driver.version) >= number(known.get(major) or known[max(known)])
