@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from tests.choose.catalog_faults import CERTAINTIES
 from tests.index.contents import LINUX
 from tests.index.project import Project
 from tests.index.wheels import Wheel
@@ -529,7 +530,7 @@ def test_the_table_holds_together() -> None:
     data, found, indexes = tomllib.loads(PACKAGED), extensions.table({}), known_indexes()
     assert indexes.keys() == data["index"].keys()
     for name, row in data["index"].items():
-        assert row["certainty"] in catalog.CERTAINTIES, name
+        assert row["certainty"] in CERTAINTIES, name
         assert row["source"], name
         assert set(row["platforms"].split()) <= set(PLATFORMS), name
         assert "-" not in name, "a dash separates its name from what follows"
@@ -539,7 +540,7 @@ def test_the_table_holds_together() -> None:
         assert {backend for _, backend in index.builds} <= index.backends, name
         assert not (index.flat and index.declares), "pages of links are not asked what their wheels declare"
     for name, row in data["build"].items():
-        assert row["certainty"] in catalog.CERTAINTIES, name
+        assert row["certainty"] in CERTAINTIES, name
         assert row["source"], name
     assert all(name == normalize(name) and one.indexes for name, one in found.items())
 

@@ -4,7 +4,11 @@ import tomllib
 from collections.abc import Iterator, Mapping
 
 from uvtorch.backend import PLATFORMS
-from uvtorch.catalog import CERTAINTIES, PYTHONS, Catalog, incomplete, number
+from uvtorch.catalog import PYTHONS, Catalog, incomplete, number
+
+CERTAINTIES = ("server", "pypi", "url", "verified", "declared", "report", "inferred")
+"""How sure a row is: the first four were seen, `declared` is an official statement, `report` is what users report,
+`inferred` is not confirmed."""
 
 
 def faults(catalog: Catalog) -> list[str]:

@@ -17,10 +17,6 @@ from uvtorch.errors import UsageError
 
 FILES = ("builds.toml", "pairs.toml", "kernels.toml", "drivers.toml", "wheels.toml")
 
-CERTAINTIES = ("server", "pypi", "url", "verified", "declared", "report", "inferred")
-"""How sure a row is: the first four were seen, `declared` is an official statement, `report` is what users report,
-`inferred` is not confirmed."""
-
 PYTHONS = (*(f"3.{minor}" for minor in range(8, 16)), "3.13t", "3.14t", "3.15t")
 """Every Python that a wheel was ever built for."""
 
@@ -31,6 +27,7 @@ class Build(NamedTuple):
     pythons: frozenset[str]
     """`3.12`, `3.14t`."""
     certainty: str
+    """How sure the row is, in the words of builds.toml."""
     source: str
     expected: frozenset[str] = frozenset()
     """Those of `pythons` that the source does not list."""

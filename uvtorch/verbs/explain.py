@@ -84,7 +84,7 @@ class Candidate(NamedTuple):
     reason: str
     """Why it was rejected or accepted, a clause in ASCII."""
     certainty: str = ""
-    """One of `catalog.CERTAINTIES`: that this build exists."""
+    """How sure the catalog is that this build exists."""
 
 
 def candidates(decision: Decision) -> Iterator[Candidate]:
