@@ -67,6 +67,15 @@ def _markers(lock: Lock) -> Iterator[str | None]:
                 yield row.get("marker")
 
 
+def _is_capped(decision: Decision, torch: str) -> bool:
+    """Whether uv would resolve no newer torch without pins: the index has all up to the one that was chosen for."""
+    if decision.table is None or decision.backend is None:
+        return False
+    there = {row.release for row in decision.table.of(decision.backend) if row.fault is None}
+    newer = (one for one in decision.table.need.releases if number(torch) < number(one))
+    return there.issuperset(one for one in newer if number(one) <= number(decision.torch or ""))
+
+
 class Outcome(NamedTuple):
     """What became of one run of uv under the pins of a decision."""
 
@@ -121,9 +130,13 @@ class Pinning:
             self.end(first)
         if first.code == 0 and first.torch is not None:
             better = self.refined(decision, first.torch)
-            if better.backend == decision.backend:
-                bounded = set(better.bounds) <= set(decision.bounds)
-                return self.tell(first if bounded else self._under(better))
+            same = better.backend == decision.backend
+            if same and set(better.bounds) <= set(decision.bounds):
+                return self.tell(first)
+            if same or _is_capped(decision, first.torch):
+                second = self._under(better, () if same else brought(self.session))
+                if same or second.torch == better.torch:
+                    return self.tell(second)
         if first.code or first.torch:
             return self._without_pins(refusal, first)
         self.undo()  # overridden or excluded: nothing to choose
