@@ -124,7 +124,7 @@ class Pinning:
         if decision.backend is None:
             return self._without_pins(refusal)
         first = self._under(decision)
-        if first.code == NO_SOLUTION and self.loosen():
+        if first.code == NO_SOLUTION and self.loosen() and self.backend:
             first = self._under(decision)
         if first.code and (self.backend or first.code != NO_SOLUTION or not self._locks):
             self.end(first)
