@@ -316,6 +316,10 @@ def test_settings_that_make_no_sense_are_uvs_to_tell(told: Told, tmp_path: Path)
     for text in (*lists, "index = [{ url = 3 }]", "torch-backend = 3", "pip = 3", "index-url = 3"):
         (tmp_path / "uv.toml").write_text(text)
         assert told("pip install torch").endswith(" torch"), text
+    (tmp_path / "uv.toml").unlink()
+    (tmp_path / "pyproject.toml").write_text("[project")
+    for command in ("pip install torch", "tool run --from torch python"):
+        assert "--torch-backend" in told(command)
 
 
 @pytest.mark.processes

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from uvtorch import catalog, files, index_query, locate, uv
-from uvtorch.argv import CommandLine, backend_name, torch_backend
+from uvtorch.argv import INSTALLERS, CommandLine, backend_name, torch_backend
 from uvtorch.backend import DEFAULT_INDEX_BASE, Backend, parse
 from uvtorch.catalog import Catalog
 from uvtorch.choose import Decision, Request, choose, local_backend
@@ -78,7 +78,12 @@ class Session(Command):
         if self._script is not None:
             manifest = self._current(workspaces.read(self._script_path, script=True))
             return Workspace(manifest, manifest)
-        found = workspaces.site(self.directory, self.line.value("--package"))
+        try:
+            found = workspaces.site(self.directory, self.line.value("--package"))
+        except ProjectError:
+            if self.line.verb not in INSTALLERS:  # there uv warns, and needs no project
+                raise
+            return None
         return Workspace(*map(self._current, found)) if found else None
 
     def _current(self, manifest: Manifest) -> Manifest:
