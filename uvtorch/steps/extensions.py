@@ -23,8 +23,7 @@ from uvtorch.requirement import bare_requirement, named_by
 from uvtorch.session import Session, decision_line, requirements_of
 from uvtorch.steps import choices
 from uvtorch.steps.follow import follow_and_sync
-from uvtorch.steps.pins import pins_of
-from uvtorch.steps.requested import Requested, words_with
+from uvtorch.steps.pins import Requested, pins_of, words_with
 from uvtorch.transaction import content
 
 _RELEASES = 8  # of torch are asked about at most: each page of links is a question of its own

@@ -27,7 +27,7 @@ from uvtorch.project.script import script_block
 from uvtorch.requirement import named_by, without_local
 from uvtorch.session import Session, Wanted, decision_line, minor_version
 from uvtorch.steps import choices
-from uvtorch.steps.requested import requirements_in
+from uvtorch.steps.pins import requirements_in
 from uvtorch.steps.resolve import leaves_to_pypi, newest_torch
 
 _INDEX_OPTIONS = ("--index", "--default-index", "--index-url", "--extra-index-url", "--find-links", "--no-index")

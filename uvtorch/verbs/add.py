@@ -18,8 +18,7 @@ from uvtorch.session import Session, requirements_of
 from uvtorch.steps import choices
 from uvtorch.steps.choices import locked
 from uvtorch.steps.follow import change_choices, follow_and_sync
-from uvtorch.steps.pins import Change, pins_of, pins_unsaid
-from uvtorch.steps.requested import Requested, requested_by, words_with
+from uvtorch.steps.pins import Change, Requested, pins_of, pins_unsaid, requested_by, words_with
 from uvtorch.steps.resolve import (
     Pinning,
     left_to_uv,
