@@ -20,9 +20,9 @@ LAYERS = [
     "edits index_query transaction",
     "environment fleet",
     "choose project",
-    "hardware catalog journal named requirement",
-    "machine locate output",
-    "argv fingerprint packages uv",
+    "hardware catalog journal requirement",
+    "machine locate output packages",
+    "argv fingerprint uv",
     "backend",
     "errors files",
 ]

@@ -18,7 +18,7 @@ from tests.test_argv import uv as real_uv_path
 from uvtorch import argv, files
 from uvtorch.argv import parse
 from uvtorch.errors import UvtorchError
-from uvtorch.named import arguments, names_pytorch
+from uvtorch.packages import arguments, names_pytorch
 from uvtorch.session import Session
 from uvtorch.verbs.pip import install
 from uvtorch.verbs.sync import sync

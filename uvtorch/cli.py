@@ -60,8 +60,7 @@ def _act(line: "CommandLine") -> int:
         if line.positionals[:1] == ["torch"]:
             line.positionals = [*line.positionals[1:], "--help"]
             return _torch(line)
-        verb = line.positionals[0] if line.positionals else None
-        added = _helped(verb)
+        added = _helped(*line.positionals[:1])
     else:
         added = _added(line)
     if added:
@@ -71,7 +70,7 @@ def _act(line: "CommandLine") -> int:
     return uv.hand_over(uv.find(os.environ), line.typed)
 
 
-def _helped(verb: str | None) -> "Added":
+def _helped(verb: str | None = None) -> "Added":
     return (lambda out: _help(out, verb), 0) if verb in (None, *command_lines.VERBS) else None
 
 
@@ -115,7 +114,7 @@ def _names_pytorch(line: "CommandLine") -> bool:
     named = line.verb == "run" or "torch" in text or "/" in text or " ." in text
     if not (named or listed or line.verb in ("pip sync", "pip compile") or "UV_TORCH_BACKEND" in os.environ):
         return False
-    from uvtorch.named import names_pytorch
+    from uvtorch.packages import names_pytorch
 
     return names_pytorch(line, os.environ)
 
@@ -151,7 +150,6 @@ def _do(line: "CommandLine") -> int:
     command_lines.torch_backend(line)  # a mistake in our own options is told wherever it is made
     if line.verb in ("sync", "run", "export"):
         _as_before(line)
-    _speak_safely()
     if line.verb in ("add", "remove") or (line.verb == "lock" and not _asks(line)):
         from uvtorch.command import Command
         from uvtorch.steps.watch import names_pytorch, watch
@@ -213,7 +211,6 @@ def _torch(line: "CommandLine") -> int:
     from uvtorch.session import Session
     from uvtorch.steps import verb
 
-    _speak_safely()
     color = line.value("--color")
     if color not in (None, *COLORS):
         raise UsageError(f"--color {color} is none of {', '.join(COLORS)}")
@@ -227,15 +224,8 @@ def _with_uv(line: "CommandLine", then: "Callable[[Output], None]", on: int) -> 
     if code == on:
         from uvtorch.output import Output
 
-        _speak_safely()
         then(Output(line, os.environ))
     return code
-
-
-def _speak_safely() -> None:
-    """Escape what stdout's encoding lacks, as stderr does."""
-    if sys.stdout is not None and getattr(sys.stdout, "errors", None) == "strict":
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 _ADDED = {

@@ -79,6 +79,8 @@ class Output:
         self._transient = False
         """Whether the terminal's last line is one of `working`."""
         self._busy = False
+        if sys.stdout is not None and sys.stdout.errors == "strict":  # escape what its encoding lacks, as stderr does
+            sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
     # On stderr: what is decided, warned of, refused.
 

@@ -143,13 +143,11 @@ class Interrupted:
     def __enter__(self) -> "Interrupted":
         if self._previous:  # entered already
             return self
-        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGBREAK"):
+        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGTSTP", "SIGBREAK"):
             number = getattr(_signal, name, None)
             # What is ignored from the start (nohup, a shell's background job) stays so, for uv too.
             if number is not None and _signal.getsignal(number) != _signal.SIG_IGN:
                 self._previous[number] = _signal.signal(number, self._receive)
-        if not WINDOWS and _signal.getsignal(_signal.SIGTSTP) == _signal.SIG_DFL:
-            self._previous[_signal.SIGTSTP] = _signal.signal(_signal.SIGTSTP, self._receive)
         return self
 
     def __exit__(self, *_: object) -> None:

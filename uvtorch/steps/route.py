@@ -19,8 +19,7 @@ from uvtorch.edits import companion_texts
 from uvtorch.environment import Venv
 from uvtorch.errors import UsageError, UvtorchError
 from uvtorch.index_query import compiled
-from uvtorch.named import arguments
-from uvtorch.packages import brings_torch, roles
+from uvtorch.packages import arguments, brings_torch, roles
 from uvtorch.project import Source
 from uvtorch.project.indexes import given, uv_settings
 from uvtorch.project.script import script_block
