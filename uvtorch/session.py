@@ -243,7 +243,6 @@ class Session(Command):
 
     @property
     def _settings(self) -> Mapping[str, Any]:
-        """`[tool.uv]` of the workspace's root."""
         return (self.required_site.root.data.get("tool") or {}).get("uv") or {}
 
     @property
@@ -278,8 +277,10 @@ class Session(Command):
         `requirements` are those of the command line; their local versions count wherever their markers hold (`here`: on
         this machine). Raises UsageError for a contradiction or a value that names no backend.
         """
-        option, local = torch_backend(self.line), self._local_version(requirements, here=here)
+        option = torch_backend(self.line)
         backend = parse(option or "")  # `auto` is none
+        named = any("+" in text for text in requirements)
+        local = local_backend(requirements, self.machine if here else None) if named else None
         if backend and local and local.name != backend.name:
             raise UsageError(
                 f"the requirements ask for {local} and --torch-backend for {backend}", "name one backend, once"
@@ -290,10 +291,6 @@ class Session(Command):
         if variable and (auto or not option):  # --auto says no more than `auto = true`
             return Wanted(parse(backend_name(variable, "UV_TORCH_BACKEND")), "variable")
         return Wanted(backend, "--auto" if auto else "option") if option else Wanted()
-
-    def _local_version(self, requirements: Sequence[str], *, here: bool) -> Backend | None:
-        named = any("+" in text for text in requirements)
-        return local_backend(requirements, self.machine if here else None) if named else None
 
     def backend_for(self, wanted: Wanted) -> Backend | None:
         """The backend to choose: that asked for, else the configured one unless detection is asked for."""

@@ -59,8 +59,8 @@ class Index(NamedTuple):
 
     def wrote(self, name: str, url: str) -> bool:
         """Whether a project's index of that name and URL was written for this one."""
-        begins = self.url.partition("{")[0] if self.url else ""
-        return bool(begins) and url.startswith(begins) and name.partition("-")[0] == self.name
+        ours = self.url is not None and url.startswith(self.url.partition("{")[0])
+        return ours and name.partition("-")[0] == self.name
 
 
 class Extension(NamedTuple):
@@ -72,7 +72,7 @@ class Extension(NamedTuple):
     text: str = ""  # The requirement that the command line adds
 
     def needs(self, backend: Backend | None) -> str:
-        """What a build from source needs for a backend; None: not known."""
+        """The same for one backend."""
         if backend is None or backend.family != "cu":
             return self.build["other"]
         return self.build["cuda"].replace("{cuda}", ".".join(map(str, backend.version)))
@@ -163,7 +163,7 @@ def _backend(session: Session, requested: Sequence[Requested]) -> Backend | None
 
 
 def _wanted(session: Session) -> list[Extension]:
-    """What is named and in the table, in a project that takes its PyTorch packages from backends' indexes."""
+    """What is named of the table, where PyTorch packages come from backends' indexes alone."""
     project, known = session.project, table(session.env)
     own = {source.package for source in project.sources if source.backend is None}
     if session.is_script or session.frozen or any(map(project.is_pinned, own)):
@@ -195,7 +195,7 @@ def _take(session: Session, requested: Sequence[Requested], match: "Match", choi
 
 
 def _write(file: PyProject, project: Project, match: "Match", choice: Choice | None) -> None:
-    """Take extensions from their indexes, for one backend choice or for all, and keep torch at its minor release."""
+    """Take extensions from their indexes, and keep torch at its minor release."""
     for one in match.found:
         known = (index.name for index in project.indexes if index.name and same_url(index.url, one.url))
         name = next(known, one.taken.written_name(match.backend, match.torch))
@@ -272,13 +272,9 @@ class Query(NamedTuple):
                     return Match(self.backend, decision, torch, tuple(filter(None, found)))
         return None
 
-    @property
-    def _platform(self) -> str:
-        return self.session.machine.platform.key
-
     def _offered(self, item: Extension) -> list[Index]:
-        """The indexes that may have wheels of an extension."""
-        return [one for one in item.indexes if self.backend in one.backends and self._platform in one.platforms]
+        platform = self.session.machine.platform.key
+        return [one for one in item.indexes if self.backend in one.backends and platform in one.platforms]
 
     def _releases(self, wanted: Sequence[Extension]) -> Iterator[tuple[Decision, str]]:
         """The decisions for the minor torch releases worth a question, newest first."""
@@ -302,7 +298,6 @@ class Query(NamedTuple):
         return max(minors, key=catalog.number, default="0")
 
     def _found(self, item: Extension, torch: str) -> Found | None:
-        """Where an extension has a build for a minor torch release."""
         for index in self._offered(item):
             url = index.located(self.backend, torch, self.session.index_base)
             exact = index.builds.get((torch, self.backend))
@@ -318,7 +313,7 @@ class Query(NamedTuple):
         return None
 
     def _resolve(self, index: Index, item: Extension, torch: str) -> dict[str, str]:
-        """What uv makes of an extension and torch, each from its index and what else they need from the user's."""
+        """What uv makes of an extension and torch, each from its index."""
         base = self.session.index_base
         url = index.located(self.backend, "", base)
         indexes = [word for place in dict.fromkeys((url, self.backend.index_url(base))) for word in ("--index", place)]
@@ -328,11 +323,10 @@ class Query(NamedTuple):
         return versions if same_url(url, versions.get(f"{item.package} from")) else {}
 
     def _ask(self, url: str, options: Sequence[str], *texts: str) -> dict[str, str]:
-        """What uv resolves these requirements to for this machine, from wheels; empty where it cannot."""
-        request = self.request._replace(requirements=texts)
-        code, versions, err = compiled(
-            self.session.uv, ("--no-build", *options), request, self._platform, patient=False
-        )
+        """What uv resolves these to, from wheels alone; empty where it cannot."""
+        request, session = self.request._replace(requirements=texts), self.session
+        platform = session.machine.platform.key
+        code, versions, err = compiled(session.uv, ("--no-build", *options), request, platform, patient=False)
         if code > 1 and "HTTP status client error (4" not in err:
             raise NoBuild(f"{url} could not be asked{reason(err)}")
         return versions if code == 0 else {}
@@ -340,9 +334,11 @@ class Query(NamedTuple):
 
 def _built_from_source(first: Decision, wanted: Sequence[Extension], query: Query | None) -> Iterator[str]:
     """A warning for each extension: what the build needs, and the torch for which none is."""
-    alone = query._replace(request=query.request._replace(requirements=())) if query else None
-    for name, item in ((one.package, one) for one in wanted):
-        other = alone.best((item,)) if alone and query and query.request.requirements else None
+    if query:
+        alone = query.request._replace(requirements=())
+        query = query._replace(request=alone) if query.request != alone else None
+    for item in wanted:
+        name, other = item.package, query.best((item,)) if query else None
         hint = f"; torch {other.torch} has one: `uvtorch add 'torch=={other.torch}.*' {name}`" if other else ""
         lack = f"no index known for {name} has a build for torch {first.torch} and {first.backend}{hint}"
         needs = item.needs(first.backend)

@@ -18,14 +18,7 @@ from uvtorch.session import Session, Wanted
 from uvtorch.steps import choices
 from uvtorch.steps.choices import locked
 from uvtorch.steps.pins import bound_anew, pins_of, unbounded, workspace_packages, workspace_requirements
-from uvtorch.steps.resolve import (
-    NO_SOLUTION,
-    brought,
-    left_to_uv,
-    newest_torch,
-    pin_and_lock,
-    pin_transitive,
-)
+from uvtorch.steps.resolve import NO_SOLUTION, brought, left_to_uv, newest_torch, pin_and_lock, pin_transitive
 from uvtorch.transaction import Transaction, content
 
 
@@ -84,7 +77,6 @@ def follow_lock(session: Session, tx: Transaction, before: bytes) -> bool:
 
 
 def _first_time(session: Session, tx: Transaction, lock: Lock, before: bytes) -> bool:
-    """Pin a project that pins nothing."""
     project, wanted, said = session.project, session.wanted(), left_to_uv(session)
     if said is not None or any(project.is_pinned(source.package) for source in project.sources):
         tx.say(*(said or ()))
@@ -161,7 +153,6 @@ def _keep_pinned(session: Session, tx: Transaction, lock: Lock, pins: Sequence[S
 def _pinned_anew(
     session: Session, tx: Transaction, pins: Sequence[Source], names: Sequence[str], before: bytes
 ) -> bool:
-    """Pin what came along anew, where another backend is asked for."""
     wanted = session.wanted()
     other = not before if wanted.auto else wanted.backend and any(one.backend != wanted.backend for one in pins)
     return bool(other and (names or wanted.explicit)) and pin_transitive(session, tx, wanted)
@@ -170,7 +161,6 @@ def _pinned_anew(
 def _take_along(
     session: Session, tx: Transaction, pins: Sequence[Source], names: Sequence[str], torch: str | None
 ) -> bool:
-    """Name in the group what came along, with the project's sources."""
     start, file, along = tx.mark(), session.file(), f"{', '.join(names)} came along"
     edits.pin_like(file, session.project, (), pins, names, torch)
     if not session.edit(tx, file):

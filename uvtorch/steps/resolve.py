@@ -50,13 +50,9 @@ def newest_torch(lock: Lock, backend: Backend | None = None) -> str | None:
 
     One for no platform (`override-dependencies = ["torch; sys_platform == 'never'"]`) is none.
     """
-    rows = lock.named("torch") if any(map(_may_hold, _markers(lock))) else ()
+    rows = lock.named("torch") if any(map(can_hold, _markers(lock))) else ()
     own = [row for row in rows if backend and row.backend == backend]
     return max(((row.version or "").partition("+")[0] for row in own or rows), key=number, default=None)
-
-
-def _may_hold(marker: str | None) -> bool:
-    return marker is None or "extra" in marker or can_hold(marker)
 
 
 def _markers(lock: Lock) -> Iterator[str | None]:

@@ -11,7 +11,6 @@ from uvtorch.errors import NoBuild, ProjectError, UsageError
 from uvtorch.packages import begins_with, extension_names
 from uvtorch.project import Choice, Source
 from uvtorch.project.indexes import given
-from uvtorch.project.model import GROUP
 from uvtorch.project.pyproject import PyProject
 from uvtorch.requirement import bare_requirement, named_by
 from uvtorch.session import Session, requirements_of
@@ -19,13 +18,7 @@ from uvtorch.steps import choices
 from uvtorch.steps.choices import locked
 from uvtorch.steps.follow import change_choices, follow_and_sync
 from uvtorch.steps.pins import Change, Requested, pins_of, pins_unsaid, requested_by, words_with
-from uvtorch.steps.resolve import (
-    Pinning,
-    left_to_uv,
-    newest_torch,
-    pin_script,
-    unfit,
-)
+from uvtorch.steps.resolve import Pinning, left_to_uv, newest_torch, pin_script, unfit
 from uvtorch.steps.watch import watch
 from uvtorch.transaction import Transaction, UvFailedError, content, quoted
 
@@ -174,11 +167,11 @@ class Adding(Pinning):
 
     def _is_settled(self) -> bool:
         """Whether all have sources, torch is named and stays: there is nothing to edit."""
-        requirements = self.session.project.requirements
-        have = {source.package for source in self.session.project.sources}
-        grouped = {item.package for item in requirements if item.target == GROUP}
-        named = {*self.packages, *(item.package for item in requirements)}
-        return have.issuperset(self.packages) and grouped.isdisjoint(self.packages) and "torch" in named - self.replaced
+        project, added = self.session.project, {*self.packages}
+        grouped = edits.in_group(project)
+        named = added.union(item.package for item in project.requirements)
+        have = {source.package for source in project.sources}
+        return added <= have and added.isdisjoint(grouped) and "torch" in named - self.replaced
 
     def _edit_like(self, pins: Sequence[Source]) -> Decision:
         """Write the sources, and what the project's torch asks for: torchaudio names no torch."""
@@ -226,7 +219,6 @@ class Adding(Pinning):
     # Several builds to choose from
 
     def _to_choices(self) -> None:
-        """Into every choice, or into one that is named."""
         session, project = self.session, self.session.project
         positions = {item.position for item in self.requested}
         if session.line.has("--extra", "--marker", "-m") or None in positions:
@@ -258,7 +250,7 @@ class Adding(Pinning):
                     file.set_requirement(choice.target, named_by(text) or "", row[choice].text)
 
     def _meant(self) -> tuple[tuple[Choice, ...], bool]:
-        """The choices that are meant, and whether those are all."""
+        """The choices, and whether those are all."""
         project, target = self.session.project, choices.target_of(self.session.line)
         offered = edits.editable(project)
         chosen = tuple(choice for choice in offered if target in (None, choice.target))

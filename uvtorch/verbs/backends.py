@@ -12,7 +12,7 @@ from uvtorch.backend import Backend, parse
 from uvtorch.choose import Decision, choose
 from uvtorch.edits import ChoiceKind
 from uvtorch.errors import MachineError, NoBuild, ProjectError, UsageError
-from uvtorch.project import Choice, Project, Target
+from uvtorch.project import Choice, Project
 from uvtorch.project.model import BASE, GROUP
 from uvtorch.requirement import without_local
 from uvtorch.session import Session
@@ -73,7 +73,6 @@ def set_choices(session: Session, backends: Sequence[Backend], named: ChoiceKind
     """
     session.claim()
     project = session.project
-    have = edits.stated(project)
     kind = _checked_kind(session, named)
     model = [item.text for item in edits.model_requirements(project)]
     offers, lowered = _offers(session, list(dict.fromkeys(backends)), model)
@@ -87,7 +86,7 @@ def set_choices(session: Session, backends: Sequence[Backend], named: ChoiceKind
         session.edit(tx, file)
         names = ", ".join(str(one.backend) for one in offers)
         tx.say(f"offering {names} as {kind}s: `uvtorch sync --auto` takes what fits, `uv sync --{kind} NAME` any")
-        tx.warn(*_warnings(session, project, kind, {choice.target for choice in have}))
+        tx.warn(*_warnings(session, project, kind))
         tx.uv(*choices.relock_command(session))
         moved = [one for one in unbounded(session) if one.package in bounds and one.place not in standing]
         others = [one for one in lowered if one.path != session.required_site.manifest.path]
@@ -137,7 +136,8 @@ def _offer(session: Session, backend: Backend, texts: Sequence[str]) -> Decision
     return decision._replace(backend=backend)
 
 
-def _warnings(session: Session, project: Project, kind: str, have: set[Target]) -> Iterator[str]:
+def _warnings(session: Session, project: Project, kind: str) -> Iterator[str]:
+    have = {choice.target for choice in edits.stated(project)}
     if kind == "extra" and not have and "build-system" in session.required_site.manifest.data:
         yield (
             f"published metadata changes: a plain `pip install {project.name}` will no longer bring torch;"
@@ -206,8 +206,7 @@ def backends(
     if "auto" in names:
         raise UsageError("`auto` is no backend to offer", "name backends, or use --from with machines' descriptions")
     if names:
-        return set_choices(
-            session, [*filter(None, (parse(backend_name(one, "torch backends")) for one in names))], kind
-        )
+        parsed = (parse(backend_name(one, "torch backends")) for one in names)
+        return set_choices(session, [*filter(None, parsed)], kind)
     listing(session, described, as_json)
     return 0

@@ -73,7 +73,6 @@ def _left_to_uv(session: Session) -> str | None:
 
 
 def _script(session: Session) -> str | None:
-    """The script that `run` is given, where it has metadata of its own."""
     path = script_of_run(session.line, session.env)
     return path if path and script_block(files.text(path) or "") is not None else None
 
@@ -204,7 +203,7 @@ def _check_free(session: Session, wanted: Wanted) -> None:
 
 
 def _pin_script(session: Session, wanted: Wanted) -> int:
-    """Pin a script, and tell that it is edited; the build that is named is the one that runs."""
+    """The build that is named is the one that runs."""
     line, name = session.line, session.project.origin
     if not wanted.explicit and is_read_only(session.required_site.manifest.path):
         return session.hand_over(f"{name} is read-only: which PyTorch build it gets is not chosen")
@@ -225,10 +224,6 @@ def _pin_script(session: Session, wanted: Wanted) -> int:
 
 
 def _select(session: Session, wanted: Wanted) -> int:
-    """The same command with the options of the choice that fits, or that is asked for; nothing is edited.
-
-    An option of the user's own that names a choice wins. Raises as `choices.selected` does.
-    """
     project, said = session.workspace, choices.options_of(session)
     rows = choices.offered(project)
     if session.line.verb == "lock":  # a lock holds every choice

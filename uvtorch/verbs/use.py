@@ -39,9 +39,8 @@ def use(session: Session, backend: str | None, base: str | None, script: str | N
     """
     session = Session(session.line, session.env, script, dry=dry_run, base=base)
     if backend is None and base is None:
-        raise UsageError(
-            "torch use: missing argument BACKEND|auto|none", "`uvtorch torch use auto` chooses by hardware"
-        )
+        missing = "torch use: missing argument BACKEND|auto|none"
+        raise UsageError(missing, "`uvtorch torch use auto` chooses by hardware")
     if backend == "none" and base:
         raise UsageError("torch use: `none` takes the indexes out, and --index-base names one", "give one of the two")
     name = backend if backend in (None, "none") else backend_name(backend, "torch use")
@@ -66,10 +65,8 @@ def _move(session: Session, tx: Transaction, wanted: Wanted | None) -> None:
         backend = wanted.backend or session.decide(workspace_requirements(session)).backend
         urls = {backend.index_url(base)} if backend else urls
     elif not urls:
-        origin = session.project.origin
-        raise ProjectError(
-            f"{origin} names no index of PyTorch's", "`uvtorch torch use auto --index-base URL` pins one"
-        )
+        what = f"{session.project.origin} names no index of PyTorch's"
+        raise ProjectError(what, "`uvtorch torch use auto --index-base URL` pins one")
     for url in sorted(urls):
         with session.out.working(f"asking {url}"):
             check_mirror(session.uv, url, session.python)
@@ -109,18 +106,16 @@ def _pin(session: Session, tx: Transaction, wanted: Wanted) -> None:
         file = session.file()
         edits.withdraw(file, before, session.index_base)
         session.edit(tx, file)
+    found, option = bool(workspace_packages(session)), ""
     if session.is_script:
-        packages = pin_script(session, tx, wanted)
-        if not (packages or workspace_packages(session)):
-            name = session.project.origin
-            raise ProjectError(f"{name} requires no PyTorch package", f"`uvtorch add --script {name} torch` adds one")
-        if packages:
+        option = f" --script {before.origin}"
+        if packages := pin_script(session, tx, wanted):
             put_in_place(session, tx, packages)
-        return
-    named = workspace_packages(session)
-    pinned = pin_project(session, tx, wanted, lock=not locked(session).named("torch"))
-    if not (pinned or named or locked(session).named("torch")):
-        raise ProjectError(f"{session.project.origin} requires no PyTorch package", "`uvtorch add torch` adds it")
+            found = True
+    elif pin_project(session, tx, wanted, lock=not locked(session).named("torch")) or locked(session).named("torch"):
+        found = True
+    if not found:
+        raise ProjectError(f"{before.origin} requires no PyTorch package", f"`uvtorch add{option} torch` adds one")
     if edits.stated(before):
         file = session.file()
         edits.sweep(file, before)
