@@ -21,10 +21,11 @@ LAYERS = [
     "environment fleet",
     "choose project",
     "hardware catalog journal requirement",
-    "machine locate output packages",
+    "machine output packages",
+    "files",
     "argv fingerprint uv",
     "backend",
-    "errors files",
+    "errors",
 ]
 """From above to below; the parts of one line do not know each other."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from uvtorch import argv, locate
+from uvtorch import argv, files
 from uvtorch.errors import ProjectError
 from uvtorch.project import workspace
 from uvtorch.project.script import script_block
@@ -27,7 +27,7 @@ def members(*patterns: str, exclude: tuple[str, ...] = ()) -> str:
 
 
 def site(*words: str, **env: str) -> workspace.Workspace | None:
-    return workspace.site(locate.project_directory(argv.parse([*words, "lock"]), env))
+    return workspace.site(files.project_directory(argv.parse([*words, "lock"]), env))
 
 
 def layout_single(root: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -292,6 +293,14 @@ def test_windows_looks_for_uv_exe(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert uv.find({"PATH": str(tmp_path)}) == str(program)
     assert uv.find({"UVTORCH_UV": "uv", "PATH": str(tmp_path)}) == str(program)
     assert uv.find({"UVTORCH_UV": str(tmp_path / "uv")}) == str(program)
+
+
+def test_windows_has_few_signals_and_ctrl_c_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SIGHUP", "SIGQUIT", "SIGTSTP"):
+        monkeypatch.delattr(f"_signal.{name}")
+    with uv.Interrupted() as interrupted:
+        signal.raise_signal(signal.SIGINT)
+    assert interrupted.code == 130
 
 
 def test_windows_launchers_of_uvtorch_are_seen_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -281,8 +281,6 @@ def torch_backend(line: CommandLine) -> str | None:
 
     Raises UsageError for a value that is missing, too many or no backend, and for two that contradict each other.
     """
-    if not line.ours:
-        return None
     from uvtorch.errors import UsageError
 
     asked: dict[str, None] = {}

@@ -6,7 +6,7 @@ No variable's value is written: `.venv` ends in image layers. Imports little.
 
 import os
 
-from uvtorch import __version__, files, locate
+from uvtorch import __version__, files
 from uvtorch.argv import CommandLine
 from uvtorch.errors import ProjectError
 
@@ -67,11 +67,11 @@ def _directory(line: CommandLine, env: "Mapping[str, str]") -> str | None:
     if line.has("--script", "--package", "--all-packages", "--dry-run") or "UV_PROJECT_ENVIRONMENT" in env:
         return None
     try:
-        script = locate.script_of_run(line, env)
-        project = locate.find(locate.project_directory(line, env))
+        script = files.script_of_run(line, env)
+        project = files.find_project(files.project_directory(line, env))
     except ProjectError:
         return None
-    if project is None or locate.may_be_member(project) or (script and "# /// script" in (files.text(script) or "")):
+    if project is None or files.may_be_member(project) or (script and "# /// script" in (files.text(script) or "")):
         return None
     return os.path.dirname(project)
 

@@ -34,7 +34,8 @@ def run() -> int:
     except Exception as error:
         from uvtorch.errors import UvtorchError
 
-        if isinstance(error, OSError) and error.filename is None and error.errno in _STDOUT_FAILURES:
+        stdout_failures = 5, 28, 32  # EIO, ENOSPC, EPIPE
+        if isinstance(error, OSError) and error.filename is None and error.errno in stdout_failures:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered has nowhere to go
             if isinstance(error, BrokenPipeError):
                 return 141
@@ -45,10 +46,6 @@ def run() -> int:
 
         Output(command_lines.parse(sys.argv[1:]), os.environ).error(error)
         return error.exit_code
-
-
-_STDOUT_FAILURES = (5, 28, 32)
-"""EIO, ENOSPC, EPIPE."""
 
 
 def _act(line: "CommandLine") -> int:
@@ -120,7 +117,7 @@ def _names_pytorch(line: "CommandLine") -> bool:
 
 
 def _configured(line: "CommandLine") -> bool:
-    """Whether a pyproject.toml here or above configures uvtorch. Not by `locate`: a plain `run` waits for no import."""
+    """Whether a pyproject.toml here or above configures uvtorch. Not by `files`: a plain `run` waits for no import."""
     env = os.environ
     try:
         directory = os.path.realpath(line.value("--directory") or env.get("UV_WORKING_DIR") or "")

@@ -4,10 +4,10 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
-from uvtorch import locate, uv
+from uvtorch import files, uv
 from uvtorch.argv import CommandLine, is_set
 from uvtorch.errors import ProjectError
-from uvtorch.journal import Claim, above
+from uvtorch.journal import Claim
 from uvtorch.output import Output
 from uvtorch.transaction import Transaction
 
@@ -34,7 +34,7 @@ class Command:
     @cached_property
     def directory(self) -> str:
         """Where uv looks for a project."""
-        return locate.project_directory(self.line, self.env)
+        return files.project_directory(self.line, self.env)
 
     @property
     def sources_off(self) -> bool:
@@ -58,7 +58,9 @@ class Command:
 
     def repair(self) -> None:
         """Put back what a killed command left half done."""
-        for claim in [Claim(self._script_path, self.env)] if self._script else above(self.directory, self.env):
+        # A torn pyproject.toml does not tell which of the folders above is its workspace's root.
+        for root in [self._script_path] if self._script else files.upwards(self.directory):
+            claim = Claim(root, self.env)
             if claim.left_behind and not self.dry:
                 claim.take(self._name, self.out.say, wait=False)
                 claim.release()
@@ -79,8 +81,8 @@ class Command:
         """The script or the directory of the workspace's root; None where there is no project."""
         if self._script:
             return self._script_path
-        path = locate.find(self.directory)
-        if path is not None and locate.may_be_member(path):
+        path = files.find_project(self.directory)
+        if path is not None and files.may_be_member(path):
             from uvtorch.project import workspace  # noqa: PLC0415  a plain `add` loads nothing that it does not need
 
             site = workspace.site(self.directory)
@@ -89,7 +91,7 @@ class Command:
 
     @property
     def _script_path(self) -> str:
-        return os.path.join(locate.current_directory(self.line, self.env), self._script or "")
+        return os.path.join(files.current_directory(self.line, self.env), self._script or "")
 
     @property
     def _name(self) -> str:
@@ -99,7 +101,7 @@ class Command:
     def hand_over(self, *warnings: str, said: Sequence[str] = (), options: Sequence[str] = ()) -> int:
         """Let uv take over with the user's own command line and these options."""
         changes = self._claim is not None and self.line.verb in ("add", "remove", "lock")  # others wait for it
-        words = self.line.with_options(*options) if options else self.line.argv
+        words = self.line.with_options(*options)
         with self.transaction(changes=changes) as tx:
             tx.say(*said)
             tx.warn(*warnings)

@@ -1,12 +1,17 @@
-"""Files that others wrote: read with limits, since a FIFO would wait and a device never end; replaced at once."""
+"""Where uv looks for a project; files read with limits: a FIFO would wait, a device never end; replaced at once."""
 
 import errno
 import os
 import stat
 from io import FileIO
 
-LIMIT = 64 * 2**20
-"""In bytes; the largest uv.lock that was seen has 6 million."""
+from uvtorch.errors import ProjectError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from uvtorch.argv import CommandLine
 
 READ_AHEAD: set[int] = set()
 """Descriptors that were read before uv reads them: each is a file now, to be read from its start."""
@@ -14,10 +19,11 @@ READ_AHEAD: set[int] = set()
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
-def read(path: str, limit: int = LIMIT) -> bytes:
+def read(path: str, limit: int = 64 * 2**20) -> bytes:
     """The content of a regular file, of standard input (`-`) or of a descriptor (`/dev/fd/63`, a shell's `<(…)`).
 
-    Raises OSError, also for what is none of these, a terminal, and for more than `limit` bytes of a file.
+    Raises OSError, also for what is none of these, a terminal, and for more than `limit` bytes of a file: the largest
+    uv.lock that was seen has 6 million.
     """
     folder, _, name = path.rpartition("/")
     if path in ("-", "/dev/stdin"):
@@ -157,3 +163,66 @@ def _fill(file: FileIO, content: bytes) -> None:
     while rest:
         rest = rest[file.write(rest) :]
     file.truncate()
+
+
+# Where uv looks for a project.
+
+
+def current_directory(line: "CommandLine", env: "Mapping[str, str]") -> str:
+    """Where uv works: `--directory` or `UV_WORKING_DIR`. Raises ProjectError where there is no such directory."""
+    try:
+        here = os.getcwd()
+    except OSError:
+        raise ProjectError("the current directory does not exist any more") from None
+    named = line.value("--directory") or env.get("UV_WORKING_DIR")
+    directory = os.path.realpath(os.path.join(here, named)) if named else here  # uv changes to it
+    if not os.path.isdir(directory):
+        raise ProjectError(f"there is no directory {named} to work in")
+    return directory
+
+
+def project_directory(line: "CommandLine", env: "Mapping[str, str]") -> str:
+    """Where uv looks for a project: `--project` or `UV_PROJECT`, a directory or the pyproject.toml in it.
+
+    Raises ProjectError where there is no such directory.
+    """
+    here, named = current_directory(line, env), line.value("--project") or env.get("UV_PROJECT")
+    directory = os.path.normpath(os.path.join(here, named)) if named else here
+    if os.path.basename(directory) == "pyproject.toml" and os.path.isfile(directory):
+        return os.path.dirname(directory)
+    if not os.path.isdir(directory):
+        raise ProjectError(f"the project directory {named} does not exist")
+    return directory
+
+
+def script_of_run(line: "CommandLine", env: "Mapping[str, str]") -> str | None:
+    """The file that `run` is given, whose own metadata, if any, takes the project's place."""
+    if line.verb != "run" or not line.positionals or line.has("--module", "-m"):
+        return None
+    path = os.path.join(current_directory(line, env), line.positionals[0])
+    return path if path.endswith(".py") or line.has("--script", "-s") else None
+
+
+def upwards(directory: str) -> "Iterator[str]":
+    """The directory and its parents, the nearest first."""
+    yield directory
+    if (parent := os.path.dirname(directory)) != directory:
+        yield from upwards(parent)
+
+
+def find_project(directory: str) -> str | None:
+    """The pyproject.toml in `directory` or the nearest of its parents."""
+    paths = (os.path.join(folder, "pyproject.toml") for folder in upwards(directory))
+    return next(filter(os.path.isfile, paths), None)
+
+
+def project_above(path: str) -> str | None:
+    """The nearest pyproject.toml above this one, which decides for uv."""
+    found = find_project(os.path.dirname(os.path.dirname(path)))
+    return None if found == path else found
+
+
+def may_be_member(path: str) -> bool:
+    """Whether the one above speaks of a workspace."""
+    above = project_above(path)
+    return above is not None and "workspace" in (text(above) or "workspace")

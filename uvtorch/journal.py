@@ -7,7 +7,7 @@ gets the lock and finds a journal repairs first. Windows has no flock: nobody wa
 
 import os
 from binascii import crc32
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from errno import EACCES, EROFS
 
@@ -18,8 +18,6 @@ from uvtorch.packages import begins_with
 if os.name != "nt":
     import fcntl
 
-_MOST = 1000
-"""More files than a workspace has."""
 BESIDE = ".before-uvtorch"
 """Added to a file's name for its old text, where somebody else has changed it."""
 ANY = "*"
@@ -117,13 +115,6 @@ class Claim:
         with suppress(OSError):
             return os.open(self._directory, os.O_RDONLY)
         return None
-
-
-def above(directory: str, env: Mapping[str, str]) -> Iterator[Claim]:
-    """The directory and its parents. A torn pyproject.toml does not tell which of them is its workspace's root."""
-    yield Claim(directory, env)
-    if (parent := os.path.dirname(directory)) != directory:
-        yield from above(parent, env)
 
 
 class Journal:
@@ -235,7 +226,7 @@ class Journal:
             _sweep(os.path.dirname(path), began)
         if done := self.undo(tell, torn=True):
             tell(f"put back {' and '.join(map(relative, done))}: {owner} was killed")
-        self.end(_MOST)
+        self.end(1000)  # more files than a workspace has
 
 
 def _kept(row: str, copy: str, inside: str | None) -> "Kept | None":

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
-from uvtorch import catalog, files, index_query, locate, uv
+from uvtorch import catalog, files, index_query, uv
 from uvtorch.argv import INSTALLERS, CommandLine, backend_name, torch_backend
 from uvtorch.backend import DEFAULT_INDEX_BASE, Backend, parse
 from uvtorch.catalog import Catalog
@@ -170,7 +170,7 @@ class Session(Command):
         """Give a script without metadata the block that `uv add --script` begins."""
         manifest = self.required_site.manifest
         if manifest.script and script_block(manifest.raw.decode("utf-8-sig")) is None:
-            directory = locate.current_directory(self.line, self.env)
+            directory = files.current_directory(self.line, self.env)
             command = ["--directory", directory, "python", "find", "--no-project", "--show-version"]
             named = self.line.value("--python") or self.env.get("UV_PYTHON")
             code, out, _ = uv.ask(self.uv, [*command, *([named] if named else [])])

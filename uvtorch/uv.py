@@ -220,7 +220,7 @@ class Interrupted:
 
     def _uv_has_it_too(self, number: int) -> bool:
         """Whether a key may have sent this to the terminal's whole foreground group."""
-        if number not in (_signal.SIGINT, _signal.SIGQUIT, getattr(_signal, "SIGTSTP", 0)):
+        if number in (_signal.SIGTERM, getattr(_signal, "SIGHUP", 0)):
             return False
         try:
             with open("/dev/tty", "rb") as terminal:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from uvtorch import files
 from uvtorch.errors import ProjectError
-from uvtorch.locate import find
 from uvtorch.packages import normalize
 from uvtorch.project.choices import Project
 from uvtorch.project.script import as_project, decoded, find_block, script_block
@@ -89,7 +88,7 @@ def site(directory: str, package: str | None = None) -> Workspace | None:
 
     Raises ProjectError where a file cannot be read, and where there is no such member.
     """
-    path = find(directory)
+    path = files.find_project(directory)
     if path is None:
         return None
     manifest = read(path)
@@ -112,8 +111,7 @@ def _table(data: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
 
 def _root(manifest: Manifest) -> Manifest:
     """The workspace's root: the nearest pyproject.toml above decides, as for uv."""
-    above = os.path.dirname(manifest.directory)
-    path = find(above) if above != manifest.directory else None
+    path = files.project_above(manifest.path)
     if path is None or isinstance(_table(manifest.data, "tool", "uv").get("workspace"), Mapping):
         return manifest
     candidate = read(path)

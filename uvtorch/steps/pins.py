@@ -12,7 +12,6 @@ from uvtorch import edits, files
 from uvtorch.backend import Backend, same_url
 from uvtorch.choose import Decision
 from uvtorch.errors import NoBuild, UvtorchError
-from uvtorch.locate import current_directory
 from uvtorch.packages import normalize
 from uvtorch.project import Project, Source, Target, read
 from uvtorch.project.choices import torch_first
@@ -302,7 +301,7 @@ class Requested(NamedTuple):
 
 def requested_by(session: Session) -> tuple[Requested, ...]:
     """The PyTorch packages that the words and the requirements files name."""
-    line, directory = session.line, current_directory(session.line, session.env)
+    line, directory = session.line, files.current_directory(session.line, session.env)
     rows: list[tuple[str, int | None]] = [*zip(line.positionals, line.positionals_at, strict=True)]
     for path in line.values("--requirements"):
         file = path if path == "-" else os.path.join(directory, path)

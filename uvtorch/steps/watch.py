@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 
-from uvtorch import locate
+from uvtorch import files
 from uvtorch.argv import CommandLine
 from uvtorch.command import Command
 from uvtorch.errors import ProjectError
@@ -21,7 +21,7 @@ def names_pytorch(command: Command) -> bool:
     other = line.verb != "add" or line.options or line.ours or command.env.get("UV_TORCH_BACKEND")
     if other or "torch" not in texts:
         return bool(texts) or line.has("--requirements", "--script")
-    path = locate.find(command.directory)
+    path = files.find_project(command.directory)
     return path is None or not texts <= pinned_in(content(path)) - extension_names()
 
 
@@ -59,8 +59,8 @@ def _files(command: Command) -> tuple[str, str] | None:
     if leaves_lock or command.sources_off or command.frozen:
         return None
     try:
-        path = locate.find(command.directory)
-        if path is None or not (locate.may_be_member(path) or command.line.has("--package")):
+        path = files.find_project(command.directory)
+        if path is None or not (files.may_be_member(path) or command.line.has("--package")):
             return None if path is None else (path, os.path.join(os.path.dirname(path), "uv.lock"))
         from uvtorch.session import Session  # noqa: PLC0415  a plain `add` loads nothing that it does not need
 

@@ -8,7 +8,6 @@ from uvtorch.argv import is_set
 from uvtorch.backend import Backend
 from uvtorch.choose import rank_choices
 from uvtorch.errors import NoBuild, UsageError
-from uvtorch.locate import script_of_run
 from uvtorch.project.script import script_block
 from uvtorch.requirement import without_local
 from uvtorch.session import Session, Wanted
@@ -73,7 +72,7 @@ def _left_to_uv(session: Session) -> str | None:
 
 
 def _script(session: Session) -> str | None:
-    path = script_of_run(session.line, session.env)
+    path = files.script_of_run(session.line, session.env)
     return path if path and script_block(files.text(path) or "") is not None else None
 
 
