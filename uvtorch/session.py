@@ -93,7 +93,7 @@ class Session(Command):
 
     @property
     def required_site(self) -> Workspace:
-        """The same. Raises ProjectError, as uv words it, where there is none."""
+        """The same. Raises ProjectError where there is none."""
         if self.site is None:
             raise ProjectError(
                 f"no `pyproject.toml` found in {self.directory} or any parent directory",
@@ -213,7 +213,7 @@ class Session(Command):
 
     @cached_property
     def outside(self) -> tuple[Index, ...]:
-        """PyTorch's indexes that options, variables and configuration files give uv for every package."""
+        """PyTorch's indexes that uv uses for every package, by options, variables and configuration files."""
         root = self.required_site.root
         data = {} if root.script else root.data
         found = (*given(self.line, self.env), *configured(root.directory, data, self.line, self.env))
@@ -238,7 +238,7 @@ class Session(Command):
 
     @property
     def environment(self) -> str:
-        """The project's environment, which need not exist."""
+        """Where the project's environment is or will be."""
         return os.path.join(self.required_site.root.directory, self.env.get("UV_PROJECT_ENVIRONMENT") or ".venv")
 
     @property
@@ -253,29 +253,21 @@ class Session(Command):
 
     @property
     def may_resolve_otherwise(self) -> bool:
-        """Whether something may have uv resolve another torch than the requirements' text suggests."""
-        names = (
-            "constraint-dependencies",
-            "override-dependencies",
-            "exclude-dependencies",
-            "exclude-newer",
-            "exclude-newer-package",
-            "resolution",
-        )
-        known = dependents()
+        """Whether uv may resolve another torch than the requirements' text suggests."""
+        names, known = ("constraint-", "override-", "exclude-", "resolution"), dependents()
         return bool(
             self.files[1:]
             or self.is_dynamic
-            or not self._settings.keys().isdisjoint(names)
+            or any(key.startswith(names) for key in self._settings)
             or any(one.kind != "index" for one in self.project.sources)
             or any(item.package in known for item in self.project.requirements)
         )
 
     def wanted(self, requirements: Sequence[str] = (), *, here: bool = False) -> Wanted:
-        """What asks for a backend: the option, else a local version, else the environment.
+        """What asks for a backend: the option, else a local version in `requirements`, else the environment.
 
-        `requirements` are those of the command line; their local versions count wherever their markers hold (`here`: on
-        this machine). Raises UsageError for a contradiction or a value that names no backend.
+        `here`: only local versions whose markers hold on this machine count. Raises UsageError for a contradiction or a
+        value that names no backend.
         """
         option = torch_backend(self.line)
         backend = parse(option or "")  # `auto` is none
@@ -293,7 +285,7 @@ class Session(Command):
         return Wanted(backend, "--auto" if auto else "option") if option else Wanted()
 
     def backend_for(self, wanted: Wanted) -> Backend | None:
-        """The backend to choose: that asked for, else the configured one unless detection is asked for."""
+        """That asked for, else the configured one unless detection is asked for."""
         detection = self.site is None or (wanted.auto and wanted.origin != "--auto")
         return wanted.backend or (None if detection else self.project.config.backend)
 

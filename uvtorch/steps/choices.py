@@ -25,7 +25,7 @@ from uvtorch.transaction import quoted
 
 
 class Asked(NamedTuple):
-    """What a command says of extras and groups; `--no-dev` counts as `--no-group dev`, and so on."""
+    """What a command says of extras and groups; `--no-dev` is `--no-group dev`."""
 
     given: Collection[Target] = ()
     excluded: Collection[Target] = ()
@@ -104,8 +104,8 @@ class Fitting(NamedTuple):
 def fitting(session: Session, machine: Machine, choices: Sequence[Choice], *, use_lock: bool = True) -> Fitting:
     """Choices of the workspace on a machine, by what uv.lock holds where the requirements still admit it.
 
-    The best is never one whose index does not say what it serves, unless that is made for this machine; it is a base of
-    which no source speaks only if nothing else fits.
+    One whose index does not say what it serves is best only where it is made for this machine, and a base of which no
+    source speaks only if nothing else fits.
     """
     known = [one for one in choices if one.origin != "unknown"]
     backends = [one.backend for one in known]
@@ -132,7 +132,7 @@ def offered(project: Project) -> tuple[Choice, ...]:
 
 
 def selected(session: Session, wanted: Wanted, said: Asked = NOTHING) -> Fitting:
-    """The choices that a command leaves open; where a backend is asked for, the best is the one that has it.
+    """The choices that a command leaves open; the best is the one of a backend that is asked for.
 
     Raises NoBuild where none has it, MachineError as `check_driver` does.
     """
@@ -259,7 +259,7 @@ def target_of(line: CommandLine) -> Target | None:
 
 
 def sync_command(session: Session) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The `uv sync` to the choice that fits here, after an `add` or a `remove`, and warnings. Raises MachineError."""
+    """The `uv sync` after an `add` or a `remove`, to the choice that fits, and warnings. Raises MachineError."""
     line, target = session.line, target_of(session.line)
     options = ["--inexact"] if line.verb == "add" else []  # as uv: add keeps what else is installed, remove does not
     warnings: tuple[str, ...] = ()

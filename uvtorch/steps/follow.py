@@ -48,7 +48,7 @@ def _newer_elsewhere(session: Session) -> Iterator[str]:
 
 
 def _strays(session: Session, lock: Lock) -> tuple[str, ...]:
-    """The PyTorch packages that some platform gets from elsewhere than the workspace chose."""
+    """What some platform gets from elsewhere than the workspace chose."""
     pinning = (one for one in session.projects if any(one.is_pytorch(source.package) for source in one.sources))
     project = next(pinning, session.project)
     environments = [Environment(platform) for platform in MAIN_PLATFORMS]
@@ -60,8 +60,7 @@ def _strays(session: Session, lock: Lock) -> tuple[str, ...]:
 def follow_lock(session: Session, tx: Transaction, before: bytes) -> bool:
     """See to uv's new lock, which was `before`; whether the project was edited and locked again.
 
-    What came along is named in the group `uvtorch`, or in every backend choice, so that the sources apply to it. A
-    project that pins nothing is pinned where an `add` brought torch.
+    What came along is named in the group `uvtorch`, or in every backend choice: so the sources apply to it.
     """
     if tx.dry or session.is_script or content(session.required_site.lock) == before:
         return False
@@ -183,7 +182,7 @@ def _was_locked(name: str, before: bytes) -> bool:
 
 
 def users_of(session: Session, names: Iterable[str], without: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:
-    """For each name the locked packages that require it, `without` left out."""
+    """For each name the locked packages that require it, but for `without`."""
     lock, project = locked(session), session.project
     if not lock.named("torch"):
         return {}

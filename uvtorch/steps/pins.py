@@ -28,7 +28,7 @@ from uvtorch.transaction import Transaction
 
 
 def pins_of(session: Session) -> tuple[Source, ...]:
-    """The unselected sources of the project's PyTorch packages from an index, else a workspace sibling's."""
+    """The sources of the project's PyTorch packages for no extra or group, else a workspace sibling's."""
     for project in session.projects:
         if found := tuple(one for one in _pins(project) if one.target == BASE):
             return found
@@ -36,7 +36,7 @@ def pins_of(session: Session) -> tuple[Source, ...]:
 
 
 def selected_pins(session: Session) -> tuple[Source, ...]:
-    """The same of the whole workspace, with those for an extra or a group alone."""
+    """All of the workspace, with those for an extra or a group."""
     return tuple(pin for project in session.projects for pin in _pins(project))
 
 
@@ -46,10 +46,9 @@ def _pins(project: Project) -> Iterator[Source]:
 
 
 def pins_unsaid(session: Session) -> tuple[Source, ...]:
-    """Where torch comes from though no base's source says so.
+    """Where torch comes from though no base's source says so: a member's extra or group does, or a dependency.
 
-    A member's extra or group pins it; or a dependency from a repository or a path does, whose own sources uv applies:
-    another index beside that is an error.
+    uv applies the sources of a dependency from a repository or a path: another index beside that is an error.
     """
     if found := selected_pins(session):
         alike = {one.url for one in found} == {found[0].url}
@@ -106,12 +105,13 @@ class Change:
         shared, pinned = tuple(packages), False
         for path in others:
             project, file = self.files[path]
-            names = (*project.pytorch_packages(), *self._overridden(path))
+            overridden = self._overridden(path)
+            names = (*project.pytorch_packages(), *overridden)
             if self.session.required_site.at_root and not any(source.index for source in project.own_sources):
                 shared += names
             elif names:
                 pinned = True
-                edits.pin(file, project, self._overridden(path), decision, base, staying=())
+                edits.pin(file, project, overridden, decision, base, staying=())
         project, file = self.files[own]
         shared += self._overridden(own)
         if shared or transitive or project.pytorch_packages() or project.own_indexes or not pinned:
@@ -120,7 +120,7 @@ class Change:
         edits.bound(file, [(name, limit) for name, limit in decision.bounds if name in standing])
 
     def _overridden(self, path: str) -> tuple[str, ...]:
-        """The pinned packages that the workspace's root overrides, which its sources alone reach."""
+        """What the workspace's root overrides: its sources alone reach that."""
         root, (project, _) = self.session.required_site.root, self.files[path]
         texts = root.data.get("tool", {}).get("uv", {}).get("override-dependencies", ()) if path == root.path else ()
         return tuple(name for name in map(named_by, texts) if name and project.is_pinned(name))
@@ -141,7 +141,7 @@ class Change:
                     file.set_requirement(target, package, *map(without_local, found))
 
     def take_bounds_away(self, lowered: "Iterable[Lowered]") -> None:
-        """Take lower bounds away, for `bound_anew` to write others."""
+        """`bound_anew` writes others."""
         for one in lowered:
             self.files[one.path][1].set_requirement(one.target, one.package, with_bound(one.before))
 
@@ -198,7 +198,7 @@ class Lowered(NamedTuple):
 def decide_lowering(
     session: Session, requirements: Sequence[str], backend: Backend | None
 ) -> tuple[Decision, tuple[Lowered, ...]]:
-    """The decision, without lower bounds as `uv add` writes them where these alone stand in its way. NoBuild."""
+    """The decision, and the lower bounds that alone stood in its way. Raises NoBuild."""
     try:
         first: Decision | NoBuild = session.decide(requirements, backend)
     except NoBuild as error:
@@ -238,10 +238,7 @@ def without_bounds(requirements: Iterable[str], lowered: Iterable[Lowered]) -> t
 
 
 def bound_anew(session: Session, tx: Transaction, lowered: Sequence[Lowered], kind: str | None = None) -> None:
-    """Give requirements without a bound the one they had, or one that the lock admits, and tell that.
-
-    `kind`: that of `uv add --bounds`.
-    """
+    """Give requirements the bound they had or one that the lock admits, and tell that; `kind`: of `uv add --bounds`."""
     if tx.dry or not lowered:
         return
     lock, change = locked(session), Change(session, tx)
@@ -267,7 +264,7 @@ def unbounded(session: Session) -> list[Lowered]:
 
 
 def _lowest_locked(lock: Lock, project: Project, package: str, target: Target) -> Version | None:
-    """The lowest version that its own indexes gave to a target, else of all: the base must admit every choice's."""
+    """The lowest from its own indexes, else of all: the base must admit every choice's."""
     urls = [one.url for one in project.sources if (one.package, one.target) == (package, target)]
     found = [(Version(row.version), row.location) for row in lock.named(package) if row.version]
     own = [version for version, url in found if same_url(url, *urls)]
@@ -311,7 +308,7 @@ def requested_by(session: Session) -> tuple[Requested, ...]:
 
 
 def words_with(session: Session, requested: Sequence[Requested], decision: Decision) -> list[str]:
-    """uv's arguments, PyTorch's requirements without local versions and within the decision's bounds."""
+    """uv's arguments, without local versions and within the decision's bounds."""
     words, bounds = [*session.line.argv], dict(decision.bounds)
     for item in requested:
         if item.position is not None:
@@ -320,10 +317,10 @@ def words_with(session: Session, requested: Sequence[Requested], decision: Decis
 
 
 def requirements_in(path: str, keys: Collection[str] = ("base",), seen: frozenset[str] = frozenset()) -> Iterator[str]:
-    """The requirements in a file as pip reads them, with those of `-r` files.
+    """The requirements in a file as pip reads them, or in the metadata of a script or pyproject.toml.
 
-    pyproject.toml and scripts give what their metadata requires, pyproject.toml for `keys`: `base`, `extra NAME` (`*`:
-    all), `group NAME`. A file that cannot be read gives nothing: uv says so better.
+    `keys`, for pyproject.toml: `base`, `extra NAME` (`*`: all), `group NAME`. What cannot be read gives nothing: uv
+    says so better.
     """
     text = None if path in seen else files.text(path)
     if text is None:

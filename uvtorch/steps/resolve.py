@@ -46,7 +46,7 @@ OUT_OF_REACH = 2
 
 
 def newest_torch(lock: Lock, backend: Backend | None = None) -> str | None:
-    """The release of torch that a lock holds, from a backend's index if it has one from there; None: none.
+    """The newest torch of a lock, from the backend's index if any is; None: none.
 
     One for no platform (`override-dependencies = ["torch; sys_platform == 'never'"]`) is none.
     """
@@ -139,7 +139,6 @@ class Pinning:
         return None
 
     def _without_pins(self, refusal: NoBuild | None, first: Outcome | None = None) -> Decision | None:
-        """Resolve without pins, and pin for what comes out."""
         free = self._under(Decision(None))
         if free.code and refusal:
             raise refusal
@@ -309,7 +308,7 @@ def pin_and_lock(session: Session, tx: Transaction, wanted: Wanted, command: Seq
 
 
 def pin_transitive(session: Session, tx: Transaction, wanted: Wanted) -> bool:
-    """Pin for PyTorch packages that only other packages need, as they are locked, and lock; whether it is pinned.
+    """The same for a locked torch that only other packages need.
 
     Where no build fits, a warning: nobody asked for torch.
     """
@@ -342,7 +341,7 @@ def unfit(torch: str, error: NoBuild) -> str:
 
 
 def leaves_to_pypi(session: Session, backend: Backend | None) -> bool:
-    """Whether this is a Mac and nobody named a backend: PyPI's wheel is right for all."""
+    """Whether this is a Mac and nobody named a backend: PyPI's wheel is right there."""
     return backend is None and session.machine.platform.system == "macos"
 
 
@@ -361,9 +360,9 @@ def says_dependency(session: Session, wanted: Wanted) -> bool:
 
 
 def left_to_uv(session: Session) -> tuple[str, ...] | None:
-    """What to say where uv has torch from elsewhere, and no pin may replace that; None: it has not.
+    """What to say where no pin may replace the torch that uv locked; None: one may.
 
-    It locked wheel variants (PEP 825, its preview `wheel-variants`), or a build from an index of the user's own, as
+    Those are wheel variants (PEP 825, uv's preview `wheel-variants`), and builds from an index of the user's own, as
     the local version tells: PyPI has none.
     """
     if b"\nvariants-json" in b"".join(rows_in(content(session.required_site.lock))):
@@ -382,10 +381,7 @@ def brought(session: Session) -> tuple[str, ...]:
 
 
 def pin_script(session: Session, tx: Transaction, wanted: Wanted) -> tuple[str, ...]:
-    """Pin a script; what is pinned anew: nothing where uv resolves no torch or the pins stood. Raises NoBuild.
-
-    Packages that come with others are named among its dependencies.
-    """
+    """Pin a script, and name what comes along among its dependencies; what is pinned anew. Raises NoBuild."""
     direct, pinning = workspace_packages(session), WorkspacePinning(session, tx, wanted)
     versions = {} if direct and pins_of(session) else _resolved_in_script(session)
     torch = versions.get("torch", "").partition("+")[0]

@@ -41,7 +41,7 @@ def named(session: Session) -> tuple[str, ...]:
 
 
 def brought(session: Session) -> tuple[str, ...]:
-    """The PyTorch packages that come with what is known to require torch, as uv resolves that."""
+    """The PyTorch packages that uv resolves for what is known to require torch."""
     texts, line = _texts(session), session.line
     if not brings_torch(texts, line.values("--extra")):
         return ()
@@ -77,7 +77,7 @@ def settings(session: Session) -> Iterator[Mapping[str, Any]]:
 
 
 def _urls(table: Mapping[str, Any]) -> Iterator[str]:
-    """The indexes of a table of settings that serve every package."""
+    """Those that serve every package."""
 
     def listed(key: str) -> Sequence[Any]:
         value = table.get(key)
@@ -108,7 +108,7 @@ def target_of(session: Session) -> tuple[str | None, Venv | None]:
 
 
 def means(session: Session, decision: Decision, requirements: Sequence[str]) -> tuple[str, ...]:
-    """The options that have uv take PyTorch packages from the decision's index; none where that needs their names."""
+    """The options that have uv take the decision's build; none where that needs names of packages."""
     verb, backend = session.line.verb or "", decision.backend
     assert backend, "a decision has a backend"
     if not decision.bounds and knows(session, str(backend)):
@@ -130,7 +130,7 @@ def knows(session: Session, backend: str) -> bool:
 
 
 def project_for(session: Session, decision: Decision, requirements: Sequence[str], pin: Source | None = None) -> str:
-    """The folder, which stays, of a project that requires these packages from the decision's index or that of a pin.
+    """The folder, which stays, of a project with these packages from the decision's index or a pin's.
 
     Raises UvtorchError where it cannot be written.
     """
@@ -194,7 +194,7 @@ def join(session: Session) -> None:
 
 
 def _pin(session: Session) -> Source | None:
-    """The source of torch, else of another PyTorch package, in the choice that is named or that `sync` selects."""
+    """The source of torch, else of another package, in the choice that is named or that `sync` selects."""
     project, platform, wanted = session.workspace, session.machine.platform, session.wanted()
     rows, said = project.selectable(), choices.options_of(session)
     chosen = said.named(rows)

@@ -61,7 +61,7 @@ def _leave_to_uv(session: Session, reason: str) -> int:
 
 
 def _add_extensions(session: Session, requested: Sequence[Requested]) -> tuple[int | None, tuple[str, ...]]:
-    """The exit code where packages compiled against torch were added; else warnings for when uv does."""
+    """As `add_extensions`."""
     named = extension_names().intersection(map(begins_with, session.line.positionals))
     if not named and "UVTORCH_EXTENSIONS" not in session.env:
         return None, ()
@@ -174,7 +174,7 @@ class Adding(Pinning):
         return added <= have and added.isdisjoint(grouped) and "torch" in named - self.replaced
 
     def _edit_like(self, pins: Sequence[Source]) -> Decision:
-        """Write the sources, and what the project's torch asks for: torchaudio names no torch."""
+        """Write the sources, and the bounds of the project's torch: torchaudio names no torch."""
         session, file, backend, decision = self.session, self.session.file(), pins[0].backend, Decision(None)
         torch = newest_torch(locked(session), backend)
         fixed = (f"torch=={torch}",) if torch and "torch" not in self.packages else ()
@@ -240,7 +240,7 @@ class Adding(Pinning):
             raise
 
     def _bound_others(self, file: PyProject, chosen: Sequence[Choice]) -> None:
-        """Keep what else the choices hold within what another torch asks."""
+        """Another torch bounds what else the choices hold."""
         for choice in chosen if "torch" in self.replaced else ():
             texts = choices.requirements_of_choice(self.session.project, choice)
             others = [text for text in texts if named_by(text) not in self.packages]

@@ -77,7 +77,7 @@ def _script(session: Session) -> str | None:
 
 
 def _runs_as_it_is(session: Session) -> tuple[str, ...] | None:
-    """The warnings where `run` is given nothing that a build can be chosen for; None where one can."""
+    """Warnings where no build can be chosen for what `run` is given; None where one can."""
     line = session.line
     if line.has("--no-project", "--no-sync"):
         return ()
@@ -100,7 +100,6 @@ def _best(session: Session) -> Backend | None:
 
 
 def _keep(session: Session) -> int:
-    """Leave all to uv; a build that does not fit is told."""
     line, warnings = session.line, tuple(filter(None, [_mismatch(session)]))
     if session.is_script and line.verb in ("run", "sync"):
         return session.hand_over(*warnings, options=reinstalled(out_of_place(session)))
@@ -121,7 +120,7 @@ def _keep(session: Session) -> int:
 
 
 def _mismatch(session: Session) -> str:
-    """The warning that the build which comes here does not run or leaves the GPU idle; empty: it fits."""
+    """The warning about a build that does not run here or leaves the GPU idle; empty: it fits."""
     decided = session.outside or selected_pins(session)
     brought = [] if decided else [one.backend for one in pins_unsaid(session)]
     who, backend = (f"a dependency pins torch to {brought[0]}", brought[0]) if brought else _given(session)
