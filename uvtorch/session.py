@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from uvtorch import catalog, files, index_query, uv
-from uvtorch.argv import INSTALLERS, CommandLine, backend_name, torch_backend
+from uvtorch.argv import INSTALLERS, CommandLine, backend_name, forwarded, torch_backend
 from uvtorch.backend import DEFAULT_INDEX_BASE, Backend, parse
 from uvtorch.catalog import Catalog
 from uvtorch.choose import Decision, Request, choose, local_backend
@@ -16,10 +16,12 @@ from uvtorch.errors import NoBuild, ProjectError, UsageError
 from uvtorch.hardware import detect
 from uvtorch.machine import Machine
 from uvtorch.packages import dependents
-from uvtorch.project import Project
+from uvtorch.project import Project, Target
 from uvtorch.project import read as read_project
 from uvtorch.project import workspace as workspaces
+from uvtorch.project.choices import torch_first
 from uvtorch.project.indexes import Index, check_index_url, configured, given, of_pytorch
+from uvtorch.project.lock import Lock, read_lock
 from uvtorch.project.pyproject import PyProject
 from uvtorch.project.script import begin_script, script_block
 from uvtorch.project.workspace import Manifest, Workspace
@@ -128,6 +130,24 @@ class Session(Command):
         """The same without the files."""
         return tuple(project for _, project in self.files)
 
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The PyTorch packages that the workspace requires."""
+        return torch_first(sorted(name for project in self.projects for name in project.pytorch_packages()))
+
+    @property
+    def requirements(self) -> tuple[str, ...]:
+        """The workspace's requirements of PyTorch packages; torch if it has none."""
+        texts = dict.fromkeys(text for project in self.projects for text in requirements_of(project))
+        return tuple(texts) or ("torch",)
+
+    def locked(self) -> Lock:
+        """The lock as it is now; empty where it cannot be read: uv says better what is wrong with it."""
+        try:
+            return read_lock(files.text(self.required_site.lock) or "")
+        except ProjectError:
+            return Lock()
+
     def reread(self) -> None:
         """Forget what the files said."""
         for name in ("site", "project", "workspace", "files"):
@@ -159,6 +179,19 @@ class Session(Command):
             return False
         self.reread()
         return True
+
+    @property
+    def relock(self) -> tuple[str, ...]:
+        """The `uv lock` that resolves as the command did, and upgrades nothing more."""
+        return ("lock", *forwarded(self.line, "lock"))
+
+    @property
+    def target(self) -> Target | None:
+        """The extra or group that `add` and `remove` are told to change; None: the project's dependencies."""
+        extra, group = self.line.value("--optional"), self.line.value("--group")
+        if extra is not None:
+            return Target("extra", extra)
+        return Target("group", group or "dev") if group is not None or self.line.has("--dev") else None
 
     @property
     def changed(self) -> Sequence[str]:

@@ -5,19 +5,18 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from uvtorch import files
-from uvtorch.argv import CommandLine, forwarded, is_set
+from uvtorch.argv import forwarded, is_set
 from uvtorch.backend import Backend
 from uvtorch.choose import Option, rank_choices
 from uvtorch.choose.compatibility import FAMILY
 from uvtorch.edits import Place
-from uvtorch.errors import MachineError, NoBuild, ProjectError
+from uvtorch.errors import MachineError, NoBuild
 from uvtorch.machine import Machine
 from uvtorch.packages import normalize
 from uvtorch.project import Choice, Project, Target
 from uvtorch.project.choices import conflicting, reached
 from uvtorch.project.indexes import covers
-from uvtorch.project.lock import Lock, read_lock
+from uvtorch.project.lock import Lock
 from uvtorch.project.model import BASE, TargetKind
 from uvtorch.requirement import named_by, within, without_local
 from uvtorch.session import Session, Wanted
@@ -109,7 +108,7 @@ def fitting(session: Session, machine: Machine, choices: Sequence[Choice], *, us
     """
     known = [one for one in choices if one.origin != "unknown"]
     backends = [one.backend for one in known]
-    lock = locked(session) if use_lock else Lock()
+    lock = session.locked() if use_lock else Lock()
     ranking = rank_choices(
         machine,
         session.request(()),
@@ -199,7 +198,7 @@ def places_for(session: Session, choices: Sequence[Choice], texts: Sequence[str]
 def _places(session: Session, choice: Choice, texts: Sequence[str]) -> list[Place]:
     names = set(map(named_by, texts))
     standing = [text for text in requirements_of_choice(session.workspace, choice) if named_by(text) not in names]
-    release = None if "torch" in names else locked_release(locked(session), choice.backend)
+    release = None if "torch" in names else locked_release(session.locked(), choice.backend)
     if release:
         standing.append(f"torch=={release}")
     if choice.backend and not choice.vendor:
@@ -207,14 +206,6 @@ def _places(session: Session, choice: Choice, texts: Sequence[str]) -> list[Plac
             decision = session.decide([*map(without_local, (*texts, *standing))], choice.backend)
             return [Place(within(text, dict(decision.bounds)), decision.torch) for text in texts]
     return [*map(Place, texts)]
-
-
-def locked(session: Session) -> Lock:
-    """The lock as it is now; empty where it cannot be read: uv says better what is wrong with it."""
-    try:
-        return read_lock(files.text(session.required_site.lock) or "")
-    except ProjectError:
-        return Lock()
 
 
 def locked_release(lock: Lock, backend: Backend | None) -> str | None:
@@ -250,17 +241,9 @@ def no_such_choice(project: Project, backend: Backend) -> NoBuild:
     )
 
 
-def target_of(line: CommandLine) -> Target | None:
-    """The extra or group that `add` and `remove` are told to change; None: the project's dependencies."""
-    extra, group = line.value("--optional"), line.value("--group")
-    if extra is not None:
-        return Target("extra", extra)
-    return Target("group", group or "dev") if group is not None or line.has("--dev") else None
-
-
 def sync_command(session: Session) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The `uv sync` after an `add` or a `remove`, to the choice that fits, and warnings. Raises MachineError."""
-    line, target = session.line, target_of(session.line)
+    line, target = session.line, session.target
     options = ["--inexact"] if line.verb == "add" else []  # as uv: add keeps what else is installed, remove does not
     warnings: tuple[str, ...] = ()
     if session.project.selectable():
@@ -273,8 +256,3 @@ def sync_command(session: Session) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if package := line.value("--package"):
         options += ["--package", package]
     return ("sync", *options, *forwarded(line, "sync")), warnings
-
-
-def relock_command(session: Session) -> tuple[str, ...]:
-    """The `uv lock` that resolves as the command did, and upgrades nothing more."""
-    return ("lock", *forwarded(session.line, "lock"))

@@ -133,7 +133,7 @@ def add_extensions(session: Session, requested: Sequence[Requested]) -> tuple[in
     names, backend = " ".join(one.package for one in wanted), _backend(session, requested)
     requirements = (*(item.text for item in requested), *requirements_of(project))
     if offered := project.selectable():
-        choice = next((one for one in offered if one.target == choices.target_of(session.line)), None)
+        choice = next((one for one in offered if one.target == session.target), None)
         if requested or choice is None or choice.backend is None:
             return None, (_needs_choice(offered, names),)
         # The bound that wheels need which do not require their torch would hold for all choices.

@@ -16,8 +16,7 @@ from uvtorch.project.pyproject import PyProject
 from uvtorch.requirement import MAIN_PLATFORMS
 from uvtorch.session import Session, Wanted
 from uvtorch.steps import choices
-from uvtorch.steps.choices import locked
-from uvtorch.steps.pins import bound_anew, pins_of, unbounded, workspace_packages, workspace_requirements
+from uvtorch.steps.pins import bound_anew, pins_of, unbounded
 from uvtorch.steps.resolve import NO_SOLUTION, brought, left_to_uv, newest_torch, pin_and_lock, pin_transitive
 from uvtorch.transaction import Transaction, content
 
@@ -38,10 +37,10 @@ def follow_and_sync(command: Command, tx: Transaction, before: bytes, *, late: b
 def _newer_elsewhere(session: Session) -> Iterator[str]:
     """A newer torch that runs here, from another index than the pinned one."""
     backend = next((one.backend for one in pins_of(session) if one.package == "torch"), None)
-    texts = workspace_requirements(session)
+    texts = session.requirements
     with suppress(NoBuild, MachineError):
         here = session.decide(texts, backend).torch if backend else None
-        best = session.decide(texts).torch if here and here == newest_torch(locked(session), backend) else None
+        best = session.decide(texts).torch if here and here == newest_torch(session.locked(), backend) else None
         if here and best and number(best) > number(here):
             why = f"torch {best} is not on the index of {backend}, where the project is pinned"
             yield f"{why}; `uvtorch torch use auto` moves it"
@@ -54,7 +53,7 @@ def _strays(session: Session, lock: Lock) -> tuple[str, ...]:
     environments = [Environment(platform) for platform in MAIN_PLATFORMS]
     named = {package.name for one in environments for package in stray(lock, project, one)}
     # What the user requires directly without a source is the user's word, and doctor's.
-    return torch_first(sorted(named.difference(workspace_packages(session))))
+    return torch_first(sorted(named.difference(session.packages)))
 
 
 def follow_lock(session: Session, tx: Transaction, before: bytes) -> bool:
@@ -65,7 +64,7 @@ def follow_lock(session: Session, tx: Transaction, before: bytes) -> bool:
     if tx.dry or session.is_script or content(session.required_site.lock) == before:
         return False
     session.reread()
-    lock = locked(session)
+    lock = session.locked()
     if not lock.named("torch"):
         return _torch_is_gone(session, tx, before)
     if session.project.selectable():
@@ -91,14 +90,14 @@ def pin_project(
 
     `lock`: have uv resolve what comes along first. `command`: the user's own `uv lock`.
     """
-    if workspace_packages(session):
+    if session.packages:
         pinned = pin_and_lock(session, tx, wanted, command)
         if pinned:
             follow_lock(session, tx, b"")
         elif command:
             tx.uv(*command)
         return pinned
-    code, said = tx.attempt(*(command or choices.relock_command(session)), quietly=True) if lock else (0, "")
+    code, said = tx.attempt(*(command or session.relock), quietly=True) if lock else (0, "")
     if code:
         tx.end(code, said)
     session.reread()
@@ -121,7 +120,7 @@ def _torch_is_gone(session: Session, tx: Transaction, before: bytes) -> bool:
 def _edited(session: Session, tx: Transaction, file: PyProject) -> bool:
     if not session.edit(tx, file):
         return False
-    tx.uv(*choices.relock_command(session))
+    tx.uv(*session.relock)
     return True
 
 
@@ -164,7 +163,7 @@ def _take_along(
     edits.pin_like(file, session.project, (), pins, names, torch)
     if not session.edit(tx, file):
         return False
-    code, said = tx.attempt(*choices.relock_command(session), quietly=True)
+    code, said = tx.attempt(*session.relock, quietly=True)
     if code and code != NO_SOLUTION:
         tx.end(code, said)
     if code:
@@ -183,7 +182,7 @@ def _was_locked(name: str, before: bytes) -> bool:
 
 def users_of(session: Session, names: Iterable[str], without: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:
     """For each name the locked packages that require it, but for `without`."""
-    lock, project = locked(session), session.project
+    lock, project = session.locked(), session.project
     if not lock.named("torch"):
         return {}
     without = set(without)

@@ -14,16 +14,13 @@ from uvtorch.choose import Decision
 from uvtorch.errors import NoBuild, UvtorchError
 from uvtorch.packages import normalize
 from uvtorch.project import Project, Source, Target, read
-from uvtorch.project.choices import torch_first
 from uvtorch.project.indexes import uv_toml
 from uvtorch.project.lock import Lock
 from uvtorch.project.model import BASE
 from uvtorch.project.pyproject import PyProject
 from uvtorch.project.script import script_block
 from uvtorch.requirement import bare_requirement, can_hold, named_by, parse, within, without_local
-from uvtorch.session import Session, requirements_of
-from uvtorch.steps import choices
-from uvtorch.steps.choices import locked
+from uvtorch.session import Session
 from uvtorch.transaction import Transaction
 
 
@@ -57,22 +54,11 @@ def pins_unsaid(session: Session) -> tuple[Source, ...]:
 
 
 def _of_dependencies(session: Session) -> tuple[Source, ...]:
-    lock, members = locked(session), {project.name for project in session.projects}
+    lock, members = session.locked(), {project.name for project in session.projects}
     local = {one.name for one in lock.packages if one.kind != "registry"} - members
     builds = [] if local.isdisjoint(lock.dependents("torch")) else lock.named("torch")
     rows = [(one.backend, one.location) for one in builds if one.kind == "registry"]
     return tuple(Source("torch", backend.index_name, url, backend) for backend, url in rows if backend)
-
-
-def workspace_packages(session: Session) -> tuple[str, ...]:
-    """The PyTorch packages that the workspace requires."""
-    return torch_first(sorted(name for project in session.projects for name in project.pytorch_packages()))
-
-
-def workspace_requirements(session: Session) -> tuple[str, ...]:
-    """The workspace's requirements of PyTorch packages; torch if it has none."""
-    texts = dict.fromkeys(text for project in session.projects for text in requirements_of(project))
-    return tuple(texts) or ("torch",)
 
 
 class Change:
@@ -116,7 +102,7 @@ class Change:
         shared += self._overridden(own)
         if shared or transitive or project.pytorch_packages() or project.own_indexes or not pinned:
             edits.pin(file, project, [*dict.fromkeys(shared)], decision, base, transitive=transitive, staying=keeping)
-        standing = {*workspace_packages(self.session)} - {*packages}  # what is added has its bounds already
+        standing = {*self.session.packages} - {*packages}  # what is added has its bounds already
         edits.bound(file, [(name, limit) for name, limit in decision.bounds if name in standing])
 
     def _overridden(self, path: str) -> tuple[str, ...]:
@@ -241,7 +227,7 @@ def bound_anew(session: Session, tx: Transaction, lowered: Sequence[Lowered], ki
     """Give requirements the bound they had or one that the lock admits, and tell that; `kind`: of `uv add --bounds`."""
     if tx.dry or not lowered:
         return
-    lock, change = locked(session), Change(session, tx)
+    lock, change = session.locked(), Change(session, tx)
     told: dict[str, None] = {}
     for path, target, package, before in lowered:
         project, file = change.files[path]
@@ -252,7 +238,7 @@ def bound_anew(session: Session, tx: Transaction, lowered: Sequence[Lowered], ki
             if specifier and text != before:
                 told[f"{before.partition(';')[0].strip()} to {text.partition(' ;')[0]}"] = None
     if change.write():
-        tx.uv(*choices.relock_command(session), "--quiet")
+        tx.uv(*session.relock, "--quiet")
     if told:
         tx.say(f"lowered {' and '.join(told)}")
 

@@ -23,8 +23,6 @@ from uvtorch.project.choices import torch_first
 from uvtorch.project.lock import Lock
 from uvtorch.requirement import allows, bare_requirement, can_hold, named_by, without_local
 from uvtorch.session import Session, Wanted, decision_line
-from uvtorch.steps import choices
-from uvtorch.steps.choices import locked
 from uvtorch.steps.pins import (
     Change,
     Lowered,
@@ -34,8 +32,6 @@ from uvtorch.steps.pins import (
     pins_of,
     pins_unsaid,
     with_bound,
-    workspace_packages,
-    workspace_requirements,
 )
 from uvtorch.transaction import Transaction, content
 
@@ -208,7 +204,7 @@ class Pinning:
         session.reread()
         torch: str | None = ""
         if self._locks and not code and os.path.exists(session.required_site.lock):
-            torch = newest_torch(locked(session), decision.backend)
+            torch = newest_torch(session.locked(), decision.backend)
         return Outcome(decision, code, said, torch)
 
     def tell(self, outcome: Outcome, along: Sequence[str] = ()) -> Decision:
@@ -242,9 +238,9 @@ class WorkspacePinning(Pinning):
     """
 
     def __init__(self, session: Session, tx: Transaction, wanted: Wanted, command: Sequence[str] | None = None) -> None:
-        requirements = workspace_requirements(session)
+        requirements = session.requirements
         super().__init__(session, tx, wanted, map(without_local, requirements) if wanted.explicit else requirements)
-        self.command = command or choices.relock_command(session)
+        self.command = command or session.relock
         self.lowered: Sequence[Lowered] = ()
 
     def write(self, decision: Decision, along: Sequence[str] = ()) -> Sequence[str]:
@@ -312,7 +308,7 @@ def pin_transitive(session: Session, tx: Transaction, wanted: Wanted) -> bool:
 
     Where no build fits, a warning: nobody asked for torch.
     """
-    torch, pinning = newest_torch(locked(session)), WorkspacePinning(session, tx, wanted)
+    torch, pinning = newest_torch(session.locked()), WorkspacePinning(session, tx, wanted)
     if torch is None or leaves_to_pypi(session, pinning.backend) or says_dependency(session, wanted):
         return False
     names, pinning.patient = brought(session), wanted.explicit
@@ -367,14 +363,14 @@ def left_to_uv(session: Session) -> tuple[str, ...] | None:
     """
     if b"\nvariants-json" in b"".join(rows_in(content(session.required_site.lock))):
         return ("torch is locked with wheel variants: uv takes the one that fits, nothing is pinned",)
-    builds = [one for one in locked(session).named("torch") if one.kind == "registry" and not one.backend]
+    builds = [one for one in session.locked().named("torch") if one.kind == "registry" and not one.backend]
     return () if any("+" in (one.version or "") for one in builds) else None
 
 
 def brought(session: Session) -> tuple[str, ...]:
     """The locked PyTorch packages that no requirement of the workspace names."""
-    names = {package.name for package in locked(session).packages if session.project.is_pinned(package.name)}
-    return torch_first(sorted(names.difference(workspace_packages(session))))
+    names = {package.name for package in session.locked().packages if session.project.is_pinned(package.name)}
+    return torch_first(sorted(names.difference(session.packages)))
 
 
 # Scripts with inline metadata (PEP 723); uv locks one only where its user does
@@ -382,7 +378,7 @@ def brought(session: Session) -> tuple[str, ...]:
 
 def pin_script(session: Session, tx: Transaction, wanted: Wanted) -> tuple[str, ...]:
     """Pin a script, and name what comes along among its dependencies; what is pinned anew. Raises NoBuild."""
-    direct, pinning = workspace_packages(session), WorkspacePinning(session, tx, wanted)
+    direct, pinning = session.packages, WorkspacePinning(session, tx, wanted)
     versions = {} if direct and pins_of(session) else _resolved_in_script(session)
     torch = versions.get("torch", "").partition("+")[0]
     if not direct and not torch:
@@ -395,7 +391,7 @@ def pin_script(session: Session, tx: Transaction, wanted: Wanted) -> tuple[str, 
     changed = pinning.edit(decision, along)
     tx.say(*(f"lowered {one.before} to {with_bound(one.before)}" for one in pinning.lowered))
     pinning.tell_decision(decision, None, along)
-    return (*workspace_packages(session), *decision.companions) if changed else ()
+    return (*session.packages, *decision.companions) if changed else ()
 
 
 def _resolved_in_script(session: Session) -> dict[str, str]:
@@ -413,7 +409,7 @@ def reinstalled(packages: Iterable[str]) -> tuple[str, ...]:
 
 def put_in_place(session: Session, tx: Transaction, packages: Sequence[str] = (), *, begin: bool = False) -> None:
     """Lock the project; put what a script pins into its lock and its environment, which `begin` makes."""
-    site, relock = session.required_site, choices.relock_command(session)
+    site, relock = session.required_site, session.relock
     if not session.is_script:
         tx.uv(*relock)
     elif begin or environment_of(session):

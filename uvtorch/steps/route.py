@@ -221,7 +221,7 @@ def _like(session: Session, pin: Source, wanted: Wanted, requirements: Sequence[
             "with `--no-project` the command runs without the project",
         )
     texts = [*map(without_local, requirements)]
-    torch = newest_torch(choices.locked(session), pin.backend)
+    torch = newest_torch(session.locked(), pin.backend)
     named = any(named_by(text) == "torch" and text != "torch" for text in texts)
     release = [("torch", f"=={torch}")] if torch and not named else []
     texts += map("".join, release)

@@ -15,7 +15,6 @@ from uvtorch.project.pyproject import PyProject
 from uvtorch.requirement import bare_requirement, named_by
 from uvtorch.session import Session, requirements_of
 from uvtorch.steps import choices
-from uvtorch.steps.choices import locked
 from uvtorch.steps.follow import change_choices, follow_and_sync
 from uvtorch.steps.pins import Change, Requested, pins_of, pins_unsaid, requested_by, words_with
 from uvtorch.steps.resolve import Pinning, left_to_uv, newest_torch, pin_script, unfit
@@ -176,7 +175,7 @@ class Adding(Pinning):
     def _edit_like(self, pins: Sequence[Source]) -> Decision:
         """Write the sources, and the bounds of the project's torch: torchaudio names no torch."""
         session, file, backend, decision = self.session, self.session.file(), pins[0].backend, Decision(None)
-        torch = newest_torch(locked(session), backend)
+        torch = newest_torch(session.locked(), backend)
         fixed = (f"torch=={torch}",) if torch and "torch" not in self.packages else ()
         with suppress(NoBuild):
             decision = session.decide((*self.requirements, *fixed), backend)
@@ -251,7 +250,7 @@ class Adding(Pinning):
 
     def _meant(self) -> tuple[tuple[Choice, ...], bool]:
         """The choices, and whether those are all."""
-        project, target = self.session.project, choices.target_of(self.session.line)
+        project, target = self.session.project, self.session.target
         offered = edits.editable(project)
         chosen = tuple(choice for choice in offered if target in (None, choice.target))
         if target is not None and not chosen:

@@ -87,7 +87,7 @@ def set_choices(session: Session, backends: Sequence[Backend], named: ChoiceKind
         names = ", ".join(str(one.backend) for one in offers)
         tx.say(f"offering {names} as {kind}s: `uvtorch sync --auto` takes what fits, `uv sync --{kind} NAME` any")
         tx.warn(*_warnings(session, project, kind))
-        tx.uv(*choices.relock_command(session))
+        tx.uv(*session.relock)
         moved = [one for one in unbounded(session) if one.package in bounds and one.place not in standing]
         others = [one for one in lowered if one.path != session.required_site.manifest.path]
         bound_anew(session, tx, [*(one._replace(before=bounds[one.package]) for one in moved), *others])

@@ -5,7 +5,7 @@ from uvtorch.packages import extension_names, normalize, roles
 from uvtorch.project import Project, Target
 from uvtorch.project.model import BASE
 from uvtorch.session import Session
-from uvtorch.steps import choices, extensions
+from uvtorch.steps import extensions
 from uvtorch.steps.follow import change_choices, users_of
 from uvtorch.steps.watch import watch
 
@@ -28,7 +28,7 @@ def remove(session: Session) -> int:
         return _remove_from_choices(session)
     if pinned:
         names = (*gone, *edits.in_group(project))
-        edits.unpin(file, project, users_of(session, names, without=gone), gone, choices.target_of(session.line))
+        edits.unpin(file, project, users_of(session, names, without=gone), gone, session.target)
     if not (pinned and session.is_script):
         return watch(session, lambda tx: session.edit(tx, file))
     with session.transaction() as tx:
@@ -39,7 +39,7 @@ def remove(session: Session) -> int:
 
 def _remove_from_choices(session: Session) -> int:
     line, project = session.line, session.project
-    target, file = choices.target_of(line), session.file()
+    target, file = session.target, session.file()
     chosen = [choice.target for choice in edits.editable(project) if target in (None, choice.target)]
     held = {place: _held(project, place) for place in (*chosen, *([] if target else [BASE]))}
     typed = dict(zip(line.positionals_at, map(normalize, line.positionals), strict=True))

@@ -18,8 +18,6 @@ from uvtorch.steps.pins import (
     pins_of,
     pins_unsaid,
     selected_pins,
-    workspace_packages,
-    workspace_requirements,
 )
 from uvtorch.steps.resolve import left_to_uv, out_of_place, pin_script, put_in_place, reinstalled
 from uvtorch.transaction import content, is_read_only
@@ -92,7 +90,7 @@ def _runs_as_it_is(session: Session) -> tuple[str, ...] | None:
 
 def _best(session: Session) -> Backend | None:
     """The backend that is chosen where nobody names one. Raises NoBuild."""
-    requirements = [without_local(text) for text in workspace_requirements(session)]
+    requirements = [without_local(text) for text in session.requirements]
     return decide_lowering(session, requirements, None)[0].backend
 
 
@@ -124,10 +122,10 @@ def _mismatch(session: Session) -> str:
     decided = session.outside or selected_pins(session)
     brought = [] if decided else [one.backend for one in pins_unsaid(session)]
     who, backend = (f"a dependency pins torch to {brought[0]}", brought[0]) if brought else _given(session)
-    if not (who and (workspace_packages(session) or choices.locked(session).named("torch"))):
+    if not (who and (session.packages or session.locked().named("torch"))):
         return ""
-    release = choices.locked_release(choices.locked(session), backend)
-    request = session.request(workspace_requirements(session))
+    release = choices.locked_release(session.locked(), backend)
+    request = session.request(session.requirements)
     option = rank_choices(session.machine, request, (backend,), session.catalog, [release]).options[0]
     if option.fits:
         return ""
@@ -192,7 +190,7 @@ def _fixed(session: Session) -> str | None:
 
 def _check_free(session: Session, wanted: Wanted) -> None:
     fixed = _fixed(session)
-    if fixed and (workspace_packages(session) or (choices.locked(session).named("torch") and not pins_unsaid(session))):
+    if fixed and (session.packages or (session.locked().named("torch") and not pins_unsaid(session))):
         commit = "" if session.is_script else " and commit both files"
         raise UsageError(
             f"{session.project.origin} has to change for a build that fits, and {fixed} does not allow that",

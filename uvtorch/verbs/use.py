@@ -11,9 +11,8 @@ from uvtorch.backend import parse
 from uvtorch.errors import ProjectError, UsageError
 from uvtorch.index_query import check_mirror
 from uvtorch.session import Session, Wanted
-from uvtorch.steps.choices import locked
 from uvtorch.steps.follow import pin_project
-from uvtorch.steps.pins import Change, workspace_packages, workspace_requirements
+from uvtorch.steps.pins import Change
 from uvtorch.steps.resolve import pin_script, put_in_place
 from uvtorch.steps.verb import Verb
 from uvtorch.transaction import Transaction, quoted
@@ -62,7 +61,7 @@ def _move(session: Session, tx: Transaction, wanted: Wanted | None) -> None:
     base, change = session.index_base, Change(session, tx)
     urls = {url for project, file in change.files.values() for url in edits.move(file, project, base)}
     if wanted:
-        backend = wanted.backend or session.decide(workspace_requirements(session)).backend
+        backend = wanted.backend or session.decide(session.requirements).backend
         urls = {backend.index_url(base)} if backend else urls
     elif not urls:
         what = f"{session.project.origin} names no index of PyTorch's"
@@ -106,13 +105,13 @@ def _pin(session: Session, tx: Transaction, wanted: Wanted) -> None:
         file = session.file()
         edits.withdraw(file, before, session.index_base)
         session.edit(tx, file)
-    found, option = bool(workspace_packages(session)), ""
+    found, option = bool(session.packages), ""
     if session.is_script:
         option = f" --script {before.origin}"
         if packages := pin_script(session, tx, wanted):
             put_in_place(session, tx, packages)
             found = True
-    elif pin_project(session, tx, wanted, lock=not locked(session).named("torch")) or locked(session).named("torch"):
+    elif pin_project(session, tx, wanted, lock=not session.locked().named("torch")) or session.locked().named("torch"):
         found = True
     if not found:
         raise ProjectError(f"{before.origin} requires no PyTorch package", f"`uvtorch add{option} torch` adds one")
