@@ -13,12 +13,7 @@ from uvtorch.requirement import without_local
 from uvtorch.session import Session, Wanted
 from uvtorch.steps import choices
 from uvtorch.steps.follow import follow_lock, pin_project
-from uvtorch.steps.pins import (
-    decide_lowering,
-    pins_of,
-    pins_unsaid,
-    selected_pins,
-)
+from uvtorch.steps.pins import decide_lowering, pins_of, pins_unsaid, selected_pins
 from uvtorch.steps.resolve import left_to_uv, out_of_place, pin_script, put_in_place, reinstalled
 from uvtorch.transaction import content, is_read_only
 
