@@ -20,7 +20,7 @@ from uvtorch.argv import parse
 from uvtorch.errors import UvtorchError
 from uvtorch.packages import arguments, names_pytorch
 from uvtorch.session import Session
-from uvtorch.verbs.pip import install
+from uvtorch.steps.route import install
 from uvtorch.verbs.sync import sync
 
 pytest_plugins = ["tests.index.fixtures"]

@@ -178,7 +178,7 @@ def _act_on_project(line: "CommandLine") -> int:
     if line.verb == "add":
         from uvtorch.verbs.add import add as act
     elif line.verb in command_lines.INSTALLERS:
-        from uvtorch.verbs.pip import install as act
+        from uvtorch.steps.route import install as act
     elif line.verb == "remove":
         from uvtorch.verbs.remove import remove as act
     else:

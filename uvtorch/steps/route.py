@@ -1,4 +1,4 @@
-"""What `pip`, `tool` and `run --with` install of PyTorch's, and from which index.
+"""`uvtorch pip install|sync|compile`, `tool install|run` and `run --with`: the build that fits, where nobody names one.
 
 Where `--torch-backend` cannot say it (a uv that lacks the option or the name, a mirror, a bound, `run`), a small
 project among the requirements names the index: by `--index`, numpy would come from there too, in an old copy.
@@ -13,24 +13,93 @@ from typing import Any
 
 from uvtorch import environment, files, uv
 from uvtorch.argv import forwarded, is_set
-from uvtorch.backend import DEFAULT_INDEX_BASE, from_url, same_url
+from uvtorch.backend import DEFAULT_INDEX_BASE, from_url, parse, same_url
 from uvtorch.choose import Decision, Request
 from uvtorch.edits import companion_texts
-from uvtorch.environment import Venv
+from uvtorch.environment import Build, Venv
 from uvtorch.errors import UsageError, UvtorchError
 from uvtorch.index_query import compiled
-from uvtorch.packages import arguments, brings_torch, roles
+from uvtorch.packages import arguments, brings_torch, normalize, roles
 from uvtorch.project import Source
 from uvtorch.project.indexes import given, uv_settings
 from uvtorch.project.script import script_block
-from uvtorch.requirement import named_by, without_local
+from uvtorch.requirement import allows, named_by, without_local
 from uvtorch.session import Session, Wanted, decision_line, minor_version
 from uvtorch.steps import choices
 from uvtorch.steps.pins import requirements_in
-from uvtorch.steps.resolve import leaves_to_pypi, newest_torch
+from uvtorch.steps.resolve import leaves_to_pypi, newest_torch, reinstalled
 
 _INDEX_OPTIONS = ("--index", "--default-index", "--index-url", "--extra-index-url", "--find-links", "--no-index")
 _IN_FILE = r"^\s*(?:--(?:extra-)?index(?:-url)?|--find-links|--no-index|-i|-f|\[?(?:tool\.uv\.)?sources)\b"
+
+
+def install(session: Session) -> int:
+    """Run the command with a build for its PyTorch packages, the installed torch's or our choice, or as it was typed.
+
+    Raises UvtorchError where there is no choice.
+    """
+    requirements = named(session)
+    wanted = _wanted(session, requirements)
+    if (left := _left_to_uv(session, wanted, requirements)) is not None:
+        return _as_typed(session, left)
+    python, installed = target_of(session)
+    stays = None if wanted.insists else _stays(session, installed, requirements)
+    backend, texts = session.backend_for(wanted), requirements or ("torch",)
+    if stays:
+        backend, texts = stays.backend, (*requirements, f"torch=={stays.release}")
+    decision = session.settle(Request(texts, python, backend=backend))
+    options = [*means(session, decision, requirements)]
+    if not options:
+        what = "no PyTorch package is named, and the build of what comes along is left to uv"
+        return _as_typed(session, f"{what}; name those that come along (torch, torchvision) to have it chosen")
+    if wanted.explicit and installed:  # uv keeps what satisfies a requirement, whatever its build
+        others = {one.name for one in installed.builds if one.backend != decision.backend}
+        options += reinstalled(sorted(others.intersection(map(named_by, requirements))))
+    os.environ.pop("UV_TORCH_BACKEND", None)  # uv would take it for the packages that the decision is not about
+    said = [f"using {decision.backend}, as the installed torch {stays.version}" if stays else decision_line(decision)]
+    if session.line.verb == "tool install" and options[0] == "--torch-backend":  # uv's receipt does not hold it
+        said.append("`uv tool upgrade` would take PyPI's build: upgrade by this command with `--upgrade`")
+    return session.hand_over(*decision.warnings, said=said, options=options)
+
+
+def _left_to_uv(session: Session, wanted: Wanted, requirements: Sequence[str]) -> str | None:
+    """A warning, or "", where the command runs as it was typed; None where a build is to be chosen."""
+    insists = wanted.explicit
+    if not (requirements or insists or wanted.auto) or (not (insists and wanted.auto) and names_index(session)):
+        return ""
+    named = wanted.backend and wanted.origin != "local version" and knows(session, str(wanted.backend))
+    if named or leaves_to_pypi(session, wanted.backend):
+        return ""
+    if (platform := session.line.value("--python-platform")) and not wanted.backend:
+        what = f"no PyTorch build is chosen for {platform}: its hardware is not known"
+        return f"{what}; name one with --torch-backend"
+    return None
+
+
+def _as_typed(session: Session, warning: str) -> int:
+    session.line.argv = session.line.typed
+    return session.hand_over(warning)
+
+
+def _wanted(session: Session, requirements: Sequence[str]) -> Wanted:
+    """What asks for a backend: uv's settings do as the environment does."""
+    wanted = session.wanted(requirements, here=True)
+    if wanted != Wanted():
+        return wanted
+    for table in settings(session):
+        if isinstance(name := table.get("torch-backend"), str):
+            return Wanted(parse(name), "variable")
+    return wanted
+
+
+def _stays(session: Session, installed: Venv | None, requirements: Sequence[str]) -> Build | None:
+    """The torch that is installed and that uv will leave there: what joins it has to be of its build."""
+    torch, line = installed.torch if installed else None, session.line
+    if torch is None or torch.backend is None or torch.broken or line.has("--upgrade", "--reinstall"):
+        return None
+    renewed = map(normalize, line.values("--upgrade-package", "--reinstall-package"))
+    asked = [text for text in requirements if named_by(text) == "torch"]
+    return torch if "torch" not in renewed and all(allows(text, torch.release) for text in asked) else None
 
 
 def named(session: Session) -> tuple[str, ...]:
@@ -145,13 +214,29 @@ def project_for(session: Session, decision: Decision, requirements: Sequence[str
     index, url = name, backend.index_url(session.index_base) if backend else ""
     if pin and pin.index:  # under its own name: uv finds credentials by that
         index, url = pin.index, pin.url or ""
-    text = _PROJECT.format(
-        name=f"uvtorch-{name}",
-        index=json.dumps(index),
-        url=json.dumps(url),
-        required=json.dumps(required),
-        sources="\n".join(f"{one} = {{ index = {json.dumps(index)} }}" for one in (*names, *decision.companions)),
-    )
+    sources = "\n".join(f"{one} = {{ index = {json.dumps(index)} }}" for one in (*names, *decision.companions))
+    text = f"""\
+# Written by uvtorch: PyTorch packages come from this index, and nothing else does.
+[project]
+name = "uvtorch-{name}"
+version = "0"
+dependencies = {json.dumps(required)}
+
+[build-system]
+requires = ["uv_build"]
+build-backend = "uv_build"
+
+[tool.uv.build-backend]
+module-name = []
+
+[tool.uv.sources]
+{sources}
+
+[[tool.uv.index]]
+name = {json.dumps(index)}
+url = {json.dumps(url)}
+explicit = true
+"""
     home = files.of_user(session.env.get("XDG_DATA_HOME"), session.env.get("LOCALAPPDATA") or "~/.local/share")
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     folder = os.path.join(home, "uvtorch", f"{name.removeprefix('pytorch-')}-{digest}")
@@ -227,27 +312,3 @@ def _like(session: Session, pin: Source, wanted: Wanted, requirements: Sequence[
     texts += map("".join, release)
     decision = session.decide(texts, pin.backend) if pin.backend else Decision(None)
     return decision._replace(bounds=(*decision.bounds, *release))
-
-
-_PROJECT = """\
-# Written by uvtorch: PyTorch packages come from this index, and nothing else does.
-[project]
-name = "{name}"
-version = "0"
-dependencies = {required}
-
-[build-system]
-requires = ["uv_build"]
-build-backend = "uv_build"
-
-[tool.uv.build-backend]
-module-name = []
-
-[tool.uv.sources]
-{sources}
-
-[[tool.uv.index]]
-name = {index}
-url = {url}
-explicit = true
-"""

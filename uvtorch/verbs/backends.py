@@ -169,14 +169,16 @@ def serve(session: Session, files: Sequence[str], named: ChoiceKind | None) -> i
 
 
 _KINDS: Final[dict[str | None, ChoiceKind]] = {"extras": "extra", "groups": "group"}
-EXAMPLES: Final = (
-    ("backends", "What the project offers, and what fits here"),
-    ("backends cpu cu126 cu130", "Offer these, one extra each"),
-    ("backends --from laptop.json server.json", "The fewest that serve these machines"),
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        ("backends", "What the project offers, and what fits here"),
+        ("backends cpu cu126 cu130", "Offer these, one extra each"),
+        ("backends --from laptop.json server.json", "The fewest that serve these machines"),
+    ),
 )
-
-
-@click.command(cls=Verb, examples=EXAMPLES)
 @click.argument("names", metavar="[BACKEND]...", nargs=-1)
 @click.option(
     "--from", "files", multiple=True, metavar="FILE", help="Serve the machine that FILE describes; repeatable."

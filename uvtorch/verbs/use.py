@@ -1,7 +1,6 @@
 """`uvtorch torch use BACKEND|auto|none`: pin the workspace or a script to one backend, or take the pins out."""
 
 import os
-from typing import Final
 
 import click
 
@@ -17,15 +16,16 @@ from uvtorch.steps.resolve import pin_script, put_in_place
 from uvtorch.steps.verb import Verb
 from uvtorch.transaction import Transaction, quoted
 
-EXAMPLES: Final = (
-    ("use auto", "The build that runs on this machine"),
-    ("use cu126", "One that is named"),
-    ("use cpu --script train.py", "A script instead of the project"),
-    ("use none", "No pin any more: PyPI's build"),
+
+@click.command(
+    cls=Verb,
+    examples=(
+        ("use auto", "The build that runs on this machine"),
+        ("use cu126", "One that is named"),
+        ("use cpu --script train.py", "A script instead of the project"),
+        ("use none", "No pin any more: PyPI's build"),
+    ),
 )
-
-
-@click.command(cls=Verb, examples=EXAMPLES)
 @click.argument("backend", metavar="BACKEND|auto|none", required=False)
 @click.option("--index-base", "base", metavar="URL", help="Take PyTorch's indexes from this mirror, here and later.")
 @click.option("--script", metavar="FILE", help="Pin this script instead of the project.")
