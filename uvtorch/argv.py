@@ -110,7 +110,7 @@ def options(*tables: str) -> frozenset[str]:
 
 
 def tables(family: str) -> tuple[frozenset[str], frozenset[str]]:
-    """The options after a verb or its first word, with a value and without; those that it lacks are uv's to refuse."""
+    """The options after a verb or its first word, with a value and without, and more: uv refuses those."""
     values = options(GLOBAL_VALUES, _LOCK_VALUES, _INSTALL_VALUES, _OTHER_VALUES)
     flags = options(GLOBAL_FLAGS, _LOCK_FLAGS, _INSTALL_FLAGS, _OTHER_FLAGS)
     other = options(_OTHER_THERE.get(family, ""))
@@ -149,15 +149,14 @@ class CommandLine:
 
     def value(self, name: str) -> str | None:
         """The last value given for this option."""
-        values = self.values(name)
-        return values[-1] if values else None
+        return next(reversed(self.values(name)), None)
 
     def ours_has(self, name: str) -> bool:
         """Whether this option of uvtorch's own is given."""
         return any(option == name for option, _ in self.ours)
 
     def take_rest(self, words: list[str]) -> None:
-        """Take words for positionals, whatever they look like."""
+        """Take words for positionals."""
         self.positionals_at += range(len(self.argv), len(self.argv) + len(words))
         self.positionals += words
         self.argv += words
@@ -187,7 +186,7 @@ class _Parser:
         self.ours: tuple[str, ...] = ()
 
     def take(self) -> bool:
-        """Take the next word, with its value; whether the one after it may be an option."""
+        """Take a word and its value; whether the next may be an option."""
         line, word = self.line, self.words.pop(0)
         own = line.verb == "torch"
         if word == "--":
@@ -263,7 +262,7 @@ _FOLLOWING = {
     "sync": (_LOCK_VALUES, _LOCK_FLAGS, _INSTALL_VALUES, _INSTALL_FLAGS),
     "pip compile": (_LOCK_VALUES,),
 }
-"""What a command of uv's that follows from another takes besides the global options."""
+"""What such a command takes besides the global options."""
 _ONCE = "--upgrade --upgrade-package --upgrade-group --refresh --locked --frozen"
 
 

@@ -72,7 +72,7 @@ def _helped(verb: str | None = None) -> "Added":
 
 
 def _added(line: "CommandLine") -> "Added":
-    """What is ours to say once uv has spoken, and with which exit code of uv's."""
+    """What is ours to say after uv, and on which exit code."""
     if line.verb is None and line.has("--version"):
         from uvtorch import __version__
 
@@ -89,7 +89,6 @@ def _added(line: "CommandLine") -> "Added":
 
 
 def _concerns_us(line: "CommandLine") -> bool:
-    """Whether there may be something to do."""
     if line.verb in ("add", "remove", "lock"):  # whatever changes the lock may bring PyTorch along
         return True
     if line.verb in command_lines.INSTALLERS:
@@ -102,7 +101,6 @@ def _asks(line: "CommandLine") -> bool:
 
 
 def _names_pytorch(line: "CommandLine") -> bool:
-    """Whether `pip`, `tool` or `run --with` names PyTorch packages, itself or in a file."""
     if line.verb == "run" and not line.has("--with", "--with-requirements", "--with-editable"):
         return False
     listed = line.has("--requirements", "--editable", "-e", "--group", "--with-requirements", "--with-editable")
@@ -158,7 +156,7 @@ def _do(line: "CommandLine") -> int:
 
 
 def _as_before(line: "CommandLine") -> None:
-    """Hand over to uv where `--auto` was worked out before and nothing has changed since."""
+    """Hand over to uv where `cache` knows the result."""
     from uvtorch.cache import recall
 
     if known := recall(line, os.environ):
@@ -215,7 +213,6 @@ def _torch(line: "CommandLine") -> int:
 
 
 def _with_uv(line: "CommandLine", then: "Callable[[Output], None]", on: int) -> int:
-    """Let uv speak first; add our words if it ends with the code `on`."""
     with uv.Interrupted() as interrupted:
         code = uv.run(uv.find(os.environ), line.argv, interrupted)
     if code == on:

@@ -53,8 +53,10 @@ class Command:
 
     def without_sync(self, words: Iterable[str]) -> list[str]:
         """uv's arguments, all up to its verb among them, with `--no-sync` where that is not told yet."""
-        before, after = (found := [*words])[: self.line.verb_at + 1], found[self.line.verb_at + 1 :]
-        return found if self.unsynced else [*before, "--no-sync", *after]
+        found = [*words]
+        if not self.unsynced:
+            found.insert(self.line.verb_at + 1, "--no-sync")
+        return found
 
     def repair(self) -> None:
         """Put back what a killed command left half done."""
@@ -122,7 +124,7 @@ class Command:
 
     @property
     def changed(self) -> Sequence[str]:
-        """The files that uv may change, as far as they are known."""
+        """The files that uv may change."""
         if self._claim is None:
             return ()
         root = self._claim.root

@@ -43,7 +43,7 @@ def read(path: str, limit: int = 64 * 2**20) -> bytes:
 
 
 def _given(number: int) -> bytes:
-    """What a descriptor holds, which stays there for uv."""
+    """What a descriptor holds, and keeps for uv."""
     import tempfile  # noqa: PLC0415  few commands read it
 
     if os.isatty(number):
@@ -57,7 +57,7 @@ def _given(number: int) -> bytes:
 
 
 def text(path: str) -> str | None:
-    """A regular file's text, without a BOM and with U+FFFD for what is not UTF-8; None where it cannot be read."""
+    """A file's text, without a BOM and with U+FFFD for what is not UTF-8; None where `read` cannot read it."""
     try:
         return read(path).decode("utf-8-sig", "replace")
     except OSError:
@@ -71,7 +71,7 @@ def head(path: str, limit: int) -> bytes:
 
 
 def of_user(named: str | None, default: str) -> str:
-    """The user's folder that a variable of XDG's names: absolute, as the specification has it, else the default."""
+    """The folder that a variable of XDG's names, which must be absolute, else the default."""
     return named if named and os.path.isabs(named) else os.path.expanduser(default)
 
 

@@ -52,7 +52,7 @@ class Claim:
 
     @property
     def place(self) -> str | None:
-        """Where to keep a journal: beside the lock, or the project's files where those are on another disk."""
+        """Where to keep a journal: beside the lock, or where the project is on another disk, there."""
         if self._file is None:
             return None
         same = self._in_state and os.stat(self._folder).st_dev == os.stat(self._directory).st_dev
@@ -139,7 +139,7 @@ class Journal:
                 self._write(kept)
 
     def begin(self, names: Collection[str] = ()) -> None:
-        """Something is about to be changed, and uv may write these names. Raises ProjectError as `keep` does."""
+        """Something is about to be changed, and uv may write these names. Raises ProjectError."""
         if not (self._begun and self.names.issuperset(names)):
             self.names |= set(names)
             self._write(*(() if self._begun else self.files.values()))
@@ -155,7 +155,7 @@ class Journal:
             kept.look(self.names)
 
     def settle(self, *, torn: bool) -> None:
-        """Notice what uv left, which may be `torn`."""
+        """Notice what uv left, which may be `torn`: not all that it meant to write."""
         for kept in self.files.values():
             kept.settle(self.names, torn=torn)
 
@@ -191,10 +191,7 @@ class Journal:
                     os.unlink(path)
 
     def undo(self, tell: Callable[[str], None], *, torn: bool) -> list[str]:
-        """Put every file back; which were changed. `torn`: uv may not have written all.
-
-        Raises ProjectError, after all were tried, if some cannot be.
-        """
+        """Put every file back; which were changed. Raises ProjectError, after all were tried, if some cannot be."""
         done, failures = [], []
         for path, kept in self.files.items():
             try:
@@ -290,7 +287,7 @@ class Kept:
             self._judge(content, names, torn=False)
 
     def settle(self, names: Collection[str], *, torn: bool) -> None:
-        """Take what is there now for uv's, or for somebody else's. `torn`: uv may not have written all."""
+        """Take what is there now for uv's, which may be `torn`, or for somebody else's."""
         content = read(self.path)
         self._judge(content, names, torn=torn)
         if content != self.ours[-1]:

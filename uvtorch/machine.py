@@ -82,7 +82,7 @@ class Machine(NamedTuple):
 
 
 def processor(system: str, machine: str) -> str:
-    """A processor's name as in `Platform`; those of others than x86_64 and ARM as they are."""
+    """A processor's name as in `Platform`; others than x86_64 and ARM as they are."""
     names = {"amd64": "x86_64", "x64": "x86_64", "aarch64": "arm64"}
     name = names.get(machine.lower(), machine.lower())
     return "aarch64" if name == "arm64" and system == "linux" else name
@@ -149,7 +149,7 @@ _FORMS = {
 
 
 def _read(kind: Any, value: Any, name: str, place: str) -> Any:
-    """A value of a type as annotated above. Raises ValueError that names the place of what is not."""
+    """A value of a type as annotated above. Raises ValueError that names its place."""
     if get_origin(kind) is tuple:
         if not isinstance(value, list) or len(value) > 4096:
             raise ValueError(f"{place} must be a list of at most 4096")

@@ -48,7 +48,7 @@ def _escaped(char: str) -> str:
 
 
 def masked(text: str) -> str:
-    """The text with its URLs as they may be printed: without credentials."""
+    """The text with its URLs without credentials."""
     if "@" not in text or "://" not in text:
         return text
     import re  # noqa: PLC0415  most texts hold no URL
@@ -85,7 +85,7 @@ class Output:
     # On stderr: what is decided, warned of, refused.
 
     def say(self, *texts: str) -> None:
-        """Tell what was decided: why; not with `--quiet`."""
+        """Tell what was decided; not with `--quiet`."""
         self.tell("uvtorch", *texts)
 
     def warn(self, *texts: str) -> None:
@@ -145,7 +145,7 @@ class Output:
 
     @contextmanager
     def working(self, text: str) -> "Iterator[None]":
-        """A context around what may take long: after half a second a terminal shows the text until it is done."""
+        """A context around what may take long: after half a second a terminal shows the text."""
         if self._busy or not self.shows_progress:
             yield
             return
@@ -254,7 +254,7 @@ class Output:
             return 0
 
     def in_color(self, stream: "TextIO | None") -> bool:
-        """Whether to print in colour there, by uv's rule: options, then the environment, then the terminal."""
+        """Whether to print in colour there, by uv's rule."""
         env, asked = self._env, self._line.value("--color")
         if asked in ("always", "never"):
             return asked == "always"
@@ -267,7 +267,7 @@ class Output:
 
 
 def styled(text: str, *codes: str) -> str:
-    """The text with a terminal's codes; nothing where it is empty."""
+    """The text with a terminal's codes; empty where it is."""
     return f"\x1b[{';'.join(codes)}m{text}\x1b[0m" if text else ""
 
 

@@ -23,7 +23,7 @@ class UvFailedError(Exception):
 
 
 class Transaction:
-    """Everything that a command changes.
+    """Everything that a command changes, or nothing.
 
     If uv fails, a signal comes or anything is raised, every file is put back, but not over what another program wrote;
     `code` is uv's exit code, or 128+n after signal n. Else uvtorch becomes the command that `become` named. With `dry`
@@ -113,7 +113,7 @@ class Transaction:
         return True
 
     def uv(self, *words: str) -> None:
-        """Run uv with everything inherited. Where it fails, everything is undone and the transaction ends."""
+        """Run uv. Where it fails, everything is undone and the transaction ends."""
         code, _ = self.attempt(*words)
         if code:
             raise UvFailedError(code)
@@ -121,7 +121,7 @@ class Transaction:
     def attempt(self, *words: str, quietly: bool = False, patient: bool = True) -> tuple[int, str]:
         """Run uv; its exit code and, with `quietly`, what it said, held back for `tell`. A signal ends as for `uv`.
 
-        Not `patient`, only with `quietly`: an index that cannot be reached is given up after two seconds.
+        Not `patient` (only with `quietly`): see `uv.IMPATIENT`.
         """
         if self.dry:
             self._commands.append(words)
@@ -215,8 +215,7 @@ class Transaction:
         lines += [f"# warning: {line}" for line in self._warned]
         for path, (before, after) in self._edits.items():
             lines += diff(path, before, after)
-        commands = [*self._commands, *([self._last] if self._last is not None else [])]
-        lines += ["$ " + quoted(("uv", *command)) for command in commands]
+        lines += ["$ " + quoted(("uv", *command)) for command in (*self._commands, self._last) if command]
         self._out.script(lines)
 
 
@@ -237,13 +236,12 @@ def diff(path: str, before: bytes, after: bytes) -> list[str]:
     """The lines of a unified diff as `patch` reads it, to the byte."""
     from difflib import unified_diff  # noqa: PLC0415  only what is shown needs it
 
-    def split(raw: bytes) -> list[str]:
-        *lines, rest = raw.decode("utf-8", "surrogateescape").split("\n")
-        return [line + "\n" for line in lines] + ([rest] if rest else [])
+    from uvtorch.project.script import lines  # noqa: PLC0415  as above
 
+    old, new = (lines(raw.decode("utf-8", "surrogateescape")) for raw in (before, after))
     name = relative(path)
     rows = []
-    for row in unified_diff(split(before), split(after), f"a/{name}", f"b/{name}"):
+    for row in unified_diff(old, new, f"a/{name}", f"b/{name}"):
         rows += [row[:-1]] if row.endswith("\n") else [row, "\\ No newline at end of file"]
     return rows
 

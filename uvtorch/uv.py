@@ -155,7 +155,7 @@ class Interrupted:
             _signal.signal(*self._previous.popitem())
 
     def run(self, start: "Callable[[Iterable[int]], int]") -> int:
-        """Start uv and wait for it; its exit code, 128+n where signal n ended it.
+        """Start uv and wait for it; its exit code.
 
         `start` gets the signals to block in uv, and returns its process id. On Linux, which tells who sent a signal,
         they wait in a queue: a key's went to the terminal's foreground group, uv included, others are passed on.
@@ -250,7 +250,7 @@ def run(
     """Run uv with everything inherited and wait for it; its exit code, 128+n where signal n ended it.
 
     `stderr` is a descriptor in its place; `variables` are set where they are unset. Signals go through `interrupted`,
-    which must be entered. Raises UvNotFound where uv cannot be started.
+    which must be entered. Raises UvNotFound.
     """
     _flush()
     env = {**(variables or {}), **environment()}
@@ -293,8 +293,7 @@ def run_quietly(path: str, args: "Sequence[str]", interrupted: Interrupted, *, p
 def ask(path: str, args: "Sequence[str]", given: str = "", *, patient: bool = True) -> tuple[int, str, str]:
     """Run uv for its answer: exit code, stdout and stderr. `given` is its stdin.
 
-    Not `patient`: an index that cannot be reached, or says nothing, is given up after two seconds.
-    Raises UvNotFound where uv cannot be started.
+    Not `patient`: an index that cannot be reached, or says nothing, is given up after two seconds. Raises UvNotFound.
     """
     import subprocess
 
@@ -312,7 +311,7 @@ def ask(path: str, args: "Sequence[str]", given: str = "", *, patient: bool = Tr
 
 
 def require(path: str) -> None:
-    """Raise UvTooOld if this uv says that it is older than `MINIMUM`, UvNotFound where it cannot be started."""
+    """Raise UvTooOld if this uv says that it is older than `MINIMUM`, or UvNotFound."""
     words = ask(path, ["--version"])[1].split()
     number = words[1] if len(words) > 1 and words[0] == "uv" else ""
     parts = number.partition("+")[0].split(".")

@@ -84,7 +84,7 @@ def read_description(path: str) -> Machine:
 
 
 def _is_overridden(scene: Scene) -> bool:
-    """Whether uv's own variables describe the machine, which is taken then. Raises UsageError."""
+    """Whether uv's own variables describe the machine. Raises UsageError."""
     for variable, pattern, fault in _RULES:
         value = scene.env.get(variable, "")
         if value.strip() and not re.fullmatch(pattern, value):

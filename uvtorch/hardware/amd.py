@@ -55,7 +55,7 @@ def _architectures(gpus: Sequence[Gpu]) -> str:
 
 
 def _given(nodes: Sequence[tuple[int, Gpu]], scene: Scene) -> list[Gpu]:
-    """The GPUs of the topology that this process was given, or a problem."""
+    """The GPUs that this process was given, or a problem."""
     container = scene.platform.container
     # A container is given single GPUs by their render nodes; the topology shows all of the host's.
     given = [gpu for minor, gpu in nodes if not container or scene.exists(f"/dev/dri/renderD{minor}")]
@@ -101,7 +101,7 @@ def parse_properties(text: str) -> Gpu | None:
 
 
 def _without_topology(scene: Scene, devices: Sequence[Device]) -> list[Gpu]:
-    """What rocminfo tells where there may be a GPU, on the bus or WSL's; a problem where it tells none."""
+    """What rocminfo tells; a problem where it tells of no GPU on the bus."""
     scene.probe("kfd", "absent")
     program = next(filter(scene.exists, ROCMINFO), None)
     gpus = _ask_rocminfo(scene.at(program), scene) if program and (devices or scene.platform.wsl) else []

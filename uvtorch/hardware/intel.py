@@ -1,4 +1,4 @@
-"""Intel: its GPUs by PCI id, which of them PyTorch's XPU builds support, and what keeps those from being used."""
+"""Intel: its GPUs by PCI id, and whether PyTorch's XPU builds support them."""
 
 import os
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def _table() -> dict[str, IntelGpu]:
 
 
 def lookup(pci_id: str | None) -> IntelGpu | None:
-    """The GPU with this PCI id (`8086:56a0`), None if the table does not know it: then it leads to no XPU build."""
+    """The GPU with this PCI id (`8086:56a0`); None, which leads to no XPU build, if the table lacks it."""
     vendor, _, device = (pci_id or "").lower().partition(":")
     return _table().get(device) if vendor == "8086" else None
 

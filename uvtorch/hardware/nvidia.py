@@ -167,7 +167,7 @@ State = tuple[object, str | None, str, str]
 
 
 def _out_of_reach(scene: Scene, signs: Signs, report: Report) -> tuple[State, ...]:
-    """Where nothing here could drive a GPU: there are no device files, and NVML does not answer."""
+    """Where nothing here could drive a GPU."""
     if signs.nodes or report.end in ("answered", "hung"):
         return ()
     away = signs.library is None or scene.platform.container
@@ -258,7 +258,7 @@ def ask(library: str | None, env: Mapping[str, str], seconds: float, tell: Tell 
 
 
 def parse(text: str) -> Report:
-    """Read what the program printed, a JSON object a line. Never raises: what is missing makes a `failure`."""
+    """Read what the program printed. Never raises: what is missing makes a `failure`."""
     import json  # noqa: PLC0415  a machine without NVIDIA's driver needs none
 
     report = Report("absent", "it ended in the middle")

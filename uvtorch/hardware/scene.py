@@ -44,14 +44,14 @@ def this_host() -> Host:
         facts = ("machdep.cpu.brand_string", "kern.osproductversion")
         chip, version = (plain(run(("/usr/sbin/sysctl", "-n", fact), {}, SHORT_S).output) for fact in facts)
         known = version if re.fullmatch(r"[0-9]+(\.[0-9]+)*", version) else None
-        return Host(Platform("macos", processor("macos", uname.machine), os_version=known), uname.release, chip)
+        return Host(Platform("macos", processor("macos", uname.machine), os_version=known), chip=chip)
     glibc = "CS_GNU_LIBC_VERSION"
     libc = os.confstr(glibc) if glibc in os.confstr_names else None
     return Host(Platform(sys.platform, processor(sys.platform, uname.machine), libc), uname.release)
 
 
 class Scene:
-    """The machine and the process that hardware is looked for; probes add what they find.
+    """The machine as one process sees it; probes add what they find.
 
     Files are looked for below `root`. `tell` tells a person, while a probe takes long, what is waited for.
     """
@@ -86,7 +86,7 @@ class Scene:
         return self.root.rstrip("/") + path
 
     def read(self, path: str, limit: int = 65536) -> str:
-        """The beginning of a file, at most `limit` bytes, as text; empty if it cannot be read."""
+        """The first `limit` bytes of a file as text; empty if it cannot be read."""
         try:
             return files.head(self.at(path), limit).decode("utf-8", "replace")
         except (OSError, ValueError):
@@ -104,7 +104,7 @@ class Scene:
         return os.path.exists(self.at(path))
 
     def probe(self, name: str, outcome: Outcome, detail: str = "") -> None:
-        """Note how a probe ended; its time counts from the end of the one before."""
+        """Note how a probe ended, timed from the end of the one before."""
         now = time.perf_counter()
         self._probes.append(Probe(name, outcome, detail, round((now - self._since) * 1000, 1)))
         self._since = now
@@ -259,8 +259,7 @@ def run(
 ) -> Result:
     """Run a program (an absolute path); kill it and its children after `seconds`, or when a signal ends us.
 
-    One that cannot be killed, as it sleeps in a driver, is left behind. Where `whom` has taken `SHORT_S` and may take
-    more, `tell` is told.
+    One that sleeps in a driver cannot be killed, and is left behind. `tell` is told when `whom` takes over `SHORT_S`.
     """
     import subprocess  # noqa: PLC0415  7 ms, and most machines without a GPU need none
 
@@ -303,7 +302,7 @@ def run(
 
 @contextmanager
 def _ended_with_us(child: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """Kill the program, which no signal of a terminal's reaches, if it is there at the end or when a signal ends us."""
+    """Kill the program, which no terminal's signal reaches, at the end or when a signal ends us."""
 
     def end(number: int, _: object) -> None:
         _kill(child)

@@ -125,5 +125,5 @@ def _list(context: click.Context, _: click.Parameter, value: str | None) -> str 
 
 
 def machine_of(session: Session, described: str | None) -> Machine:
-    """The machine that the option names, else the session's. Raises MachineError for what cannot be read."""
+    """The machine that the option names, else the session's. Raises MachineError."""
     return session.machine if described is None else hardware.read_description(described)

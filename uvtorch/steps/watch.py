@@ -71,7 +71,7 @@ def _files(command: Command) -> tuple[str, str] | None:
 
 
 def _is_settled(line: CommandLine, paths: tuple[str, str], before: bytes) -> bool:
-    """Whether PyTorch's packages are locked as they were, and no more is asked."""
+    """Whether PyTorch's packages are locked as they were and no more is asked."""
     text, after = map(content, paths)
     if line.ours_has("--torch-backend") or line.has("--upgrade", "--upgrade-package"):
         return False
