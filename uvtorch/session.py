@@ -246,7 +246,7 @@ class Session(Command):
 
     @cached_property
     def outside(self) -> tuple[Index, ...]:
-        """PyTorch's indexes that uv uses for every package, by options, variables and configuration files."""
+        """PyTorch's indexes that options, variables and configuration files give uv for every package."""
         root = self.required_site.root
         data = {} if root.script else root.data
         found = (*given(self.line, self.env), *configured(root.directory, data, self.line, self.env))

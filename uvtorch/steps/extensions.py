@@ -72,7 +72,7 @@ class Extension(NamedTuple):
     text: str = ""  # The requirement that the command line adds
 
     def needs(self, backend: Backend | None) -> str:
-        """The same for one backend."""
+        """What a build for one backend needs."""
         if backend is None or backend.family != "cu":
             return self.build["other"]
         return self.build["cuda"].replace("{cuda}", ".".join(map(str, backend.version)))

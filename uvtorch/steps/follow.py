@@ -47,7 +47,7 @@ def _newer_elsewhere(session: Session) -> Iterator[str]:
 
 
 def _strays(session: Session, lock: Lock) -> tuple[str, ...]:
-    """What some platform gets from elsewhere than the workspace chose."""
+    """What some platform gets from elsewhere."""
     pinning = (one for one in session.projects if any(one.is_pytorch(source.package) for source in one.sources))
     project = next(pinning, session.project)
     environments = [Environment(platform) for platform in MAIN_PLATFORMS]
@@ -195,10 +195,7 @@ def users_of(session: Session, names: Iterable[str], without: Iterable[str] = ()
 
 
 def change_choices(session: Session, tx: Transaction, file: PyProject, ours: Collection[int | None], text: str) -> None:
-    """Write the edits of `file`, run uv's command for the words not at the positions `ours`, and lock; say `text`.
-
-    New requirements get a bound from the lock, as with `uv add`.
-    """
+    """Write the edits of `file`, say `text`, run uv's command for the words not at the positions `ours`, and lock."""
     line, locks = session.line, not session.frozen
     before, standing = content(session.required_site.lock), {one.place for one in unbounded(session)}
     sync, warnings = ((), ()) if session.unsynced else choices.sync_command(session)  # to the choice that there is now

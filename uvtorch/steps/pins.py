@@ -50,10 +50,6 @@ def pins_unsaid(session: Session) -> tuple[Source, ...]:
     if found := selected_pins(session):
         alike = {one.url for one in found} == {found[0].url}
         return tuple(one._replace(extra=None, group=None) for one in found if alike)
-    return _of_dependencies(session)
-
-
-def _of_dependencies(session: Session) -> tuple[Source, ...]:
     lock, members = session.locked(), {project.name for project in session.projects}
     local = {one.name for one in lock.packages if one.kind != "registry"} - members
     builds = [] if local.isdisjoint(lock.dependents("torch")) else lock.named("torch")
@@ -170,14 +166,13 @@ class Lowered(NamedTuple):
     """A requirement that lost its bound, or gets one, as it was before."""
 
     path: str
-    """The file that it stands in."""
     target: Target
     package: str
     before: str
 
     @property
     def place(self) -> tuple[str, Target, str]:
-        """Where it stands."""
+        """Where it stands: its file, target and package."""
         return self[:3]
 
 

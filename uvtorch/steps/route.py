@@ -34,7 +34,7 @@ _IN_FILE = r"^\s*(?:--(?:extra-)?index(?:-url)?|--find-links|--no-index|-i|-f|\[
 
 
 def install(session: Session) -> int:
-    """Run the command with a build for its PyTorch packages, the installed torch's or our choice, or as it was typed.
+    """Run the command with the installed torch's build or our choice, or as it was typed.
 
     Raises UvtorchError where there is no choice.
     """
@@ -254,7 +254,7 @@ explicit = true
 
 
 def join(session: Session) -> None:
-    """Have uv take the PyTorch packages of `--with` from the project's index, else from the one that is chosen.
+    """Have uv take what `--with` names from the project's index, else from the one that is chosen.
 
     Raises UsageError where another build is asked for, which would hide the project's.
     """

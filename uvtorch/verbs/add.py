@@ -165,7 +165,7 @@ class Adding(Pinning):
         follow_and_sync(session, tx, self.before)
 
     def _is_settled(self) -> bool:
-        """Whether all have sources, torch is named and stays: there is nothing to edit."""
+        """Whether all have sources, torch is named and stays."""
         project, added = self.session.project, {*self.packages}
         grouped = edits.in_group(project)
         named = added.union(item.package for item in project.requirements)
@@ -190,7 +190,7 @@ class Adding(Pinning):
         return decision
 
     def _tell_what_serves(self, offered: Sequence[Backend | None]) -> None:
-        """Say that an index cannot serve what is added, and what takes another."""
+        """Say what to type where an index cannot serve what is added."""
         session = self.session
         with suppress(NoBuild):
             able = [one for one in offered if self._serves(one)]

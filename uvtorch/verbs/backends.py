@@ -95,7 +95,7 @@ def set_choices(session: Session, backends: Sequence[Backend], named: ChoiceKind
 
 
 def _checked_kind(session: Session, named: ChoiceKind | None) -> ChoiceKind:
-    """What the choices are. Raises ProjectError where there can be none, UsageError for the wrong kind."""
+    """Raises ProjectError where there can be no choices, UsageError for the wrong kind."""
     project = session.project
     if session.is_script or not project.has_project:
         raise ProjectError(f"{project.origin} has no `[project]` table", "only a project can offer several backends")
@@ -113,7 +113,7 @@ def _checked_kind(session: Session, named: ChoiceKind | None) -> ChoiceKind:
 def _offers(
     session: Session, backends: Sequence[Backend], texts: Sequence[str]
 ) -> tuple[list[Decision], tuple[Lowered, ...]]:
-    """What each backend gives, and the lower bounds that have to go so that each has a release."""
+    """What each backend gives, and the lower bounds that have to go for that."""
     lowered = tuple(one for one in lower_bounds(session) if one.before in texts)
     try:
         return [_offer(session, backend, texts) for backend in backends], ()
