@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Final
 
 import click
 
@@ -168,9 +167,6 @@ def serve(session: Session, files: Sequence[str], named: ChoiceKind | None) -> i
     return code
 
 
-_KINDS: Final[dict[str | None, ChoiceKind]] = {"extras": "extra", "groups": "group"}
-
-
 @click.command(
     cls=Verb,
     examples=(
@@ -202,7 +198,8 @@ def backends(
     With --from, more FILEs may follow as arguments: the smallest set of backends that serves all those machines.
     """
     session = Session(session.line, session.env, dry=dry_run)
-    kind = _KINDS.get(form)
+    kinds: dict[str | None, ChoiceKind] = {"extras": "extra", "groups": "group"}
+    kind = kinds.get(form)
     if files:
         return serve(session, (*files, *names), kind)
     if "auto" in names:
