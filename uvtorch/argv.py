@@ -171,90 +171,87 @@ def parse(argv: list[str]) -> CommandLine:
 
     Nothing is looked at after a verb that uvtorch does not act on. After `torch` only uv's global options are.
     """
-    parser = _Parser(argv)
-    while parser.words and parser.take():
+    line = _Parser(argv)
+    while line.words and line.take():
         pass
-    parser.line.take_rest(parser.words)
-    return parser.line
+    line.take_rest(line.words)
+    return line
 
 
-class _Parser:
-    def __init__(self, argv: list[str]) -> None:
-        self.line = CommandLine(argv)
-        self.words = [*argv]
-        self.values, self.flags = options(GLOBAL_VALUES), options(GLOBAL_FLAGS, TOP_FLAGS)
-        self.ours: tuple[str, ...] = ()
+class _Parser(CommandLine):
+    def __init__(self, typed: list[str]) -> None:
+        super().__init__(typed)
+        self.words = [*typed]
+        self.with_value, self.flags = options(GLOBAL_VALUES), options(GLOBAL_FLAGS, TOP_FLAGS)
+        self.known_ours: tuple[str, ...] = ()
 
     def take(self) -> bool:
         """Take a word and its value; whether the next may be an option."""
-        line, word = self.line, self.words.pop(0)
-        own = line.verb == "torch"
+        word = self.words.pop(0)
+        own = self.verb == "torch"
         if word == "--":
             if own:  # click's to see
-                line.take_rest([word])
+                self.take_rest([word])
             else:
-                line.argv.append(word)
+                self.argv.append(word)
             return False
         if len(word) < 2 or word[0] != "-":
-            if line.verb in (None, "pip", "tool"):
+            if self.verb in (None, "pip", "tool"):
                 return self._verb(word)
-            line.take_rest([word])
-            return line.verb not in ("run", "tool run")  # what follows the command belongs to that
-        if own and word.partition("=")[0] not in self.values | self.flags:
-            line.take_rest([word])
+            self.take_rest([word])
+            return self.verb not in ("run", "tool run")  # what follows the command belongs to that
+        if own and word.partition("=")[0] not in self.with_value | self.flags:
+            self.take_rest([word])
         elif word.startswith("--"):
             self._long(word)
         else:
-            line.argv.append(word)
+            self.argv.append(word)
             self._short(word)
-        return line.verb is not None or not line.has("--help", "--version")  # uv answers without looking any further
+        return self.verb is not None or not self.has("--help", "--version")  # uv answers without looking any further
 
     def _verb(self, word: str) -> bool:
-        line = self.line
-        line.argv.append(word)
-        family = line.verb or word
-        line.verb, line.verb_at = f"{line.verb} {word}" if line.verb else word, len(line.argv) - 1
-        if line.verb == "torch":
+        self.argv.append(word)
+        family = self.verb or word
+        self.verb, self.verb_at = f"{self.verb} {word}" if self.verb else word, len(self.argv) - 1
+        if self.verb == "torch":
             self.flags = options(GLOBAL_FLAGS) - {"--help", "-h"}
             return True
-        if line.verb not in VERBS:
-            return line.verb in ("pip", "tool")
-        self.values, self.flags = tables(family)
-        self.ours = OURS[family]
+        if self.verb not in VERBS:
+            return self.verb in ("pip", "tool")
+        self.with_value, self.flags = tables(family)
+        self.known_ours = OURS[family]
         return True
 
     def _long(self, word: str) -> None:
-        line = self.line
         name, equals, inline = word.partition("=")
         value = inline if equals else None
-        if name in self.ours:
+        if name in self.known_ours:
             if name == "--torch-backend" and not equals and self.words:
                 value = self.words.pop(0)
-            line.ours.append((name, value))
+            self.ours.append((name, value))
             return
-        line.argv.append(word)
-        if name not in self.values | self.flags:
-            line.unknown = line.unknown or name
+        self.argv.append(word)
+        if name not in self.with_value | self.flags:
+            self.unknown = self.unknown or name
         self._option(name, value)
 
     def _short(self, word: str) -> None:
         """Read a cluster: `-q`, `-qv`, `-p3.12`, `-p=3.12`, `-qp 3.12`."""
-        line = self.line
         for place, letter in enumerate(word[1:], start=1):
             name, rest = "-" + letter, word[place + 1 :]
-            if name not in self.values | self.flags:
-                line.unknown = line.unknown or name
+            if name not in self.with_value | self.flags:
+                self.unknown = self.unknown or name
                 return
-            if name in self.values:
+            if name in self.with_value:
                 self._option(name, rest.removeprefix("=") if rest else None)
                 return
             self._option(name, None)
 
     def _option(self, name: str, value: str | None) -> None:
-        if name in self.values and value is None and self.words:
+        if name in self.with_value and value is None and self.words:
             value = self.words.pop(0)
-            self.line.argv.append(value)
-        self.line.options.append((ALIASES.get(name, name), value))
+            self.argv.append(value)
+        self.options.append((ALIASES.get(name, name), value))
 
 
 _FOLLOWING = {

@@ -91,7 +91,7 @@ def write(path: str, content: bytes) -> None:
         with open(path, "xb") as file:
             file.write(content)
         return
-    # A random name: in containers a process id comes again, and a file that was left behind would stand in the way.
+    # A random name: in containers process ids come again, and a file left behind would stand in the way.
     temporary = os.path.join(os.path.dirname(path), f".uvtorch-{os.urandom(6).hex()}")
     try:
         if create(temporary, content, path, synced=True) and move(temporary, path):
@@ -163,9 +163,6 @@ def _fill(file: FileIO, content: bytes) -> None:
     while rest:
         rest = rest[file.write(rest) :]
     file.truncate()
-
-
-# Where uv looks for a project.
 
 
 def current_directory(line: "CommandLine", env: "Mapping[str, str]") -> str:

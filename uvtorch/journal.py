@@ -21,7 +21,7 @@ if os.name != "nt":
 BESIDE = ".before-uvtorch"
 """Added to a file's name for its old text, where somebody else has changed it."""
 ANY = "*"
-"""Among the names that uv may write: those that the command line does not tell (`-r`, a path, a URL)."""
+"""Among the names that uv may write: those that it reads elsewhere (`-r`, a path, a URL)."""
 
 _ATOM = rb"#[^\r\n]*|\"[^\"\n]*\"|'[^'\n]*'|[^\s,\[\]{}=\"'#]+"
 _WORDS = frozenset(

@@ -70,7 +70,7 @@ def wrapped(text: str, width: int) -> list[str]:
 
 
 class Output:
-    """How one command prints, by its options, the environment and what the streams are."""
+    """How one command prints."""
 
     def __init__(self, line: "CommandLine", env: "Mapping[str, str]") -> None:
         self._line = line
@@ -145,7 +145,7 @@ class Output:
 
     @contextmanager
     def working(self, text: str) -> "Iterator[None]":
-        """A context around what may take long: after half a second a terminal shows the text."""
+        """After half a second a terminal shows the text, until what is done inside has ended."""
         if self._busy or not self.shows_progress:
             yield
             return

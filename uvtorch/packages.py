@@ -116,7 +116,7 @@ def configures(pyproject: bytes) -> bool:
     return any(part in text for part in (b"tool.uvtorch", b"uvtorch={", b"\nuvtorch.", b"{uvtorch.", b",uvtorch."))
 
 
-# The requirements, and the files of requirements, on a `pip`, `tool` or `run --with` command line.
+# What a `pip`, `tool` or `run --with` command line names.
 
 
 def names_pytorch(line: "CommandLine", env: "Mapping[str, str]") -> bool:

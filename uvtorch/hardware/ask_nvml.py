@@ -71,7 +71,7 @@ def _devices(whole: object) -> list[dict[str, Any]]:
 
 
 def _optional(function: Callable[..., Any], *args: object, default: object = None) -> Any:
-    """What NVML answers; the default where this driver or GPU does not know the question, or says nothing."""
+    """What NVML answers; the default where it does not know the question, or says nothing."""
     try:
         return function(*args) or default
     except (pynvml.NVMLError, ValueError) as error:

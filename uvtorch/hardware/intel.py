@@ -13,7 +13,7 @@ class IntelGpu(NamedTuple):
     """A row of `catalog/intel.txt`, which names its sources."""
 
     architecture: str | None  # Intel's short name for the chip: `dg2`, `bmg`, `pvc`, `mtl-h`
-    supported: bool  # Whether PyTorch's XPU builds list it as supported hardware
+    supported: bool  # By PyTorch's XPU builds
     integrated: bool
     name: str
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import subprocess
 
 Tell = Callable[[str], None]
-OUTPUT_LIMIT = 256 * 1024
 SHORT_S, LONG_S = 2.0, 15.0  # eight GPUs without persistence mode need more than 2 s for their first answer
 
 CONTAINER_VARIABLES = ("KUBERNETES_SERVICE_HOST", "container")  # set by the kubelet; by podman, LXC and systemd
@@ -235,8 +234,8 @@ class Result(NamedTuple):
     """How a program ended."""
 
     code: int | None  # Its exit code, -n where signal n ended it; None if it did not start, or was killed here
-    output: str  # stdout and stderr together, at most `OUTPUT_LIMIT` bytes
-    failure: str = ""  # Why there is no code: `took more than 2 s`, or why it did not start
+    output: str  # stdout and stderr together, at most 256 kB
+    failure: str = ""  # Why there is no code: `took more than 2 s`
     hung: bool = False  # It was killed because its time was over
 
 
@@ -282,7 +281,7 @@ def run(
             output, ended = child.communicate(timeout=seconds)[0], True
         except subprocess.TimeoutExpired as error:
             output, ended = error.output or b"", False
-        return output[:OUTPUT_LIMIT].decode("utf-8", "replace"), ended
+        return output[: 2**18].decode("utf-8", "replace"), ended
 
     with _ended_with_us(child):
         output, ended = wait(min(seconds, SHORT_S))

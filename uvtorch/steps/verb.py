@@ -16,9 +16,6 @@ from uvtorch.machine import Machine
 from uvtorch.output import WIDTH
 from uvtorch.session import Session
 
-Examples = Sequence[tuple[str, str]]
-"""A command line without its `uvtorch torch`, and what it does."""
-
 
 class _Formatter(click.HelpFormatter):
     def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
@@ -38,11 +35,11 @@ class _Context(click.Context):
 
 
 class Verb(click.Command):
-    """A verb; its help has uv's colours, and its `examples` below the options."""
+    """A verb; its help has uv's colours and, below the options, `examples`: words after `torch`, what they do."""
 
     context_class = _Context
 
-    def __init__(self, *args: Any, examples: Examples = (), **options: Any) -> None:
+    def __init__(self, *args: Any, examples: Sequence[tuple[str, str]] = (), **options: Any) -> None:
         super().__init__(*args, **options)
         self.examples = examples
 
