@@ -260,7 +260,6 @@ _FOLLOWING = {
     "pip compile": (_LOCK_VALUES,),
 }
 """What such a command takes besides the global options."""
-_ONCE = "--upgrade --upgrade-package --upgrade-group --refresh --locked --frozen"
 
 
 def forwarded(line: CommandLine, verb: str = "", *, again: bool = True) -> tuple[str, ...]:
@@ -268,7 +267,9 @@ def forwarded(line: CommandLine, verb: str = "", *, again: bool = True) -> tuple
 
     `again`: uv has locked or will, so nothing is upgraded twice or forbidden to change.
     """
-    known = options(GLOBAL_VALUES, GLOBAL_FLAGS, *_FOLLOWING.get(verb, ())) - options(_ONCE if again else "")
+    known = options(GLOBAL_VALUES, GLOBAL_FLAGS, *_FOLLOWING.get(verb, ()))
+    if again:
+        known -= options("--upgrade --upgrade-package --upgrade-group --refresh --locked --frozen")
     return tuple(word for option in line.options if option[0] in known for word in option if word is not None)
 
 

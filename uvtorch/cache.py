@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from uvtorch.session import Session
 
-_END = "end"
-
 
 def recall(line: CommandLine, env: "Mapping[str, str]") -> "tuple[tuple[str, ...], tuple[str, ...]] | None":
     """(options to add, lines to say) for a command that was worked out before, if nothing has changed since."""
@@ -28,7 +26,7 @@ def recall(line: CommandLine, env: "Mapping[str, str]") -> "tuple[tuple[str, ...
         digest, *rows, end = files.read(found[0], 65536).decode().split("\n")
     except (OSError, ValueError):
         return None
-    if digest != found[1] or end != _END:
+    if digest != found[1] or end != "end":
         return None
     options, said = [], []
     for row in rows:
@@ -51,8 +49,8 @@ def remember(session: "Session", options: "Sequence[str]", said: "Sequence[str]"
         return
     pairs = map(" ".join, zip(options[::2], options[1::2], strict=True))
     rows = [found[1], *pairs, *(f"say uvtorch: {text}" for text in said), *(f"say warning: {text}" for text in warned)]
-    text = "\n".join([*rows, _END])
-    if text.splitlines() != [*rows, _END]:  # a name with a line break in it
+    text = "\n".join([*rows, "end"])
+    if text.splitlines() != [*rows, "end"]:  # a name with a line break in it
         return
     temporary = f"{found[0]}-{os.urandom(6).hex()}"
     try:

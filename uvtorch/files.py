@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 READ_AHEAD: set[int] = set()
 """Descriptors that were read before uv reads them: each is a file now, to be read from its start."""
 
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-
 
 def read(path: str, limit: int = 64 * 2**20) -> bytes:
     """The content of a regular file, of standard input (`-`) or of a descriptor (`/dev/fd/63`, a shell's `<(…)`).
@@ -115,7 +113,8 @@ def create(path: str, content: bytes, like: str | None = None, *, synced: bool =
     Not `synced`, a crash soon after a rename may leave it empty. Raises OSError.
     """
     _remove(path)
-    with FileIO(os.open(path, _NEW, 0o600), "w") as file:
+    new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    with FileIO(os.open(path, new, 0o600), "w") as file:
         _fill(file, content)
         if synced:
             os.fsync(file.fileno())
@@ -179,10 +178,7 @@ def current_directory(line: "CommandLine", env: "Mapping[str, str]") -> str:
 
 
 def project_directory(line: "CommandLine", env: "Mapping[str, str]") -> str:
-    """Where uv looks for a project: `--project` or `UV_PROJECT`, a directory or the pyproject.toml in it.
-
-    Raises ProjectError where there is no such directory.
-    """
+    """Where uv looks for a project: `--project` or `UV_PROJECT`, a directory or its pyproject.toml. Raises as above."""
     here, named = current_directory(line, env), line.value("--project") or env.get("UV_PROJECT")
     directory = os.path.normpath(os.path.join(here, named)) if named else here
     if os.path.basename(directory) == "pyproject.toml" and os.path.isfile(directory):

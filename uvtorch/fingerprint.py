@@ -22,8 +22,6 @@ VARIABLES = (
 _MODULE = ("/sys/module/nvidia/version", "/proc/driver/nvidia/version")
 _FILES = ("/proc/sys/kernel/random/boot_id", "/proc/device-tree/compatible", "/proc/1/cgroup")
 _STATES = ("/etc/ld.so.cache", "/etc/nv_tegra_release", "/.dockerenv", "/run/.containerenv", "/.singularity.d", "/lib")
-_VENDORS = ("10de", "1002", "8086")
-_NODES = ("nvidia", "nvhost", "nvgpu", "kfd", "dxg")
 
 
 def fingerprint(env: "Mapping[str, str]", *, root: str = "/") -> str:
@@ -42,7 +40,7 @@ def fingerprint(env: "Mapping[str, str]", *, root: str = "/") -> str:
 def _machine(base: str) -> "Iterator[str]":
     """Nothing where no file tells the driver's version."""
     kernel = os.uname()
-    devices = [name for name in _names(f"{base}/dev") if name.startswith(_NODES)]
+    devices = [name for name in _names(f"{base}/dev") if name.startswith(("nvidia", "nvhost", "nvgpu", "kfd", "dxg"))]
     versions = [_try(_read, base + path) for path in _MODULE]
     if "microsoft" in kernel.release.lower() or (any("nv" in name for name in devices) and not any(versions)):
         return
@@ -60,7 +58,7 @@ def _machine(base: str) -> "Iterator[str]":
 def _pci(base: str) -> "Iterator[str]":
     rows = _try(_read, f"{base}/proc/bus/pci/devices").splitlines()  # one read: servers have hundreds of devices
     for fields in map(str.split, rows):
-        if len(fields) > 1 and fields[1].startswith(_VENDORS):
+        if len(fields) > 1 and fields[1].startswith(("10de", "1002", "8086")):
             yield " ".join((*fields[:2], fields[-1]))
     pci = f"{base}/sys/bus/pci/devices"
     for address in _names(pci) if not rows else ():

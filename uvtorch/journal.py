@@ -23,7 +23,6 @@ BESIDE = ".before-uvtorch"
 ANY = "*"
 """Among the names that uv may write: those that it reads elsewhere (`-r`, a path, a URL)."""
 
-_ATOM = rb"#[^\r\n]*|\"[^\"\n]*\"|'[^'\n]*'|[^\s,\[\]{}=\"'#]+"
 _WORDS = frozenset(
     b"project dependencies optional-dependencies project.optional-dependencies dependency-groups dev-dependencies "
     b"tool.uv tool.uv.sources tool.uv.index tool.uv.workspace members index name url explicit default format workspace "
@@ -60,7 +59,7 @@ class Claim:
 
     @property
     def left_behind(self) -> bool:
-        """Whether there is a journal, of a command that is at work or was killed."""
+        """Whether there is a journal, of a command at work or killed."""
         return os.path.lexists(self._central) or os.path.lexists(self._beside)
 
     def take(self, who: str, tell: Callable[[str], None], *, wait: bool = True) -> None:
@@ -240,7 +239,7 @@ def _kept(row: str, copy: str, inside: str | None) -> "Kept | None":
 
 
 def _sweep(directory: str, began: int) -> None:
-    """Remove temporary files, ours and uv's, of writers that are dead; what is older is somebody else's."""
+    """Remove temporary files, ours and uv's, of dead writers; what is older is somebody else's."""
     import re  # noqa: PLC0415  an `add` that changes nothing loads nothing that it does not need
 
     with suppress(OSError):
@@ -300,7 +299,7 @@ class Kept:
             self.foreign, self._theirs = True, content
 
     def put_back(self) -> str | None:
-        """Put it back; what to tell where somebody else's text stays instead. Raises OSError."""
+        """Put it back, or tell that somebody else's text stays. Raises OSError."""
         if self.foreign:
             return self._leave_theirs()
         if self.saved is None:
@@ -377,7 +376,8 @@ def _atoms(text: bytes) -> list[bytes]:
 
     text = text.removeprefix(b"\xef\xbb\xbf")
     in_comment = b"# /// script" in text  # a script's metadata
-    return re.findall(_ATOM, re.sub(rb"(?m)^# ?", b"", text) if in_comment else text)
+    text = re.sub(rb"(?m)^# ?", b"", text) if in_comment else text
+    return re.findall(rb"#[^\r\n]*|\"[^\"\n]*\"|'[^'\n]*'|[^\s,\[\]{}=\"'#]+", text)
 
 
 def _is_uvs(atom: bytes, names: Collection[str]) -> bool:

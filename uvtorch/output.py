@@ -31,7 +31,6 @@ _LABELS = {
 }
 """The first word of a line or row -> its colour."""
 _DIFF = {"+": _GREEN, "-": _RED, "@": _CYAN, "$": _BOLD, "#": _BOLD}
-_ERASE = "\r\x1b[2K"
 
 
 def clean(text: str) -> str:
@@ -139,13 +138,13 @@ class Output:
 
     def _write(self, text: str, *, transient: bool = False) -> None:
         if sys.stderr is not None:  # closed: print would take stdout in its place
-            sys.stderr.write((_ERASE if self._transient else "") + text)
+            sys.stderr.write(("\r\x1b[2K" if self._transient else "") + text)
             sys.stderr.flush()
             self._transient = transient
 
     @contextmanager
     def working(self, text: str) -> "Iterator[None]":
-        """After half a second a terminal shows the text, until what is done inside has ended."""
+        """A context in which, after half a second, a terminal shows the text."""
         if self._busy or not self.shows_progress:
             yield
             return

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class UvFailedError(Exception):
-    """uv failed, or a signal came: everything is undone. Never leaves the transaction."""
+    """uv failed, or a signal came. Never leaves the transaction."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)

@@ -85,7 +85,7 @@ def _topology(scene: Scene) -> list[tuple[int, Gpu]]:
 
 
 def _numbers(text: str) -> dict[str, int]:
-    """The numbers in a file of KFD's, `name value` a line, but for those that no hardware has."""
+    """The numbers in a file of KFD's, `name value` a line."""
     return {name: int(value) for name, value in re.findall(r"^(\w+) ([0-9]{1,23})$", text, re.MULTILINE | re.ASCII)}
 
 

@@ -27,7 +27,6 @@ TEGRA_CHIPS = {
 """Device-tree names of NVIDIA's embedded chips: (compute capability, name). Source: NVIDIA's list of CUDA GPUs."""
 
 GIVE_CONTAINER = "Give the container the GPU: `docker run --gpus all`, or an nvidia.com/gpu resource in Kubernetes."
-INSTALL, REINSTALL = "Install NVIDIA's driver to use it.", "Reinstall NVIDIA's driver."
 IF_IT_HANGS = (
     "Try `nvidia-smi`: if it is slow, turn on persistence mode (nvidia-persistenced) or set UVTORCH_PROBE_TIMEOUT=60; "
     "if it hangs, look for Xid messages in `sudo dmesg` and restart the machine."
@@ -180,12 +179,12 @@ def _out_of_reach(scene: Scene, signs: Signs, report: Report) -> tuple[State, ..
         (away and not (signs.devices or partly), None, "", ""),
         (scene.platform.container, AWAY, f"{on_bus} {not_given}", GIVE_CONTAINER),
         (drivers == "vfio-pci", AWAY, f"{on_bus} it is handed to virtual machines (vfio-pci)", ""),
-        (away, AWAY, f"{on_bus} {not_installed}" + _bracketed(drivers, "has it"), INSTALL),
+        (away, AWAY, f"{on_bus} {not_installed}" + _bracketed(drivers, "has it"), "Install NVIDIA's driver to use it."),
     )
 
 
 def _broken(scene: Scene, signs: Signs, report: Report) -> tuple[State, ...]:
-    """Where the driver is here and does not do its work, or was given no GPU."""
+    """Where the driver does not do its work, or was given no GPU."""
     code = report.code
     reason, remedy = _error(code, report.failure)
     loaded = f"the driver {signs.module} is loaded, but its library cannot reach it"
@@ -207,7 +206,7 @@ def _broken(scene: Scene, signs: Signs, report: Report) -> tuple[State, ...]:
             report.end == "absent",
             BROKEN if known else None,
             f"NVML cannot be asked ({plain(report.failure)})",
-            REINSTALL,
+            "Reinstall NVIDIA's driver.",
         ),
         # It answered, and has no GPU that can be used.
         *lost,

@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 Tell = Callable[[str], None]
 SHORT_S, LONG_S = 2.0, 15.0  # eight GPUs without persistence mode need more than 2 s for their first answer
 
-CONTAINER_VARIABLES = ("KUBERNETES_SERVICE_HOST", "container")  # set by the kubelet; by podman, LXC and systemd
-CONTAINER_FILES = ("/.dockerenv", "/run/.containerenv", "/.singularity.d")
-CONTAINER_GROUPS = "/docker|/kubepods|/lxc|/libpod|/containerd|/machine.slice/"
-
 
 class Host(NamedTuple):
     """What the interpreter knows without reading files."""
@@ -72,8 +68,11 @@ class Scene:
         )
 
     def _is_container(self) -> bool:
-        signs = *map(self.env.get, CONTAINER_VARIABLES), *map(self.exists, CONTAINER_FILES)
-        return any(signs) or re.search(CONTAINER_GROUPS, self.read("/proc/1/cgroup")) is not None
+        variables = "KUBERNETES_SERVICE_HOST", "container"  # set by the kubelet; by podman, LXC and systemd
+        paths = "/.dockerenv", "/run/.containerenv", "/.singularity.d"
+        groups = "/docker|/kubepods|/lxc|/libpod|/containerd|/machine.slice/"
+        signs = *map(self.env.get, variables), *map(self.exists, paths)
+        return any(signs) or re.search(groups, self.read("/proc/1/cgroup")) is not None
 
     def _tegra(self, host: Host) -> str | None:
         release = self.read("/etc/nv_tegra_release")
