@@ -79,7 +79,6 @@ def _set_group(file: PyProject, project: Project, texts: Mapping[str, str]) -> N
 
 
 def _index_in(file: PyProject, project: Project, backend: Backend, base: str) -> str:
-    """The name of the backend's index: the project's own of that URL, else one that is written."""
     name, url = backend.index_name, backend.index_url(base)
     known = next((one for one in project.indexes if one.name and same_url(one.url, url)), Index(name, url))
     if not (known.inherited and known.explicit):
@@ -309,7 +308,6 @@ def offer(file: PyProject, project: Project, offers: Sequence[Decision], kind: C
 def _fill(
     file: PyProject, project: Project, decision: Decision, target: Target, texts: Sequence[tuple[str, str]], base: str
 ) -> list[Source]:
-    """Write the requirements and the index of a new choice; the sources it needs."""
     if target in project.targets:
         raise ProjectError(
             f"the project has {'an extra' if target.kind == 'extra' else 'a group'} `{target.name}` of its own",
@@ -342,7 +340,6 @@ def _replace(
     sources: dict[str, list[Source]],
     targets: Sequence[Target],
 ) -> None:
-    """Take choices out and put the sources of others in; the choices are then `targets`."""
     gone = {choice.target for choice in dropped}
     for choice in dropped:
         _drop(file, project, choice)

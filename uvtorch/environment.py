@@ -76,7 +76,6 @@ _ASSIGNMENT: Final = r"""(?m)^(\w+)(?:\s*:[^=\n]*)?\s*=\s*(?:None|'([^'\n]*)'|"(
 
 
 def _build(info: Path) -> Build | None:
-    """The package whose metadata is in this folder; None for those that are not PyTorch's."""
     named, _, version = info.name.removesuffix(".dist-info").partition("-")
     name = normalize(named)
     if roles().get(name) != "pin":

@@ -62,7 +62,6 @@ def smallest(machines: Sequence[Machine], request: Request, catalog: Catalog) ->
 
 
 def _kind(machine: Machine, catalog: Catalog) -> Hashable:
-    """The same for machines that the choice cannot tell apart."""
     judge = Judge(machine, catalog)
     runs = (judge.driver_fault(Backend("cu", (major, 0))) is None for major in catalog.minimum_driver)
     gpus = frozenset(

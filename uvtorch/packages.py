@@ -22,7 +22,6 @@ def normalize(name: str) -> str:
 
 
 def _lines(file: str) -> list[str]:
-    """A list of the catalog, without comments."""
     with open(os.path.join(os.path.dirname(__file__), "catalog", file), encoding="ascii") as lines:
         return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
@@ -181,7 +180,6 @@ def _requirement(word: str) -> str:
 
 
 def _may_name(path: str, names: "Iterable[str]", *, unread: bool) -> bool:
-    """Whether a file has one of the names in it, or refers to another file."""
     try:
         text = read(path).lower().replace(b"_", b"-")
     except OSError:

@@ -110,7 +110,6 @@ def _conflicts(case: Case) -> Iterator[Finding]:
 
 
 def _clash(project: Project, one: Source, other: Source) -> bool:
-    """Whether two sources apply at once if their extras or groups are selected together."""
     if one.package != other.package or one.index == other.index or not project.is_pytorch(one.package):
         return False
     apart = one.target == other.target or other.target in conflicting(project, one.target)
@@ -177,7 +176,6 @@ def _of_torch(case: Case) -> list[Source]:
 
 
 def _companions(case: Case) -> Iterator[Finding]:
-    """Torch comes from ROCm's or XPU's index, to be sure, and no Triton does."""
     project = case.project
     explicit = {index.name for index in project.indexes if index.explicit}
     tritons = [one.url for one in project.every_source if roles().get(one.package) == "companion"]

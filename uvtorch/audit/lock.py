@@ -45,7 +45,6 @@ def check(case: Case, lock: Lock) -> Iterator[Finding]:
 
 
 def _generic(case: Case, lock: Lock) -> Iterator[Finding]:
-    """Packages that are not PyTorch's, and come from its index."""
     project = case.project
     right = {*roles(), *project.config.packages, *(source.package for source in project.every_source)}
     copies: dict[str, dict[str, str]] = {}
@@ -112,7 +111,6 @@ def _build_of(case: Case, package: Package, one: Installed) -> str | None:
 
 
 def _exempts(source: Source, package: Package) -> bool:
-    """Whether a source says that what comes from there is none of a backend's index."""
     if source.package != package.name or source.kind != "index":
         return source.package == package.name
     return same_url(source.url, package.url) and not catalogued(package.url, package.name)
@@ -136,7 +134,6 @@ def _mixed(case: Case, lock: Lock, names: tuple[str, ...], places: Sequence[tupl
 def _strays(
     case: Case, lock: Lock, built: Iterable[tuple[Installed, Builds]], explained: set[str]
 ) -> Iterator[Finding]:
-    """Packages that a platform gets from anywhere but the indexes the project chose for them."""
     found: dict[str, tuple[Package, set[str]]] = {}
     for one, builds in built:
         elsewhere = stray(lock, case.project, Environment(one.platform))
@@ -213,7 +210,6 @@ def _required_always(project: Project) -> set[str]:
 
 
 def _kept(lock: Lock, name: str) -> str:
-    """`name==release` where the lock has one release of a package; else its name."""
     releases = {(package.version or "").partition("+")[0] for package in lock.named(name)}
     return f"{name}=={releases.pop()}" if len(releases) == 1 else name
 
@@ -240,7 +236,6 @@ def _mismatches(project: Project, seen: Iterable[Installed]) -> Iterator[Finding
 
 
 def _place(project: Project, name: str) -> tuple[str, ...]:
-    """The options of `add` for where a package is required; none where uvtorch finds that by itself."""
     owners = (owner for owner in project.with_members if any(item.package == name for item in owner.requirements))
     owner = next(owners, project)
     words = ("--package", owner.name or "") if owner != project else ()

@@ -187,7 +187,6 @@ def _is_known(table: Table) -> bool:
 
 
 def _unseen(table: Table, releases: Collection[str]) -> list[Backend]:
-    """The backends of the machine's family that probably have these releases."""
     backends = (backend for release in releases for backend in table.judge.catalog.unseen.get(release, ()))
     return [backend for backend in backends if backend.family == table.hardware.family]
 
@@ -230,7 +229,6 @@ def _unknown(table: Table) -> Decision:
 
 
 def _askable(table: Table, low: tuple[int, ...]) -> tuple[Backend, ...]:
-    """The indexes that may have a release from `low` on, best first."""
     judge, need = table.judge, table.need
     backends = _unseen(table, need.releases) or _growing(table, low)
     lacking = {backend for package, backend in judge.catalog.lacking if package in need.packages}
@@ -347,7 +345,6 @@ def rank_choices(
 
 
 def _spare(hardware: Hardware, options: tuple[Option, ...]) -> Ranking:
-    """Where no choice fits: the CPU choice, else what PyPI gives, else none."""
     families = [option.family for option in options]
     spare = next((families.index(family) for family in ("cpu", "") if family in families), None)
     if spare is not None and hardware.family == "cpu" and not hardware.refusal:

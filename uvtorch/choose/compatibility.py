@@ -326,7 +326,6 @@ def select(judge: Judge) -> Hardware:
 
 
 def _usable(judge: Judge, gpus: Sequence[Gpu]) -> tuple[tuple[Gpu, ...], list[str]]:
-    """Those of a vendor's GPUs that some build may use, and a line on the others."""
     idle = {gpu: reason for gpu in gpus if (reason := _hopeless(judge, gpu))}
     used = tuple(gpu for gpu in gpus if gpu not in idle)
     # An Intel GPU in the processor beside an Arc card is no news.
@@ -379,7 +378,6 @@ def _never_compiled_for(judge: Judge, gpu: Gpu) -> bool:
 
 
 def _unknown(judge: Judge, vendor: str, gpus: tuple[Gpu, ...]) -> Hardware | None:
-    """The refusal for AMD cards that no known build has kernels for."""
     if vendor != "amd" or not gpus or any(gpu.architecture in judge.known_architectures for gpu in gpus):
         return None
     said = f"No known PyTorch build has kernels for {labels(gpus)}"

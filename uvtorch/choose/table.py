@@ -396,7 +396,6 @@ def _hints(table: Table, nearest: Row | None, possible: bool, fits: Row | None) 
 
 
 def _other_driver(table: Table) -> Iterator[str]:
-    """What the request would get with the least driver of each CUDA major."""
     machine, here = table.judge.machine, number(table.judge.driver.version)
     majors = sorted(table.judge.catalog.minimum_driver) if table.hardware.family == "cu" else []
     for least in map(table.judge.least_driver, majors):
@@ -406,7 +405,6 @@ def _other_driver(table: Table) -> Iterator[str]:
 
 
 def _other_python(table: Table) -> Iterator[str]:
-    """The newest Python with which something would fit."""
     for tag in sorted(PLAIN, key=number, reverse=True):
         other = table.again(asked=table.asked._replace(python=tag, requires_python=None))
         if fits := other.best() or other.best(requested=False):

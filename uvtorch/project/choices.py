@@ -233,7 +233,6 @@ def _reachable(project: Project, source: Source) -> bool:
 
 
 def _of_members(project: Project, rows: Callable[[Project], tuple[Choice, ...]]) -> Iterator[Choice]:
-    """The members' rows by the names that select them from here."""
     for member in project.members:
         if project.together:
             yield from rows(member)
@@ -251,7 +250,6 @@ def _aliases(project: Project, target: Target) -> tuple[str, ...]:
 
 
 def _builds(project: Project, target: Target, place: Environment | Platform) -> dict[str, Choice]:
-    """Where each PyTorch package of a target comes from on a platform, torch first."""
     sources = [one for one in project.sources_on(place) if one.chooses and one.target in (BASE, target)]
     # The first of several counts, a target's own before those of the base.
     sources.sort(key=lambda source: source.target != target)
@@ -298,7 +296,6 @@ def _apart(project: Project) -> set[Target]:
 
 
 def _targets(project: Project, items: Iterable[Item]) -> set[Target]:
-    """Those of a conflict set that can be selected from this project."""
     return {
         item.target
         for item in items

@@ -100,7 +100,6 @@ class Document:
                 self._add(path, new)
 
     def _add(self, path: Path, value: object) -> None:
-        """A new pair, behind those of its table."""
         rows = self._rows
         beside = [at for at, row in enumerate(rows) if _within(row.path, path[:-1]) and _within(path, row.table)]
         at = beside[-1] if beside else self._begin(path[:-1])
@@ -143,7 +142,6 @@ class Document:
 
 
 def _edited(text: str, outer: str, old: Any, new: Any) -> str:
-    """The new value. In an array, what stays keeps its spelling and its comments."""
     if not isinstance(old, list) or not isinstance(new, list):
         return written(new, outer)
     values, gaps, comma = _taken_apart(text)

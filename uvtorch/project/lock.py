@@ -123,7 +123,6 @@ def _unreadable(text: str) -> ProjectError:
 
 
 def _chosen(project: Project, environment: Environment) -> list[Source]:
-    """The sources of PyTorch's and vendors' builds on a platform, those of members included."""
     there = [source for one in project.with_members for source in one.sources_on(environment) if source.url]
     return [one for one in there if one.backend or vendor(one.url or "")]
 

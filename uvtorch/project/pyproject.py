@@ -183,7 +183,6 @@ class PyProject:
         return at
 
     def _spelled(self, table: Keys, name: str) -> Keys:
-        """The path of the key that means `name`, as the table spells it."""
         return (*table, next((key for key in self._get(table) if normalize(key) == normalize(name)), name))
 
     def _target_path(self, target: Target) -> Keys:
@@ -220,7 +219,6 @@ def _rows(sources: Any) -> list[Any]:
 
 
 def _meaning(entry: Any) -> Hashable:
-    """An entry of sources or a conflict set without its spelling and order."""
     if isinstance(entry, list):
         return frozenset(map(_meaning, entry))
     plain = {key: re.sub(r"\s", "", str(value)).replace('"', "'") for key, value in entry.items()}

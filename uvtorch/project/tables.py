@@ -132,20 +132,16 @@ def read(
 
 
 def _with_others(own: Iterable[Any], above: Iterable[Any], key: str) -> tuple[Any, ...]:
-    """A member's rows, and the root's whose name or package it has not."""
     own = tuple(own)
     taken = {getattr(row, key) for row in own} - {None}
     return (*own, *(row for row in above if getattr(row, key) not in taken))
 
 
 def _spelled(names: Iterable[str]) -> dict[str, str]:
-    """Normalized name -> as the file spells it."""
     return {normalize(name): name for name in names}
 
 
 class _File:
-    """One file's tables."""
-
     def __init__(self, data: Tables, origin: str, *, inherited: bool = False) -> None:
         check(data, origin)
         tool = data.get("tool", {})

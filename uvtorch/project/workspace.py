@@ -102,7 +102,6 @@ def site(directory: str, package: str | None = None) -> Workspace | None:
 
 
 def _table(data: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
-    """A table within tables; empty where it is missing or something else."""
     for key in keys:
         inner = data.get(key)
         data = inner if isinstance(inner, Mapping) else {}
@@ -120,7 +119,6 @@ def _root(manifest: Manifest) -> Manifest:
 
 
 def _member_directories(root: Manifest) -> list[str]:
-    """What the `members` globs find, each once, less `exclude`."""
     table = _table(root.data, "tool", "uv", "workspace")
     found: dict[str, str] = {}
     for key in ("members", "exclude"):

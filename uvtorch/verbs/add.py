@@ -60,7 +60,6 @@ def _leave_to_uv(session: Session, reason: str) -> int:
 
 
 def _add_extensions(session: Session, requested: Sequence[Requested]) -> tuple[int | None, tuple[str, ...]]:
-    """As `add_extensions`."""
     named = extension_names().intersection(map(begins_with, session.line.positionals))
     if not named and "UVTORCH_EXTENSIONS" not in session.env:
         return None, ()
@@ -165,7 +164,6 @@ class Adding(Pinning):
         follow_and_sync(session, tx, self.before)
 
     def _is_settled(self) -> bool:
-        """Whether all have sources, torch is named and stays."""
         project, added = self.session.project, {*self.packages}
         grouped = edits.in_group(project)
         named = added.union(item.package for item in project.requirements)
@@ -208,7 +206,6 @@ class Adding(Pinning):
                 )
 
     def _serves(self, backend: Backend | None) -> bool:
-        """Whether nothing is known against an index's having that."""
         catalog = self.session.catalog
         if backend is None or backend not in catalog.builds:
             return True
@@ -249,7 +246,6 @@ class Adding(Pinning):
                     file.set_requirement(choice.target, named_by(text) or "", row[choice].text)
 
     def _meant(self) -> tuple[tuple[Choice, ...], bool]:
-        """The choices, and whether those are all."""
         project, target = self.session.project, self.session.target
         offered = edits.editable(project)
         chosen = tuple(choice for choice in offered if target in (None, choice.target))

@@ -112,7 +112,6 @@ def _checked_kind(session: Session, named: ChoiceKind | None) -> ChoiceKind:
 def _offers(
     session: Session, backends: Sequence[Backend], texts: Sequence[str]
 ) -> tuple[list[Decision], tuple[Lowered, ...]]:
-    """What each backend gives, and the lower bounds that have to go for that."""
     lowered = tuple(one for one in lower_bounds(session) if one.before in texts)
     try:
         return [_offer(session, backend, texts) for backend in backends], ()

@@ -42,7 +42,6 @@ fi
 
 
 def _rows(context: click.Context, backends: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """What stands behind `uvtorch`, and what of ours may come next."""
     yield "", ["torch"]
     yield "torch", [*TORCH_VERBS]
     arguments = {"use": ["auto", "none", *backends], "backends": backends, "completion": [*SHELLS]}

@@ -82,7 +82,6 @@ def _lock(path: str) -> Lock | None:
 
 
 def _exports(case: Case) -> dict[str, tuple[Package, ...]]:
-    """What uv exports of each selection; empty where no lock has PyTorch packages."""
     if case.lock is None or not any(case.project.is_pytorch(package.name) for package in case.lock.packages):
         return {}
     chosen = selections(case.project)
@@ -125,7 +124,6 @@ def _typed(case: Case, command: Command | None) -> Command | None:
 
 
 def _audited(case: Case) -> list[Finding]:
-    """What is wrong in the project's files and, at a workspace's root, in those of its members."""
     found = [*config.check(case), *(lock.check(case, case.lock) if case.lock else ())]
     for member in case.members:
         there = ("--project", os.path.dirname(member.origin))

@@ -67,7 +67,6 @@ def explain(
 
 
 def _merged(requirements: Sequence[str], project: Project) -> tuple[str, ...]:
-    """What both ask for; the command line replaces a package's requirement."""
     named = {normalize(requirement.parse(text).name) for text in requirements}
     return (*requirements, *(text for text in requirements_of(project) if requirement.named_by(text) not in named))
 
@@ -134,7 +133,6 @@ def _not_taken(table: Table, row: Row, chosen: Row | None) -> str:
 
 
 def _document(decision: Decision, base: str) -> dict[str, object]:
-    """The decision as JSON, schema 1."""
     chosen = decision.backend and {
         "backend": str(decision.backend),
         "torch": decision.torch,
@@ -173,7 +171,6 @@ def _outcome(decision: Decision, base: str) -> Iterator[tuple[str, str]]:
 
 
 def _kept(project: Project, machine: Machine) -> Iterator[tuple[str, str]]:
-    """What `uvtorch add` keeps whatever is chosen."""
     pin = next((pin.backend for pin in project.pins(machine.platform) if pin.backend), None)
     if pin:
         yield "kept", f"{pin}, which the project pins: `add` keeps it, `uvtorch torch use` changes it"
@@ -246,7 +243,6 @@ def auto(machine: Machine, request: Request, catalog: Catalog) -> tuple[Backend,
 
 
 def _indexes(machine: Machine) -> list[str]:
-    """The indexes that it searches before the CPU's."""
     rule = tomllib.loads((Path(__file__).parents[1] / "catalog/uv.toml").read_text(encoding="utf-8"))
     system, vendors = machine.platform.system, {gpu.vendor for gpu in machine.gpus}
     if machine.nvidia_driver and system in ("linux", "windows"):

@@ -63,7 +63,6 @@ def _found(known: Catalog, release: str | None, backend: str | None, platform: s
 
 
 def _met(kind: str, asked: str | None, there: Iterable[str], admits: Callable[[str], bool]) -> list[str]:
-    """Those of what is there that meet a filter, all without one. UsageError where none does."""
     met = [one for one in there if asked is None or admits(one)]
     if not met:
         raise UsageError(f"the catalog has no {kind} {asked}", f"it has {' '.join(there)}")
@@ -94,7 +93,6 @@ def _described(known: Catalog, release: str, cells: Cells) -> dict[str, object]:
 
 
 def _rows(known: Catalog, release: str, cells: Cells) -> Iterator[tuple[str, ...]]:
-    """A release for a person: a heading, then what each platform has."""
     yield ()
     yield (f"torch {release}, {known.releases[release]}, Python {_span(cells)}",)
     for platform in PLATFORMS:

@@ -62,5 +62,4 @@ def _held(project: Project, place: Target) -> set[str]:
 
 
 def _lonely(project: Project, left: set[str]) -> set[str]:
-    """The Tritons that are left without a PyTorch package."""
     return set() if any(map(project.is_pinned, left)) else {one for one in left if roles().get(one) == "companion"}

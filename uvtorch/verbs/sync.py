@@ -84,7 +84,6 @@ def _runs_as_it_is(session: Session) -> tuple[str, ...] | None:
 
 
 def _best(session: Session) -> Backend | None:
-    """The backend that is chosen where nobody names one. Raises NoBuild."""
     requirements = [without_local(text) for text in session.requirements]
     return decide_lowering(session, requirements, None)[0].backend
 
@@ -194,7 +193,6 @@ def _check_free(session: Session, wanted: Wanted) -> None:
 
 
 def _pin_script(session: Session, wanted: Wanted) -> int:
-    """The build that is named is the one that runs."""
     line, name = session.line, session.project.origin
     if not wanted.explicit and is_read_only(session.required_site.manifest.path):
         return session.hand_over(f"{name} is read-only: which PyTorch build it gets is not chosen")

@@ -93,7 +93,6 @@ def _take_out(session: Session, tx: Transaction) -> None:
 
 
 def _tell_next(session: Session, tx: Transaction) -> None:
-    """Say what installs it: so far only files have changed."""
     what = ("run", os.path.relpath(session.required_site.manifest.path)) if session.is_script else ("sync",)
     does = "runs with it" if session.is_script else "installs it"  # a script's environment may have it already
     tx.say(f"next: `{quoted(('uv', *what))}` {does}")
