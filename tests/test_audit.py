@@ -182,7 +182,7 @@ MENDED: dict[str, Fault] = {
         backend="cpu",
     ),
     "an index that a removed package left": Fault(
-        head("torch") + CPU_PIN + index("left", "cu126"), {"index-unused"}, backend="cpu"
+        head("torch") + CPU_PIN + index("left", "cu118"), {"index-unused"}, backend="cpu"
     ),
 }
 

@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 from uvtorch.audit.exports import Package
 from uvtorch.backend import DEFAULT_INDEX_BASE
 from uvtorch.catalog import Catalog
-from uvtorch.choose import Option
+from uvtorch.choose import Decision, Option, Request, choose
 from uvtorch.environment import Venv
 from uvtorch.machine import Machine
 from uvtorch.project import Choice, Environment, Index, Project, Source
@@ -73,7 +73,7 @@ class Case(NamedTuple):
     installed: Venv | None = None
     uv: str | None = None  # The path of uv
     options: tuple[str, ...] = ()  # Those that make uv work on the same project or script
-    requirements: tuple[str, ...] = ()  # The project's own requirements of PyTorch packages
+    requirements: tuple[str, ...] = ()  # Those of PyTorch packages, without the lower bounds that `torch use` lowers
     choices: tuple[tuple[Choice, Option], ...] = ()
     """The extras and groups that choose a backend, each with what it is worth here."""
 
@@ -87,6 +87,18 @@ class Case(NamedTuple):
         """The sources of the project and its members that name an index here, whatever is selected."""
         pins = (pin for project in self.project.with_members for pin in project.pins(self.here))
         return tuple(pin for pin in pins if pin.kind == "index")
+
+    @property
+    def best(self) -> Decision:
+        """What the machine decides for what is required."""
+        request = Request(self.requirements, python=self.python, requires_python=self.project.requires_python)
+        return choose(self.machine, request, self.catalog)
+
+    @property
+    def use(self) -> Command | None:
+        """The command that takes the best build; None where it would refuse: none fits, or a file says which comes."""
+        files = any(one.kind != "index" and self.project.is_pinned(one.package) for one in self.project.every_source)
+        return None if self.best.refusal or files else (*USE, "auto")
 
     def is_own(self, url: str) -> bool:
         """Whether it is PyTorch's server, or what stands in its place."""

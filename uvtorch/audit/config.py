@@ -165,7 +165,7 @@ def releases(case: Case) -> Iterator[Finding]:
                 f"The project requires `{item.text}`, and the index of {backend} has no such torch, only "
                 f"{next(iter(index))} to {list(index)[-1]}: uv cannot lock the project."
             )
-            yield error("release-missing", what, (*USE, "auto") if source.target == BASE else None)
+            yield error("release-missing", what, case.use if source.target == BASE else None)
 
 
 def _of_torch(case: Case) -> list[Source]:

@@ -170,7 +170,7 @@ def _routed(case: Case, lock: Lock, names: Sequence[str], code: str, what: str) 
     foreign = {source.package for source in project.own_sources if source not in pins}
     moved = [name for name in names if name not in foreign]
     if not moved or not (project.selectable() or any(one.target == BASE for one in pins)):
-        return error(code, what)
+        return error(code, what, case.use if moved and not project.selectable() else None)  # members may differ
     upgrade = tuple(_kept(lock, name) if _serve(pins, name) else name for name in names)
     return error(code, what, edit=partial(_route, case=case, names=moved), upgrade=upgrade)
 

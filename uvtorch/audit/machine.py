@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from uvtorch.audit import USE, Case, Finding, error, warning
+from uvtorch.audit import Case, Finding, error, warning
 from uvtorch.audit.exports import Package
 from uvtorch.audit.lock import torchaudio_breaks
 from uvtorch.backend import Backend, from_url
@@ -48,9 +48,9 @@ def _chosen(case: Case) -> Iterator[Finding]:
 
 
 def _none_fits(case: Case, why: str) -> Finding:
-    request = Request(case.requirements, python=case.python, requires_python=case.project.requires_python)
-    best = choose(case.machine, request, case.catalog).backend
+    best = case.best.backend
     offered = dict.fromkeys(choice.backend for choice in case.project.choices() if choice.backend)
+    request = Request(case.requirements, python=case.python, requires_python=case.project.requires_python)
     able = [one for one in offered if choose(case.machine, request._replace(backend=one), case.catalog).torch]
     what = f"None of the project's backend choices fits this machine ({why})."
     fix = ("uvtorch", "torch", "backends", *map(str, (*able, best))) if best else None
@@ -66,14 +66,14 @@ def judge(
     case: Case, backend: Backend, release: str | None, what: str, *, installed: bool = False
 ) -> Iterator[Finding]:
     """What is wrong with a build on this machine; `what` begins the sentence."""
-    fix, asked = case.sync if installed else (*USE, "auto"), Request((f"torch=={release}",) if release else ())
+    fix, asked = case.sync if installed else case.use, Request((f"torch=={release}",) if release else ())
     if wrong := choose(case.machine, asked._replace(backend=backend), case.catalog).fault:
         code = "installed-cannot-run" if installed else "cannot-run-here"
         # Without such a GPU the build still imports, and computes on the processor.
         fails = installed or backend.family == "cpu" or expects_gpu(backend, case.machine.gpus)
         yield (error if fails else warning)(code, f"{what} does not run on this machine: {wrong}.", fix=fix)
     elif backend.family == "cpu":
-        best = choose(case.machine, asked if release in case.catalog.releases else Request(), case.catalog)
+        best = case.best
         if best.table and best.backend and best.backend.family != "cpu":
             idle = f"{backend} leaves {labels(best.table.hardware.gpus)} idle; {best.backend} would use it"
             code = "installed-idle" if installed else "gpu-idle"

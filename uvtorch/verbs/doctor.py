@@ -19,8 +19,10 @@ from uvtorch.errors import ProjectError, UvNotFound, UvTooOld
 from uvtorch.output import Output
 from uvtorch.packages import dependents
 from uvtorch.project.lock import Lock, read_lock
-from uvtorch.session import Session, requirements_of
+from uvtorch.requirement import without_local
+from uvtorch.session import Session
 from uvtorch.steps.choices import fitting
+from uvtorch.steps.pins import lower_bounds, without_bounds
 from uvtorch.steps.resolve import environment_of
 from uvtorch.steps.verb import Verb
 from uvtorch.transaction import Transaction
@@ -67,7 +69,7 @@ def _case(session: Session) -> Case:
         members=session.projects[1:] if site.at_root else (),
         names=frozenset(one.name for one in session.projects),
         installed=environment.read(place) if place else None,
-        requirements=requirements_of(project),
+        requirements=tuple(map(without_local, without_bounds(session.requirements, lower_bounds(session)))),
         choices=tuple(fitting(session, session.machine, choices).options.items()) if choices else (),
     )
 
