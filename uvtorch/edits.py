@@ -287,7 +287,9 @@ def offer(file: PyProject, project: Project, offers: Sequence[Decision], kind: C
     name is taken.
     """
     have = stated(project)
-    texts = [(item.package, without_local(item.text)) for item in model_requirements(project)]
+    # A wheel's URL is that of one build, whatever the source.
+    rows = [(item.package, item.text) for item in model_requirements(project)]
+    texts = [(name, without_local(text) if named_by(text) else name) for name, text in rows]
     if "torch" not in dict(texts):  # a source reaches direct requirements only
         texts = [("torch", "torch"), *texts]
     given_up = set() if have else _leave_base(file, project, offers, kind)

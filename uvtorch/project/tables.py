@@ -231,6 +231,11 @@ class _File:
                 if kind is None:
                     raise self.error(f"`tool.uv.sources.{name}` names no index, URL, repository, path or workspace")
                 yield self._source(normalize(name), kind, entry, by_name.get(entry.get("index", "")), config)
+        for item in self.requirements():  # `torch @ https://…` says where torch comes from, as a source does
+            parsed = requirement.parse(item.text)
+            if parsed.url:
+                place = {item.target.kind: item.target.name or "", "marker": parsed.marker and str(parsed.marker)}
+                yield self._source(item.package, "url", {"url": parsed.url, **place}, None, config)
 
     def _source(self, package: str, kind: SourceKind, entry: Tables, index: Index | None, config: Config) -> Source:
         url = index.url if index else {**entry, "index": None, "workspace": None}[kind]
