@@ -1,9 +1,11 @@
 """Where torch comes from is the user's word: mirrors, vendors' indexes, dependencies, siblings, options, scripts."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+from tests.recording_uv import RecordingUv
 from tests.situations import Make, body, source
 
 pytest_plugins = ["tests.index.fixtures"]
@@ -340,6 +342,40 @@ def test_a_configured_backend_counts_the_same_everywhere(make: Make, requirement
     project.versions(torch="2.14.1+cu126")
 
 
+WHEEL = "torch @ https://example.com/whl/{0}/torch-2.9.1%2B{0}-cp312-cp312-linux_x86_64.whl"
+
+
+def test_a_wheel_that_a_requirement_names_is_kept(make: Make, tmp_path: Path) -> None:
+    project = make(body(WHEEL.format("cu126") + " ; sys_platform == 'linux'"))
+    before = project.state()
+    recorded = RecordingUv(tmp_path / "uv", "exit 0")
+    project.uvtorch("sync", "--auto", machine="h200-580", UVTORCH_UV=str(recorded.path)).must()
+    assert recorded.commands == [["sync"]]
+    for command in ("add torchvision", "torch use auto", "lock --torch-backend cpu"):
+        assert "takes torch from https://example.com" in project.uvtorch(*command.split(), machine="h200-580").err
+    assert project.state() == before
+
+
+def test_wheels_choose_as_indexes_do(make: Make) -> None:
+    extras = "".join(f'{name} = ["{WHEEL.format(name)}"]\n' for name in ("cpu", "cu126"))
+    conflicts = 'conflicts = [[{ extra = "cpu" }, { extra = "cu126" }]]\n'
+    project = make(body(tool=conflicts) + f"[project.optional-dependencies]\n{extras}")
+    listed = project.uvtorch("torch", "backends", "--json", machine="h100-570").must()
+    assert json.loads(listed.out)["selected"] == "cu126"
+    preview = project.uvtorch("torch", "backends", "cpu", "cu128", "--dry-run").must().out
+    assert '+    "torch",' in preview.splitlines()  # without the URL, which is another build's
+
+
+@pytest.mark.parametrize("other", ["torch", "numpy"])
+def test_what_a_sibling_needs_is_no_reason_to_keep_it(make: Make, other: str) -> None:
+    project = make(WORKSPACE).put(members("torch", "whl/cu126", other))
+    project.uv("lock").must()
+    one = project.member("libs/one")
+    one.uvtorch("remove", "torch", "--no-sync").must()
+    assert "sources" not in one.text
+    assert "uvtorch" not in one.text
+
+
 # Scripts
 
 
@@ -397,12 +433,19 @@ ON_SOME = ON_SOME.partition("\n[tool.uv]")[0] + source("whl/cu130", "torch", "to
         (body("any-models"), "mi300x-gfx942"),
         (ON_SOME, "h200-580"),
         (WORKSPACE + source("whl/cpu", "torch", "torchaudio"), "cpu-only"),
+        (WORKSPACE, "h100-570"),
+        (body("torch>=2.15.0", tool=source("whl/cpu", "torch")), "h100-570"),
     ],
 )
 def test_doctor_s_remedies_work(make: Make, text: str, machine: str) -> None:
     project = make(text)
     if "workspace" in text:
         project.put({"libs/one/pyproject.toml": body("torch==2.9.1", "torchaudio", name="one").partition("[tool")[0]})
+    if text == WORKSPACE:  # whose members differ
+        vision = body("torchvision", name="two").partition("[tool")[0] + source(
+            "whl/cu126", "torchvision", name="vision"
+        )
+        project.put(members("torch==2.9.1", "whl/cu128", "numpy") | {"libs/two/pyproject.toml": vision})
     project.uv("lock").must()
     told: set[str] = set()
     for _ in range(4):
@@ -417,3 +460,20 @@ def test_doctor_s_remedies_work(make: Make, text: str, machine: str) -> None:
     else:
         raise AssertionError(findings)
     assert told
+
+
+@pytest.mark.parametrize(("requirement", "index"), [("torch==2.15.0", "whl/cu126"), ("torch>=2.15.0,<3", "whl/cu130")])
+def test_doctor_names_no_remedy_that_would_refuse(make: Make, requirement: str, index: str) -> None:
+    project = make(body(requirement, tool=source(index, "torch")))
+    if index == "whl/cu130":
+        project.uv("lock").must()
+    project.uvtorch("torch", "use", "auto", machine="h100-570").must(2)
+    done = project.uvtorch("torch", "doctor", "--json", machine="h100-570")
+    assert [row["fix"] for row in json.loads(done.out)["findings"]] == [None]
+
+
+def test_a_cap_counts_for_add_to_a_script(make: Make) -> None:
+    project = make(body()).put({"job.py": script("old-models")})
+    project.uvtorch("add", "--script", "job.py", "torch", machine="h100-570").must()
+    assert "whl/cu128" in (project.path / "job.py").read_text()
+    assert project.uv("run", "job.py").must().out == "RUNS 2.8.0+cu128\n"

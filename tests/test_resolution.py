@@ -94,12 +94,16 @@ def test_a_cap_that_the_text_does_not_tell(
         (("torch>=2.6",), "", 1),
         (("torch>=2.6", "numpy"), 'constraint-dependencies = ["torch<2.9", "torchaudio<2"]\n', 1),
         (("torch>=2.6", "capped-models"), "", 2),
+        (("torch>=2.15",), 'override-dependencies = ["torch==2.11.0"]\n', 2),
     ],
 )
 def test_uv_locks_as_often_as_it_takes(
     make: Make, tmp_path: Path, requirements: tuple[str, ...], tool: str, runs: int
 ) -> None:
-    """Once where the text and the file's constraints tell what uv resolves, twice where another package caps torch."""
+    """Once where the text and the file's constraints tell what uv resolves, twice where another package caps torch.
+
+    A lower bound that is overridden is not lowered.
+    """
     project = make(body(*requirements, tool=tool))
     recorded = RecordingUv(tmp_path / "uv", f'exec "{project.home.uv}" "$@"')
     command = ("lock", "--torch-backend", "auto")

@@ -181,12 +181,13 @@ def _was_locked(name: str, before: bytes) -> bool:
 
 
 def users_of(session: Session, names: Iterable[str], without: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:
-    """For each name the locked packages that require it, but for `without`."""
+    """For each name the locked packages that require it, `without` left out, and siblings, which have own sources."""
     lock, project = session.locked(), session.project
     if not lock.named("torch"):
         return {}
     without = set(without)
-    ignored = without if session.is_dynamic else {project.name, *without}
+    siblings = () if session.required_site.at_root else session.projects[1:]
+    ignored = {*without, *(one.name for one in siblings)} | (set() if session.is_dynamic else {project.name})
     users = {name: tuple(user for user in lock.dependents(name) if user not in ignored) for name in names}
     if "torch" in users:  # what is compiled against torch needs it, whether it says so or not
         compiled = {item.package for item in project.requirements if item.package in extension_names()} - without

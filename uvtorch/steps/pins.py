@@ -103,9 +103,7 @@ class Change:
 
     def _overridden(self, path: str) -> tuple[str, ...]:
         """What the workspace's root overrides: its sources alone reach that."""
-        root, (project, _) = self.session.required_site.root, self.files[path]
-        texts = root.data.get("tool", {}).get("uv", {}).get("override-dependencies", ()) if path == root.path else ()
-        return tuple(name for name in map(named_by, texts) if name and project.is_pinned(name))
+        return _overridden(self.session) if path == self.session.required_site.root.path else ()
 
     def take_out(self) -> None:
         """Take every pin out."""
@@ -138,6 +136,13 @@ class Change:
                 "the pin is for development: sources are not published, so users install the build that fits them"
             )
         return bool(changed)
+
+
+def _overridden(session: Session) -> tuple[str, ...]:
+    """The pinned packages that the workspace overrides, and does not override away."""
+    texts = session.required_site.root.data.get("tool", {}).get("uv", {}).get("override-dependencies", ())
+    names = (named_by(text) for text in texts if can_hold(text.partition(";")[2]))
+    return tuple(name for name in names if name and session.project.is_pinned(name))
 
 
 def _is_published(data: Mapping[str, Any]) -> bool:
@@ -197,11 +202,12 @@ def decide_lowering(
 
 
 def lower_bounds(session: Session) -> Iterator[Lowered]:
-    """The single `>=` bounds of direct PyTorch requirements: nobody asked for those."""
+    """The single `>=` bounds of direct PyTorch requirements: nobody asked for those. What is overridden has none."""
+    overridden = _overridden(session)
     for manifest, project in session.files:
         places = [(one.target, one.package) for one in project.requirements]
         for item in project.pytorch_requirements():
-            alone = places.count((item.target, item.package)) == 1
+            alone = places.count((item.target, item.package)) == 1 and item.package not in overridden
             if alone and [one.operator for one in parse(item.text).specifier] == [">="]:
                 yield Lowered(manifest.path, item.target, item.package, item.text)
 

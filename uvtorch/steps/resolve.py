@@ -21,6 +21,7 @@ from uvtorch.errors import NoBuild, ProjectError
 from uvtorch.packages import rows_in
 from uvtorch.project.choices import torch_first
 from uvtorch.project.lock import Lock
+from uvtorch.project.model import BASE
 from uvtorch.requirement import allows, bare_requirement, can_hold, named_by, without_local
 from uvtorch.session import Session, Wanted, decision_line
 from uvtorch.steps.pins import (
@@ -118,7 +119,8 @@ class Pinning:
         first = self._under(decision)
         if first.code == NO_SOLUTION and self.loosen() and self.backend:
             first = self._under(decision)
-        if first.code and (self.backend or first.code != NO_SOLUTION or not self._locks):
+        tries = self._locks or self.session.is_script
+        if first.code and (self.backend or first.code != NO_SOLUTION or not tries):
             self.end(first)
         if first.code == 0 and first.torch is not None:
             better = self.refined(decision, first.torch)
@@ -141,7 +143,7 @@ class Pinning:
         if free.code:
             self.end(first if first and first.code else free)
         along, other_says = brought(self.session), says_dependency(self.session, self.wanted)
-        if free.torch is None or other_says:
+        if not free.torch or other_says:
             self.undo()
             return None
         try:
@@ -205,6 +207,8 @@ class Pinning:
         torch: str | None = ""
         if self._locks and not code and os.path.exists(session.required_site.lock):
             torch = newest_torch(session.locked(), decision.backend)
+        elif session.is_script and not (code or tx.dry) and session.project.packages_in(BASE) - {*session.packages}:
+            torch = _resolved_in_script(session).get("torch", "").partition("+")[0]
         return Outcome(decision, code, said, torch)
 
     def tell(self, outcome: Outcome, along: Sequence[str] = ()) -> Decision:

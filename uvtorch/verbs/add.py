@@ -128,11 +128,12 @@ class Adding(Pinning):
             tx.uv(*session.line.argv)
             return
         session.begin_script()
-        self.loud = synced = session.is_script or session.frozen or not session.may_resolve_otherwise
+        self.loud = synced = session.frozen or not session.may_resolve_otherwise
         settled = self.settle(decision)
         if settled is None:
             tx.uv(*session.line.argv)
-        follow_and_sync(session, tx, self.before, late=settled is not None and not (synced and settled is decision))
+        late = settled is not None and not session.is_script and not (synced and settled is decision)
+        follow_and_sync(session, tx, self.before, late=late)
         if settled and not session.is_script:
             self._tell_for_whom(settled)
 
@@ -150,7 +151,7 @@ class Adding(Pinning):
             change.to(decision, self.packages, along, keeping=keeping)
             change.write()
         words = words_with(session, self.requested, decision)
-        return words if self.loud else session.without_sync(words)
+        return words if self.loud or session.is_script else session.without_sync(words)
 
     # From where the project's others come
 
