@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import click
 
@@ -246,7 +246,9 @@ def _indexes(machine: Machine) -> list[str]:
     rule = tomllib.loads((Path(__file__).parents[1] / "catalog/uv.toml").read_text(encoding="utf-8"))
     system, vendors = machine.platform.system, {gpu.vendor for gpu in machine.gpus}
     if machine.nvidia_driver and system in ("linux", "windows"):
-        return _cuda(rule, number(machine.nvidia_driver.version), system)
+        driver = number(machine.nvidia_driver.version)
+        majors = [major for major, least in rule["driver"].items() if driver >= number(least[system])]
+        return [name for name in rule["cuda"].split() if name[2:4] in majors]
     if "amd" in vendors and system == "linux":
         first = min(gpu.architecture or "" for gpu in machine.gpus if gpu.vendor == "amd")
         return [name for name, architectures in rule["rocm"].items() if first in architectures.split()]
@@ -256,11 +258,6 @@ def _indexes(machine: Machine) -> list[str]:
 def _taken(one: Taken) -> dict[str, object]:
     backend = str(one.backend) if one.backend else None
     return {"command": one.command, **one.option._asdict(), "backend": backend}
-
-
-def _cuda(rule: dict[str, Any], driver: tuple[int, ...], system: str) -> list[str]:
-    majors = [major for major, least in rule["driver"].items() if driver >= number(least[system])]
-    return [name for name in rule["cuda"].split() if name[2:4] in majors]
 
 
 def _compared(compared: Iterable[Taken]) -> Iterator[tuple[str, str]]:
