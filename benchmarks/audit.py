@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from uvtorch import catalog
-from uvtorch.audit import Case, config
+from uvtorch.audit import Case, config, read_export, selections
 from uvtorch.audit import lock as checks
-from uvtorch.audit.exports import read_export, selections
 from uvtorch.machine import Machine, Platform
 from uvtorch.project import Environment, read
 from uvtorch.project.lock import read_lock

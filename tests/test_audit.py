@@ -14,8 +14,7 @@ from tests import edits as edit
 from tests.index.project import Project as Site
 from tests.test_choices import EXPECTED, LAYOUTS, layout, tables
 from uvtorch import catalog
-from uvtorch.audit import FIX, Case, Finding, config, lock
-from uvtorch.audit.exports import Package, read_export, selections
+from uvtorch.audit import FIX, Case, Finding, Package, config, lock, read_export, selections
 from uvtorch.machine import Machine, Platform
 from uvtorch.project import Environment, Project, Target, read
 from uvtorch.project.lock import Lock, read_lock

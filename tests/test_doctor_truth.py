@@ -14,8 +14,7 @@ from tests.index.project import Project
 from tests.index.wheels import Wheel
 from tests.test_audit import CHOICES, CPU_PIN, LINUX_WINDOWS, audit, head, index
 from uvtorch import catalog
-from uvtorch.audit import Finding
-from uvtorch.audit.exports import Package, read_export, selections
+from uvtorch.audit import Finding, Package, read_export, selections
 from uvtorch.machine import Platform
 from uvtorch.project import Environment, read
 from uvtorch.project.lock import read_lock

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 from uvtorch import edits
-from uvtorch.audit import USE, Case, Finding, error, warning
-from uvtorch.audit.exports import Installed, Package, installed
+from uvtorch.audit import USE, Case, Finding, Installed, Package, error, installed, warning
 from uvtorch.backend import PLATFORMS, from_url, parse, same_url
 from uvtorch.catalog import Catalog, number
 from uvtorch.choose.compatibility import platform_name

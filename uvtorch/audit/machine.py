@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 
-from uvtorch.audit import Case, Finding, error, warning
-from uvtorch.audit.exports import Package
+from uvtorch.audit import Case, Finding, Package, error, warning
 from uvtorch.audit.lock import torchaudio_breaks
 from uvtorch.backend import Backend, from_url
 from uvtorch.choose import Request, choose

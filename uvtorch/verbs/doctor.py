@@ -12,8 +12,20 @@ import click
 
 from uvtorch import environment, files, uv
 from uvtorch.argv import forwarded
-from uvtorch.audit import FIX, Case, Command, Finding, config, error, lock, machine, warning
-from uvtorch.audit.exports import Package, read_export, selections
+from uvtorch.audit import (
+    FIX,
+    Case,
+    Command,
+    Finding,
+    Package,
+    config,
+    error,
+    lock,
+    machine,
+    read_export,
+    selections,
+    warning,
+)
 from uvtorch.choose.compatibility import summary
 from uvtorch.errors import ProjectError, UvNotFound, UvTooOld
 from uvtorch.output import Output
