@@ -11,7 +11,7 @@ import tempfile
 import time
 
 DETECT = "import os; from uvtorch import hardware; hardware.detect(os.environ)"
-FINGERPRINT = "import os; from uvtorch.fingerprint import fingerprint; fingerprint(os.environ)"
+FINGERPRINT = "import os; from uvtorch.cache import fingerprint; fingerprint(os.environ)"
 # A root without files: a machine without any GPU, whatever this one has.
 BARE = "import os; from uvtorch import hardware; hardware.detect({{}}, root={root!r})"
 

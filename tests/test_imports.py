@@ -23,7 +23,7 @@ LAYERS = [
     "hardware catalog journal requirement",
     "machine output packages",
     "files",
-    "argv fingerprint uv",
+    "argv uv",
     "backend",
     "errors",
 ]

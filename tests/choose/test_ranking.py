@@ -151,7 +151,7 @@ def test_a_pin_is_judged_on_this_machine(described: str, pin: str, torch: str | 
     [
         ("linux 580.95.05 9.0", "cpu", None, "cpu leaves GPU (9.0) idle; cu130 would use it"),
         ("linux 535.183.01 9.0", "cpu", "2.9.1", "cpu leaves GPU (9.0) idle; cu126 would use it"),
-        ("linux 535.183.01 9.0", "cpu", "2.15.0", None),
+        ("linux 535.183.01 9.0", "cpu", "2.15.0", "cpu leaves GPU (9.0) idle; cu126 would use it"),
         ("linux gfx942", "cpu", None, "cpu leaves Radeon (gfx942) idle; rocm7.2 would use it"),
         ("linux 580.95.05 9.0", "cu126", None, None),
         ("linux", "cpu", None, None),
