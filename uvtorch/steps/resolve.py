@@ -93,7 +93,7 @@ class Pinning:
         self._start: Mapping[str, bytes | None] | None = None
         """The files before the first run: each run begins with them."""
         self._told: Decision | None = None
-        self._locks = not (tx.dry or session.is_script or session.frozen)
+        self._resolves = not (tx.dry or session.frozen)
 
     @property
     def backend(self) -> Backend | None:
@@ -119,8 +119,7 @@ class Pinning:
         first = self._under(decision)
         if first.code == NO_SOLUTION and self.loosen() and self.backend:
             first = self._under(decision)
-        tries = self._locks or self.session.is_script
-        if first.code and (self.backend or first.code != NO_SOLUTION or not tries):
+        if first.code and (self.backend or first.code != NO_SOLUTION or not self._resolves):
             self.end(first)
         if first.code == 0 and first.torch is not None:
             better = self.refined(decision, first.torch)
@@ -204,12 +203,15 @@ class Pinning:
         code, said = tx.attempt(*words, quietly=not loud, patient=self.patient)
         self.loud = False  # once is enough
         session.reread()
-        torch: str | None = ""
-        if self._locks and not code and os.path.exists(session.required_site.lock):
-            torch = newest_torch(session.locked(), decision.backend)
-        elif session.is_script and not (code or tx.dry) and session.project.packages_in(BASE) - {*session.packages}:
-            torch = _resolved_in_script(session).get("torch", "").partition("+")[0]
-        return Outcome(decision, code, said, torch)
+        return Outcome(decision, code, said, "" if code or not self._resolves else self._resolved(decision.backend))
+
+    def _resolved(self, backend: Backend | None) -> str | None:
+        """The release that uv resolved, as `Outcome.torch`."""
+        session = self.session
+        if session.is_script:
+            others = session.project.packages_in(BASE) - {*session.packages}
+            return _resolved_in_script(session).get("torch", "").partition("+")[0] if others else ""
+        return newest_torch(session.locked(), backend) if os.path.exists(session.required_site.lock) else ""
 
     def tell(self, outcome: Outcome, along: Sequence[str] = ()) -> Decision:
         """Tell uv's words and what was pinned; where uv failed, end as it did."""
