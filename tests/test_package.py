@@ -56,6 +56,7 @@ def test_the_wheel_has_the_whole_package_and_nothing_else(wheel: Path) -> None:
     assert names == sources() | {f"uvtorch-{__version__}.data/data/share/man/man1/uvtorch.1"}
     assert {"uvtorch/py.typed", "uvtorch/catalog/builds.toml", "uvtorch/catalog/packages.txt"} <= names
     assert wheel.name == f"uvtorch-{__version__}-py3-none-any.whl"
+    assert wheel.stat().st_size < 250_000
 
 
 def test_the_sdist_has_what_the_tests_need(built: Path) -> None:

@@ -119,3 +119,16 @@ def test_the_action_names_the_machine_and_puts_uvtorch_on_the_path(home: Home, t
     assert words[:3] == ["-m", "pip", "install"]
     assert words[-1] == f"{tmp_path}/checkout"  # the job has a uv, so none is installed
     assert steps[2].strip() == "uvtorch torch doctor"
+
+
+def test_the_page_of_the_package_says_what_the_readme_says_and_links_out_of_it() -> None:
+    """The tests of the README hold what both say."""
+    page, readme = (path.read_text(encoding="utf-8") for path in (ROOT / "PYPI.md", ROOT / "README.md"))
+    told, _, commands = page.partition("```sh")
+    assert readme.startswith(told)
+    typed = re.findall(r"^uvtorch .*?(?=  )", commands, re.MULTILINE)
+    assert len(typed) == 3
+    assert all(command in readme for command in typed)
+    links = re.findall(r"\]\((.*?)\)", page)
+    assert links
+    assert all(link.startswith("https://") for link in links)
