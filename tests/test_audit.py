@@ -350,6 +350,9 @@ def test_a_source_that_a_dependency_brings_is_told(empty: Empty, kind: str) -> N
     assert finding["fix"] is None
     assert "dep" in finding["message"]
     assert f"{base}/cu126" in finding["message"]
+    (finding,) = (one for one in findings(site, machine="mi300x-gfx942") if one["code"] == "cannot-run-here")
+    assert "torch comes from cu126" in finding["message"]
+    assert finding["fix"] is None  # `torch use` would contradict the dependency
 
 
 def test_a_locked_build_without_a_wheel_for_this_machine_is_told(empty: Empty) -> None:

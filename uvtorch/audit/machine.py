@@ -38,7 +38,13 @@ def _chosen(case: Case) -> Iterator[Finding]:
         pin = min(pins, key=lambda pin: pin.package != "torch")
         if backend := catalogued(pin.url or "", pin.package):
             yield from judge(case, backend, case.release(), f"The {case.kind} pins {backend}, which")
-    elif not any("+" in one.version or from_url(one.url) for one in case.locked_torch()):
+    elif backends := {backend for one in case.locked_torch() if (backend := from_url(one.url))}:
+        for backend in backends:  # of a dependency's index, or one of uv's configuration
+            found = judge(
+                case, backend, case.release(), f"Nothing here pins PyTorch, and torch comes from {backend}, which"
+            )
+            yield from (one._replace(fix=None) for one in found)
+    elif not any("+" in one.version for one in case.locked_torch()):
         release = case.release()
         backend, _ = case.catalog.on_pypi(release, case.machine.platform.key)
         if backend and _needs_a_look(case, backend):
