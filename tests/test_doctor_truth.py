@@ -240,6 +240,12 @@ def test_a_missing_lock_is_told_where_pytorch_is_concerned(empty: Empty) -> None
     assert (finding["code"], finding["fix"]) == ("lock-missing", ["uvtorch", "lock"])
     typed(site, finding["fix"])
     assert doctor(site) == {}
+    unpinned = empty(head("torch"))  # what a plain lock holds needs another driver
+    (unpinned.path / "uv.lock").unlink()
+    (finding,) = doctor(unpinned, machine="h100-535").values()
+    assert (finding["code"], finding["fix"]) == ("lock-missing", ["uvtorch", "torch", "use", "auto"])
+    typed(unpinned, finding["fix"], machine="h100-535")
+    assert doctor(unpinned, machine="h100-535") == {}
 
 
 def test_a_lock_that_is_out_of_date_is_told(empty: Empty) -> None:

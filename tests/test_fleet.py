@@ -147,7 +147,11 @@ def test_a_fleet_from_descriptions_to_every_node(home: Home, tmp_path: Path) -> 
     for path, machine in zip(paths, machines, strict=True):
         (tmp_path / path).write_text(to_json(machine))
     (tmp_path / "machines/node0000.json").write_text(to_json(KNOWN["broken-mismatch"]))
+    project.uvtorch("torch", "backends", "--from", *paths, machine="windows-rtx5090-572").must()
+    elsewhere = project.state()
+    project.file.write_bytes((EXAMPLE / "pyproject.toml").read_bytes())
     done = project.uvtorch("torch", "backends", "--from", *paths).must()
+    assert project.state() == elsewhere  # whoever types it
     assert "offering cpu, xpu, rocm7.2, cu126, cu130 as extras" in done.ours[0]
     for_whom = dict(row.removeprefix("uvtorch: ").split(": for ") for row in done.ours[1:])
     assert list(for_whom) == ["cpu", "xpu", "rocm7.2", "cu126", "cu130"]

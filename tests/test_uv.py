@@ -125,6 +125,12 @@ def test_none_on_the_machine_is_one_error_that_says_how_to_get_one(
     assert all(hint.startswith("hint: ") for hint in hints)
     assert "pip install uv" in err
     assert "UVTORCH_UV=" in err
+    for words, ours in ((["--version"], "uvtorch 0."), (["--help"], "uvtorch adds:"), (["add", "-h"], "--dry-run")):
+        monkeypatch.setattr(sys, "argv", ["uvtorch", *words])
+        assert cli.run() == 2
+        out, err = capsys.readouterr()
+        assert ours in out
+        assert err.startswith("error: there is no uv on PATH")
 
 
 def symlink(uvtorch: Path, path: Path) -> None:

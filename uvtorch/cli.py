@@ -213,12 +213,22 @@ def _torch(line: "CommandLine") -> int:
 
 
 def _with_uv(line: "CommandLine", then: "Callable[[Output], None]", on: int) -> int:
-    with uv.Interrupted() as interrupted:
-        code = uv.run(uv.find(os.environ), line.argv, interrupted)
+    from uvtorch.errors import UvNotFound
+
+    code, missing = 0, None
+    try:
+        path = uv.find(os.environ)
+    except UvNotFound as error:  # told after what is ours
+        missing = error
+    else:
+        with uv.Interrupted() as interrupted:
+            code = uv.run(path, line.argv, interrupted)
     if code == on:
         from uvtorch.output import Output
 
         then(Output(line, os.environ))
+    if missing:
+        raise missing
     return code
 
 

@@ -226,7 +226,11 @@ class Output:
             line = self._placed(text) if text[:1] == "#" else text
             shown = clean(line.removesuffix("\r")) if terminal or line[:1] in ("#", "$") else masked(line)
             code = _DIFF.get(line[:1])
-            print(styled(shown, code) if code and self.in_color(sys.stdout) else shown)
+            rows = [shown]
+            if terminal and line[:1] == "#":
+                rows = [f"# {row}" for row in wrapped(shown[2:], self.width - 2)]
+            for row in rows:
+                print(styled(row, code) if code and self.in_color(sys.stdout) else row)
 
     def _print(self, lines: "Sequence[str]", *, bold: bool = False) -> None:
         color, label = self.in_color(sys.stdout), lines[0].strip().partition(" ")[0].rstrip(":")

@@ -74,9 +74,13 @@ def read_description(path: str) -> Machine:
         else:
             data = files.read(path, machine.SIZE_LIMIT)
     except (OSError, ValueError) as error:
+        from difflib import get_close_matches  # noqa: PLC0415  only what is mistyped needs it
+
         reason = getattr(error, "strerror", None) or error
+        near = [f"did you mean {name}?" for name in get_close_matches(path, described(), 1)]
         raise MachineError(
             f"the machine's description {plain(path)} cannot be read: {reason}",
+            *near,
             machine.HINT,
             "`uvtorch torch explain --hardware list` names the machines that uvtorch describes",
         ) from None

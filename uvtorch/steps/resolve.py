@@ -236,7 +236,7 @@ class Pinning:
             self.tx.say(f"using PyPI's build{release}: it is the right one on macOS; nothing is pinned")
             if limit := dict(decision.bounds).get("torch"):  # uv locks for all, and torch has ended for Intel Macs
                 self.tx.warn(
-                    f'newer releases of torch have no wheels for this Mac: `uvtorch add "torch{limit}"` takes one that has'
+                    f'newer releases have no wheels for this Mac: `uvtorch add "torch{limit}"` takes one that has'
                 )
         return leaves
 

@@ -109,7 +109,7 @@ def _remedy(args: list[str]) -> str:
 
 def hardware_option(does: str) -> Callable[[Any], Any]:
     """The option, for a verb that `does` something for a machine."""
-    text = f"{does} the machine that a file describes ('-': standard input), or one of those that `list` names."
+    text = f"{does} the machine that a file describes ('-': standard input), or one that `--hardware list` names."
     return click.option("--hardware", "described", metavar="FILE|NAME", callback=_list, help=text)
 
 

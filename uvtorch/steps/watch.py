@@ -41,7 +41,7 @@ def watch(
             edit(tx)
         before = content(paths[1])
         late = line.verb == "add" and not command.unsynced and brings_torch(line.positionals, line.values("--extra"))
-        if tx.dry:
+        if tx.dry and line.verb == "add":
             tx.say("what it brings along of PyTorch is pinned once uv has locked")
         # Syncing at once would install gigabytes of a build that is replaced a moment later.
         tx.uv(*(line.with_options("--no-sync") if late else line.argv))

@@ -11,9 +11,10 @@ from uvtorch.backend import Backend, parse
 from uvtorch.choose import Decision, choose
 from uvtorch.edits import ChoiceKind
 from uvtorch.errors import MachineError, NoBuild, ProjectError, UsageError
+from uvtorch.machine import Machine
 from uvtorch.project import Choice, Project
 from uvtorch.project.model import BASE, GROUP
-from uvtorch.requirement import without_local
+from uvtorch.requirement import EVERYWHERE, without_local
 from uvtorch.session import Session
 from uvtorch.steps import choices
 from uvtorch.steps.pins import Change, Lowered, bound_anew, lower_bounds, unbounded, without_bounds
@@ -124,7 +125,7 @@ def _offers(
 
 def _offer(session: Session, backend: Backend, texts: Sequence[str]) -> Decision:
     request = session.request(list(map(without_local, texts)) or ["torch"], backend)
-    decision = choose(session.machine, request, session.catalog)
+    decision = choose(Machine(EVERYWHERE[0]), request, session.catalog)  # whoever types this may have none of the GPUs
     if decision.torch is None and not backend.channel and backend in session.catalog.builds:
         newest = max(session.catalog.builds[backend], key=catalog.number)
         raise NoBuild(

@@ -176,7 +176,8 @@ def _lock_state(case: Case) -> Iterator[Finding]:
         yield error("lock-outdated", what, LOCK)
     elif case.lock is None and case.kind == "project" and _brings_torch(case):
         what = "There is no uv.lock: which build of PyTorch is installed is decided anew by each `uv sync`."
-        yield warning("lock-missing", what, LOCK)
+        unpinned = not (case.pins or case.choices) and case.machine.platform.system != "macos"
+        yield warning("lock-missing", what, case.use if unpinned and case.project.pytorch_packages() else LOCK)
 
 
 def _brings_torch(case: Case) -> bool:

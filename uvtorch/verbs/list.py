@@ -49,7 +49,7 @@ def _found(known: Catalog, release: str | None, backend: str | None, platform: s
     names = {str(one): one for one in known.builds}
     releases = _met("release", release, known.releases, lambda one: f"{one}.".startswith(f"{release}."))
     backends = _met("backend", backend, names, lambda one: one == backend)
-    platforms = _met("platform", platform, PLATFORMS, lambda one: (platform or "").lower() in one)
+    platforms = _met("platform", platform, PLATFORMS, lambda one: (platform or "").lower().replace(" ", "_") in one)
     found: dict[str, Cells] = {}
     for torch, name, key in product(reversed(releases), backends, platforms):
         if build := known.build(names[name], torch, key):

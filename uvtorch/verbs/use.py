@@ -79,7 +79,7 @@ def _take_out(session: Session, tx: Transaction) -> None:
     if session.project.selectable():
         raise ProjectError(
             f"{session.project.origin} offers several backends",
-            f"`uvtorch torch use {edits.stated(session.project)[-1].backend}` makes it one of a single build first",
+            "`uvtorch torch use auto` makes it one of a single build first",
         )
     packages = tuple(one.package for one in session.project.sources if one.backend)
     change = Change(session, tx)
