@@ -787,3 +787,21 @@ def test_windows_line_breaks_and_a_byte_order_mark_stay(project: Project, verb: 
     before = project.state()
     project.uvtorch("add", "torch", "--torch-backend", "cu128").must()
     assert project.state() == before
+
+
+def test_an_intel_mac_is_told_of_the_last_torch_that_it_can_install(project: Project) -> None:
+    """PyPI has it, the index of these tests has not."""
+    done = project.uvtorch("add", "torch", "--no-sync", machine="macos-intel").must()
+    assert '`uvtorch add "torch<2.3"` takes one that has' in done.err
+    assert "uv" not in project.data.get("tool", {})
+
+
+def test_a_version_that_the_pinned_index_may_lack_is_told_with_the_way_to_another(project: Project) -> None:
+    project.uvtorch("add", "torch", "--torch-backend", "cu126", "--no-sync", machine="h200-580").must()
+    before = project.state()
+    words = ("torchvision>=0.29.2", "--no-sync")
+    done = project.uvtorch("add", *words, machine="h200-580").must(1)
+    assert "may lack that; `uvtorch add --torch-backend auto 'torchvision>=0.29.2' --no-sync`" in done.err
+    assert project.state() == before
+    project.uvtorch("add", "--torch-backend", "auto", *words, machine="h200-580").must()
+    project.check("cu130")

@@ -278,13 +278,6 @@ def test_a_mac_pins_nothing(make: Make) -> None:
         assert "sources" not in project.data["tool"]["uv"]
 
 
-def test_an_intel_mac_is_told_of_the_last_torch_that_it_can_install(make: Make) -> None:
-    project = make(body())
-    done = project.uvtorch("add", "torch", "--no-sync", machine="macos-intel").must()
-    assert '`uvtorch add "torch<2.3"` takes one that has' in done.err
-    assert "sources" not in project.data["tool"]["uv"]
-
-
 def test_a_mac_locks_without_a_pin(make: Make) -> None:
     project = make(body("torch"))
     done = project.uvtorch("lock", "--torch-backend", "auto", machine="macos-m3").must()

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from uvtorch.audit import Case, Finding, Package, error, warning
 from uvtorch.audit.lock import torchaudio_breaks
-from uvtorch.backend import Backend, from_url
+from uvtorch.backend import Backend, from_url, same_url
 from uvtorch.choose import Request, choose
 from uvtorch.choose.compatibility import labels
 from uvtorch.environment import Build, Trial, Venv, expects_gpu
@@ -38,18 +38,22 @@ def _chosen(case: Case) -> Iterator[Finding]:
         pin = min(pins, key=lambda pin: pin.package != "torch")
         if backend := catalogued(pin.url or "", pin.package):
             yield from judge(case, backend, case.release(), f"The {case.kind} pins {backend}, which")
-    elif backends := {backend for one in case.locked_torch() if (backend := from_url(one.url))}:
-        for backend in backends:  # of a dependency's index, or one of uv's configuration
-            found = judge(
-                case, backend, case.release(), f"Nothing here pins PyTorch, and torch comes from {backend}, which"
-            )
-            yield from (one._replace(fix=None) for one in found)
-    elif not any("+" in one.version for one in case.locked_torch()):
+    elif backends := {backend for one in case.locked_torch() if (backend := _brought(case, one))}:
+        for backend in backends:
+            what = f"Nothing here pins PyTorch, and torch comes from {backend}, which"
+            yield from (one._replace(fix=None) for one in judge(case, backend, case.release(), what))
+    elif not any("+" in one.version or from_url(one.url) for one in case.locked_torch()):
         release = case.release()
         backend, _ = case.catalog.on_pypi(release, case.machine.platform.key)
         if backend and _needs_a_look(case, backend):
             what = f"Nothing pins PyTorch, so torch {release} comes from PyPI, built for {backend}, which"
             yield from judge(case, backend, release, what)
+
+
+def _brought(case: Case, package: Package) -> Backend | None:
+    """The backend of a package that comes from an index which the project does not name: a dependency's, uv.toml's."""
+    own = same_url(package.url, *(index.url for index in case.project.indexes))
+    return None if own else from_url(package.url)
 
 
 def _none_fits(case: Case, why: str) -> Finding:

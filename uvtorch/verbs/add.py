@@ -194,15 +194,18 @@ class Adding(Pinning):
         with suppress(NoBuild):
             able = [one for one in offered if self._serves(one)]
             best = session.decide(self.requirements)
-            if len(able) == len(offered) or not best.backend:
+            known = len(able) < len(offered)  # which releases of torchvision an index has, the catalog does not know
+            asked = self.replaced and best.backend not in offered and not session.project.selectable()
+            if not best.backend or not (known or asked):
                 return
             if session.project.selectable():
                 command = quoted(("uvtorch", "torch", "backends", *dict.fromkeys(map(str, (*able, best.backend)))))
                 self.tx.warn(f"not every index of the choices can serve that; `{command}` offers others")
             elif best.torch:
                 command = quoted(("uvtorch", *session.line.with_options("--torch-backend", "auto")))
+                lack = "cannot serve" if known else "may lack"
                 self.tx.warn(
-                    f"the index of {offered[0]}, where the project is pinned, cannot serve that; "
+                    f"the index of {offered[0]}, where the project is pinned, {lack} that; "
                     f"`{command}` chooses a build anew ({best.backend} here)"
                 )
 
