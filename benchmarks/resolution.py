@@ -4,7 +4,8 @@ Compares, as medians of ROUNDS runs in turns, `uvtorch lock --torch-backend auto
 with the pin written by hand, both without a uv.lock: where the requirement's text and uv's resolution agree, a
 constraint included (at most 1.25 times), and where another package caps torch (at most 3 times). Then `uvtorch add
 torch` with the same `uv add` and its index written by hand (at most 1.15 times). The index answers each question after
-MILLISECONDS (0): on a real network uv takes a second, here tens of milliseconds. Needs uv on PATH or in UVTORCH_UV.
+MILLISECONDS (250, so that uv takes a second and more, as on a real network; 0: tens of milliseconds, and the rest is
+Python). ROUNDS are 5. Needs uv on PATH or in UVTORCH_UV.
 """
 
 import os
@@ -62,7 +63,7 @@ def medians(commands: dict[str, tuple[str, list[str]]], rounds: int, env: dict[s
 
 def main() -> None:
     """Measure and print."""
-    rounds, wait = map(int, [*sys.argv[1:], *("15", "0")[len(sys.argv) - 1 :]][:2])
+    rounds, wait = map(int, [*sys.argv[1:], *("5", "250")[len(sys.argv) - 1 :]][:2])
     Distant.wait = wait / 1000
     uv = os.environ.get("UVTORCH_UV") or shutil.which("uv")
     if uv is None:

@@ -213,12 +213,10 @@ def _torch(line: "CommandLine") -> int:
 
 
 def _with_uv(line: "CommandLine", then: "Callable[[Output], None]", on: int) -> int:
-    from uvtorch.errors import UvNotFound
-
     code, missing = 0, None
     try:
         path = uv.find(os.environ)
-    except UvNotFound as error:  # told after what is ours
+    except Exception as error:  # UvNotFound, told after what is ours; to name it would cost its import
         missing = error
     else:
         with uv.Interrupted() as interrupted:
