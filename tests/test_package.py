@@ -6,6 +6,7 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+import zlib
 from email import message_from_bytes
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def test_the_wheel_has_the_whole_package_and_nothing_else(wheel: Path) -> None:
     assert names == sources() | {f"uvtorch-{__version__}.data/data/share/man/man1/uvtorch.1"}
     assert {"uvtorch/py.typed", "uvtorch/catalog/builds.toml", "uvtorch/catalog/packages.txt"} <= names
     assert wheel.name == f"uvtorch-{__version__}-py3-none-any.whl"
-    assert wheel.stat().st_size < 250_000
+    assert wheel.stat().st_size < (260_000 if "ng" in zlib.ZLIB_RUNTIME_VERSION else 250_000)  # that packs less tightly
 
 
 def test_the_sdist_has_what_the_tests_need(built: Path) -> None:
