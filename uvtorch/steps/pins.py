@@ -120,10 +120,18 @@ class Change:
                 if any("+" in text for text in found):
                     file.set_requirement(target, package, *map(without_local, found))
 
-    def take_bounds_away(self, lowered: "Iterable[Lowered]") -> None:
-        """`bound_anew` writes others."""
-        for one in lowered:
-            self.files[one.path][1].set_requirement(one.target, one.package, with_bound(one.before))
+    def bound_anew(self, lowered: "Iterable[Lowered]", lock: Lock | None = None, kind: str | None = None) -> list[str]:
+        """Give requirements the bound they had or one that a lock admits, without a lock none; what was lowered."""
+        told: dict[str, None] = {}
+        for path, target, package, before in lowered:
+            project, file = self.files[path]
+            specifier, text = parse(before).specifier, with_bound(before)
+            if lowest := lock and _lowest_locked(lock, project, package, target):
+                text = before if specifier and lowest in specifier else with_bound(before, _bound(lowest, kind))
+                if specifier and text != before:
+                    told[f"{before.partition(';')[0].strip()} to {text.partition(' ;')[0]}"] = None
+            file.set_requirement(target, package, text)
+        return [*told]
 
     def write(self) -> bool:
         """Write the files; whether any of them changed."""
@@ -228,16 +236,8 @@ def bound_anew(session: Session, tx: Transaction, lowered: Sequence[Lowered], ki
     """Give requirements the bound they had or one that the lock admits, and tell that; `kind`: of `uv add --bounds`."""
     if tx.dry or not lowered:
         return
-    lock, change = session.locked(), Change(session, tx)
-    told: dict[str, None] = {}
-    for path, target, package, before in lowered:
-        project, file = change.files[path]
-        specifier, lowest = parse(before).specifier, _lowest_locked(lock, project, package, target)
-        if lowest:
-            text = before if specifier and lowest in specifier else with_bound(before, _bound(lowest, kind))
-            file.set_requirement(target, package, text)
-            if specifier and text != before:
-                told[f"{before.partition(';')[0].strip()} to {text.partition(' ;')[0]}"] = None
+    change = Change(session, tx)
+    told = change.bound_anew(lowered, session.locked(), kind)
     if change.write():
         tx.uv(*session.relock, "--quiet")
     if told:

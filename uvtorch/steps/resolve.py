@@ -93,6 +93,7 @@ class Pinning:
         self._start: Mapping[str, bytes | None] | None = None
         """The files before the first run: each run begins with them."""
         self._told: Decision | None = None
+        self.free: Lock | None = None  # What uv resolved without pins
         self._resolves = not (tx.dry or session.frozen)
 
     @property
@@ -141,6 +142,7 @@ class Pinning:
             raise refusal
         if free.code:
             self.end(first if first and first.code else free)
+        self.free = self.session.locked()
         along, other_says = brought(self.session), says_dependency(self.session, self.wanted)
         if not free.torch or other_says:
             self.undo()
@@ -261,7 +263,8 @@ class WorkspacePinning(Pinning):
     def edit(self, decision: Decision, along: Sequence[str] = ()) -> bool:
         """Write the pins and their bounds; whether that changed anything."""
         change, explicit = Change(self.session, self.tx), self.wanted.explicit
-        change.take_bounds_away(self.lowered)
+        known = self.free if self.free and newest_torch(self.free) == (decision.torch or "") else None
+        change.bound_anew(self.lowered, known)
         if explicit or not decision.backend:
             change.strip_local_versions()
         if decision.backend:

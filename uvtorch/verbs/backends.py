@@ -79,7 +79,7 @@ def set_choices(session: Session, backends: Sequence[Backend], named: ChoiceKind
     bounds, standing = {one.package: one.before for one in lowered}, {one.place for one in unbounded(session)}
     with session.transaction() as tx:
         change = Change(session, tx)
-        change.take_bounds_away(lowered)
+        change.bound_anew(lowered)
         change.write()
         file = session.file()
         edits.offer(file, session.project, offers, kind, session.index_base)
