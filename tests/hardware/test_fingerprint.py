@@ -145,4 +145,4 @@ def test_it_imports_built_in_modules_only() -> None:
         "print(*sorted(set(sys.modules) - before))"
     )
     result = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
-    assert {name for name in result.stdout.split() if not name.startswith("uvtorch")} <= {"errno"}
+    assert {name for name in result.stdout.split() if not name.startswith("uvtorch")} <= {"errno", "io"}
