@@ -196,10 +196,14 @@ class Case(NamedTuple):
         return tuple(pin for pin in pins if pin.kind == "index")
 
     @property
+    def request(self) -> Request:
+        """What is required."""
+        return Request(self.requirements, python=self.python, requires_python=self.project.requires_python)
+
+    @property
     def best(self) -> Decision:
-        """What the machine decides for what is required."""
-        request = Request(self.requirements, python=self.python, requires_python=self.project.requires_python)
-        return choose(self.machine, request, self.catalog)
+        """What the machine decides for that."""
+        return choose(self.machine, self.request, self.catalog)
 
     @property
     def use(self) -> Command | None:

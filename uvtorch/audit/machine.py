@@ -59,8 +59,7 @@ def _brought(case: Case, package: Package) -> Backend | None:
 def _none_fits(case: Case, why: str) -> Finding:
     best = case.best.backend
     offered = dict.fromkeys(choice.backend for choice in case.project.choices() if choice.backend)
-    request = Request(case.requirements, python=case.python, requires_python=case.project.requires_python)
-    able = [one for one in offered if choose(case.machine, request._replace(backend=one), case.catalog).torch]
+    able = [one for one in offered if choose(case.machine, case.request._replace(backend=one), case.catalog).torch]
     what = f"None of the project's backend choices fits this machine ({why})."
     fix = ("uvtorch", "torch", "backends", *map(str, (*able, best))) if best else None
     return warning("no-choice-fits", what, fix=fix)
