@@ -241,9 +241,9 @@ def _catalog(data: dict[str, dict[str, Any]]) -> Catalog:
         pypi=nested("builds.toml, pypi", lambda name, tags: (_backend(name), pythons(tags)), 2),
         unseen={release: tuple(map(_backend, rows)) for release, rows in builds["unseen"].items()},
         announced=tuple(map(_backend, wheels["announced"])),
-        kernels=table("kernels.toml, cuda", (_backends, span, str.split), _kernels, 3),
-        devices=table("kernels.toml, rocm", (_backends,), lambda names: frozenset(names.split())),
-        unusable=table("kernels.toml, rocm_unusable", (str.split, _backends), lambda text, why: (some(text), why), 2),
+        kernels=table("kernels.toml, cuda", (backends_in, span, str.split), _kernels, 3),
+        devices=table("kernels.toml, rocm", (backends_in,), lambda names: frozenset(names.split())),
+        unusable=table("kernels.toml, rocm_unusable", (str.split, backends_in), lambda text, why: (some(text), why), 2),
         idle=table("kernels.toml, rocm_idle", (str.split,), str),
         intel_names=tuple(kernels["xpu_names"]),
         minimum_driver={int(major): row for major, row in drivers["minimum"].items()},
@@ -256,13 +256,13 @@ def _catalog(data: dict[str, dict[str, Any]]) -> Catalog:
         loose=frozenset((package, version) for package, versions in loose.items() for version in versions),
         with_cuda=wheels["with_cuda"],
         paired_pythons=table("wheels.toml, pythons", (str.split, str.split), pythons),
-        lacking=table("wheels.toml, lacking", (str.split, _backends), some),
-        oldest=table("wheels.toml, oldest", (str.split, lambda names: _backends(names) or [None], span), number),
+        lacking=table("wheels.toml, lacking", (str.split, backends_in), some),
+        oldest=table("wheels.toml, oldest", (str.split, lambda names: backends_in(names) or [None], span), number),
         companions=tuple(
             (parse(whose) or Backend(whose), some(text), tuple(packages.split()))
             for whose, text, packages in wheels["companions"]
         ),
-        split=_backends(f"{wheels['split']} {wheels['device_extras']}"),
+        split=backends_in(f"{wheels['split']} {wheels['device_extras']}"),
         elsewhere=table("wheels.toml, elsewhere", (str.split, str.split), str),
     )
 
@@ -285,7 +285,8 @@ def _backend(name: str) -> Backend:
     return backend
 
 
-def _backends(names: str) -> tuple[Backend, ...]:
+def backends_in(names: str) -> tuple[Backend, ...]:
+    """The backends of a table's cell. Raises ValueError."""
     return tuple(map(_backend, names.split()))
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from uvtorch import catalog, edits, files
 from uvtorch.argv import forwarded
-from uvtorch.backend import DEFAULT_INDEX_BASE, Backend, parse, same_url
+from uvtorch.backend import DEFAULT_INDEX_BASE, Backend, same_url
 from uvtorch.choose import Decision, Request, choose
 from uvtorch.errors import NoBuild, UsageError
 from uvtorch.index_query import compiled, reason
@@ -101,22 +101,14 @@ def _index(name: str, row: Mapping[str, Any]) -> Index:
     builds = {
         (torch, backend): version.replace("{backend}", backend.name)
         for torch, names, version in row.get("builds", ())
-        for backend in _backends(names)
+        for backend in catalog.backends_in(names)
     }
-    backends, platforms = frozenset(_backends(row["backends"])), frozenset(row["platforms"].split())
+    backends, platforms = frozenset(catalog.backends_in(row["backends"])), frozenset(row["platforms"].split())
     index = Index(name, row.get("url"), backends, platforms, bool(row.get("flat")), bool(row.get("declares")), builds)
     url = index.located(Backend("cpu"), "2.9", DEFAULT_INDEX_BASE)
     if not {"{", "}"}.isdisjoint(check_index_url(url, f"the URL of index {name}")):
         raise ValueError(f"a brace in the URL of index {name}")
     return index
-
-
-def _backends(names: str) -> Iterator[Backend]:
-    for name in names.split():
-        backend = parse(name)
-        if backend is None:
-            raise ValueError(f"{name!r} is not a backend")
-        yield backend
 
 
 # `add` and `remove`
